@@ -1,0 +1,351 @@
+//! The Manifest: what a Snapshot holds, entry by entry, with the digest of every file.
+//!
+//! One JSON object per line, so that `grep` and `jq` read it. The first line says what the rest belongs to; each further line is
+//! one object of the server's tree, sorted by set and path.
+//!
+//! ```text
+//! {"atlas":"manifest","format":1,"role":"PRI","env_version":2,"entries":3}
+//! {"set":"ident","path":"/etc/hostname","type":"file","mode":420,"uid":0,"gid":0,"mtime":1700000000,"mtime_ns":0,"size":4,"sha256":"…"}
+//! {"set":"ident","path":"/etc/localtime","type":"link","target":"/usr/share/zoneinfo/UTC","uid":0,"gid":0}
+//! {"set":"ident","path":"/etc/resolv.conf","type":"absent"}
+//! ```
+//!
+//! Invariants: paths are unique within a set and sorted; nothing lies below an entry that is no directory; the number of entries
+//! is that of the first line, so a Manifest that was cut off is never taken for a shorter one. A listed path that the server
+//! did not have stands as `absent`: installing removes it.
+
+use crate::{Digest, EnvVersion, Role, TreePath};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Which of the two lists of a Snapshot an entry belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileSet {
+    /// IdentFiles: what sets the identity of the server.
+    Ident,
+    /// SyncFiles: what must be the same on every server.
+    Sync,
+}
+
+impl FileSet {
+    /// The directory in a Snapshot that holds the copies.
+    pub fn dir_name(self) -> &'static str {
+        match self {
+            FileSet::Ident => "IdentFiles",
+            FileSet::Sync => "SyncFiles",
+        }
+    }
+
+    /// The file in a Snapshot that lists the paths.
+    pub fn list_name(self) -> &'static str {
+        match self {
+            FileSet::Ident => "IdentFilePaths",
+            FileSet::Sync => "SyncFilePaths",
+        }
+    }
+}
+
+/// Who owns an object, and what may be done with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Permission bits with set-id and sticky bits, 0 to 0o7777; 0 for a link.
+    #[serde(default)]
+    pub mode: u32,
+    /// The owner's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+    /// Modification time, seconds since 1970.
+    #[serde(default)]
+    pub mtime: i64,
+    /// Its nanoseconds.
+    #[serde(default)]
+    pub mtime_ns: u32,
+    /// Extended attributes, POSIX ACLs among them, by name; the values as hexadecimal digits.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub xattrs: BTreeMap<String, String>,
+}
+
+/// What an object is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Kind {
+    /// A regular file.
+    File {
+        /// Its length in bytes.
+        size: u64,
+        /// Of its content.
+        sha256: Digest,
+        /// Owner, mode, times, attributes.
+        #[serde(flatten)]
+        meta: Meta,
+    },
+    /// A directory.
+    Dir {
+        /// Owner, mode, times, attributes.
+        #[serde(flatten)]
+        meta: Meta,
+    },
+    /// A symbolic link, which is carried as such and never followed.
+    Link {
+        /// Where it points to, escaped as a [`TreePath`] is.
+        target: String,
+        /// Owner.
+        #[serde(flatten)]
+        meta: Meta,
+    },
+    /// A path that is listed, but was not there.
+    Absent,
+}
+
+impl Kind {
+    /// Owner, mode, times and attributes; none for what is absent.
+    pub fn meta(&self) -> Option<&Meta> {
+        match self {
+            Kind::File { meta, .. } | Kind::Dir { meta } | Kind::Link { meta, .. } => Some(meta),
+            Kind::Absent => None,
+        }
+    }
+
+    /// Whether installing `self` over `other` would change nothing that counts.
+    ///
+    /// The times of directories and links do not count: writing below a directory changes its time, and no program reads a link's.
+    pub fn same_as(&self, other: &Kind) -> bool {
+        let timeless = |meta: &Meta| Meta { mtime: 0, mtime_ns: 0, ..meta.clone() };
+        match (self, other) {
+            (Kind::Dir { meta: a }, Kind::Dir { meta: b }) => timeless(a) == timeless(b),
+            (Kind::Link { target: a, meta: ma }, Kind::Link { target: b, meta: mb }) => {
+                a == b && timeless(ma) == timeless(mb)
+            }
+            _ => self == other,
+        }
+    }
+}
+
+/// One object of a Snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The list that it belongs to.
+    pub set: FileSet,
+    /// Where it belongs in the server's tree.
+    pub path: TreePath,
+    /// What it is.
+    #[serde(flatten)]
+    pub kind: Kind,
+}
+
+/// A validated Manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// Whose Snapshot it is.
+    pub role: Role,
+    /// For which Environment.
+    pub env_version: EnvVersion,
+    entries: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    atlas: String,
+    format: u32,
+    role: Role,
+    env_version: EnvVersion,
+    entries: usize,
+}
+
+/// Why a file is no Manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum BadManifest {
+    /// The file is beyond the bound.
+    #[error("it is larger than {} bytes", Manifest::MAX_SIZE)]
+    TooLarge,
+    /// A line that is not of the form.
+    #[error("line {line} cannot be read")]
+    Line {
+        /// The line, from 1.
+        line: usize,
+        /// What the JSON reader found.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A later format.
+    #[error("it is of format {0}; this program reads format 1")]
+    UnknownFormat(u32),
+    /// The first line does not say that this is a Manifest.
+    #[error("its first line does not begin a Manifest")]
+    NotManifest,
+    /// Lines are missing or too many.
+    #[error("it announces {announced} entries and has {found}; it was cut off or edited")]
+    Count {
+        /// What the first line says.
+        announced: usize,
+        /// What follows.
+        found: usize,
+    },
+    /// Two entries contradict each other.
+    #[error("{path}: {why}")]
+    Entry {
+        /// Where.
+        path: TreePath,
+        /// What is wrong.
+        why: &'static str,
+    },
+}
+
+impl Manifest {
+    /// The largest file, in bytes.
+    pub const MAX_SIZE: usize = 256 << 20;
+    /// The most entries.
+    pub const MAX_ENTRIES: usize = 1_000_000;
+
+    /// Sorts the entries and checks them against each other.
+    pub fn new(role: Role, env_version: EnvVersion, mut entries: Vec<Entry>) -> Result<Manifest, BadManifest> {
+        entries.sort_by(|a, b| (a.set, a.path.as_path()).cmp(&(b.set, b.path.as_path())));
+        let mut parents: Vec<&Entry> = Vec::new();
+        for entry in &entries {
+            let wrong = |why| Err(BadManifest::Entry { path: entry.path.clone(), why });
+            parents.retain(|p| p.set == entry.set && entry.path.is_within(&p.path));
+            if let Some(parent) = parents.last() {
+                if parent.path == entry.path {
+                    return wrong("it is listed twice");
+                }
+                if !matches!(parent.kind, Kind::Dir { .. }) {
+                    return wrong("it lies below something that is no directory");
+                }
+            }
+            if let Some(meta) = entry.kind.meta()
+                && (meta.mode > 0o7777 || meta.mtime_ns > 999_999_999 || meta.xattrs.len() > 100)
+            {
+                return wrong("its mode, time or attributes are out of bounds");
+            }
+            parents.push(entry);
+        }
+        Ok(Manifest { role, env_version, entries })
+    }
+
+    /// Reads the file.
+    pub fn parse(content: &[u8]) -> Result<Manifest, BadManifest> {
+        if content.len() > Self::MAX_SIZE {
+            return Err(BadManifest::TooLarge);
+        }
+        let mut lines = content.split(|b| *b == b'\n').enumerate().map(|(index, line)| (index + 1, line));
+        let read = |(line, text): (usize, &[u8])| -> Result<Entry, BadManifest> {
+            serde_json::from_slice(text).map_err(|source| BadManifest::Line { line, source })
+        };
+        let (_, first) = lines.next().ok_or(BadManifest::NotManifest)?;
+        let header: serde_json::Value = serde_json::from_slice(first).map_err(|_| BadManifest::NotManifest)?;
+        if header["atlas"] != "manifest" {
+            return Err(BadManifest::NotManifest);
+        }
+        match header["format"].as_u64() {
+            Some(1) => {}
+            other => return Err(BadManifest::UnknownFormat(other.and_then(|n| n.try_into().ok()).unwrap_or(0))),
+        }
+        let header: Header = serde_json::from_value(header).map_err(|source| BadManifest::Line { line: 1, source })?;
+        let entries = lines
+            .filter(|(_, text)| !text.is_empty())
+            .take(Self::MAX_ENTRIES + 1)
+            .map(read)
+            .collect::<Result<Vec<_>, _>>()?;
+        if entries.len() != header.entries {
+            return Err(BadManifest::Count { announced: header.entries, found: entries.len() });
+        }
+        Manifest::new(header.role, header.env_version, entries)
+    }
+
+    /// The file that [`Manifest::parse`] reads back.
+    pub fn to_file(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let header = Header {
+            atlas: "manifest".into(),
+            format: 1,
+            role: self.role,
+            env_version: self.env_version,
+            entries: self.entries.len(),
+        };
+        let mut bytes = serde_json::to_vec(&header)?;
+        bytes.push(b'\n');
+        for entry in &self.entries {
+            serde_json::to_writer(&mut bytes, entry)?;
+            bytes.push(b'\n');
+        }
+        Ok(bytes)
+    }
+
+    /// All entries, sorted by set and path.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The entries of one set.
+    pub fn of_set(&self, set: FileSet) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| entry.set == set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str, kind: Kind) -> Entry {
+        Entry { set: FileSet::Ident, path: TreePath::parse(path).unwrap(), kind }
+    }
+
+    fn meta() -> Meta {
+        Meta { mode: 0o644, uid: 0, gid: 0, mtime: 1, mtime_ns: 2, xattrs: BTreeMap::new() }
+    }
+
+    fn file(content: &[u8]) -> Kind {
+        Kind::File { size: content.len() as u64, sha256: Digest::of(content), meta: meta() }
+    }
+
+    fn sample() -> Manifest {
+        let link = Kind::Link { target: "/usr/share/zoneinfo/UTC".into(), meta: Meta { mode: 0, ..meta() } };
+        let entries = vec![
+            entry("/etc/ssh/key", file(b"k")),
+            entry("/etc/ssh", Kind::Dir { meta: meta() }),
+            entry("/etc/localtime", link),
+            entry("/etc/resolv.conf", Kind::Absent),
+        ];
+        Manifest::new(Role::Pri, EnvVersion::OLDEST, entries).unwrap()
+    }
+
+    #[test]
+    fn a_manifest_reads_back_from_its_file() {
+        let manifest = sample();
+        assert_eq!(Manifest::parse(&manifest.to_file().unwrap()).unwrap(), manifest);
+    }
+
+    #[test]
+    fn a_manifest_that_was_cut_off_is_never_a_shorter_one() {
+        let whole = sample().to_file().unwrap();
+        for end in 0..whole.len() - 1 {
+            assert!(Manifest::parse(&whole[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_later_format_is_refused_by_its_number() {
+        let later = String::from_utf8(sample().to_file().unwrap()).unwrap().replacen("\"format\":1", "\"format\":7", 1);
+        assert!(matches!(Manifest::parse(later.as_bytes()), Err(BadManifest::UnknownFormat(7))));
+    }
+
+    #[test]
+    fn entries_that_contradict_each_other_are_refused() {
+        let new = |entries| Manifest::new(Role::Pri, EnvVersion::OLDEST, entries);
+        assert!(new(vec![entry("/a", file(b"")), entry("/a", Kind::Absent)]).is_err());
+        assert!(new(vec![entry("/a", file(b"")), entry("/a/b", file(b""))]).is_err());
+        assert!(
+            new(vec![entry("/a-c", file(b"")), entry("/a", Kind::Dir { meta: meta() }), entry("/a/b", file(b""))])
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn the_time_of_a_directory_does_not_make_it_another() {
+        let old = Kind::Dir { meta: meta() };
+        let touched = Kind::Dir { meta: Meta { mtime: 99, ..meta() } };
+        assert!(old.same_as(&touched) && !old.same_as(&Kind::Dir { meta: Meta { mode: 0o700, ..meta() } }));
+        assert!(!file(b"a").same_as(&file(b"b")));
+    }
+}

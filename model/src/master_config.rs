@@ -1,0 +1,308 @@
+//! MasterConfig: who this Unbound set makes of a server, and who its partners are [104, 173, 333].
+//!
+//! ```toml
+//! format = 1
+//! cluster = "bakery"
+//! role = "PRI"
+//!
+//! [[partner]]
+//! role = "SEC1"
+//! host = "192.168.1.11"
+//! ```
+//!
+//! Invariants of a [`MasterConfig`]: PRI lists one or more secondaries, each once; a secondary lists PRI and nobody else.
+
+use crate::role::Role;
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// The name that all servers and disks of one cluster share.
+///
+/// One to 63 lower-case letters, digits and hyphens, beginning with a letter or digit. The Bound disk carries it too
+/// (`/opt/atlas/Cluster`), so that the disks of another cluster are told apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ClusterId(String);
+
+impl ClusterId {
+    /// Reads the whole content of a `Cluster` file: the name, and at most one newline.
+    pub fn from_file(content: &[u8]) -> Result<ClusterId, BadMasterConfig> {
+        let text = std::str::from_utf8(content).map_err(|_| BadMasterConfig::NotText)?;
+        text.strip_suffix('\n').unwrap_or(text).parse()
+    }
+
+    /// What [`ClusterId::from_file`] reads back.
+    pub fn to_file(&self) -> String {
+        format!("{}\n", self.0)
+    }
+}
+
+impl FromStr for ClusterId {
+    type Err = BadMasterConfig;
+    fn from_str(text: &str) -> Result<Self, BadMasterConfig> {
+        let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let good = (1..=63).contains(&text.len())
+            && text.bytes().all(|b| letter(b) || b == b'-')
+            && text.bytes().next().is_some_and(letter);
+        if good { Ok(ClusterId(text.to_owned())) } else { Err(BadMasterConfig::Cluster(shorten(text))) }
+    }
+}
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl TryFrom<String> for ClusterId {
+    type Error = BadMasterConfig;
+    fn try_from(text: String) -> Result<Self, BadMasterConfig> {
+        text.parse()
+    }
+}
+
+impl From<ClusterId> for String {
+    fn from(id: ClusterId) -> String {
+        id.0
+    }
+}
+
+/// Another server of the cluster, as this one reaches it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Partner {
+    /// Its Role.
+    pub role: Role,
+    /// Its host name or address on the business network.
+    pub host: String,
+}
+
+/// A validated MasterConfig.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MasterConfig {
+    cluster: ClusterId,
+    role: Role,
+    partners: Vec<Partner>,
+}
+
+/// The file as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    format: i64,
+    cluster: String,
+    role: String,
+    #[serde(default, rename = "partner")]
+    partners: Vec<RawPartner>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPartner {
+    role: String,
+    host: String,
+}
+
+/// Why a file is no MasterConfig.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum BadMasterConfig {
+    /// The file has no byte, or only white space.
+    #[error("it is empty")]
+    Empty,
+    /// The file is beyond the bound.
+    #[error("it is larger than {} bytes", MasterConfig::MAX_SIZE)]
+    TooLarge,
+    /// Bytes that are no text.
+    #[error("it is not text (binary data)")]
+    NotText,
+    /// Text that is no TOML, or TOML of another shape; a file that was cut off is most often this.
+    #[error("it cannot be read as MasterConfig, line {line}: {message}")]
+    Syntax {
+        /// The line, from 1.
+        line: usize,
+        /// What the TOML reader expected.
+        message: String,
+    },
+    /// A format of a later (or no) ATLAS.
+    #[error("it is of format {0}; this program reads format 1")]
+    UnknownFormat(i64),
+    /// A Role that does not exist.
+    #[error("its role is unknown")]
+    Role(#[from] crate::role::UnknownRole),
+    /// A cluster name that breaks the rule.
+    #[error("'{0}' is no cluster name: 1 to 63 of a-z, 0-9 and '-', beginning with a letter or digit")]
+    Cluster(String),
+    /// A host that is no name or address.
+    #[error("partner {role}: '{host}' is no host name or address")]
+    Host {
+        /// Whose.
+        role: Role,
+        /// What is given.
+        host: String,
+    },
+    /// Partners that do not go with the Role.
+    #[error("its partners do not fit its role {role}: {why}")]
+    Partners {
+        /// The server's own Role.
+        role: Role,
+        /// The rule that is broken.
+        why: String,
+    },
+}
+
+impl MasterConfig {
+    /// The largest file, in bytes.
+    pub const MAX_SIZE: usize = 64 << 10;
+
+    /// Checks the parts against each other.
+    pub fn new(cluster: ClusterId, role: Role, mut partners: Vec<Partner>) -> Result<MasterConfig, BadMasterConfig> {
+        partners.sort_by_key(|partner| partner.role);
+        let wrong = |why: String| Err(BadMasterConfig::Partners { role, why });
+        for partner in &partners {
+            let good = (1..=253).contains(&partner.host.len())
+                && partner.host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-".contains(&b))
+                && !partner.host.starts_with('-');
+            if !good {
+                return Err(BadMasterConfig::Host { role: partner.role, host: shorten(&partner.host) });
+            }
+            if partner.role.is_primary() == role.is_primary() {
+                let whom = if role.is_primary() { "PRI lists secondaries only" } else { "a secondary lists PRI only" };
+                return wrong(format!("{} is listed, but {whom}", partner.role));
+            }
+        }
+        if let Some(pair) = partners.windows(2).find(|pair| pair[0].role == pair[1].role) {
+            return wrong(format!("{} is listed twice", pair[0].role));
+        }
+        if partners.is_empty() {
+            return wrong("it lists none".into());
+        }
+        Ok(MasterConfig { cluster, role, partners })
+    }
+
+    /// Reads the file.
+    pub fn parse(content: &[u8]) -> Result<MasterConfig, BadMasterConfig> {
+        if content.len() > Self::MAX_SIZE {
+            return Err(BadMasterConfig::TooLarge);
+        }
+        let text = std::str::from_utf8(content).map_err(|_| BadMasterConfig::NotText)?;
+        if text.trim().is_empty() {
+            return Err(BadMasterConfig::Empty);
+        }
+        if text.contains('\0') {
+            return Err(BadMasterConfig::NotText);
+        }
+        let syntax = |error: toml::de::Error| BadMasterConfig::Syntax {
+            line: error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1),
+            message: shorten(error.message()),
+        };
+        // The format first: a later one may have any shape, and its number is what the reader needs to be told.
+        let table: toml::Table = text.parse().map_err(syntax)?;
+        if let Some(format) = table.get("format").and_then(toml::Value::as_integer)
+            && format != 1
+        {
+            return Err(BadMasterConfig::UnknownFormat(format));
+        }
+        let raw: Raw = toml::from_str(text).map_err(syntax)?;
+        let partners = raw
+            .partners
+            .into_iter()
+            .map(|partner| Ok(Partner { role: partner.role.parse()?, host: partner.host }))
+            .collect::<Result<_, BadMasterConfig>>()?;
+        MasterConfig::new(raw.cluster.parse()?, raw.role.parse()?, partners)
+    }
+
+    /// The file that [`MasterConfig::parse`] reads back.
+    pub fn to_file(&self) -> String {
+        let mut text = format!(
+            "# Who the server is that holds this disk, and who its partners are.\nformat = 1\ncluster = \"{}\"\nrole = \"{}\"\n",
+            self.cluster, self.role
+        );
+        for partner in &self.partners {
+            text.push_str(&format!("\n[[partner]]\nrole = \"{}\"\nhost = \"{}\"\n", partner.role, partner.host));
+        }
+        text
+    }
+
+    /// The cluster that this disk belongs to.
+    pub fn cluster(&self) -> &ClusterId {
+        &self.cluster
+    }
+
+    /// The Role of the server that holds this disk.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The partners, by Role.
+    pub fn partners(&self) -> &[Partner] {
+        &self.partners
+    }
+}
+
+/// At most 120 characters of a text from outside, fit to be shown.
+fn shorten(text: &str) -> String {
+    text.chars().take(120).collect::<String>().escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PRI: &str =
+        "format = 1\ncluster = \"bakery\"\nrole = \"PRI\"\n[[partner]]\nrole = \"SEC1\"\nhost = \"10.0.0.2\"\n";
+
+    #[test]
+    fn pri_lists_its_secondaries_and_reads_back() {
+        let config = MasterConfig::parse(PRI.as_bytes()).unwrap();
+        assert_eq!((config.role(), config.partners().len()), (Role::Pri, 1));
+        assert_eq!(MasterConfig::parse(config.to_file().as_bytes()), Ok(config));
+    }
+
+    #[test]
+    fn what_is_cut_off_anywhere_is_never_another_valid_role() {
+        let whole = MasterConfig::parse(PRI.as_bytes());
+        for end in 0..PRI.len() - 1 {
+            let cut = MasterConfig::parse(&PRI.as_bytes()[..end]);
+            assert!(cut.is_err() || cut == whole, "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn each_kind_of_bad_file_has_its_own_error() {
+        let parse = |text: &str| MasterConfig::parse(text.as_bytes()).unwrap_err();
+        assert_eq!(parse(""), BadMasterConfig::Empty);
+        assert_eq!(parse(" \n"), BadMasterConfig::Empty);
+        assert_eq!(MasterConfig::parse(b"\x7fELF\xff\xfe"), Err(BadMasterConfig::NotText));
+        assert_eq!(parse("format = 1\n\0"), BadMasterConfig::NotText);
+        assert_eq!(parse("format = 2\nwhatever = true\n"), BadMasterConfig::UnknownFormat(2));
+        assert!(matches!(parse(&PRI.replace("\"PRI\"", "\"KING\"")), BadMasterConfig::Role(_)));
+        assert!(matches!(parse(&PRI.replace("SEC1", "PRI")), BadMasterConfig::Partners { .. }));
+        assert!(matches!(parse(&PRI.replace("bakery", "Bakery!")), BadMasterConfig::Cluster(_)));
+        assert!(matches!(parse(&PRI.replace("10.0.0.2", "-oProxyCommand=x")), BadMasterConfig::Host { .. }));
+        assert!(matches!(
+            parse(&format!("{PRI}[[partner]]\nrole = \"SEC\"\nhost = \"b\"\n")),
+            BadMasterConfig::Partners { .. }
+        ));
+        assert!(matches!(parse("format = 1\nrole = PRI\n"), BadMasterConfig::Syntax { line: 2, .. }));
+        assert_eq!(MasterConfig::parse(&vec![b' '; MasterConfig::MAX_SIZE + 1]), Err(BadMasterConfig::TooLarge));
+    }
+
+    #[test]
+    fn a_secondary_lists_pri_and_nobody_else() {
+        let partner = |role| Partner { role, host: "10.0.0.1".into() };
+        let cluster: ClusterId = "bakery".parse().unwrap();
+        assert!(MasterConfig::new(cluster.clone(), Role::Sec(1), vec![partner(Role::Pri)]).is_ok());
+        assert!(
+            MasterConfig::new(cluster.clone(), Role::Sec(1), vec![partner(Role::Pri), partner(Role::Sec(2))]).is_err()
+        );
+        assert!(MasterConfig::new(cluster, Role::Sec(1), vec![]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = MasterConfig::parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! SyncFilePaths and IdentFilePaths: which paths of a server belong to a Snapshot.
+//!
+//! One absolute path per line, in the text form of [`TreePath`]; `#` begins a comment line, blank lines are skipped. A path that
+//! names a directory stands for everything below it.
+//!
+//! ```text
+//! # atlas: 1                     the format; may be left out, means 1
+//! /etc/hostname
+//! /etc/systemd/network
+//! ```
+
+use crate::tree_path::{BadPath, TreePath};
+
+/// A validated list of paths: sorted, each once, none below another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PathList(Vec<TreePath>);
+
+/// Why a text is no [`PathList`].
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum BadPathList {
+    /// Larger than a list of paths can sensibly be.
+    #[error("the list is larger than {} bytes", PathList::MAX_SIZE)]
+    TooLarge,
+    /// More paths than one list may have.
+    #[error("the list has more than {} paths", PathList::MAX_PATHS)]
+    TooMany,
+    /// Not text.
+    #[error("line {line} is not UTF-8 text; write such bytes as \\xNN")]
+    NotText {
+        /// The line, from 1.
+        line: usize,
+    },
+    /// A format that this program does not know.
+    #[error("line {line} names format '{format}'; this program reads format 1")]
+    UnknownFormat {
+        /// The line, from 1.
+        line: usize,
+        /// What the line says.
+        format: String,
+    },
+    /// A path that breaks a rule.
+    #[error("line {line}")]
+    Path {
+        /// The line, from 1.
+        line: usize,
+        /// The rule.
+        #[source]
+        source: BadPath,
+    },
+}
+
+impl PathList {
+    /// The largest file, in bytes.
+    pub const MAX_SIZE: usize = 4 << 20;
+    /// The most paths.
+    pub const MAX_PATHS: usize = 20_000;
+
+    /// Reads a path list file.
+    pub fn parse(content: &[u8]) -> Result<PathList, BadPathList> {
+        if content.len() > Self::MAX_SIZE {
+            return Err(BadPathList::TooLarge);
+        }
+        let mut paths = Vec::new();
+        for (index, line) in content.split(|b| *b == b'\n').enumerate() {
+            let number = index + 1;
+            let line = std::str::from_utf8(line).map_err(|_| BadPathList::NotText { line: number })?;
+            if let Some(comment) = line.strip_prefix('#') {
+                match comment.trim().strip_prefix("atlas:").map(str::trim) {
+                    None | Some("1") => continue,
+                    Some(other) => {
+                        let format = other.chars().take(20).collect::<String>().escape_debug().to_string();
+                        return Err(BadPathList::UnknownFormat { line: number, format });
+                    }
+                }
+            }
+            if line.trim().is_empty() {
+                continue;
+            }
+            paths.push(TreePath::parse(line).map_err(|source| BadPathList::Path { line: number, source })?);
+            if paths.len() > Self::MAX_PATHS {
+                return Err(BadPathList::TooMany);
+            }
+        }
+        Ok(paths.into_iter().collect())
+    }
+
+    /// The paths, sorted.
+    pub fn paths(&self) -> &[TreePath] {
+        &self.0
+    }
+
+    /// Whether `path` is listed, or lies below a listed one.
+    pub fn covers(&self, path: &TreePath) -> bool {
+        self.0.iter().any(|listed| path.is_within(listed))
+    }
+
+    /// The file that [`PathList::parse`] reads back, with a heading that says what it is.
+    pub fn to_file(&self, heading: &str) -> String {
+        let heading = heading.lines().map(|line| format!("# {line}\n")).collect::<String>();
+        let paths = self.0.iter().map(|path| format!("{path}\n")).collect::<String>();
+        format!("# atlas: 1\n{heading}{paths}")
+    }
+}
+
+/// Sorts, and drops what is listed twice or lies below another listed path: it is covered already.
+impl FromIterator<TreePath> for PathList {
+    fn from_iter<T: IntoIterator<Item = TreePath>>(paths: T) -> PathList {
+        let mut sorted: Vec<TreePath> = paths.into_iter().collect();
+        // By components, so that everything below a directory directly follows it ("/a/b" before "/a-c").
+        sorted.sort_by(|a, b| a.as_path().cmp(b.as_path()));
+        let mut kept: Vec<TreePath> = Vec::with_capacity(sorted.len());
+        for path in sorted {
+            if !kept.last().is_some_and(|last| path.is_within(last)) {
+                kept.push(path);
+            }
+        }
+        PathList(kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_and_blank_lines_are_skipped_and_paths_sorted_once() {
+        let list = PathList::parse(b"# mine\n\n/etc/b\n/etc/a\n/etc/a\n/etc/a/below\n/etc/a-c\n").unwrap();
+        let paths = list.paths().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(paths, ["/etc/a", "/etc/a-c", "/etc/b"]);
+        assert!(list.covers(&TreePath::parse("/etc/a/x").unwrap()));
+        assert!(!list.covers(&TreePath::parse("/etc/ab").unwrap()));
+    }
+
+    #[test]
+    fn a_list_reads_back_from_its_file() {
+        let list = PathList::parse(b"/etc/hostname\n/etc/ssh\n").unwrap();
+        assert_eq!(PathList::parse(list.to_file("what sets the identity\nof this server").as_bytes()), Ok(list));
+    }
+
+    #[test]
+    fn a_bad_line_is_named_by_its_number() {
+        assert!(matches!(PathList::parse(b"/ok\n/etc/../x\n"), Err(BadPathList::Path { line: 2, .. })));
+        assert!(matches!(PathList::parse(b"/ok\n\n\xff\n"), Err(BadPathList::NotText { line: 3 })));
+        assert!(matches!(PathList::parse(b"# atlas: 9\n"), Err(BadPathList::UnknownFormat { line: 1, .. })));
+        assert!(matches!(PathList::parse(b" /etc/hosts\n"), Err(BadPathList::Path { line: 1, .. })));
+    }
+
+    #[test]
+    fn an_endless_list_is_cut_short() {
+        assert_eq!(PathList::parse("/a\n".repeat(PathList::MAX_PATHS + 1).as_bytes()), Err(BadPathList::TooMany));
+        assert_eq!(PathList::parse(&vec![b'#'; PathList::MAX_SIZE + 1]), Err(BadPathList::TooLarge));
+    }
+}

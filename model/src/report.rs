@@ -1,0 +1,104 @@
+//! `/run/atlas/boot.json`: what atlas-boot found, did, and how long each step took.
+
+use crate::{Digest, EnvVersion, Refusal, RefusalCode, Role};
+use serde::{Deserialize, Serialize};
+
+/// How a boot ended for ATLAS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The server holds its Role and the identity of the Snapshot.
+    IdentityInstalled,
+    /// The server holds its Role; no Snapshot was ever made, so the OS keeps its own identity [272].
+    FromScratch,
+    /// The server holds no Role; the network stays down.
+    Refused,
+    /// `atlas init` was never run here; ATLAS leaves this machine alone.
+    NotInitialised,
+}
+
+impl Outcome {
+    /// Whether the network may be configured.
+    pub fn network_allowed(self) -> bool {
+        self != Outcome::Refused
+    }
+}
+
+/// The report of one boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootReport {
+    /// The format of this report: 1.
+    pub format: u32,
+    /// The program and version that wrote it.
+    pub program: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The Role, where one was taken.
+    pub role: Option<Role>,
+    /// The cluster of the disks.
+    pub cluster: Option<String>,
+    /// What the Bound disk says of itself.
+    pub env_version: Option<EnvVersion>,
+    /// The EnvVersion that the Snapshot was converted from, where it had to be.
+    pub converted_from: Option<EnvVersion>,
+    /// The Unbound set.
+    pub set: Option<SetReport>,
+    /// What was changed on the root file system: one line per path, as `replaced /etc/hostname`.
+    pub installed: Vec<String>,
+    /// What somebody should look at although the boot went on.
+    pub warnings: Vec<String>,
+    /// The refusal, where it ended so.
+    pub refusal: Option<Refusal>,
+    /// The refusal that an operator had accepted beforehand.
+    pub accepted: Option<Acceptance>,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+}
+
+/// The Unbound set as it was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetReport {
+    /// The UUID of the array; of the file system where the set is a single device.
+    pub uuid: String,
+    /// The device with the file system.
+    pub device: String,
+    /// The members that it was started from.
+    pub members: Vec<String>,
+    /// Members that were left out because they are behind.
+    pub left_out: Vec<String>,
+    /// Whether it runs with fewer members than it has slots.
+    pub degraded: bool,
+    /// What was done to the file system: `clean`, `journal replayed`, `mended`.
+    pub file_system: String,
+}
+
+/// One step and its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// What was done.
+    pub name: String,
+    /// When it began, in microseconds after atlas-boot did.
+    pub at_us: u64,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
+}
+
+/// A refusal that an operator accepts once, written by `atlas-boot accept`, used up by the next boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Acceptance {
+    /// The format: 1.
+    pub format: u32,
+    /// What is accepted.
+    pub code: RefusalCode,
+    /// The situation that it holds for; void for any other.
+    pub fingerprint: Digest,
+    /// Which device to go on with, where there is a choice.
+    pub device: Option<String>,
+    /// Who accepted it: the login name on the console.
+    pub by: String,
+    /// Why, in their words.
+    pub reason: String,
+    /// When, in seconds since 1970 by the server's clock.
+    pub at: u64,
+}
