@@ -1,1 +1,55 @@
-//! Placeholder.
+//! The one place of ATLAS that touches the machine.
+//!
+//! Whatever writes, mounts, locks, runs or reads raw devices goes through here, so that each hazard is met once:
+//!
+//! | module | gives | the hazard it meets |
+//! |---|---|---|
+//! | [`tree`] | a directory held open, and paths opened below it | links and `..` that lead out of the tree |
+//! | [`durable`] | whole files, or none | half-written files after a crash |
+//! | [`object`] | one object with owner, mode, ACL, attributes, times | attributes lost on the way |
+//! | [`lock`] | one holder | two programs at once; a lock file that was replaced |
+//! | [`process`] | other programs, with deadlines and bounded output | hanging, endless output |
+//! | [`block`] | block devices and their superblocks | trusting names and probe order |
+//! | [`mount`] | mounts | |
+//! | [`rehearsal`] | a device whose writes go to memory | writing to a disk before it is known that one may |
+//!
+//! `unsafe` is allowed here alone, each block with the reason why it is sound.
+
+#![allow(unsafe_code, reason = "this crate is where the machine is touched; every block says why it is sound")]
+
+pub mod block;
+pub mod durable;
+pub mod lock;
+pub mod mount;
+pub mod object;
+pub mod process;
+pub mod rehearsal;
+pub mod tree;
+
+use std::{io, path::PathBuf};
+
+/// An operation on a file that failed: what, on which, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}", path.display())]
+pub struct FileError {
+    /// `open`, `replace`, …
+    pub action: &'static str,
+    /// The file, as the reader knows it.
+    pub path: PathBuf,
+    /// The reason.
+    #[source]
+    pub source: io::Error,
+}
+
+impl FileError {
+    /// Makes the mapping that `map_err` wants.
+    pub fn on<E: Into<io::Error>>(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(E) -> FileError {
+        let path = path.into();
+        move |source| FileError { action, path, source: source.into() }
+    }
+
+    /// Whether the file is simply not there.
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+}

@@ -1,0 +1,81 @@
+//! One holder at a time.
+//!
+//! The lock is `flock` on a file. A file that was removed or replaced between opening and locking would give two holders on two
+//! inodes; so after the lock is got, the name must still stand for the same inode.
+
+use crate::{FileError, tree::Dir};
+use nix::fcntl::{Flock, FlockArg};
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io,
+    os::unix::fs::MetadataExt,
+    time::{Duration, Instant},
+};
+
+/// Held until dropped; the kernel lets go of it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    _flock: Flock<File>,
+}
+
+impl Lock {
+    /// Takes the lock `name` in `dir`, waiting for another holder at most until `deadline` has passed.
+    pub fn take(dir: &Dir, name: &OsStr, deadline: Duration) -> Result<Lock, FileError> {
+        let failed = |source: io::Error| FileError::on("lock", dir.show(name))(source);
+        let until = Instant::now() + deadline;
+        loop {
+            let file = match dir.create_new(name, 0o600) {
+                Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => match dir.file(name) {
+                    // Removed in between: begin again.
+                    Err(error) if error.is_not_found() => continue,
+                    other => other?,
+                },
+                other => other?,
+            };
+            let inode = file.metadata().map_err(failed)?.ino();
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(flock) => {
+                    if dir.stat(name)?.is_some_and(|stat| stat.st_ino == inode) {
+                        return Ok(Lock { _flock: flock });
+                    }
+                }
+                Err((_, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                    return Err(failed(io::Error::new(io::ErrorKind::WouldBlock, "another program holds it")));
+                }
+                Err((_, errno)) => return Err(failed(errno.into())),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_one_holder_until_the_lock_is_dropped() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = Dir::open_root(tmp.path()).unwrap();
+        let name = OsStr::new("lock");
+        let first = Lock::take(&dir, name, Duration::ZERO).unwrap();
+        let refused = Lock::take(&dir, name, Duration::from_millis(30)).unwrap_err();
+        assert!(refused.source.to_string().contains("another program"));
+        drop(first);
+        Lock::take(&dir, name, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn a_replaced_lock_file_gives_the_new_one() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = Dir::open_root(tmp.path()).unwrap();
+        let name = OsStr::new("lock");
+        let _old = Lock::take(&dir, name, Duration::ZERO).unwrap();
+        std::fs::remove_file(tmp.path().join("lock")).unwrap();
+        let _new = Lock::take(&dir, name, Duration::ZERO).unwrap();
+        assert!(Lock::take(&dir, name, Duration::ZERO).is_err(), "the new file has a holder, too");
+    }
+}

@@ -1,0 +1,94 @@
+//! Mounts.
+
+use crate::FileError;
+use std::path::Path;
+use sys_mount::{Mount, MountFlags, UnmountFlags};
+
+/// Whether a mount may be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing is written, a journal is not replayed.
+    ReadOnly,
+    /// Writable.
+    ReadWrite,
+}
+
+impl Access {
+    fn flags(self) -> MountFlags {
+        match self {
+            Access::ReadOnly => MountFlags::RDONLY,
+            Access::ReadWrite => MountFlags::empty(),
+        }
+    }
+}
+
+/// Mounts an ext4 file system. Client data lie on it: programs and devices stay as the OS would treat them.
+pub fn ext4(device: &Path, at: &Path, access: Access) -> Result<(), FileError> {
+    Mount::builder()
+        .fstype("ext4")
+        .flags(access.flags() | MountFlags::NOATIME)
+        .mount(device, at)
+        .map(drop)
+        .map_err(FileError::on("mount the file system at", at))
+}
+
+/// Mounts a file system in memory that can hold at most `limit_bytes`.
+pub fn memory(at: &Path, limit_bytes: u64) -> Result<(), FileError> {
+    Mount::builder()
+        .fstype("tmpfs")
+        .data(&format!("size={limit_bytes},mode=0700"))
+        .mount("atlas", at)
+        .map(drop)
+        .map_err(FileError::on("mount a file system in memory at", at))
+}
+
+/// Makes a mounted ext4 file system writable, or read-only.
+pub fn change_access(at: &Path, access: Access) -> Result<(), FileError> {
+    nix::mount::mount(None::<&str>, at, None::<&str>, remount_flags(at, access), None::<&str>)
+        .map_err(FileError::on(if access == Access::ReadWrite { "make writable" } else { "make read-only" }, at))
+}
+
+fn remount_flags(at: &Path, access: Access) -> nix::mount::MsFlags {
+    use nix::{mount::MsFlags, sys::statvfs::FsFlags};
+    let mut flags = MsFlags::MS_REMOUNT;
+    // A remount forgets the options that it does not repeat.
+    let now = nix::sys::statvfs::statvfs(at).map(|stat| stat.flags()).unwrap_or(FsFlags::empty());
+    for (is, keep) in [
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+    ] {
+        flags.set(keep, now.contains(is));
+    }
+    flags.set(MsFlags::MS_RDONLY, access == Access::ReadOnly);
+    flags
+}
+
+/// Whether the file system at `path` is mounted read-only.
+pub fn is_read_only(path: &Path) -> Result<bool, FileError> {
+    nix::sys::statvfs::statvfs(path)
+        .map(|stat| stat.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY))
+        .map_err(FileError::on("look at the file system of", path))
+}
+
+/// Unmounts.
+pub fn unmount(at: &Path) -> Result<(), FileError> {
+    sys_mount::unmount(at, UnmountFlags::empty()).map_err(FileError::on("unmount", at))
+}
+
+/// Takes a mount along to another place, as `mount --move` does.
+pub fn move_to(from: &Path, to: &Path) -> Result<(), FileError> {
+    nix::mount::mount(Some(from), to, None::<&str>, nix::mount::MsFlags::MS_MOVE, None::<&str>)
+        .map_err(FileError::on("move the mount to", to))
+}
+
+/// Whether something is mounted at exactly `path`.
+pub fn is_mount_point(path: &Path) -> Result<bool, FileError> {
+    use std::os::unix::fs::MetadataExt;
+    let failed = |source| FileError::on("look at", path)(source);
+    let device = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev());
+    let here = device(path).map_err(failed)?;
+    Ok(path.parent().is_none() || here != device(&path.join("..")).map_err(failed)?)
+}

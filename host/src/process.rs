@@ -1,0 +1,267 @@
+//! Other programs: run with a deadline, without a terminal to wait on, with bounded output.
+//!
+//! A program runs in a process group of its own, so that the deadline ends its children, too. Output beyond the bound is read and
+//! dropped: the program never blocks on a full pipe, and the text that is kept says that it was cut.
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use std::{
+    ffi::{OsStr, OsString},
+    fmt,
+    io::{self, Read},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    process::{Child, ExitStatus, Stdio},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+/// How much of a program's output is kept, each of standard output and error, in bytes.
+pub const OUTPUT_LIMIT: usize = 1 << 20;
+
+/// A program to run.
+#[derive(Clone, Debug)]
+pub struct Command {
+    program: OsString,
+    args: Vec<OsString>,
+    root: Option<std::path::PathBuf>,
+    envs: Vec<(OsString, OsString)>,
+    deadline: Duration,
+}
+
+/// What a program that ended left.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output, at most [`OUTPUT_LIMIT`].
+    pub stdout: Vec<u8>,
+    /// Its standard error, at most [`OUTPUT_LIMIT`].
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// The last lines of standard error, or of standard output where that is empty: what a person needs to see.
+    pub fn complaint(&self) -> String {
+        let text = if self.stderr.trim_ascii().is_empty() { &self.stdout } else { &self.stderr };
+        let text = String::from_utf8_lossy(text);
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        lines[lines.len().saturating_sub(6)..].join("; ")
+    }
+}
+
+/// Why a program gave no output to go on with.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// It could not be started.
+    #[error("cannot run '{program}'")]
+    Start {
+        /// The program and its arguments.
+        program: String,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// It did not end in time and was killed.
+    #[error("'{program}' did not end within {deadline:?} and was stopped")]
+    Deadline {
+        /// The program and its arguments.
+        program: String,
+        /// The time that it had.
+        deadline: Duration,
+    },
+    /// It ended with a failure.
+    #[error("'{program}' failed ({status}): {complaint}")]
+    Failed {
+        /// The program and its arguments.
+        program: String,
+        /// `exit status: 1`, `signal: 9`.
+        status: String,
+        /// What it said.
+        complaint: String,
+    },
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.program.to_string_lossy())?;
+        self.args.iter().try_for_each(|arg| write!(f, " {}", arg.to_string_lossy()))
+    }
+}
+
+impl Command {
+    /// A program with half a minute to end.
+    pub fn new(program: impl AsRef<OsStr>) -> Command {
+        Command {
+            program: program.as_ref().to_owned(),
+            args: vec![],
+            root: None,
+            envs: vec![],
+            deadline: Duration::from_secs(30),
+        }
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Command {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Command {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Runs it with `dir` as its root directory. Needs root; `/` changes nothing.
+    pub fn in_root(mut self, dir: impl Into<std::path::PathBuf>) -> Command {
+        self.root = Some(dir.into()).filter(|dir| dir.as_path() != "/");
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Command {
+        self.envs.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// How long it may take.
+    pub fn deadline(mut self, deadline: Duration) -> Command {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Runs it to its end, whatever its exit status.
+    pub fn output(&self) -> Result<Output, ProcessError> {
+        let started = |source| ProcessError::Start { program: self.to_string(), source };
+        let mut command = std::process::Command::new(&self.program);
+        command.args(&self.args).envs(self.envs.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        if let Some(root) = self.root.clone() {
+            // SAFETY: between fork and exec only two system calls are made; the path was allocated before.
+            unsafe {
+                command.pre_exec(move || {
+                    nix::unistd::chroot(&root)?;
+                    nix::unistd::chdir("/").map_err(io::Error::from)
+                })
+            };
+        }
+        let mut child = command.spawn().map_err(started)?;
+        let stdout = keep(child.stdout.take());
+        let stderr = keep(child.stderr.take());
+        let status = self.wait(&mut child).map_err(started)?;
+        let Some(status) = status else {
+            return Err(ProcessError::Deadline { program: self.to_string(), deadline: self.deadline });
+        };
+        Ok(Output { status, stdout: finish(stdout), stderr: finish(stderr) })
+    }
+
+    /// Runs it to its end; another exit status than 0 is an error.
+    pub fn run(&self) -> Result<Output, ProcessError> {
+        let output = self.output()?;
+        if output.status.success() {
+            return Ok(output);
+        }
+        let complaint = output.complaint();
+        Err(ProcessError::Failed { program: self.to_string(), status: output.status.to_string(), complaint })
+    }
+
+    /// Waits for the end, at most until the deadline; then ends the whole group and gives `None`.
+    fn wait(&self, child: &mut Child) -> io::Result<Option<ExitStatus>> {
+        let until = Instant::now() + self.deadline;
+        let mut pause = Duration::from_micros(200);
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(Some(status));
+            }
+            if Instant::now() >= until {
+                let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+                // It may have ended by itself since; then there is nobody to signal.
+                let _ = killpg(group, Signal::SIGKILL);
+                child.wait()?;
+                return Ok(None);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Reads a stream to its end on a thread of its own, keeping at most [`OUTPUT_LIMIT`] bytes.
+fn keep(stream: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let (mut kept, mut buffer) = (Vec::new(), [0; 8192]);
+        let Some(mut stream) = stream else { return kept };
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            let room = OUTPUT_LIMIT.saturating_sub(kept.len());
+            kept.extend_from_slice(&buffer[..count.min(room)]);
+        }
+        kept
+    })
+}
+
+/// What was read so far. A grandchild that holds the stream open does not hold us: a short grace, then what there is is lost with it.
+fn finish(reader: JoinHandle<Vec<u8>>) -> Vec<u8> {
+    let until = Instant::now() + Duration::from_millis(500);
+    while !reader.is_finished() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if reader.is_finished() { reader.join().unwrap_or_default() } else { Vec::new() }
+}
+
+/// Whether a status means that a signal ended the program.
+pub fn ended_by_signal(status: ExitStatus) -> Option<i32> {
+    status.signal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Command {
+        Command::new("sh").args(["-c", script])
+    }
+
+    #[test]
+    fn output_and_failure_are_told() {
+        assert_eq!(sh("echo a; echo b >&2").run().unwrap().text(), "a\n");
+        let error = sh("echo out; echo 'no space' >&2; exit 3").run().unwrap_err().to_string();
+        assert!(error.contains("exit status: 3") && error.ends_with("no space"), "{error}");
+        assert!(matches!(Command::new("/nonexistent").run(), Err(ProcessError::Start { .. })));
+    }
+
+    #[test]
+    fn the_deadline_ends_children_too() {
+        let tmp = tempfile::tempdir().unwrap();
+        let script = format!("sleep 60 & echo $! > {}/pid; wait", tmp.path().display());
+        let error = sh(&script).deadline(Duration::from_millis(300)).run().unwrap_err();
+        assert!(matches!(error, ProcessError::Deadline { .. }), "{error}");
+        let pid: i32 = std::fs::read_to_string(tmp.path().join("pid")).unwrap().trim().parse().unwrap();
+        let until = Instant::now() + Duration::from_secs(5);
+        let gone = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z ")
+        };
+        while !gone() && Instant::now() < until {
+            std::thread::yield_now();
+        }
+        assert!(gone(), "the child of the stopped program still runs");
+    }
+
+    #[test]
+    fn endless_output_is_kept_to_the_bound() {
+        let output = sh("head -c 3000000 /dev/zero").run().unwrap();
+        assert_eq!(output.stdout.len(), OUTPUT_LIMIT);
+    }
+
+    #[test]
+    fn a_program_never_waits_for_our_input() {
+        assert_eq!(Command::new("cat").deadline(Duration::from_secs(5)).run().unwrap().text(), "");
+    }
+}

@@ -1,0 +1,334 @@
+//! A directory tree held by a descriptor, and paths opened below it.
+//!
+//! Every path is resolved by the kernel with `openat2` below the held directory: a component that is a symbolic link, or that leads out, makes the
+//! operation fail. So nobody who can write somewhere in the tree can send a write of root's elsewhere, however the moments fall.
+
+use crate::FileError;
+use atlas_model::TreePath;
+use nix::{
+    dir::Dir as RawDir,
+    errno::Errno,
+    fcntl::{AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, open, openat2, readlinkat, renameat2},
+    sys::stat::{FileStat, Mode, SFlag, fstatat, mkdirat},
+    unistd::{UnlinkatFlags, fsync, unlinkat},
+};
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::Read,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::{Path, PathBuf},
+};
+
+/// A directory held open.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    /// For messages only; never resolved again.
+    shown: PathBuf,
+}
+
+/// What lies at a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectType {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Link,
+    /// A device, pipe or socket.
+    Special,
+}
+
+impl ObjectType {
+    /// Of what `stat` says.
+    pub fn of(stat: &FileStat) -> ObjectType {
+        match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+            SFlag::S_IFREG => ObjectType::File,
+            SFlag::S_IFDIR => ObjectType::Dir,
+            SFlag::S_IFLNK => ObjectType::Link,
+            _ => ObjectType::Special,
+        }
+    }
+}
+
+impl Dir {
+    /// Opens a directory that the caller names; links in this one path are followed, as everywhere in the shell.
+    pub fn open_root(path: impl AsRef<Path>) -> Result<Dir, FileError> {
+        let path = path.as_ref();
+        let fd =
+            open(path, OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).map_err(FileError::on("open", path))?;
+        Ok(Dir { fd, shown: path.to_owned() })
+    }
+
+    /// The path as it was opened, for messages.
+    pub fn shown(&self) -> &Path {
+        &self.shown
+    }
+
+    /// A path of the tree as messages name it.
+    pub fn show(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.shown.join(path.as_ref().strip_prefix("/").unwrap_or(path.as_ref()))
+    }
+
+    fn openat2(&self, path: &Path, flags: OFlag, mode: u32) -> nix::Result<OwnedFd> {
+        let resolve =
+            ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(Mode::from_bits_truncate(mode)).resolve(resolve);
+        openat2(&self.fd, path, how)
+    }
+
+    /// Opens a directory below.
+    pub fn dir(&self, path: impl AsRef<Path>) -> Result<Dir, FileError> {
+        let path = path.as_ref();
+        let fd =
+            self.openat2(path, OFlag::O_DIRECTORY, 0).map_err(FileError::on("open the directory", self.show(path)))?;
+        Ok(Dir { fd, shown: self.show(path) })
+    }
+
+    /// Opens the directory that holds `path`, and gives the last component.
+    pub fn parent_of<'p>(&self, path: &'p TreePath) -> Result<(Dir, &'p OsStr), FileError> {
+        let parent = path.parent();
+        let dir = self.dir(parent.as_ref().map_or(Path::new("."), |parent| parent.relative()))?;
+        Ok((dir, path.name()))
+    }
+
+    /// Opens a regular file for reading. Anything else, a pipe that would block for ever above all, is refused.
+    pub fn file(&self, path: impl AsRef<Path>) -> Result<File, FileError> {
+        let path = path.as_ref();
+        let fd = self
+            .openat2(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0)
+            .map_err(FileError::on("open", self.show(path)))?;
+        let stat = nix::sys::stat::fstat(&fd).map_err(FileError::on("look at", self.show(path)))?;
+        if ObjectType::of(&stat) != ObjectType::File {
+            return Err(FileError::on("read", self.show(path))(std::io::Error::other("it is no regular file")));
+        }
+        Ok(File::from(fd))
+    }
+
+    /// Reads a file whole, at most `limit` bytes; the bound stands in the error.
+    pub fn read(&self, path: impl AsRef<Path>, limit: usize) -> Result<Vec<u8>, FileError> {
+        let path = path.as_ref();
+        let file = self.file(path)?;
+        let mut content = Vec::new();
+        file.take(limit as u64 + 1).read_to_end(&mut content).map_err(FileError::on("read", self.show(path)))?;
+        if content.len() > limit {
+            return Err(FileError::on("read", self.show(path))(std::io::Error::other(format!(
+                "it is larger than {limit} bytes"
+            ))));
+        }
+        Ok(content)
+    }
+
+    /// Like [`Dir::read`]; `None` where there is no such file.
+    pub fn read_if_there(&self, path: impl AsRef<Path>, limit: usize) -> Result<Option<Vec<u8>>, FileError> {
+        match self.read(path, limit) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What lies at `name` (one component), links not followed; `None` where nothing does.
+    pub fn stat(&self, name: &OsStr) -> Result<Option<FileStat>, FileError> {
+        match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(FileError::on("look at", self.show(name))(errno)),
+        }
+    }
+
+    /// Where the link at `name` points to.
+    pub fn read_link(&self, name: &OsStr) -> Result<OsString, FileError> {
+        readlinkat(&self.fd, name).map_err(FileError::on("read the link", self.show(name)))
+    }
+
+    /// The names in this directory, sorted, at most `limit`.
+    pub fn names(&self, limit: usize) -> Result<Vec<OsString>, FileError> {
+        let failed = |error: Errno| FileError::on("list", self.shown.clone())(error);
+        let fd = self.openat2(Path::new("."), OFlag::O_DIRECTORY, 0).map_err(failed)?;
+        let mut names = Vec::new();
+        for entry in RawDir::from_fd(fd).map_err(failed)?.iter() {
+            let name = OsString::from_vec(entry.map_err(failed)?.file_name().to_bytes().to_vec());
+            if name.as_bytes() != b"." && name.as_bytes() != b".." {
+                names.push(name);
+            }
+            if names.len() > limit {
+                let source = std::io::Error::other(format!("it has more than {limit} entries"));
+                return Err(FileError::on("list", self.shown.clone())(source));
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Makes a directory with this mode, whatever the umask; says whether it was missing.
+    pub fn make_dir(&self, name: impl AsRef<Path>, mode: u32) -> Result<bool, FileError> {
+        let name = name.as_ref();
+        match mkdirat(&self.fd, name, Mode::from_bits_truncate(mode)) {
+            Ok(()) => {
+                let made = self.dir(name)?;
+                nix::sys::stat::fchmod(&made.fd, Mode::from_bits_truncate(mode))
+                    .map_err(FileError::on("set the mode of", self.show(name)))?;
+                Ok(true)
+            }
+            Err(Errno::EEXIST) => self.dir(name).map(|_| false),
+            Err(errno) => Err(FileError::on("make the directory", self.show(name))(errno)),
+        }
+    }
+
+    /// Makes every missing directory of `path`, mode 0755; links on the way are refused.
+    pub fn make_dirs(&self, path: impl AsRef<Path>) -> Result<Dir, FileError> {
+        let mut dir = self.dir(".")?;
+        for component in path.as_ref().components() {
+            if let std::path::Component::Normal(name) = component {
+                dir.make_dir(name, 0o755)?;
+                dir = dir.dir(name)?;
+            }
+        }
+        Ok(dir)
+    }
+
+    /// Creates a file that must not be there yet.
+    pub fn create_new(&self, name: impl AsRef<Path>, mode: u32) -> Result<File, FileError> {
+        let name = name.as_ref();
+        self.openat2(name, OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR, mode)
+            .map(File::from)
+            .map_err(FileError::on("create", self.show(name)))
+    }
+
+    /// Renames within this tree, with `renameat2`'s flags.
+    pub fn rename(&self, from: &OsStr, to_dir: &Dir, to: &OsStr, how: Rename) -> Result<(), FileError> {
+        let flags = match how {
+            Rename::Replace => RenameFlags::empty(),
+            Rename::Exchange => RenameFlags::RENAME_EXCHANGE,
+            Rename::NoReplace => RenameFlags::RENAME_NOREPLACE,
+        };
+        renameat2(&self.fd, from, &to_dir.fd, to, flags).map_err(FileError::on("rename into place", to_dir.show(to)))
+    }
+
+    /// Makes a second name for a file of the same file system.
+    pub fn hard_link(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> Result<(), FileError> {
+        nix::unistd::linkat(&self.fd, from, &to_dir.fd, to, AtFlags::empty())
+            .map_err(FileError::on("link", to_dir.show(to)))
+    }
+
+    /// Makes a symbolic link that must not be there yet.
+    pub fn symlink(&self, target: &OsStr, name: &OsStr) -> Result<(), FileError> {
+        nix::unistd::symlinkat(target, &self.fd, name).map_err(FileError::on("make the link", self.show(name)))
+    }
+
+    /// Removes a file, link or empty directory; says whether it was there.
+    pub fn remove(&self, name: &OsStr) -> Result<bool, FileError> {
+        let result = match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
+            Err(Errno::EISDIR) => unlinkat(&self.fd, name, UnlinkatFlags::RemoveDir),
+            other => other,
+        };
+        match result {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(FileError::on("remove", self.show(name))(errno)),
+        }
+    }
+
+    /// Removes a whole tree below `name`, links not followed; says whether there was anything.
+    pub fn remove_tree(&self, name: &OsStr) -> Result<bool, FileError> {
+        match self.stat(name)? {
+            None => Ok(false),
+            Some(stat) if ObjectType::of(&stat) == ObjectType::Dir => {
+                let below = self.dir(name)?;
+                for inner in below.names(usize::MAX - 1)? {
+                    below.remove_tree(&inner)?;
+                }
+                self.remove(name)
+            }
+            Some(_) => self.remove(name),
+        }
+    }
+
+    /// Makes the names in this directory durable.
+    pub fn sync(&self) -> Result<(), FileError> {
+        fsync(&self.fd).map_err(FileError::on("flush", self.shown.clone()))
+    }
+
+    /// Makes everything durable that the file system of this directory holds.
+    pub fn sync_file_system(&self) -> Result<(), FileError> {
+        nix::unistd::syncfs(&self.fd).map_err(FileError::on("flush the file system of", self.shown.clone()))
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// What a rename does to what is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rename {
+    /// Takes its place.
+    Replace,
+    /// The two change places, at one instant.
+    Exchange,
+    /// Fails.
+    NoReplace,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn path(text: &str) -> TreePath {
+        TreePath::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_link_on_the_way_is_refused_even_within_the_tree() {
+        let tmp = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(tmp.path().join("real")).unwrap();
+        std::fs::write(tmp.path().join("real/f"), "x").unwrap();
+        symlink("real", tmp.path().join("link")).unwrap();
+        symlink("/etc", tmp.path().join("out")).unwrap();
+        symlink("real/f", tmp.path().join("last")).unwrap();
+        let dir = Dir::open_root(tmp.path()).unwrap();
+        assert_eq!(dir.read("real/f", 10).unwrap(), b"x");
+        for bad in ["link/f", "out/passwd", "last", "../x", "/etc/passwd"] {
+            assert!(dir.read(bad, 100_000).is_err(), "{bad}");
+        }
+        assert!(dir.parent_of(&path("/out/new")).is_err());
+    }
+
+    #[test]
+    fn a_file_beyond_the_limit_is_an_error_that_names_the_limit() {
+        let tmp = tempfile::tempdir().unwrap();
+        std::fs::write(tmp.path().join("f"), "12345").unwrap();
+        let dir = Dir::open_root(tmp.path()).unwrap();
+        assert_eq!(dir.read("f", 5).unwrap(), b"12345");
+        assert!(dir.read("f", 4).unwrap_err().source.to_string().contains("4 bytes"));
+        assert_eq!(dir.read_if_there("none", 4).unwrap(), None);
+    }
+
+    #[test]
+    fn a_pipe_is_refused_at_once() {
+        let tmp = tempfile::tempdir().unwrap();
+        nix::unistd::mkfifo(&tmp.path().join("p"), Mode::S_IRWXU).unwrap();
+        assert!(Dir::open_root(tmp.path()).unwrap().read("p", 10).is_err());
+    }
+
+    #[test]
+    fn a_tree_is_removed_without_following_links() {
+        let tmp = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(tmp.path().join("t/a/b")).unwrap();
+        std::fs::write(tmp.path().join("kept"), "x").unwrap();
+        symlink("../kept", tmp.path().join("t/link")).unwrap();
+        let dir = Dir::open_root(tmp.path()).unwrap();
+        assert!(dir.remove_tree(OsStr::new("t")).unwrap());
+        assert!(!dir.remove_tree(OsStr::new("t")).unwrap());
+        assert!(tmp.path().join("kept").exists());
+    }
+}
