@@ -1,0 +1,17 @@
+# Runs inside the new root file system, as its root, once all packages are there.
+set -eu
+
+echo 'root:atlas' | chpasswd
+echo atlas-server > /etc/hostname
+printf '127.0.0.1 localhost\n127.0.1.1 atlas-server\n' > /etc/hosts
+echo 'LABEL=ATLAS-ROOT / ext4 errors=remount-ro 0 1' > /etc/fstab
+rm -f /etc/nginx/sites-enabled/default
+
+systemctl enable systemd-networkd.service ssh.service nginx.service serial-getty@ttyS0.service qemu-guest-agent.service
+
+# What a server in a test never needs and each boot would pay for: nobody looks at its screen, it is not on the
+# internet, it has one LAN without DHCP, and it lives for minutes.
+systemctl disable getty@tty1.service e2scrub_reap.service e2scrub_all.timer \
+    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer \
+    systemd-networkd-wait-online.service systemd-pstore.service
+systemctl mask getty-static.service

@@ -1,0 +1,19 @@
+# After unpack.sh, with arguments OUT SIZE LABEL [PACKAGE]: installs the package, as a user would, and writes into OUT
+# the disk, and the kernel and the initramfs that are on it.
+out=$1 size=$2 label=$3 package=${4:-}
+
+if [ -n "$package" ]; then
+    cp "$package" "$root/tmp/atlas.deb"
+    chroot "$root" dpkg --install --force-unsafe-io /tmp/atlas.deb
+    rm "$root/tmp/atlas.deb"
+fi
+
+umount --recursive "$root/dev"
+umount --recursive "$root/sys"
+umount "$root/proc"
+
+# Whoever runs QEMU reads them; Debian leaves the initramfs to root.
+install -m 0644 "$root"/boot/vmlinuz-* "$out/kernel"
+install -m 0644 "$root"/boot/initrd.img-* "$out/initrd"
+basename "$root"/usr/lib/modules/* > "$out/kernel-release"
+mke2fs -q -t ext4 -L "$label" -d "$root" "$out/root.img" "$size"

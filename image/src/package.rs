@@ -1,0 +1,275 @@
+//! The Debian package `atlas`: programs, and what hooks them into the boot of a server.
+//!
+//! The same sources give the same bytes: files belong to root, have modes from [`TREES`] and a fixed date.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::Options;
+use crate::cache::Key;
+use crate::command::{run, within};
+use crate::programs::{self, EARLY_BOOT, Program};
+
+/// What is copied with everything below it: from the repository, to the server, with which mode.
+const TREES: [(&str, &str, u32); 6] = [
+    ("initramfs/initramfs-tools", "usr/share/initramfs-tools", 0o755),
+    ("initramfs/udev", "usr/lib/udev/rules.d", 0o644),
+    ("initramfs/systemd", "usr/lib/systemd/system", 0o644),
+    ("image/package/copyright", "usr/share/doc/atlas/copyright", 0o644),
+    ("docs/man", "usr/share/man/man1", 0o644),
+    ("docs/completions/bash", "usr/share/bash-completion/completions", 0o644),
+];
+
+/// Links that are part of the package: where, and to what.
+const LINKS: [(&str, &str); 1] = [("usr/bin/atlas-boot", "../lib/atlas/atlas-boot")];
+
+/// Where the Unbound disk's file system is mounted.
+const DIRECTORIES: [&str; 1] = ["unbound"];
+
+/// Besides the libraries, which `dpkg-shlibdeps` finds.
+const DEPENDS: &str = "mdadm, initramfs-tools, e2fsprogs, systemd, udev";
+
+const DESCRIPTION: &str = "Disk-swap failover: a server is who its front disks say it is
+ At boot, before the network is configured, ATLAS finds the server's removable
+ RAID-1 set, reads from it which server this is and installs that identity.
+ Moving the disks of the primary server into a secondary one makes that the
+ primary one.";
+
+/// The date of all files: 2026-01-01 UTC, in seconds since 1970.
+const SOURCE_DATE_EPOCH: &str = "1767225600";
+
+/// A built Debian package.
+#[derive(Debug, Clone)]
+pub struct Package {
+    /// `…/atlas_VERSION_amd64.deb`
+    pub path: PathBuf,
+    /// The programs in it; `atlas-boot`, the static one, comes first.
+    pub programs: Vec<Program>,
+}
+
+/// Builds the programs, and the package where they or its other parts changed.
+///
+/// # Errors
+/// Where a program does not build, `atlas-boot` is not static, or `dpkg-deb` or `dpkg-shlibdeps` fails.
+pub fn package(options: &Options) -> Result<Package> {
+    (options.progress)("programs: atlas-boot, static");
+    let mut built = vec![programs::build_early_boot(&options.repository)?];
+    (options.progress)("programs: the others");
+    built.extend(programs::build_others(&options.repository)?);
+
+    let key = Key::default().with_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/package.rs"))?;
+    let sources = TREES.iter().map(|(source, ..)| options.repository.join(source)).filter(|source| source.exists());
+    let key = sources.chain(scripts(&options.repository)).try_fold(key, |key, source| key.with_files(&source))?;
+    let key = built.iter().try_fold(key, |key, program| key.with(program.name.as_bytes()).with_files(&program.path))?;
+
+    let name = format!("atlas_{}_amd64.deb", env!("CARGO_PKG_VERSION"));
+    let entry = options.cache.entry("package", key, |entry| {
+        (options.progress)("package: built by dpkg-deb");
+        let staged = entry.join("staged");
+        stage(&options.repository, &built, &staged)?;
+        make(&staged, &entry.join(&name))?;
+        fs::remove_dir_all(&staged)?;
+        Ok(())
+    })?;
+    Ok(Package { path: entry.join(name), programs: built })
+}
+
+/// The scripts that dpkg runs.
+fn scripts(repository: &Path) -> impl Iterator<Item = PathBuf> {
+    ["postinst", "postrm"].map(|name| repository.join("image/package").join(name)).into_iter()
+}
+
+/// Lays out below `staged` what the package will hold.
+fn stage(repository: &Path, programs: &[Program], staged: &Path) -> Result<()> {
+    for (source, destination, mode) in TREES {
+        let source = repository.join(source);
+        if source.exists() {
+            copy_tree(&source, &staged.join(destination), mode)?;
+        }
+    }
+    for program in programs {
+        let directory = if program.name == EARLY_BOOT { "usr/lib/atlas" } else { "usr/bin" };
+        copy_tree(&program.path, &staged.join(directory).join(&program.name), 0o755)?;
+    }
+    for (link, target) in LINKS {
+        let link = staged.join(link);
+        make_directories(link.parent().unwrap_or(staged))?;
+        symlink(target, &link).with_context(|| format!("cannot make the link {}", link.display()))?;
+    }
+    for directory in DIRECTORIES {
+        make_directories(&staged.join(directory))?;
+    }
+    for script in scripts(repository) {
+        let name = script.file_name().context("a script without a name")?.to_owned();
+        copy_tree(&script, &staged.join("DEBIAN").join(name), 0o755)?;
+    }
+    fs::write(staged.join("DEBIAN/control"), control(&library_packages(staged, programs)?))?;
+    let conffiles = conffiles(staged)?;
+    if !conffiles.is_empty() {
+        fs::write(staged.join("DEBIAN/conffiles"), conffiles)?;
+    }
+    Ok(())
+}
+
+/// Copies a file, or all files below a directory; links stay links.
+fn copy_tree(source: &Path, destination: &Path, mode: u32) -> Result<()> {
+    let context = || format!("cannot copy {} into the package", source.display());
+    let metadata = fs::symlink_metadata(source).with_context(context)?;
+    if metadata.is_dir() {
+        for entry in fs::read_dir(source).with_context(context)? {
+            let entry = entry.with_context(context)?;
+            copy_tree(&entry.path(), &destination.join(entry.file_name()), mode)?;
+        }
+        return Ok(());
+    }
+    make_directories(destination.parent().unwrap_or(destination))?;
+    if metadata.is_symlink() {
+        return symlink(fs::read_link(source).with_context(context)?, destination).with_context(context);
+    }
+    fs::copy(source, destination).with_context(context)?;
+    fs::set_permissions(destination, fs::Permissions::from_mode(mode)).with_context(context)
+}
+
+/// Makes a directory and those above it, all with the mode of a system directory, whatever the umask is.
+fn make_directories(directory: &Path) -> Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = directory.parent() {
+        make_directories(parent)?;
+    }
+    fs::create_dir(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// The packages of the shared libraries the programs use, as a control file lists them.
+fn library_packages(staged: &Path, programs: &[Program]) -> Result<String> {
+    let directory = staged.with_file_name("shlibdeps");
+    make_directories(&directory.join("debian"))?;
+    // dpkg-shlibdeps does not run outside a source package.
+    fs::write(directory.join("debian/control"), "Source: atlas\n\nPackage: atlas\nArchitecture: amd64\n")?;
+    let mut command = within(Duration::from_secs(60), "dpkg-shlibdeps");
+    command.current_dir(&directory).args(["-O", "--ignore-missing-info"]);
+    let dynamic = programs.iter().filter(|program| program.name != EARLY_BOOT);
+    command.args(dynamic.map(|program| format!("-e{}", program.path.display())));
+    let printed = run(&mut command, "find the libraries that the programs use")?;
+    fs::remove_dir_all(&directory)?;
+    libraries_in(&printed).map(str::to_owned)
+}
+
+fn libraries_in(printed: &str) -> Result<&str> {
+    let found = printed.lines().find_map(|line| line.strip_prefix("shlibs:Depends="));
+    found.with_context(|| format!("dpkg-shlibdeps names no libraries: {printed:?}"))
+}
+
+fn control(libraries: &str) -> String {
+    format!(
+        "Package: atlas\n\
+         Version: {version}\n\
+         Architecture: amd64\n\
+         Maintainer: ATLAS <atlas@localhost>\n\
+         Section: admin\n\
+         Priority: optional\n\
+         Depends: {DEPENDS}, {libraries}\n\
+         Description: {DESCRIPTION}\n",
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// All files below /etc: dpkg keeps what an administrator changed there.
+fn conffiles(staged: &Path) -> Result<String> {
+    fn list(directory: &Path, staged: &Path, found: &mut Vec<String>) -> Result<()> {
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                list(&path, staged, found)?;
+            } else {
+                found.push(format!("/{}\n", path.strip_prefix(staged)?.display()));
+            }
+        }
+        Ok(())
+    }
+    let mut found = Vec::new();
+    let etc = staged.join("etc");
+    if etc.exists() {
+        list(&etc, staged, &mut found)?;
+    }
+    found.sort();
+    Ok(found.concat())
+}
+
+fn make(staged: &Path, package: &Path) -> Result<()> {
+    let mut command = within(Duration::from_secs(120), "dpkg-deb");
+    command.env("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH);
+    command.args(["--root-owner-group", "-Zxz", "--build"]).args([staged, package]);
+    run(&mut command, "build the Debian package")?;
+    ensure!(package.exists(), "dpkg-deb reported success and made no {}", package.display());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn any_program(folder: &Path) -> Program {
+        // Any program linked as ours are will do.
+        let path = folder.join("some-program");
+        fs::copy(std::env::current_exe().unwrap(), &path).unwrap();
+        Program { name: "some-program".into(), path, size_bytes: 0 }
+    }
+
+    fn repository() -> &'static Path {
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+    }
+
+    #[test]
+    fn the_same_parts_give_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = any_program(folder.path());
+        let build = |name: &str| {
+            let place = folder.path().join(name);
+            stage(repository(), std::slice::from_ref(&program), &place.join("staged")).unwrap();
+            make(&place.join("staged"), &place.join("a.deb")).unwrap();
+            fs::read(place.join("a.deb")).unwrap()
+        };
+        let first = build("first");
+        assert!(first == build("second"), "two builds of the same parts differ");
+    }
+
+    #[test]
+    fn what_is_staged_belongs_to_root_and_no_one_else_may_write_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let staged = folder.path().join("staged");
+        stage(repository(), &[any_program(folder.path())], &staged).unwrap();
+        make(&staged, &folder.path().join("a.deb")).unwrap();
+        let mut list = Command::new("dpkg-deb");
+        let listing = run(list.arg("--contents").arg(folder.path().join("a.deb")), "list the package").unwrap();
+        assert!(listing.contains("./usr/bin/some-program"), "{listing}");
+        for line in listing.lines().filter(|line| !line.starts_with('l')) {
+            assert!(line.contains(" root/root "), "{line}");
+            assert!(matches!(&line[..10], "drwxr-xr-x" | "-rwxr-xr-x" | "-rw-r--r--"), "{line}");
+        }
+    }
+
+    #[test]
+    fn files_below_etc_are_the_administrators_to_change() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("etc/b")).unwrap();
+        fs::write(folder.path().join("etc/b/x"), "").unwrap();
+        fs::write(folder.path().join("etc/a"), "").unwrap();
+        assert_eq!(conffiles(folder.path()).unwrap(), "/etc/a\n/etc/b/x\n");
+    }
+
+    #[test]
+    fn the_libraries_are_read_from_what_dpkg_shlibdeps_prints() {
+        assert_eq!(libraries_in("shlibs:Depends=libc6 (>= 2.34)\n").unwrap(), "libc6 (>= 2.34)");
+        assert!(libraries_in("").is_err());
+    }
+}

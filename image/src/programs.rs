@@ -1,0 +1,125 @@
+//! Building the programs that go into the package.
+//!
+//! `atlas-boot` runs in the initramfs, where nothing else is sure to be there: it is linked statically. Its build has a
+//! target directory of its own, because other flags would make cargo build every dependency again at each turn. All
+//! other programs use the libraries of Debian 12.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use crate::command::{run, within};
+
+/// What is built for. Named even where it is the host, so that flags for the target do not reach the procedural macros.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The one that is linked statically.
+pub(crate) const EARLY_BOOT: &str = "atlas-boot";
+
+/// The crates whose programs are installed into /usr/bin, all of them, under the names the crates give.
+const CRATES: [&str; 2] = ["atlas-console", "atlas-synchronizer"];
+
+/// A program as cargo built it: release profile, stripped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The name it is called by.
+    pub name: String,
+    /// Where cargo put it.
+    pub path: PathBuf,
+    /// Its size.
+    pub size_bytes: u64,
+}
+
+/// `atlas-boot`, proven to be static.
+pub(crate) fn build_early_boot(repository: &Path) -> Result<Program> {
+    let mut command = cargo_build(repository, &[EARLY_BOOT]);
+    command.args(["--bin", EARLY_BOOT, "--target-dir"]).arg(repository.join("target/static"));
+    command.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    let program = build(&mut command, EARLY_BOOT)?.pop().context("cargo built no atlas-boot")?;
+    ensure!(
+        is_static(&program.path)?,
+        "{} needs a dynamic linker, which the initramfs may not have: was it built with +crt-static?",
+        program.path.display()
+    );
+    Ok(program)
+}
+
+/// The programs that run on the booted server, sorted by name.
+pub(crate) fn build_others(repository: &Path) -> Result<Vec<Program>> {
+    let mut command = cargo_build(repository, &CRATES);
+    command.arg("--bins");
+    // Whatever flags the caller's environment has are for the caller's build.
+    command.env_remove("RUSTFLAGS");
+    let mut programs = build(&mut command, "the programs")?;
+    programs.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(programs)
+}
+
+fn cargo_build(repository: &Path, crates: &[&str]) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = within(Duration::from_secs(1200), cargo);
+    command.current_dir(repository).args(["build", "--release", "--locked", "--target", TARGET]);
+    command.args(["--message-format", "json-render-diagnostics"]);
+    command.args(crates.iter().flat_map(|name| ["--package", name]));
+    command
+}
+
+fn build(command: &mut Command, what: &str) -> Result<Vec<Program>> {
+    let messages = run(command, &format!("build {what}"))?;
+    let mut programs = Vec::new();
+    for message in messages.lines() {
+        if let Some(path) = executable_in(message)? {
+            let name = path.file_name().context("a program without a name")?.to_string_lossy().into_owned();
+            let size_bytes = std::fs::metadata(&path)?.len();
+            programs.push(Program { name, path, size_bytes });
+        }
+    }
+    if programs.is_empty() {
+        bail!("cannot build {what}: cargo reported success and no program");
+    }
+    Ok(programs)
+}
+
+/// The program that one of cargo's messages tells of, if it does.
+fn executable_in(message: &str) -> Result<Option<PathBuf>> {
+    #[derive(Deserialize)]
+    struct Message {
+        reason: String,
+        executable: Option<PathBuf>,
+    }
+    let message: Message = serde_json::from_str(message).context("cannot read a message of cargo's")?;
+    Ok(message.executable.filter(|_| message.reason == "compiler-artifact"))
+}
+
+/// Whether the program runs without a dynamic linker.
+fn is_static(program: &Path) -> Result<bool> {
+    let headers = run(
+        Command::new("readelf").arg("--program-headers").arg("--wide").arg(program),
+        &format!("read the program headers of {}", program.display()),
+    )?;
+    ensure!(headers.contains("LOAD"), "{} is no program", program.display());
+    Ok(!headers.lines().any(|line| line.trim_start().starts_with("INTERP")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_messages_about_a_program_name_one() {
+        let artifact = r#"{"reason":"compiler-artifact","executable":"/t/release/atlas","fresh":true}"#;
+        assert_eq!(executable_in(artifact).unwrap(), Some(PathBuf::from("/t/release/atlas")));
+        let library = r#"{"reason":"compiler-artifact","executable":null}"#;
+        assert_eq!(executable_in(library).unwrap(), None);
+        assert_eq!(executable_in(r#"{"reason":"build-finished","success":true}"#).unwrap(), None);
+        assert!(executable_in("warning: text").is_err());
+    }
+
+    #[test]
+    fn a_program_with_a_dynamic_linker_is_not_taken_for_static() {
+        assert!(!is_static(&std::env::current_exe().unwrap()).unwrap());
+    }
+}

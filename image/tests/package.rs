@@ -1,0 +1,24 @@
+//! The package on a Debian system: installed, it is in the initramfs; removed, nothing of it is left.
+
+use std::path::Path;
+use std::time::Duration;
+
+use atlas_image::{Options, package, root_file_system, run_in_root_file_system};
+
+#[test]
+#[ignore = "makes a root file system, which takes a minute and the network: `cargo xtask test` runs it"]
+fn installing_puts_atlas_boot_into_the_initramfs_and_removing_leaves_nothing_behind() {
+    let options = Options::new(&|step| println!("{step}")).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/package.sh");
+    let arguments = [package(&options).unwrap().path];
+    let arguments: Vec<&Path> = arguments.iter().map(AsRef::as_ref).collect();
+    let root_file_system = root_file_system(&options).unwrap();
+    let said = run_in_root_file_system(&root_file_system, &script, &arguments, Duration::from_secs(300)).unwrap();
+
+    let (_, said) = said.split_once("== installed\n").unwrap();
+    let (installed, removed) = said.split_once("== removed\n").unwrap();
+    assert!(installed.lines().any(|line| line == "usr/lib/atlas/atlas-boot"), "{installed}");
+    assert!(installed.contains("scripts/local-bottom/atlas"), "{installed}");
+    assert!(installed.lines().any(|line| line.starts_with("atlas-boot ")), "it runs: {installed}");
+    assert_eq!(removed, "initramfs: none\ndpkg: none\nfiles: none\n");
+}
