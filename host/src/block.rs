@@ -81,7 +81,7 @@ pub fn survey(devices: &[Device]) -> Survey {
                 survey.members.push(Member { device: path, serial: device.serial.clone(), md, ext4 });
             }
             Ok(Examined::Single(ext4)) => {
-                survey.singles.push(Single { device: path, serial: device.serial.clone(), ext4 })
+                survey.singles.push(Single { device: path, serial: device.serial.clone(), ext4 });
             }
             Ok(Examined::Other) => {}
             Err(why) => survey.unreadable.push((path, why)),

@@ -57,6 +57,25 @@ pub fn read(dir: &Dir, name: &OsStr) -> Result<Kind, FileError> {
     }
 }
 
+/// Like [`read`], for comparing with `wanted`: exact where the two are the same, cheaper where they are not.
+///
+/// A file whose length differs is not read (its digest is that of nothing); a device, pipe or socket is given as a link to nowhere,
+/// which no Snapshot holds.
+pub fn read_to_compare(dir: &Dir, name: &OsStr, wanted: &Kind) -> Result<Kind, FileError> {
+    match (dir.stat(name)?, wanted) {
+        (Some(stat), Kind::File { size, .. })
+            if ObjectType::of(&stat) == ObjectType::File && u64::try_from(stat.st_size) != Ok(*size) =>
+        {
+            let size = u64::try_from(stat.st_size).unwrap_or(0);
+            Ok(Kind::File { size, sha256: Digest::of(b""), meta: meta(dir, name, &stat, None)? })
+        }
+        (Some(stat), _) if ObjectType::of(&stat) == ObjectType::Special => {
+            Ok(Kind::Link { target: String::new(), meta: meta(dir, name, &stat, None)? })
+        }
+        _ => read(dir, name),
+    }
+}
+
 fn digest(mut file: &File) -> io::Result<(u64, Digest)> {
     let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 64 << 10]);
     loop {
@@ -105,7 +124,7 @@ fn open_dir_as_file(opened: &Dir, dir: &Dir, name: &OsStr) -> Result<File, FileE
 /// Makes the object `to` in `to_dir` like `kind`, the content taken from `from` in `from_dir`. The name must be free.
 ///
 /// The content is checked against the digest while it is copied: what differs is an error, and the caller removes what was begun.
-/// A file is flushed; directories are made empty.
+/// Nothing is flushed yet: the caller flushes once for all that it makes. Directories are made empty.
 pub fn make(kind: &Kind, from_dir: &Dir, from: &OsStr, to_dir: &Dir, to: &OsStr) -> Result<(), FileError> {
     let failed = |action| FileError::on::<io::Error>(action, to_dir.show(to));
     match kind {
@@ -118,8 +137,7 @@ pub fn make(kind: &Kind, from_dir: &Dir, from: &OsStr, to_dir: &Dir, to: &OsStr)
                 let source = io::Error::other("its content is not what the Manifest says");
                 return Err(FileError::on("copy", from_dir.show(from))(source));
             }
-            set_meta(&target, meta).map_err(failed("set owner, mode and attributes of"))?;
-            target.sync_all().map_err(failed("flush"))
+            set_meta(&target, meta).map_err(failed("set owner, mode and attributes of"))
         }
         Kind::Dir { meta } => {
             to_dir.make_dir(to, 0o700)?;
@@ -145,6 +163,18 @@ pub fn make(kind: &Kind, from_dir: &Dir, from: &OsStr, to_dir: &Dir, to: &OsStr)
 pub fn update_dir(meta: &Meta, dir: &Dir, name: &OsStr) -> Result<(), FileError> {
     let opened = open_dir_as_file(&dir.dir(name)?, dir, name)?;
     set_meta(&opened, meta).map_err(FileError::on("set owner, mode and attributes of", dir.show(name)))
+}
+
+/// Gives a directory its time again, after it was filled. Does nothing for other kinds.
+pub fn make_dir_time(kind: &Kind, dir: &Dir, name: &OsStr) -> Result<(), FileError> {
+    match kind {
+        Kind::Dir { meta } => {
+            let time = time_of(meta);
+            utimensat(dir, name, &time, &time, UtimensatFlags::NoFollowSymlink)
+                .map_err(FileError::on("set the time of", dir.show(name)))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn copy(mut from: &File, to: &mut File) -> io::Result<(u64, Digest)> {

@@ -1,1 +1,34 @@
-//! Placeholder.
+//! Sync and Identity Data: what lies on the Unbound disk besides client data, and the few ways to read and change it.
+//!
+//! ```text
+//! /unbound/SID_DATA/                     0700 root
+//!   MasterConfig                         who this disk makes of a server
+//!   .lock                                held by whoever changes anything here
+//!   PRI/                                 one unit: replaced whole, by one exchange of names
+//!     SnapshotEnvVersion                 the newest EnvVersion with a valid Snapshot; not there: none was ever made
+//!     Env2/                              the Snapshot (PRI, Env2)
+//!       IdentFilePaths  IdentFiles/etc/hostname …
+//!       SyncFilePathsSpecial  SyncFilePaths<Svc>  SyncFilePaths  SyncFiles/etc/nginx/nginx.conf …
+//!       Manifest                         every object with its digest
+//!     Env1/ …
+//!   .next-PRI/                           a Role being built, or the one before it on its way out; nobody reads it
+//! /opt/atlas/                            on the Bound disk: EnvID, Cluster, bin/SyncConverterN
+//! ```
+//!
+//! Invariants:
+//! - A Role directory is complete at every instant. What is being built has a name that nobody reads [276-290].
+//! - A Snapshot newer than SnapshotEnvVersion, or not listed whole in its Manifest, is never used [189, 222].
+//! - Files below a Role are never changed in place, so that the next Role directory may share them by hard links.
+
+pub mod bound;
+pub mod convert;
+pub mod create;
+pub mod install;
+pub mod layout;
+pub mod scan;
+pub mod snapshot;
+pub mod transaction;
+
+pub use bound::BoundData;
+pub use layout::{SidData, SidError};
+pub use snapshot::{Found, Snapshot};

@@ -1,0 +1,155 @@
+//! Where things lie in the Sync and Identity Data, and what can be wrong with them.
+
+use atlas_host::{FileError, lock::Lock, process::ProcessError, tree::Dir};
+use atlas_model::{
+    EnvVersion, MasterConfig, Role, TreePath, env_version::BadEnvVersion, manifest::BadManifest,
+    master_config::BadMasterConfig, path_list::BadPathList,
+};
+use std::{ffi::OsStr, path::PathBuf, time::Duration};
+
+/// The directory on the Unbound file system.
+pub const SID_DATA: &str = "SID_DATA";
+/// Where the Unbound file system is mounted.
+pub const UNBOUND_MOUNT: &str = "unbound";
+
+/// The Sync and Identity Data, held open.
+#[derive(Debug)]
+pub struct SidData {
+    dir: Dir,
+}
+
+/// What can be wrong with Sync and Identity Data, Bound Data, or a change of them.
+#[derive(Debug, thiserror::Error)]
+pub enum SidError {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// There is no MasterConfig.
+    #[error("there is no {}", .0.display())]
+    NoMasterConfig(PathBuf),
+    /// MasterConfig does not say who this server is.
+    #[error("{} is no valid MasterConfig", path.display())]
+    MasterConfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: BadMasterConfig,
+    },
+    /// EnvID or SnapshotEnvVersion cannot be read.
+    #[error("{} is no valid EnvVersion", path.display())]
+    EnvVersion {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: BadEnvVersion,
+    },
+    /// A path list breaks a rule.
+    #[error("{} is no valid list of paths", path.display())]
+    PathList {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: BadPathList,
+    },
+    /// A Manifest cannot be read.
+    #[error("{} is no valid Manifest", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: BadManifest,
+    },
+    /// A Snapshot is not what it has to be.
+    #[error("the Snapshot {} is damaged: {why}", path.display())]
+    Damaged {
+        /// Its directory.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// No Snapshot can serve this Environment.
+    #[error("no Snapshot of {role} can serve {env_version}: {why}")]
+    NoSnapshot {
+        /// Whose.
+        role: Role,
+        /// For which Environment.
+        env_version: EnvVersion,
+        /// Why none can.
+        why: String,
+    },
+    /// A path of a Snapshot leads through a link, or otherwise out of its tree.
+    #[error("{path} leads out of the tree")]
+    LeadsOut {
+        /// The path.
+        path: TreePath,
+        /// The kernel's answer.
+        #[source]
+        source: FileError,
+    },
+    /// A converter is missing or failed.
+    #[error("converting the Snapshot of {role} from {from} to {to} failed")]
+    Conversion {
+        /// Whose Snapshot.
+        role: Role,
+        /// From this version.
+        from: EnvVersion,
+        /// To this one.
+        to: EnvVersion,
+        /// What the converter said.
+        #[source]
+        source: ProcessError,
+    },
+    /// A file went on changing while it was copied.
+    #[error("{0} changes while it is copied, also at the last of several attempts")]
+    Restless(TreePath),
+}
+
+impl SidData {
+    /// Opens the Sync and Identity Data below the mounted Unbound file system.
+    pub fn open(unbound: &Dir) -> Result<SidData, SidError> {
+        Ok(SidData { dir: unbound.dir(SID_DATA)? })
+    }
+
+    /// The directory itself.
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// Waits for the lock under which everything here is changed.
+    pub fn lock(&self, deadline: Duration) -> Result<Lock, SidError> {
+        Ok(Lock::take(&self.dir, OsStr::new(".lock"), deadline)?)
+    }
+
+    /// Reads MasterConfig.
+    pub fn master_config(&self) -> Result<MasterConfig, SidError> {
+        let name = "MasterConfig";
+        let path = self.dir.show(name);
+        // One byte more than allowed, so that the parser tells about the size as about everything else.
+        match self.dir.read_if_there(name, MasterConfig::MAX_SIZE + 1) {
+            Ok(Some(content)) => {
+                MasterConfig::parse(&content).map_err(|source| SidError::MasterConfig { path, source })
+            }
+            Ok(None) => Err(SidError::NoMasterConfig(path)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens the directory of a Role; `None` where there is none.
+    pub fn role_dir(&self, role: Role) -> Result<Option<Dir>, SidError> {
+        match self.dir.dir(role.to_string()) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Reads a file that holds one EnvVersion; `None` where there is none.
+pub(crate) fn read_env_version(dir: &Dir, name: &str) -> Result<Option<EnvVersion>, SidError> {
+    let Some(content) = dir.read_if_there(name, 64)? else { return Ok(None) };
+    EnvVersion::from_file(&content).map(Some).map_err(|source| SidError::EnvVersion { path: dir.show(name), source })
+}

@@ -1,0 +1,125 @@
+//! Replacing a Role directory whole.
+//!
+//! ```text
+//!   begin     .next-PRI/   made new; the Snapshots that stay are shared by hard links
+//!   … fill …
+//!   publish   flushed; then .next-PRI and PRI change their names at one instant; then the old one, now .next-PRI, is removed
+//! ```
+//!
+//! Cut off anywhere, PRI is the old one or the new one, whole. What is left under the other name is removed by the next `begin`.
+
+use crate::{
+    layout::{SidData, SidError},
+    snapshot::{SNAPSHOT_ENV_VERSION, env_versions},
+};
+use atlas_host::{
+    durable,
+    lock::Lock,
+    object,
+    tree::{Dir, ObjectType, Rename},
+};
+use atlas_model::{EnvVersion, Role};
+use std::{
+    ffi::{OsStr, OsString},
+    time::Duration,
+};
+
+/// A Role directory that is being built, under the lock.
+#[derive(Debug)]
+pub struct Transaction<'a> {
+    sid: &'a SidData,
+    role: Role,
+    next_name: OsString,
+    next: Dir,
+    _lock: Lock,
+}
+
+impl<'a> Transaction<'a> {
+    /// Begins with an empty directory.
+    pub fn begin(sid: &'a SidData, role: Role) -> Result<Transaction<'a>, SidError> {
+        let lock = sid.lock(Duration::from_secs(60))?;
+        let next_name = OsString::from(format!(".next-{role}"));
+        sid.dir().remove_tree(&next_name)?;
+        sid.dir().make_dir(&next_name, 0o700)?;
+        let next = sid.dir().dir(&next_name)?;
+        Ok(Transaction { sid, role, next_name, next, _lock: lock })
+    }
+
+    /// The directory to fill.
+    pub fn dir(&self) -> &Dir {
+        &self.next
+    }
+
+    /// Takes over the Snapshots of the published Role for which `stays` says so, by hard links.
+    pub fn keep(&self, stays: impl Fn(EnvVersion) -> bool) -> Result<(), SidError> {
+        let Some(current) = self.sid.role_dir(self.role)? else { return Ok(()) };
+        for version in env_versions(&current)?.into_iter().filter(|version| stays(*version)) {
+            link_tree(&current, OsStr::new(&version.dir_name()), &self.next)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the new directory durable and gives it the Role's name; `newest` is the newest valid Snapshot in it.
+    pub fn publish(self, newest: EnvVersion) -> Result<(), SidError> {
+        durable::write(&self.next, OsStr::new(SNAPSHOT_ENV_VERSION), newest.to_file().as_bytes(), 0o600)?;
+        self.publish_as_it_is()
+    }
+
+    /// The same without a Snapshot: path lists only, for a Role that starts from scratch.
+    pub fn publish_from_scratch(self) -> Result<(), SidError> {
+        self.publish_as_it_is()
+    }
+
+    fn publish_as_it_is(self) -> Result<(), SidError> {
+        let parent = self.sid.dir();
+        parent.sync_file_system()?;
+        let name = OsString::from(self.role.to_string());
+        let how = if parent.stat(&name)?.is_some() { Rename::Exchange } else { Rename::NoReplace };
+        parent.rename(&self.next_name, parent, &name, how)?;
+        parent.sync()?;
+        if how == Rename::Exchange {
+            // The old one. What cannot be removed now is removed by the next `begin`.
+            let _ = parent.remove_tree(&self.next_name);
+        }
+        Ok(())
+    }
+
+    /// Gives up: what was built is removed.
+    pub fn abandon(self) -> Result<(), SidError> {
+        self.sid.dir().remove_tree(&self.next_name)?;
+        Ok(())
+    }
+}
+
+/// Makes `name` in `to` a copy of `name` in `from` whose files are the same files.
+fn link_tree(from: &Dir, name: &OsStr, to: &Dir) -> Result<(), SidError> {
+    let Some(stat) = from.stat(name)? else { return Ok(()) };
+    match ObjectType::of(&stat) {
+        ObjectType::File => from.hard_link(name, to, name)?,
+        ObjectType::Dir => {
+            let kind = object::read(from, name)?;
+            object::make(&kind, from, name, to, name)?;
+            let (source, target) = (from.dir(name)?, to.dir(name)?);
+            for inner in source.names(usize::MAX - 1)? {
+                link_tree(&source, &inner, &target)?;
+            }
+            object::make_dir_time(&kind, to, name)?;
+        }
+        _ => object::make(&object::read(from, name)?, from, name, to, name)?,
+    }
+    Ok(())
+}
+
+/// Makes `name` in `to` a copy of `name` in `from`, on whatever file system.
+pub fn copy_tree(from: &Dir, name: &OsStr, to: &Dir) -> Result<(), SidError> {
+    let kind = object::read(from, name)?;
+    object::make(&kind, from, name, to, name)?;
+    if from.stat(name)?.is_some_and(|stat| ObjectType::of(&stat) == ObjectType::Dir) {
+        let (source, target) = (from.dir(name)?, to.dir(name)?);
+        for inner in source.names(usize::MAX - 1)? {
+            copy_tree(&source, &inner, &target)?;
+        }
+        object::make_dir_time(&kind, to, name)?;
+    }
+    Ok(())
+}
