@@ -4,7 +4,6 @@ set -eu
 echo 'root:atlas' | chpasswd
 echo atlas-server > /etc/hostname
 printf '127.0.0.1 localhost\n127.0.1.1 atlas-server\n' > /etc/hosts
-echo 'LABEL=ATLAS-ROOT / ext4 errors=remount-ro 0 1' > /etc/fstab
 rm -f /etc/nginx/sites-enabled/default
 
 systemctl enable systemd-networkd.service ssh.service nginx.service serial-getty@ttyS0.service qemu-guest-agent.service

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::cache::Key;
 use crate::rootfs::{data_directory, root_file_system, run_in_root_file_system};
-use crate::{Options, package};
+use crate::{Options, Package, package};
 
 /// The label by which the kernel command line names the root file system.
 pub const ROOT_LABEL: &str = "ATLAS-ROOT";
@@ -26,8 +26,10 @@ pub const KERNEL_ARGUMENTS: &str = "root=LABEL=ATLAS-ROOT ro console=ttyS0 net.i
 const SIZE: &str = "1G";
 
 /// What is needed to boot a server. The files are shared and must not be written to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ServerImage {
+    /// The package that is installed on it, if one is.
+    pub package: Option<Package>,
     /// The root disk: ext4 without a partition table, raw, sparse.
     pub root: PathBuf,
     /// For `qemu-system-x86_64 -kernel`: the one in the root disk's /boot.
@@ -43,8 +45,7 @@ pub struct ServerImage {
 /// # Errors
 /// Where programs do not build, or the package does not build or install.
 pub fn server_image(options: &Options) -> Result<ServerImage> {
-    let package = package(options)?;
-    image(options, Some(&package.path))
+    image(options, Some(package(options)?))
 }
 
 /// The same Debian server without ATLAS, to compare with.
@@ -55,24 +56,26 @@ pub fn plain_image(options: &Options) -> Result<ServerImage> {
     image(options, None)
 }
 
-fn image(options: &Options, package: Option<&Path>) -> Result<ServerImage> {
+fn image(options: &Options, package: Option<Package>) -> Result<ServerImage> {
     let tar = root_file_system(options)?;
     let data = data_directory();
+    let package_file = package.as_ref().map(|package| package.path.as_path());
     let unpack_and_build = [data.join("unpack.sh"), data.join("disk.sh")];
     // The directory's name is the key of what made the archive.
     let key = Key::default().with(tar.as_os_str().as_encoded_bytes()).with(SIZE.as_bytes());
-    let key = unpack_and_build.iter().map(PathBuf::as_path).chain(package).try_fold(key, Key::with_files)?;
-    let (kind, what) = match package {
+    let key = unpack_and_build.iter().map(PathBuf::as_path).chain(package_file).try_fold(key, Key::with_files)?;
+    let (kind, what) = match package_file {
         Some(_) => ("server", "server image: the package is installed, the disk is written"),
         None => ("plain", "plain image: the disk is written"),
     };
     let entry = options.cache.entry(kind, key, |entry| {
         (options.progress)(what);
-        let arguments = [Some(entry), Some(Path::new(SIZE)), Some(Path::new(ROOT_LABEL)), package];
+        let arguments = [Some(entry), Some(Path::new(SIZE)), Some(Path::new(ROOT_LABEL)), package_file];
         let arguments: Vec<&Path> = arguments.into_iter().flatten().collect();
         run_in_root_file_system(&tar, &unpack_and_build[1], &arguments, Duration::from_secs(300)).map(drop)
     })?;
     Ok(ServerImage {
+        package,
         root: entry.join("root.img"),
         kernel: entry.join("kernel"),
         initrd: entry.join("initrd"),

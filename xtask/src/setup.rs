@@ -1,0 +1,97 @@
+//! The Debian packages that building and testing need.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process;
+
+/// Each with what needs it.
+const PACKAGES: [(&str, &str); 15] = [
+    ("libblkid-dev", "programs: what is on a disk"),
+    ("libclang-dev", "programs: bindings for libblkid"),
+    ("pkg-config", "programs: where libblkid is"),
+    ("acl", "tests: access lists"),
+    ("attr", "tests: extended attributes"),
+    ("e2fsprogs", "disks: ext4 without mounting"),
+    ("mdadm", "tests: RAID superblocks"),
+    ("dpkg-dev", "package: the libraries it depends on"),
+    ("mmdebstrap", "image: a Debian root file system"),
+    ("debian-archive-keyring", "image: whose packages to trust"),
+    ("zstd", "image: the initramfs"),
+    ("cpio", "image: the initramfs"),
+    ("uidmap", "image: made without root's rights"),
+    ("qemu-system-x86", "virtual machines"),
+    ("curl", "tests: the web service, from outside"),
+];
+
+/// Installs what is missing, and says what that is; silent where nothing is.
+///
+/// # Errors
+/// Where the machine is no Debian, or installing fails, or needs rights that cannot be had.
+pub(crate) fn run() -> Result<()> {
+    let missing = missing(&installed()?);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("setup: these Debian packages are needed and are not installed:");
+    for (name, purpose) in &missing {
+        println!("  {name:24} {purpose}");
+    }
+    let become_root = become_root()?;
+    apt_get(become_root, &["update"])?;
+    let mut install = vec!["install", "--yes", "--no-install-recommends"];
+    install.extend(missing.iter().map(|(name, _)| name));
+    apt_get(become_root, &install)
+}
+
+/// What dpkg says of all packages we want to know about: lines of name and state.
+fn installed() -> Result<String> {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${Package} ${db:Status-Status}\\n"]).args(PACKAGES.map(|(name, _)| name));
+    // It fails where one of them is unknown to it; what it printed of the others is still right.
+    let output = query.output().context(
+        "cannot ask dpkg-query what is installed: building and testing needs Debian 12 or a system made from it",
+    )?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn missing(installed: &str) -> Vec<(&'static str, &'static str)> {
+    let is_there = |name: &str| installed.lines().any(|line| line.strip_prefix(name) == Some(" installed"));
+    PACKAGES.into_iter().filter(|(name, _)| !is_there(name)).collect()
+}
+
+fn become_root() -> Result<bool> {
+    let id = process::read(Command::new("id").arg("--user"))?;
+    match id.trim() {
+        "0" => Ok(false),
+        _ if process::is_installed("sudo") => Ok(true),
+        _ => bail!("installing them needs root's rights, and there is no sudo: run `cargo xtask setup` as root"),
+    }
+}
+
+fn apt_get(become_root: bool, arguments: &[&str]) -> Result<()> {
+    let mut command = if become_root { Command::new("sudo") } else { Command::new("env") };
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "--option", "Dpkg::Use-Pty=0"]).args(arguments);
+    println!("setup: {}", process::shown(&command));
+    process::run(&mut command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_fully_installed_counts() {
+        let all: String = PACKAGES.map(|(name, _)| format!("{name} installed\n")).concat();
+        assert!(missing(&all).is_empty());
+        let removed = all.replace("mdadm installed", "mdadm config-files");
+        assert_eq!(missing(&removed), [("mdadm", "tests: RAID superblocks")]);
+        assert_eq!(missing("").len(), PACKAGES.len());
+    }
+
+    #[test]
+    fn a_package_whose_name_begins_like_another_is_not_taken_for_it() {
+        assert!(missing("acl-tools installed\n").iter().any(|(name, _)| *name == "acl"));
+    }
+}

@@ -1,0 +1,196 @@
+//! `cargo xtask test`: every test there is, in tiers, cheapest first.
+//!
+//! All tiers run, whatever fails before them: one run tells everything. Only the VM scenarios are left out where
+//! the image they boot cannot be made.
+
+mod cargo_tests;
+mod direction;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use atlas_vm_tests::Tier as VmTier;
+
+use crate::{image, process, setup};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Leave the disk image and the virtual machines out.
+    #[arg(long, conflicts_with = "long")]
+    fast: bool,
+    /// With what takes too long for every day: all scenarios, and licences and sources of all dependencies.
+    #[arg(long)]
+    long: bool,
+    /// Only the tests and scenarios whose names contain this.
+    filter: Option<String>,
+}
+
+/// How many tests of a tier passed and failed. A check is one test.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+}
+
+/// One tier: its heading, when it runs, what it does.
+struct Tier {
+    name: &'static str,
+    is_wanted: fn(&Arguments) -> bool,
+    run: fn(&Arguments) -> Result<Count>,
+}
+
+const TIERS: [Tier; 8] = [
+    Tier { name: "format", is_wanted: checks, run: |_| check(format()) },
+    Tier { name: "lints", is_wanted: checks, run: |_| check(lints()) },
+    Tier { name: "direction of dependencies", is_wanted: checks, run: |_| check(direction::check()) },
+    Tier { name: "licences and sources of dependencies", is_wanted: checks, run: |arguments| deny(arguments.long) },
+    Tier { name: "generated files", is_wanted: checks, run: |_| check(process::generate(true)) },
+    Tier { name: "unit and property tests", is_wanted: |_| true, run: unit_tests },
+    Tier { name: "package and image", is_wanted: |arguments| !arguments.fast, run: package_and_image },
+    Tier { name: "scenarios in virtual machines", is_wanted: |arguments| !arguments.fast, run: scenarios },
+];
+
+/// Whoever names a test wants that test.
+fn checks(arguments: &Arguments) -> bool {
+    arguments.filter.is_none()
+}
+
+/// Returns whether all that ran has passed.
+pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
+    setup::run()?;
+    let mut results = Vec::new();
+    for tier in TIERS.iter().filter(|tier| (tier.is_wanted)(arguments)) {
+        println!("\n── {} ──", tier.name);
+        let start = Instant::now();
+        let count = (tier.run)(arguments).unwrap_or_else(|error| {
+            println!("error: {error:#}");
+            Count { passed: 0, failed: 1 }
+        });
+        let took = start.elapsed();
+        println!("{}: {}, {}", tier.name, verdict(count), seconds(took));
+        results.push((tier.name, count, took));
+    }
+    Ok(tell(&results))
+}
+
+/// Prints the table and the last line; true if nothing failed, and something ran.
+fn tell(results: &[(&str, Count, Duration)]) -> bool {
+    println!();
+    for (name, count, took) in results {
+        let Count { passed, failed } = count;
+        println!("{:6}  {name:38} {passed:5} passed {failed:3} failed {:>9}", verdict(*count), seconds(*took));
+    }
+    let sum = |number: fn(&Count) -> usize| results.iter().map(|(_, count, _)| number(count)).sum::<usize>();
+    let (passed, failed) = (sum(|count| count.passed), sum(|count| count.failed));
+    let took: Duration = results.iter().map(|(.., took)| *took).sum();
+    println!("{:6}  {:59} {:>9}", "", "", seconds(took));
+    println!("{passed} passed, {failed} failed");
+    failed == 0 && passed > 0
+}
+
+fn verdict(count: Count) -> &'static str {
+    match count {
+        Count { failed: 0, passed: 0 } => "none",
+        Count { failed: 0, .. } => "ok",
+        Count { .. } => "FAILED",
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+/// A check that held is one test passed.
+fn check(result: Result<()>) -> Result<Count> {
+    result.map(|()| Count { passed: 1, failed: 0 })
+}
+
+fn format() -> Result<()> {
+    process::run(process::cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn lints() -> Result<()> {
+    let arguments = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
+    process::run(process::cargo().args(arguments))
+}
+
+/// Where cargo-deny is not there, a long run installs it and any other says that it left this out.
+fn deny(install: bool) -> Result<Count> {
+    if !process::is_installed("cargo-deny") {
+        if !install {
+            println!("left out: cargo-deny is not installed (`cargo xtask test --long` installs it)");
+            return Ok(Count::default());
+        }
+        process::run(process::cargo().args(["install", "--quiet", "--locked", "cargo-deny"]))?;
+    }
+    check(process::run(process::cargo().args(["deny", "--log-level", "error", "check", "licenses", "bans", "sources"])))
+}
+
+fn unit_tests(arguments: &Arguments) -> Result<Count> {
+    let mut command = process::cargo();
+    command.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    if let Some(filter) = &arguments.filter {
+        command.args(["--", filter]);
+    }
+    cargo_tests::run(&mut command)
+}
+
+fn package_and_image(arguments: &Arguments) -> Result<Count> {
+    let mut command = process::cargo();
+    command.args(["test", "--package", "atlas-image", "--locked", "--no-fail-fast", "--", "--ignored"]);
+    command.args(&arguments.filter);
+    let count = cargo_tests::run(&mut command)?;
+    let image = atlas_image::server_image(&atlas_image::Options::new(&image::say)?)?;
+    println!("image: {}", image.root.display());
+    Ok(count)
+}
+
+fn scenarios(arguments: &Arguments) -> Result<Count> {
+    let options = atlas_vm_tests::Options {
+        filter: arguments.filter.clone(),
+        tier: if arguments.long { VmTier::Long } else { VmTier::Vm },
+        logs: process::repository().join("target/vm-tests"),
+        ..atlas_vm_tests::Options::default()
+    };
+    let is_selected = |name: &str| options.filter.as_deref().is_none_or(|filter| name.contains(filter));
+    if !atlas_vm_tests::SCENARIOS.iter().any(|scenario| is_selected(scenario.name)) {
+        return Ok(Count::default());
+    }
+    let summary = atlas_vm_tests::run(&options)?;
+    Ok(Count { passed: summary.passed, failed: summary.failed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(arguments: &[&str]) -> Vec<&'static str> {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            arguments: Arguments,
+        }
+        let arguments = Line::parse_from([&["test"], arguments].concat()).arguments;
+        TIERS.iter().filter(|tier| (tier.is_wanted)(&arguments)).map(|tier| tier.name).collect()
+    }
+
+    #[test]
+    fn fast_leaves_the_virtual_machines_out_and_nothing_else() {
+        assert_eq!(names(&[]).len(), TIERS.len());
+        assert_eq!(names(&["--fast"]), &names(&[])[..TIERS.len() - 2]);
+    }
+
+    #[test]
+    fn a_filter_leaves_the_checks_out() {
+        assert_eq!(names(&["--fast", "raid"]), ["unit and property tests"]);
+    }
+
+    #[test]
+    fn a_run_in_which_nothing_ran_has_not_passed() {
+        let none = [("a", Count::default(), Duration::ZERO)];
+        let good = [("a", Count { passed: 1, failed: 0 }, Duration::ZERO)];
+        let bad = [good[0], ("b", Count { passed: 5, failed: 1 }, Duration::ZERO)];
+        assert_eq!([tell(&none), tell(&good), tell(&bad)], [false, true, false]);
+    }
+}
