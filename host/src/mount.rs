@@ -92,3 +92,26 @@ pub fn is_mount_point(path: &Path) -> Result<bool, FileError> {
     let here = device(path).map_err(failed)?;
     Ok(path.parent().is_none() || here != device(&path.join("..")).map_err(failed)?)
 }
+
+/// The devices of this system, shown in another root directory until this is dropped.
+#[derive(Debug)]
+pub struct LentDevices(Option<std::path::PathBuf>);
+
+/// Shows `/dev` in the tree below `root`; does nothing where that is this system's own root.
+pub fn lend_devices(root: &Path) -> Result<LentDevices, FileError> {
+    if root == Path::new("/") {
+        return Ok(LentDevices(None));
+    }
+    let at = root.join("dev");
+    Mount::builder().flags(MountFlags::BIND).mount("/dev", &at).map_err(FileError::on("show the devices at", &at))?;
+    Ok(LentDevices(Some(at)))
+}
+
+impl Drop for LentDevices {
+    fn drop(&mut self) {
+        if let Some(at) = &self.0 {
+            // Lazily: a converter's child that still runs does not keep the boot from going on.
+            let _ = sys_mount::unmount(at, UnmountFlags::DETACH);
+        }
+    }
+}

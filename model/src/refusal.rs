@@ -138,7 +138,7 @@ impl Refusal {
         self
     }
 
-    /// The screen that an operator sees, without colour, at most 100 columns where words allow.
+    /// The screen that an operator sees, without colour.
     pub fn screen(&self) -> String {
         let mut text = format!("ATLAS REFUSED TO TAKE A ROLE: {}\n\n  {}\n", self.code, self.what);
         let mut part = |title: &str, lines: &[String]| {

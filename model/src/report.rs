@@ -43,6 +43,8 @@ pub struct BootReport {
     pub converted_from: Option<EnvVersion>,
     /// The Unbound set.
     pub set: Option<SetReport>,
+    /// Whether anything was written to the Unbound disks.
+    pub unbound_written: bool,
     /// What was changed on the root file system: one line per path, as `replaced /etc/hostname`.
     pub installed: Vec<String>,
     /// What somebody should look at although the boot went on.
@@ -53,6 +55,33 @@ pub struct BootReport {
     pub accepted: Option<Acceptance>,
     /// The steps, in order.
     pub steps: Vec<Step>,
+}
+
+impl BootReport {
+    /// The format that this program writes and reads.
+    pub const FORMAT: u32 = 1;
+    /// Where it lies on a running server.
+    pub const PATH: &'static str = "/run/atlas/boot.json";
+
+    /// The report of a boot that has just begun: refused, until it is known better.
+    pub fn begin(program: &str) -> BootReport {
+        BootReport {
+            format: Self::FORMAT,
+            program: program.to_owned(),
+            outcome: Outcome::Refused,
+            role: None,
+            cluster: None,
+            env_version: None,
+            converted_from: None,
+            set: None,
+            unbound_written: false,
+            installed: vec![],
+            warnings: vec![],
+            refusal: None,
+            accepted: None,
+            steps: vec![],
+        }
+    }
 }
 
 /// The Unbound set as it was started.

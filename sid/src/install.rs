@@ -132,7 +132,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Makes everything ready beside its target. Whatever fails, the tree is as it was.
-    pub fn stage(self, root: &'a Dir) -> Result<Staged<'a>, SidError> {
+    pub fn stage<'r>(&self, root: &'r Dir) -> Result<Staged<'r>, SidError> {
         let mut staged = Staged { root, items: vec![] };
         let mut cleaned = BTreeSet::new();
         for change in &self.changes {

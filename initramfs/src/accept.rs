@@ -1,0 +1,128 @@
+//! The one way past a refusal, for an operator who knows better: accept it on the console, once, for exactly the situation that was seen.
+//!
+//! ```text
+//! /opt/atlas/accepted.json           written by `atlas-boot accept`; holds for the next boot
+//! /opt/atlas/accepted.d/<time>.json  moved here by the boot that used it
+//! ```
+
+use crate::Places;
+use atlas_host::{
+    FileError, durable,
+    tree::{Dir, Rename},
+};
+use atlas_model::{Acceptance, BootReport, RefusalCode};
+use atlas_sid::bound::ESD_DATA;
+use std::{
+    ffi::OsStr,
+    io::{self, IsTerminal, Write},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+const FILE: &str = "accepted.json";
+
+/// What the operator answered on the command line; what is missing is asked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AcceptArgs {
+    /// The refusal to accept, as the refusal screen names it: missing-member, written-apart or foreign-cluster
+    pub code: RefusalCode,
+    /// The member to go on with, where there is a choice (written-apart)
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Why you know better; it is recorded
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Do not ask; for consoles on which nothing can be typed
+    #[arg(long, requires = "reason")]
+    pub i_accept_the_risk: bool,
+}
+
+/// Records an acceptance for the next boot.
+pub fn accept(places: &Places, args: &AcceptArgs) -> Result<String, String> {
+    let report = read_report(places)?;
+    let refusal = report.refusal.filter(|refusal| refusal.code == args.code);
+    let refusal =
+        refusal.ok_or_else(|| format!("this server was not refused for '{}'; see /run/atlas/boot.json", args.code))?;
+    let (Some(risk), Some(fingerprint)) = (args.code.risk_of_accepting(), refusal.fingerprint) else {
+        return Err(format!("'{}' cannot be accepted, only repaired; see what the refusal says", args.code));
+    };
+    if args.code == RefusalCode::WrittenApart && args.device.is_none() {
+        return Err("there is a choice to make: name the member to go on with, --device /dev/…".into());
+    }
+    let reason = match &args.reason {
+        Some(reason) if args.i_accept_the_risk => reason.clone(),
+        given => ask(&refusal.screen(), risk, args.code, given.as_deref())?,
+    };
+    let acceptance = Acceptance {
+        format: 1,
+        code: args.code,
+        fingerprint,
+        device: args.device.clone(),
+        by: std::env::var("LOGNAME").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "root".into()),
+        reason: reason.chars().take(500).collect(),
+        at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+    };
+    write(places, &acceptance).map_err(|error| format!("{error}: {}", error.source))?;
+    Ok("Recorded. It holds for the next boot, and only for the disks as they are now: reboot to go on.\n".into())
+}
+
+fn read_report(places: &Places) -> Result<BootReport, String> {
+    let read = || Dir::open_root(&places.run)?.read("atlas/boot.json", 4 << 20);
+    let content =
+        read().map_err(|error: FileError| format!("{error}: {}; was this server booted with ATLAS?", error.source))?;
+    serde_json::from_slice(&content).map_err(|error| format!("/run/atlas/boot.json cannot be read: {error}"))
+}
+
+fn ask(screen: &str, risk: &str, code: RefusalCode, reason: Option<&str>) -> Result<String, String> {
+    if !io::stdin().is_terminal() {
+        return Err("nobody can be asked here; give --reason and --i-accept-the-risk".into());
+    }
+    let line = |question: &str| -> Result<String, String> {
+        let mut answer = String::new();
+        io::stdout()
+            .write_all(question.as_bytes())
+            .and_then(|()| io::stdout().flush())
+            .map_err(|error| error.to_string())?;
+        io::stdin().read_line(&mut answer).map_err(|error| error.to_string())?;
+        Ok(answer.trim().to_owned())
+    };
+    let answer =
+        line(&format!("{screen}\nIf you accept this: {risk}.\n\nType '{code}' to accept it for the next boot: "))?;
+    if answer != code.to_string() {
+        return Err("not accepted; nothing was recorded".into());
+    }
+    match reason {
+        Some(reason) => Ok(reason.to_owned()),
+        None => line("Why do you know better? It is recorded: ").and_then(|reason| {
+            if reason.is_empty() { Err("without a reason nothing was recorded".into()) } else { Ok(reason) }
+        }),
+    }
+}
+
+fn write(places: &Places, acceptance: &Acceptance) -> Result<(), FileError> {
+    let dir = Dir::open_root(&places.root)?.make_dirs(ESD_DATA)?;
+    let content = serde_json::to_vec_pretty(acceptance).map_err(FileError::on("write", dir.show(FILE)))?;
+    durable::write(&dir, OsStr::new(FILE), &content, 0o600)
+}
+
+/// The acceptance for this boot, if there is one. One that cannot be read counts as none, and is told as a warning.
+pub fn read(root: &Dir) -> Result<Option<Acceptance>, String> {
+    let content = root
+        .read_if_there(format!("{ESD_DATA}/{FILE}"), 64 << 10)
+        .map_err(|error| format!("{error}: {}", error.source))?;
+    let Some(content) = content else { return Ok(None) };
+    match serde_json::from_slice::<Acceptance>(&content) {
+        Ok(acceptance) if acceptance.format == 1 => Ok(Some(acceptance)),
+        Ok(other) => Err(format!("the acceptance is of format {}, this program reads 1", other.format)),
+        Err(error) => Err(format!("the acceptance cannot be read: {error}")),
+    }
+}
+
+/// Uses it up: it is kept as a record and holds for no other boot. The root file system must be writable.
+pub fn use_up(root: &Dir, acceptance: &Acceptance) -> Result<(), FileError> {
+    let dir = root.dir(ESD_DATA)?;
+    let records = root.make_dirs(format!("{ESD_DATA}/accepted.d"))?;
+    let name = format!("{}.json", acceptance.at);
+    dir.rename(OsStr::new(FILE), &records, OsStr::new(&name), Rename::Replace)?;
+    records.sync()?;
+    dir.sync()
+}

@@ -1,0 +1,222 @@
+//! The sequence of a boot.
+
+use crate::{
+    PROGRAM, Places, accept,
+    identity::{Identity, WritableRoot},
+    refuse,
+    unbound::{self, ReadOnlySet},
+};
+use atlas_host::tree::Dir;
+use atlas_model::{
+    Acceptance, BootReport, MasterConfig, Outcome, Refusal, RefusalCode, TreePath,
+    report::{SetReport, Step},
+    survey::{SetChoice, SetKind},
+};
+use atlas_sid::{BoundData, SidData};
+use std::time::{Duration, Instant};
+
+/// The file that `atlas init` leaves on the root file system: ATLAS decides about this server's network.
+pub const INITIALISED: &str = "/etc/atlas/initialised";
+/// How long to wait for disks that are slow to appear, unless `atlas.wait=SECONDS` on the kernel command line says otherwise.
+const WAIT_FOR_DISKS: Duration = Duration::from_secs(10);
+
+/// Measures the steps of a boot for its report.
+#[derive(Debug)]
+struct Clock {
+    began: Instant,
+    steps: Vec<Step>,
+}
+
+impl Clock {
+    fn step<T>(&mut self, name: &str, run: impl FnOnce() -> T) -> T {
+        let at = self.began.elapsed();
+        let result = run();
+        let took = self.began.elapsed() - at;
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.steps.push(Step { name: name.into(), at_us: micros(at), took_us: micros(took) });
+        result
+    }
+}
+
+/// Runs the whole boot. Never fails: a failure is a refusal, and stands in the report.
+pub fn boot(places: &Places) -> BootReport {
+    let mut clock = Clock { began: Instant::now(), steps: vec![] };
+    let mut report = BootReport::begin(PROGRAM);
+    match sequence(places, &mut report, &mut clock) {
+        Ok(outcome) => report.outcome = outcome,
+        Err(refusal) => {
+            report.outcome = Outcome::Refused;
+            report.refusal = Some(refusal);
+        }
+    }
+    report.steps = clock.steps;
+    report
+}
+
+fn sequence(places: &Places, report: &mut BootReport, clock: &mut Clock) -> Result<Outcome, Refusal> {
+    let root = Dir::open_root(&places.root).map_err(|error| refuse::of_file("open the root file system", &error))?;
+    let Some(bound) = clock.step("read the Bound Data", || read_bound(&root))? else {
+        return Ok(Outcome::NotInitialised);
+    };
+    report.env_version = Some(bound.env_id);
+    let acceptance = accept::read(&root).unwrap_or_else(|why| {
+        report.warnings.push(why);
+        None
+    });
+    let choice = clock.step("find the Unbound set", || find_set(acceptance.as_ref(), report))?;
+    if choice.degraded {
+        report.warnings.push("the Unbound set runs with fewer disks than it should; replace the missing one".into());
+    }
+    let set = clock.step("start the Unbound set read-only", || ReadOnlySet::start(places, &choice))?;
+    report.set = Some(describe(&choice, &set));
+    let prepared = clock.step("read who this server is, and stage its identity", || {
+        prepare(places, &root, &bound, acceptance.as_ref(), report)
+    });
+    let (config, identity) = match prepared {
+        Ok(prepared) => prepared,
+        Err(refusal) => {
+            set.release();
+            return Err(refusal);
+        }
+    };
+    if let Some(acceptance) = &report.accepted
+        && let Err(error) = use_up(places, &root, acceptance)
+    {
+        identity.discard();
+        set.release();
+        return Err(error);
+    }
+    let opened = clock.step("open the Unbound set for writing", || set.open_for_writing());
+    report.unbound_written = true;
+    let file_system = match opened {
+        Ok(done) => done,
+        Err(refusal) => {
+            identity.discard();
+            return Err(refusal);
+        }
+    };
+    if let Some(set) = &mut report.set {
+        file_system.clone_into(&mut set.file_system);
+    }
+    report.converted_from = identity.converted.as_ref().map(|converted| converted.from);
+    if identity.converted.is_some() {
+        let published = clock.step("publish the converted Snapshot", || publish(places, &identity, &config, &bound));
+        if let Err(refusal) = published {
+            identity.discard();
+            return Err(refusal);
+        }
+    }
+    let from_scratch = identity.from_scratch;
+    report.installed = clock.step("install the identity", || identity.commit())?;
+    report.role = Some(config.role());
+    Ok(if from_scratch { Outcome::FromScratch } else { Outcome::IdentityInstalled })
+}
+
+/// `None`: this machine is not (yet) ATLAS's.
+pub(crate) fn read_bound(root: &Dir) -> Result<Option<BoundData>, Refusal> {
+    let bound = BoundData::read(root).map_err(|error| refuse::of_bound(&error))?;
+    let marker = TreePath::parse(INITIALISED).ok().and_then(|path| {
+        let (dir, name) = root.parent_of(&path).ok()?;
+        dir.stat(name).ok().flatten()
+    });
+    if bound.is_none() && marker.is_some() {
+        return Err(refuse::bound_lost(INITIALISED));
+    }
+    Ok(bound)
+}
+
+/// Surveys the disks until the set is found; what may be missing only because a disk is slow is waited for.
+fn find_set(acceptance: Option<&Acceptance>, report: &mut BootReport) -> Result<SetChoice, Refusal> {
+    unbound::settle();
+    let until = Instant::now() + wait_for_disks();
+    loop {
+        let survey = unbound::survey()?;
+        let refusal = match survey.choose(None) {
+            Ok(choice) => return Ok(choice),
+            Err(refusal) => refusal,
+        };
+        if let Ok(choice) = survey.choose(acceptance) {
+            report.accepted = acceptance.cloned();
+            return Ok(choice);
+        }
+        let may_come = matches!(refusal.code, RefusalCode::NoUnboundSet | RefusalCode::MissingMember);
+        if !may_come || Instant::now() >= until {
+            return Err(refusal);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn wait_for_disks() -> Duration {
+    let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let given = line.split_whitespace().find_map(|word| word.strip_prefix("atlas.wait=")?.parse::<u64>().ok());
+    given.map_or(WAIT_FOR_DISKS, |seconds| Duration::from_secs(seconds.min(600)))
+}
+
+fn describe(choice: &SetChoice, set: &ReadOnlySet) -> SetReport {
+    let (uuid, members) = match &choice.kind {
+        SetKind::Mirror { uuid, devices } => (uuid.to_string(), devices.clone()),
+        SetKind::Single { device } => (choice.ext4.uuid_text(), vec![device.clone()]),
+    };
+    SetReport {
+        uuid,
+        device: set.device().display().to_string(),
+        members,
+        left_out: choice.left_out.clone(),
+        degraded: choice.degraded,
+        file_system: "read-only".into(),
+    }
+}
+
+fn open_sid(places: &Places) -> Result<SidData, Refusal> {
+    let unbound =
+        Dir::open_root(places.unbound()).map_err(|error| refuse::of_file("open the Unbound file system", &error))?;
+    match SidData::open(&unbound) {
+        Err(atlas_sid::SidError::File(error)) if error.is_not_found() => {
+            Err(refuse::of_sid(&atlas_sid::SidError::NoMasterConfig(unbound.show("SID_DATA/MasterConfig"))))
+        }
+        other => other.map_err(|error| refuse::of_sid(&error)),
+    }
+}
+
+/// Reads MasterConfig and checks that the disks belong here.
+pub(crate) fn read_config(
+    sid: &SidData,
+    bound: &BoundData,
+    acceptance: Option<&Acceptance>,
+) -> Result<(MasterConfig, bool), Refusal> {
+    let config = sid.master_config().map_err(|error| refuse::of_sid(&error))?;
+    if config.cluster() == &bound.cluster {
+        return Ok((config, false));
+    }
+    let refusal = refuse::foreign_cluster(&config.cluster().to_string(), &bound.cluster.to_string());
+    let accepted = acceptance.is_some_and(|a| a.code == refusal.code && Some(a.fingerprint) == refusal.fingerprint);
+    if accepted { Ok((config, true)) } else { Err(refusal) }
+}
+
+fn prepare<'r>(
+    places: &Places,
+    root: &'r Dir,
+    bound: &BoundData,
+    acceptance: Option<&Acceptance>,
+    report: &mut BootReport,
+) -> Result<(MasterConfig, Identity<'r>), Refusal> {
+    let sid = open_sid(places)?;
+    let (config, by_acceptance) = read_config(&sid, bound, acceptance)?;
+    if by_acceptance {
+        report.accepted = acceptance.cloned();
+    }
+    report.cluster = Some(config.cluster().to_string());
+    let identity = Identity::prepare(places, root, &sid, &config, bound)?;
+    Ok((config, identity))
+}
+
+fn use_up(places: &Places, root: &Dir, acceptance: &Acceptance) -> Result<(), Refusal> {
+    let _writable = WritableRoot::open(places)?;
+    accept::use_up(root, acceptance).map_err(|error| refuse::root_not_writable(&error))
+}
+
+fn publish(places: &Places, identity: &Identity, config: &MasterConfig, bound: &BoundData) -> Result<(), Refusal> {
+    let sid = open_sid(places)?;
+    identity.publish(&sid, config, bound.env_id).map_err(|error| refuse::of_sid(&error))
+}

@@ -1,0 +1,181 @@
+//! From (Role, EnvVersion) to an identity that lies ready beside the files that it replaces.
+
+use crate::{Places, refuse};
+use atlas_host::{
+    mount::{self, Access},
+    tree::Dir,
+};
+use atlas_model::{EnvVersion, MasterConfig, Refusal, manifest::FileSet};
+use atlas_sid::{
+    BoundData, Found, SidData, SidError, Snapshot, bound,
+    convert::{self, Converters},
+    install::{Plan, Staged},
+    snapshot,
+    transaction::{Transaction, copy_tree},
+};
+use std::{ffi::OsStr, path::PathBuf};
+
+/// What the conversion of a Snapshot may take of memory, in bytes.
+const CONVERSION_LIMIT: u64 = 256 << 20;
+
+/// A root file system that may be written to until this is dropped; then it is as it was.
+#[derive(Debug)]
+pub struct WritableRoot {
+    path: PathBuf,
+    was_read_only: bool,
+}
+
+impl WritableRoot {
+    /// Makes it writable.
+    pub fn open(places: &Places) -> Result<WritableRoot, Refusal> {
+        let failed = |error: &atlas_host::FileError| refuse::root_not_writable(error);
+        let was_read_only = mount::is_read_only(&places.root).map_err(|error| failed(&error))?;
+        if was_read_only {
+            mount::change_access(&places.root, Access::ReadWrite).map_err(|error| failed(&error))?;
+        }
+        Ok(WritableRoot { path: places.root.clone(), was_read_only })
+    }
+}
+
+impl Drop for WritableRoot {
+    fn drop(&mut self) {
+        if self.was_read_only {
+            // The OS checks and remounts its root itself; writable is only unexpected, not wrong.
+            let _ = mount::change_access(&self.path, Access::ReadOnly);
+        }
+    }
+}
+
+/// A Snapshot that was converted in memory, and has to be published.
+#[derive(Debug)]
+pub struct Converted {
+    /// The version that it was made from.
+    pub from: EnvVersion,
+    memory: PathBuf,
+}
+
+impl Drop for Converted {
+    fn drop(&mut self) {
+        let _ = mount::unmount(&self.memory);
+    }
+}
+
+/// The identity of the server: found, converted, and staged on the root file system.
+#[derive(Debug)]
+pub struct Identity<'r> {
+    /// Whether there is none yet: the OS keeps its own [272].
+    pub from_scratch: bool,
+    /// The conversion to publish, where there was one.
+    pub converted: Option<Converted>,
+    staged: Option<Staged<'r>>,
+    /// Kept until the identity is committed; dropped after `staged`.
+    writable: Option<WritableRoot>,
+}
+
+impl<'r> Identity<'r> {
+    /// Finds, converts and stages; writes only temporary files to the root file system, and nothing to the Unbound disks.
+    pub fn prepare(
+        places: &Places,
+        root: &'r Dir,
+        sid: &SidData,
+        config: &MasterConfig,
+        bound: &BoundData,
+    ) -> Result<Identity<'r>, Refusal> {
+        let of_sid = |error: SidError| refuse::of_sid(&error);
+        let (role, env) = (config.role(), bound.env_id);
+        let role_dir = sid.role_dir(role).map_err(of_sid)?.ok_or_else(|| {
+            refuse::of_sid(&SidError::NoSnapshot {
+                role,
+                env_version: env,
+                why: format!("there is no directory {role}"),
+            })
+        })?;
+        let (snapshot, converted) = match snapshot::find(&role_dir, role, env).map_err(of_sid)? {
+            Found::FromScratch => {
+                return Ok(Identity { from_scratch: true, converted: None, staged: None, writable: None });
+            }
+            Found::Exact(snapshot) => (snapshot, None),
+            Found::Older(old) => {
+                let (snapshot, converted) = convert_up(places, root, &old, config, env)?;
+                (snapshot, Some(converted))
+            }
+        };
+        let plan = Plan::make(root, &snapshot, FileSet::Ident).map_err(of_sid)?;
+        if plan.changes().is_empty() {
+            return Ok(Identity { from_scratch: false, converted, staged: None, writable: None });
+        }
+        let writable = WritableRoot::open(places)?;
+        let staged = plan.stage(root).map_err(|error| match &error {
+            SidError::File(file) => refuse::root_not_writable(file),
+            other => refuse::of_sid(other),
+        })?;
+        Ok(Identity { from_scratch: false, converted, staged: Some(staged), writable: Some(writable) })
+    }
+
+    /// Publishes a converted Snapshot on the Unbound disk, which is open for writing now.
+    pub fn publish(&self, sid: &SidData, config: &MasterConfig, env: EnvVersion) -> Result<(), SidError> {
+        let Some(converted) = &self.converted else { return Ok(()) };
+        let memory = Dir::open_root(&converted.memory)?;
+        let transaction = Transaction::begin(sid, config.role())?;
+        let fill = || -> Result<(), SidError> {
+            transaction.keep(|version| version <= converted.from)?;
+            let mut version = converted.from;
+            while let Some(newer) = version.newer().filter(|newer| *newer <= env) {
+                copy_tree(&memory, OsStr::new(&newer.dir_name()), transaction.dir())?;
+                version = newer;
+            }
+            Ok(())
+        };
+        match fill() {
+            Ok(()) => transaction.publish(env),
+            Err(error) => transaction.abandon().and(Err(error)),
+        }
+    }
+
+    /// Installs: one exchange of names per object. Gives a line per change.
+    pub fn commit(self) -> Result<Vec<String>, Refusal> {
+        let Some(staged) = self.staged else { return Ok(vec![]) };
+        let changes = staged.commit().map_err(|error| refuse::root_not_writable(&error))?;
+        drop(self.writable);
+        Ok(changes.iter().map(ToString::to_string).collect())
+    }
+
+    /// Gives up: what was staged is removed.
+    pub fn discard(self) {
+        if let Some(staged) = &self.staged {
+            staged.discard();
+        }
+    }
+}
+
+/// Converts a Snapshot step by step up to `env`, in memory that is mounted where the converters can see it.
+fn convert_up(
+    places: &Places,
+    root: &Dir,
+    old: &Snapshot,
+    config: &MasterConfig,
+    env: EnvVersion,
+) -> Result<(Snapshot, Converted), Refusal> {
+    let of_sid = |error: SidError| refuse::of_sid(&error);
+    let of_file = |error: atlas_host::FileError| refuse::of_file("make room for the conversion in memory", &error);
+    let memory = places.root.join(bound::ESD_DATA).join("work");
+    mount::memory(&memory, CONVERSION_LIMIT).map_err(of_file)?;
+    let converted = Converted { from: old.manifest.env_version, memory };
+    let work = Dir::open_root(&converted.memory).map_err(of_file)?;
+    // A converter may be a shell script, which wants /dev/null; the root file system's own /dev is still empty.
+    let devices = mount::lend_devices(&places.root).map_err(of_file)?;
+    let converters = Converters::of(root.shown());
+    let (role, mut version) = (config.role(), converted.from);
+    let mut source = old.dir.dir(".").map_err(of_file)?;
+    while let Some(newer) = version.newer().filter(|newer| *newer <= env) {
+        convert::convert(&converters, &source, &work, role, version, newer).map_err(of_sid)?;
+        source = work.dir(newer.dir_name()).map_err(of_file)?;
+        version = newer;
+    }
+    drop(devices);
+    let snapshot = Snapshot::open(&work, role, env).map_err(of_sid)?;
+    let snapshot = snapshot.ok_or_else(|| {
+        refuse::of_sid(&SidError::NoSnapshot { role, env_version: env, why: "the conversion made none".into() })
+    })?;
+    Ok((snapshot, converted))
+}

@@ -1,0 +1,47 @@
+//! The early-boot half of ATLAS: from disks to an identity, before the network [179-182, 325-326].
+//!
+//! ```text
+//!  bound     EnvID and Cluster of the root file system: which environment is this?
+//!  survey    every disk's superblocks: which set is ours, is it whole, has it one history?      model::survey decides
+//!  start     the set, READ-ONLY; a file system that needs work is worked on in memory           host::rehearsal
+//!  read      MasterConfig: who am I?  Is it our cluster?  The Snapshot of (Role, EnvVersion), converted in memory if need be
+//!  stage     the identity, beside the files that it will replace, on the root file system
+//!  ─────────── up to here nothing was written to the Unbound disks; every refusal but one of the machine itself falls above ───────────
+//!  open      the set for writing; mend and mount the file system at /unbound; publish a converted Snapshot
+//!  commit    the identity, by exchanging names
+//!  allow     /run/atlas/network-allowed: without this file no network service starts
+//! ```
+//!
+//! Invariants:
+//! - The network is allowed by a file that only success creates. A crash, a missing hook, a hang all leave it down.
+//! - Every refusal says what was found, why it is not safe, what to do: on the console, in the kernel log, in boot.json.
+//! - Nothing is decided by names or the order of devices.
+
+pub mod accept;
+pub mod boot;
+pub mod check;
+pub mod identity;
+pub mod record;
+pub mod refuse;
+pub mod unbound;
+
+use std::path::PathBuf;
+
+/// This program and its version, as reports name it.
+pub const PROGRAM: &str = concat!("atlas-boot ", env!("CARGO_PKG_VERSION"));
+
+/// Where things are, seen from this program: in the initramfs the root file system lies below a directory.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The server's root file system: `/root` in the initramfs, `/` later.
+    pub root: PathBuf,
+    /// `/run`, which survives the pivot.
+    pub run: PathBuf,
+}
+
+impl Places {
+    /// Where the Unbound file system is mounted.
+    pub fn unbound(&self) -> PathBuf {
+        self.root.join(atlas_sid::layout::UNBOUND_MOUNT)
+    }
+}

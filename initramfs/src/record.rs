@@ -1,0 +1,78 @@
+//! Telling what happened: boot.json, the console, the kernel log, the login screen, and the file that allows the network.
+//!
+//! ```text
+//! /run/atlas/boot.json         the report
+//! /run/atlas/network-allowed   there: network services may start (their units ask for it)
+//! /run/issue.d/atlas.issue     a refusal, above the login prompt of every console
+//! ```
+
+use crate::Places;
+use atlas_host::{FileError, durable, tree::Dir};
+use atlas_model::{BootReport, Outcome};
+use std::{ffi::OsStr, fs::File, io::Write};
+
+/// Writes the report and everything that follows from it. The network is allowed last.
+pub fn write(places: &Places, report: &BootReport) -> Result<(), FileError> {
+    let run = Dir::open_root(&places.run)?;
+    let dir = run.make_dirs("atlas")?;
+    dir.remove(OsStr::new("network-allowed"))?;
+    let json = serde_json::to_vec_pretty(report).map_err(FileError::on("write", dir.show("boot.json")))?;
+    durable::write(&dir, OsStr::new("boot.json"), &json, 0o644)?;
+    if let Some(refusal) = &report.refusal {
+        let issue = format!("\n{}\n", refusal.screen());
+        // agetty reads a backslash as the beginning of a code.
+        durable::write(
+            &run.make_dirs("issue.d")?,
+            OsStr::new("atlas.issue"),
+            issue.replace('\\', "\\\\").as_bytes(),
+            0o644,
+        )?;
+    }
+    if report.outcome.network_allowed() {
+        durable::write(&dir, OsStr::new("network-allowed"), b"", 0o644)?;
+    }
+    Ok(())
+}
+
+/// Says it on the console and in the kernel log. Neither may be there; boot.json is.
+pub fn announce(report: &BootReport) {
+    let text = match (&report.refusal, report.outcome) {
+        (Some(refusal), _) => refusal.screen(),
+        (None, Outcome::NotInitialised) => return,
+        (None, _) => summary(report),
+    };
+    if let Ok(mut log) = File::options().write(true).open("/dev/kmsg") {
+        let level = if report.refusal.is_some() { 3 } else { 6 };
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            let _ = log.write_all(format!("<{level}>atlas: {line}\n").as_bytes());
+        }
+    }
+    if report.refusal.is_some()
+        && let Ok(mut console) = File::options().write(true).open("/dev/console")
+    {
+        let _ = console.write_all(text.replace('\n', "\r\n").as_bytes());
+    }
+}
+
+/// One line per thing that an operator wants to know of a boot that went well.
+pub fn summary(report: &BootReport) -> String {
+    let role = report.role.map_or_else(|| "no role".to_owned(), |role| role.to_string());
+    let env = report.env_version.map(|env| format!(" on {env}")).unwrap_or_default();
+    let mut text = match report.outcome {
+        Outcome::IdentityInstalled if report.installed.is_empty() => {
+            format!("this server is {role}{env}; its identity was in place\n")
+        }
+        Outcome::IdentityInstalled => {
+            format!("this server is {role}{env}; {} paths of its identity were changed\n", report.installed.len())
+        }
+        Outcome::FromScratch => {
+            format!("this server is {role}{env}; it keeps the identity of its OS, no Snapshot was made yet\n")
+        }
+        Outcome::NotInitialised => "'atlas init' was never run here; ATLAS leaves this machine alone\n".to_owned(),
+        Outcome::Refused => "this server holds no role\n".to_owned(),
+    };
+    for warning in &report.warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
+    text
+}

@@ -1,0 +1,131 @@
+//! From what went wrong to what the operator is told: every error of the lower layers becomes a [`Refusal`] here.
+
+use atlas_host::{FileError, process::ProcessError};
+use atlas_model::{Refusal, RefusalCode, master_config::BadMasterConfig, path_list::BadPathList};
+use atlas_sid::SidError;
+
+const REPAIR: &str =
+    "log in here, then: mdadm --assemble --scan, mount LABEL=ATLAS-UNBOUND /unbound, repair the file, reboot";
+
+/// What is wrong with the Sync and Identity Data.
+pub fn of_sid(error: &SidError) -> Refusal {
+    let refusal = match error {
+        SidError::NoMasterConfig(_) => Refusal::new(RefusalCode::MasterConfigMissing, "The Unbound disk has no MasterConfig.")
+            .because("MasterConfig says who this server is; without it every role would be a guess")
+            .remedy("check that these are the right disks")
+            .remedy("on a new set, run 'atlas init' on the server that it is for"),
+        SidError::MasterConfig { source: BadMasterConfig::UnknownFormat(_), .. } => unknown_format(),
+        SidError::MasterConfig { .. } => {
+            Refusal::new(RefusalCode::MasterConfigInvalid, "MasterConfig does not say who this server is.")
+                .because("a role that is not beyond doubt could be another server's")
+                .remedy(REPAIR)
+        }
+        SidError::PathList { source: BadPathList::UnknownFormat { .. }, .. } => unknown_format(),
+        SidError::Manifest { source: atlas_model::manifest::BadManifest::UnknownFormat(_), .. } => unknown_format(),
+        SidError::PathList { source: BadPathList::Path { .. }, .. } | SidError::LeadsOut { .. } => {
+            Refusal::new(RefusalCode::BadPath, "A path of the identity leads out of the tree that it belongs to.")
+                .because("installing it could overwrite any file of this server")
+                .remedy("name the real path, without '..' and links, in IdentFilePaths, and make a new Snapshot on a server that runs")
+                .remedy(REPAIR)
+        }
+        SidError::NoSnapshot { .. } => Refusal::new(RefusalCode::SnapshotMissing, "There is no Snapshot that can serve this server.")
+            .because("without it the network identity of the role is unknown")
+            .remedy("boot the disks in a server with the EnvVersion that made them, and run 'ssSync create' there")
+            .remedy("install the missing converter on this server, if its EnvVersion is newer"),
+        SidError::Conversion { .. } => Refusal::new(RefusalCode::ConversionFailed, "The identity could not be converted for this server.")
+            .because("an identity that is half converted could be a wrong one")
+            .remedy("look at the converter's message, mend or install /opt/atlas/bin/SyncConverterN, and reboot")
+            .remedy("or boot the disks in a server with the EnvVersion that made them"),
+        SidError::PathList { .. } | SidError::Manifest { .. } | SidError::Damaged { .. } | SidError::EnvVersion { .. } | SidError::Restless(_) => {
+            Refusal::new(RefusalCode::SnapshotDamaged, "The Snapshot of this role is damaged.")
+                .because("an identity of which a part is wrong or missing is a wrong one")
+                .remedy("boot the disks in the server where they ran last, and run 'ssSync create' there")
+                .remedy(REPAIR)
+        }
+        SidError::File(_) => Refusal::new(RefusalCode::SnapshotDamaged, "The Sync and Identity Data cannot be read.")
+            .because("a part that cannot be read may be the one that says who this server is")
+            .remedy("look for errors of the disks in 'dmesg' and 'mdadm --detail'")
+            .remedy(REPAIR),
+    };
+    refusal.caused_by(error)
+}
+
+fn unknown_format() -> Refusal {
+    Refusal::new(RefusalCode::UnknownFormat, "The Unbound disk was written by a newer ATLAS.")
+        .because("what this program does not know it could misread")
+        .remedy("install the newer ATLAS on this server: it is the one of the server where the disks ran last")
+}
+
+/// What is wrong with the Bound Data.
+pub fn of_bound(error: &SidError) -> Refusal {
+    Refusal::new(RefusalCode::BoundDataInvalid, "This server's own EnvID or Cluster is missing or unreadable.")
+        .because("without them the right Snapshot and the right cluster are unknown")
+        .remedy("run 'atlas init' again with this server's EnvVersion and cluster, and reboot")
+        .caused_by(error)
+}
+
+/// The Bound Data are gone, and once were there.
+pub fn bound_lost(marker: &str) -> Refusal {
+    Refusal::new(RefusalCode::BoundDataInvalid, "This server's EnvID and Cluster are gone.")
+        .found(format!("{marker} says that 'atlas init' was run here"))
+        .because("without them the right Snapshot and the right cluster are unknown")
+        .remedy("run 'atlas init' again with this server's EnvVersion and cluster, and reboot")
+}
+
+/// The disks are another cluster's.
+pub fn foreign_cluster(disks: &str, server: &str) -> Refusal {
+    let mut refusal =
+        Refusal::new(RefusalCode::ForeignCluster, "These disks belong to another cluster than this server.")
+            .found(format!("cluster of the disks: {disks}"))
+            .found(format!("cluster of this server: {server}"))
+            .because("a server of the other cluster may be running with the same role and addresses")
+            .remedy("shut down, put the disks into a server of their own cluster, and this server's disks in here")
+            .remedy("if this server is to join the other cluster, run 'atlas init' on it");
+    refusal.fingerprint = Some(atlas_model::Digest::of(format!("{disks}\n{server}").as_bytes()));
+    refusal
+}
+
+/// The identity cannot be written to the root file system.
+pub fn root_not_writable(error: &dyn std::error::Error) -> Refusal {
+    Refusal::new(RefusalCode::RootNotWritable, "The identity could not be written to this server's own disk.")
+        .because("with its old identity the server could have the addresses of another")
+        .remedy("if the disk is full, remove something ('du -x / | sort -n | tail'), and reboot")
+        .remedy("if it is read-only, look for its errors in 'dmesg'; the disk may be dying")
+        .caused_by(error)
+}
+
+/// The set could not be started.
+pub fn assemble_failed(error: &dyn std::error::Error) -> Refusal {
+    Refusal::new(RefusalCode::AssembleFailed, "The Unbound set could not be started.")
+        .because("its data cannot be reached")
+        .remedy("look for errors of the disks in 'dmesg', and at 'mdadm --examine' of each member")
+        .caused_by(error)
+}
+
+/// The file system cannot be mended.
+pub fn file_system_broken(device: &str, found: &str) -> Refusal {
+    Refusal::new(RefusalCode::FilesystemBroken, "The file system of the Unbound set is damaged.")
+        .found(format!("tried on a copy in memory; the disks are untouched: {found}"))
+        .because("mending it needs decisions that may cost data, and those are yours")
+        .remedy(format!("see what would be done: mdadm --assemble --scan --readonly, then e2fsck -f -n {device}"))
+        .remedy("take an image of one member before you let e2fsck change anything; then mend, and reboot")
+}
+
+/// Something that should always work did not.
+pub fn internal(what: &str, error: &dyn std::error::Error) -> Refusal {
+    Refusal::new(RefusalCode::Internal, format!("A step failed that should not: {what}."))
+        .because("what was left out could matter")
+        .remedy("look at the cause above and at 'dmesg', then reboot")
+        .remedy("if it stays, report it with /run/atlas/boot.json")
+        .caused_by(error)
+}
+
+/// A program that failed, as a refusal of the step that needed it.
+pub fn of_process(what: &str, error: &ProcessError) -> Refusal {
+    internal(what, error)
+}
+
+/// A file that could not be handled, as a refusal of the step that needed it.
+pub fn of_file(what: &str, error: &FileError) -> Refusal {
+    internal(what, error)
+}
