@@ -15,20 +15,33 @@ use crate::command::{run, within};
 use crate::programs::{self, EARLY_BOOT, Program};
 
 /// What is copied with everything below it: from the repository, to the server, with which mode.
-const TREES: [(&str, &str, u32); 6] = [
+const TREES: [(&str, &str, u32); 5] = [
     ("initramfs/initramfs-tools", "usr/share/initramfs-tools", 0o755),
     ("initramfs/udev", "usr/lib/udev/rules.d", 0o644),
-    ("initramfs/systemd", "usr/lib/systemd/system", 0o644),
     ("image/package/copyright", "usr/share/doc/atlas/copyright", 0o644),
     ("docs/man", "usr/share/man/man1", 0o644),
     ("docs/completions/bash", "usr/share/bash-completion/completions", 0o644),
 ];
 
+/// The condition that holds a network service down until the identity is installed, and the units that get it: those
+/// that Debian's ways to configure a network come with.
+const NETWORK_HELD: &str = "initramfs/systemd/network-held.conf";
+const HELD_UNITS: [&str; 8] = [
+    "systemd-networkd.service",
+    "systemd-networkd.socket",
+    "NetworkManager.service",
+    "networking.service",
+    "ifup@.service",
+    "wpa_supplicant.service",
+    "dhcpcd.service",
+    "connman.service",
+];
+
 /// Links that are part of the package: where, and to what.
 const LINKS: [(&str, &str); 1] = [("usr/bin/atlas-boot", "../lib/atlas/atlas-boot")];
 
-/// Where the Unbound disk's file system is mounted.
-const DIRECTORIES: [&str; 1] = ["unbound"];
+/// Where the Unbound disk's file system is mounted, and where atlas-boot mounts working memory.
+const DIRECTORIES: [&str; 2] = ["unbound", "opt/atlas/work"];
 
 /// Besides the libraries, which `dpkg-shlibdeps` finds.
 const DEPENDS: &str = "mdadm, initramfs-tools, e2fsprogs, systemd, udev";
@@ -62,8 +75,11 @@ pub fn package(options: &Options) -> Result<Package> {
     built.extend(programs::build_others(&options.repository)?);
 
     let key = Key::default().with_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/package.rs"))?;
-    let sources = TREES.iter().map(|(source, ..)| options.repository.join(source)).filter(|source| source.exists());
-    let key = sources.chain(scripts(&options.repository)).try_fold(key, |key, source| key.with_files(&source))?;
+    let sources = copies().into_iter().map(|(source, ..)| options.repository.join(source));
+    let key = sources
+        .filter(|source| source.exists())
+        .chain(scripts(&options.repository))
+        .try_fold(key, |key, source| key.with_files(&source))?;
     let key = built.iter().try_fold(key, |key, program| key.with(program.name.as_bytes()).with_files(&program.path))?;
 
     let name = format!("atlas_{}_amd64.deb", env!("CARGO_PKG_VERSION"));
@@ -78,6 +94,13 @@ pub fn package(options: &Options) -> Result<Package> {
     Ok(Package { path: entry.join(name), programs: built })
 }
 
+/// All that is copied as it is: [`TREES`], and a drop-in for each of [`HELD_UNITS`].
+fn copies() -> Vec<(&'static str, String, u32)> {
+    let drop_in = |unit| (NETWORK_HELD, format!("usr/lib/systemd/system/{unit}.d/50-atlas.conf"), 0o644);
+    let trees = TREES.iter().map(|(source, destination, mode)| (*source, (*destination).to_owned(), *mode));
+    trees.chain(HELD_UNITS.map(drop_in)).collect()
+}
+
 /// The scripts that dpkg runs.
 fn scripts(repository: &Path) -> impl Iterator<Item = PathBuf> {
     ["postinst", "postrm"].map(|name| repository.join("image/package").join(name)).into_iter()
@@ -85,7 +108,7 @@ fn scripts(repository: &Path) -> impl Iterator<Item = PathBuf> {
 
 /// Lays out below `staged` what the package will hold.
 fn stage(repository: &Path, programs: &[Program], staged: &Path) -> Result<()> {
-    for (source, destination, mode) in TREES {
+    for (source, destination, mode) in copies() {
         let source = repository.join(source);
         if source.exists() {
             copy_tree(&source, &staged.join(destination), mode)?;

@@ -33,11 +33,15 @@ pub struct Program {
     pub size_bytes: u64,
 }
 
+/// Static, and at a fixed address: that a program which runs once, before there is a network, lies where an attacker may
+/// expect it costs nothing, and the relocations that it does without are a tenth of its size.
+const EARLY_BOOT_FLAGS: &str = "-C target-feature=+crt-static -C relocation-model=static";
+
 /// `atlas-boot`, proven to be static.
 pub(crate) fn build_early_boot(repository: &Path) -> Result<Program> {
     let mut command = cargo_build(repository, &[EARLY_BOOT]);
     command.args(["--bin", EARLY_BOOT, "--target-dir"]).arg(repository.join("target/static"));
-    command.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    command.env("RUSTFLAGS", EARLY_BOOT_FLAGS);
     let program = build(&mut command, EARLY_BOOT)?.pop().context("cargo built no atlas-boot")?;
     ensure!(
         is_static(&program.path)?,
