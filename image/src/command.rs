@@ -21,7 +21,8 @@ pub(crate) fn within(deadline: Duration, program: impl AsRef<OsStr>) -> Command 
 /// `doing` completes the sentence "cannot …".
 ///
 /// # Errors
-/// Where it cannot be started, or ends with anything but success; the end of its output is in the error.
+/// Where it cannot be started, or ends with anything but success; the end of its output is in the error, without lines
+/// of JSON, which are for machines.
 pub(crate) fn run(command: &mut Command, doing: &str) -> Result<String> {
     let output = command
         .output()
@@ -30,8 +31,9 @@ pub(crate) fn run(command: &mut Command, doing: &str) -> Result<String> {
     if output.status.success() {
         return Ok(printed);
     }
+    let said = printed.lines().filter(|line| !line.starts_with('{'));
     let complained = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<&str> = printed.lines().chain(complained.lines()).collect();
+    let lines: Vec<&str> = said.chain(complained.lines()).collect();
     let shown = lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n  ");
     let hint = match output.status.code() {
         Some(124) => "\n  (stopped: it had not ended within its deadline)",
@@ -48,10 +50,11 @@ mod tests {
     #[test]
     fn what_a_program_said_before_it_failed_is_in_the_error() {
         let mut command = within(Duration::from_secs(10), "sh");
-        command.args(["-c", "echo first; echo last >&2; exit 3"]);
+        command.args(["-c", "echo '{\"json\":1}'; echo first; echo last >&2; exit 3"]);
         let message = run(&mut command, "make tea").unwrap_err().to_string();
         assert!(message.starts_with("cannot make tea: exit status: 3"), "{message}");
         assert!(message.contains("first") && message.contains("last"), "{message}");
+        assert!(!message.contains("json"), "{message}");
     }
 
     #[test]
