@@ -26,6 +26,22 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a check that is silent where all is well, and shows no more than the beginning of what it finds.
+pub(crate) fn run_check(command: &mut Command) -> Result<()> {
+    const LINES_SHOWN: usize = 120;
+    let output = command.output().with_context(|| format!("cannot start {}", shown(command)))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    said.lines().take(LINES_SHOWN).for_each(|line| println!("{line}"));
+    if said.lines().count() > LINES_SHOWN {
+        println!("… and more");
+    }
+    bail!("{} failed: {}", shown(command), output.status)
+}
+
 /// Runs it and returns its standard output; what it says on standard error is shown.
 pub(crate) fn read(command: &mut Command) -> Result<String> {
     let output = command.stderr(std::process::Stdio::inherit()).output();

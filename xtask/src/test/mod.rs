@@ -106,12 +106,12 @@ fn check(result: Result<()>) -> Result<Count> {
 }
 
 fn format() -> Result<()> {
-    process::run(process::cargo().args(["fmt", "--all", "--check"]))
+    process::run_check(process::cargo().args(["fmt", "--all", "--check", "--", "--files-with-diff"]))
 }
 
 fn lints() -> Result<()> {
     let arguments = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
-    process::run(process::cargo().args(arguments))
+    process::run_check(process::cargo().args(arguments))
 }
 
 /// Where cargo-deny is not there, a long run installs it and any other says that it left this out.
@@ -123,7 +123,15 @@ fn deny(install: bool) -> Result<Count> {
         }
         process::run(process::cargo().args(["install", "--quiet", "--locked", "cargo-deny"]))?;
     }
-    check(process::run(process::cargo().args(["deny", "--log-level", "error", "check", "licenses", "bans", "sources"])))
+    check(process::run_check(process::cargo().args([
+        "deny",
+        "--log-level",
+        "error",
+        "check",
+        "licenses",
+        "bans",
+        "sources",
+    ])))
 }
 
 fn unit_tests(arguments: &Arguments) -> Result<Count> {
