@@ -1,5 +1,5 @@
-//! The folder that holds what is slow to make and outlives a build: `$ATLAS_CACHE`, else `$XDG_CACHE_HOME/atlas`, else
-//! `~/.cache/atlas`. Everything in it can be deleted at any time; it is made again.
+//! Keeping what is slow to make, in the folder where the images are kept too ([`atlas_image::Cache`]). Everything in it can be
+//! deleted at any time; it is made again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,9 @@ use anyhow::{Context, Result};
 /// The cache folder, made if it is not there.
 ///
 /// # Errors
-/// Neither variable nor `HOME` is set, or the folder cannot be made.
-pub fn folder() -> Result<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let folder = set("ATLAS_CACHE")
-        .or_else(|| set("XDG_CACHE_HOME").map(|base| base.join("atlas")))
-        .or_else(|| set("HOME").map(|home| home.join(".cache/atlas")))
-        .context("no place for the cache: none of ATLAS_CACHE, XDG_CACHE_HOME and HOME is set")?;
+/// No variable says where it may be, or it cannot be made.
+pub(crate) fn folder() -> Result<PathBuf> {
+    let folder = atlas_image::Cache::of_user()?.directory().to_owned();
     fs::create_dir_all(&folder).with_context(|| format!("making the cache folder {}", folder.display()))?;
     Ok(folder)
 }
@@ -25,7 +21,7 @@ pub fn folder() -> Result<PathBuf> {
 ///
 /// # Errors
 /// The cache cannot be written, or what `make` fails with.
-pub fn made_once(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+pub(crate) fn made_once(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let cache = folder()?;
     let done = cache.join(name);
     let lock_path = cache.join(format!("{name}.lock"));

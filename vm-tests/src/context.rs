@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, ensure};
+use atlas_image::ServerImage;
 use tempfile::TempDir;
 
 use crate::console::Console;
@@ -99,6 +100,17 @@ impl Context {
         let console = Console::new(name, &self.logs.join(format!("{name}.console.log")))?;
         lock(&self.consoles).push(console.clone());
         Ok(ServerBuilder::new(name, boot, accel, console, self.scratch(), self.logs.join(format!("{name}.qemu.log"))))
+    }
+
+    /// A new Debian server that boots `image` from a copy of its root disk (serial number `NAME-root`), with `append` behind the kernel
+    /// arguments that the image wants.
+    ///
+    /// # Errors
+    /// As [`Context::server`]; or the disk cannot be copied.
+    pub fn debian(&self, name: &str, image: &ServerImage, append: &str) -> Result<ServerBuilder> {
+        let append = format!("{} {append}", atlas_image::KERNEL_ARGUMENTS).trim_end().to_owned();
+        let boot = Boot::Kernel { kernel: image.kernel.clone(), initrd: image.initrd.clone(), append };
+        Ok(self.server(name, boot)?.disk(self.copy_disk(&format!("{name}-root"), &image.root)?))
     }
 
     /// A new tiny server (see [`Tiny`]): a shell, the guest agent and busybox's programs, up in 2 s.

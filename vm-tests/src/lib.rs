@@ -11,7 +11,7 @@
 
 mod accel;
 mod agent;
-pub mod cache;
+mod cache;
 pub mod console;
 mod context;
 mod cpio;

@@ -357,6 +357,20 @@ impl Server {
         self.console.type_text(&format!("{line}\n"))
     }
 
+    /// Logs in on the console and waits for the prompt of root's shell.
+    ///
+    /// # Errors
+    /// As [`Console::wait`], for each of the prompts.
+    pub fn log_in(&self, user: &str, password: &str, deadline: Deadline) -> Result<()> {
+        // The prompt may have been waited for already, or buried under messages: an empty line makes it come again.
+        self.type_line("")?;
+        self.wait_console(r"login: $", deadline)?;
+        self.type_line(user)?;
+        self.wait_console(r"Password: $", deadline)?;
+        self.type_line(password)?;
+        self.wait_console(r"# $", deadline).map(drop)
+    }
+
     /// Declares a fatal console line as wanted: [`Console::expect`].
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! Does the harness keep its promises? With tiny guests, so that all of it takes less than a minute under TCG.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -178,6 +180,33 @@ fn a_dropped_server_leaves_no_process_and_a_server_that_cannot_start_says_why() 
     assert!(error.contains("ended at its start") && error.contains("100000"), "{error}");
     assert!(!impossible.is_on());
     ctx.finish()
+}
+
+/// Not a test by itself: the process that the next test kills.
+#[test]
+#[ignore = "run by another test, as a process to be killed"]
+fn a_process_that_starts_a_server_and_waits() -> Result<()> {
+    let ctx = context("killed-inner")?;
+    let mut server = ctx.tiny("one")?.build();
+    server.start()?;
+    println!("\nscratch {}\nqemu {}", ctx.scratch().display(), server.qemu_pid().unwrap());
+    std::thread::sleep(Duration::from_secs(60));
+    Ok(())
+}
+
+#[test]
+fn a_qemu_ends_with_the_process_that_started_it_even_if_that_is_killed() -> Result<()> {
+    let args = ["--exact", "a_process_that_starts_a_server_and_waits", "--ignored", "--nocapture"];
+    let mut child = Command::new(std::env::current_exe()?).args(args).stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut said = |what| lines.find_map(|line| Some(line.strip_prefix(what)?.trim_start().to_owned()));
+    let (scratch, pid) = (said("scratch "), said("qemu "));
+    child.kill()?;
+    child.wait()?;
+    std::fs::remove_dir_all(scratch.expect("the process says where its sockets are"))?;
+    let process = format!("/proc/{}/cmdline", pid.expect("the process says which QEMU it started"));
+    // Once it has ended nobody may have collected it yet; its command line is empty then.
+    secs(10).poll("the end of QEMU", || Ok(std::fs::read(&process).unwrap_or_default().is_empty().then_some(())))
 }
 
 #[test]

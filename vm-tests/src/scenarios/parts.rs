@@ -1,6 +1,7 @@
-//! Does a move of disks do what the rest takes for granted? Without ATLAS, on tiny guests.
+//! Do the parts do what the other scenarios take for granted? Without ATLAS.
 
 use anyhow::{Result, ensure};
+use atlas_image::ROOT_PASSWORD;
 
 use crate::{Context, secs};
 
@@ -31,4 +32,28 @@ pub(crate) fn content_moves_with_the_disk(ctx: &Context) -> Result<()> {
     ensure!(client.sh("timeout 10 wget -qO- http://10.0.0.1/")? == "written on the left");
     ensure!(lan.sent("right")?.arp_claims.contains(&[10, 0, 0, 1].into()));
     right.shutdown(secs(30))
+}
+
+/// A Debian server without ATLAS boots, is healthy, lets root in on the console, and is switched off by the agent as well as by the
+/// power button; a unit that fails and a program that crashes are noticed.
+pub(crate) fn debian_boots_healthy(ctx: &Context) -> Result<()> {
+    let image = atlas_image::plain_image(&atlas_image::Options::new(&|_| ())?)?;
+    let mut server = ctx.debian("plain", &image, "")?.build();
+    server.start()?;
+    server.wait_booted(secs(180))?;
+    server.assert_healthy()?;
+    ensure!(server.sh("uname -r")? == image.kernel_release);
+    server.log_in("root", ROOT_PASSWORD, secs(60))?;
+    server.type_line("echo by $(whoami) on $(tty)")?;
+    server.wait_console("^by root on /dev/ttyS0", secs(30))?;
+    server.shutdown(secs(90))?;
+
+    server.start()?;
+    server.wait_booted(secs(180))?;
+    server.exec("systemd-run --unit=test-fails --property=Type=oneshot /bin/false", secs(30))?;
+    let unhealthy = server.assert_healthy().err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(unhealthy.contains("test-fails.service"), "a failed unit went unnoticed: {unhealthy:?}");
+    // The agent goes without an answer, so that the power button must do.
+    ensure!(server.exec("systemctl stop qemu-guest-agent", secs(10)).is_err());
+    server.shutdown(secs(90))
 }
