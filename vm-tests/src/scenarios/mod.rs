@@ -1,9 +1,45 @@
 //! The scenarios, in one table. A scenario tells a story with servers and disks, and asserts what is so inside the guests.
 
+mod bench;
+mod cast;
+mod failover;
+mod identity;
 mod parts;
+mod refusals;
 
 use crate::runner::{Scenario, Tier};
 
+const fn vm(name: &'static str, act: fn(&crate::Context) -> anyhow::Result<()>) -> Scenario {
+    Scenario { name, tier: Tier::Vm, act }
+}
+
 /// All there are, in the order in which they are run: the longest first, so that two at a time end together.
-pub const SCENARIOS: &[Scenario] =
-    &[Scenario { name: "content-moves-with-the-disk", tier: Tier::Fast, act: parts::content_moves_with_the_disk }];
+pub const SCENARIOS: &[Scenario] = &[
+    vm("swap-and-back", failover::swap_and_back),
+    vm("swap-after-power-cut", failover::swap_after_power_cut),
+    vm("refused-until-accepted", failover::refused_until_accepted),
+    vm("debian-boots-healthy", parts::debian_boots_healthy),
+    vm("refused-halves-written-apart", refusals::halves_written_apart),
+    vm("identity-root-disk-full", identity::root_disk_full),
+    vm("identity-converted-on-demand", identity::converted_on_demand),
+    vm("identity-degraded-since-earlier", identity::degraded_since_earlier),
+    vm("identity-from-scratch", identity::from_scratch),
+    vm("identity-converter-fails", identity::converter_fails),
+    vm("identity-root-disk-read-only", identity::root_disk_read_only),
+    vm("refused-file-system-beyond-mending", refusals::file_system_beyond_mending),
+    vm("file-system-that-can-be-mended", refusals::file_system_that_can_be_mended),
+    vm("refused-master-config-absent", refusals::master_config_absent),
+    vm("refused-master-config-empty", refusals::master_config_empty),
+    vm("refused-master-config-cut-off", refusals::master_config_cut_off),
+    vm("refused-master-config-binary", refusals::master_config_binary),
+    vm("refused-master-config-of-unknown-role", refusals::master_config_of_unknown_role),
+    vm("refused-master-config-of-another-cluster", refusals::master_config_of_another_cluster),
+    vm("refused-unknown-format", refusals::unknown_format),
+    vm("refused-ident-path-climbs-out", refusals::ident_path_climbs_out),
+    vm("refused-ident-path-through-a-link", refusals::ident_path_through_a_link),
+    vm("refused-no-set", refusals::no_set),
+    vm("refused-two-sets", refusals::two_sets),
+    vm("refused-members-of-two-sets", refusals::members_of_two_sets),
+    vm("refused-half-of-a-healthy-pair", refusals::half_of_a_healthy_pair),
+    Scenario { name: "content-moves-with-the-disk", tier: Tier::Fast, act: parts::content_moves_with_the_disk },
+];

@@ -1,0 +1,130 @@
+//! Two short boots that need no systemd: the workbench, to do something to disks, and the probe, to see what early boot made of them.
+//!
+//! Both run the real kernel and initramfs on a real root file system, with a script as `init`: seconds instead of half a minute.
+//!
+//! ```text
+//! workbench   plain Debian, no ATLAS: runs commands on the disks given to it; must say that it did
+//! probe       a server of the cast: after atlas-boot it prints boot.json and what is so, and switches off
+//! ```
+
+use anyhow::{Context as _, Result, ensure};
+use atlas_image::{PlacedFile, place_files};
+use base64::Engine as _;
+use serde_json::Value;
+
+use crate::{Context, Disk, Server, secs};
+
+const PROLOGUE: &str = "#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc proc /proc; mount -t sysfs sysfs /sys
+mount -t tmpfs tmpfs /mnt; mkdir -p /mnt/set
+off() { sync; echo o > /proc/sysrq-trigger; sleep 60; }
+";
+
+/// Runs shell commands (`set -e`) with `disks` as `/dev/vdb`, `/dev/vdc`, …; gives the disks back, and what was printed.
+///
+/// `start_set` starts and mounts the whole set at /mnt/set, `stop_set` undoes that.
+pub(crate) fn workbench(ctx: &Context, name: &str, disks: Vec<Disk>, commands: &str) -> Result<(Vec<Disk>, String)> {
+    let image = atlas_image::plain_image(&atlas_image::Options::new(&|_| ())?)?;
+    let serials: Vec<String> = disks.iter().map(|disk| disk.serial().to_owned()).collect();
+    let mut builder = ctx.debian(name, &image, "init=/workbench")?;
+    for disk in disks {
+        builder = builder.disk(disk);
+    }
+    let mut server = builder.build();
+    let script = format!(
+        "{PROLOGUE}
+members=$(ls /dev/vd[b-z])
+start_set() {{ mdadm --assemble /dev/md9 --run $members && udevadm settle; mount -t ext4 /dev/md9 /mnt/set; }}
+stop_set() {{ umount /mnt/set; mdadm --wait-clean /dev/md9 || true; mdadm --stop /dev/md9; }}
+mdadm --stop --scan >/dev/null 2>&1
+(set -e
+{commands}
+)
+echo \"workbench: ended with $?\"
+off
+"
+    );
+    let root = format!("{name}-root");
+    place_files(server.disk(&root)?.path(), &[PlacedFile { mode: 0o755, ..PlacedFile::new("/workbench", script) }])?;
+    server.start()?;
+    server.wait_console("^workbench: ended with 0", secs(90)).context("the workbench did not do its work")?;
+    server.wait_off(secs(60))?;
+    let text = server.console().text();
+    let disks = serials.iter().map(|serial| server.remove(serial)).collect::<Result<_>>()?;
+    Ok((disks, text))
+}
+
+/// What the probe saw.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// boot.json.
+    pub(crate) report: Value,
+    /// Whether the network may be configured.
+    pub(crate) network_allowed: bool,
+    /// Digests of the identity files of the root file system, one `DIGEST  PATH` a line.
+    pub(crate) identity: String,
+    /// Whether /unbound is mounted, and how.
+    pub(crate) unbound_mount: String,
+    /// Names that begin with ATLAS's prefix of temporary files.
+    pub(crate) leftovers: String,
+    /// All that stood on the console.
+    pub(crate) console: String,
+}
+
+impl Seen {
+    /// A field of the report as text.
+    pub(crate) fn text(&self, pointer: &str) -> &str {
+        self.report.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The refusal's code, or the outcome where there was none.
+    pub(crate) fn outcome(&self) -> &str {
+        match self.text("/refusal/code") {
+            "" => self.text("/outcome"),
+            code => code,
+        }
+    }
+}
+
+const PROBE: &str = "
+say() { echo \"probe-$1: $(base64 -w0)\"; }
+say report < /run/atlas/boot.json
+[ -e /run/atlas/network-allowed ] && echo yes | say allowed || echo no | say allowed
+(cd /etc && sha256sum hostname hosts resolv.conf systemd/network/* ssh/ssh_host_* 2>/dev/null) | say identity
+grep ' /unbound ' /proc/mounts | say unbound
+find /etc /opt/atlas -name '.atlas-tmp-*' | say leftovers
+echo 'probe: done'
+off
+";
+
+/// Makes the probe the init of a server of the cast. Its kernel arguments need `init=/probe`.
+pub(crate) fn install_probe(server: &mut Server) -> Result<()> {
+    let root = format!("{}-root", server.name());
+    let script = format!("{PROLOGUE}{PROBE}");
+    place_files(server.disk(&root)?.path(), &[PlacedFile { mode: 0o755, ..PlacedFile::new("/probe", script) }])
+}
+
+/// Boots a server whose init is the probe; it is off afterwards.
+pub(crate) fn probe(server: &mut Server) -> Result<Seen> {
+    server.start()?;
+    server.wait_console("^probe: done", secs(120))?;
+    server.wait_off(secs(60))?;
+    let console = server.console().text();
+    let part = |name: &str| -> Result<String> {
+        let mark = format!("probe-{name}: ");
+        let line = console.lines().find_map(|line| line.split_once(&mark).map(|(_, rest)| rest.trim()));
+        let bytes = base64::engine::general_purpose::STANDARD.decode(line.with_context(|| format!("no {mark}"))?)?;
+        Ok(String::from_utf8(bytes)?.trim().to_owned())
+    };
+    let report = serde_json::from_str(&part("report")?).context("boot.json cannot be read")?;
+    ensure!(!console.contains("workbench"), "the wrong script ran");
+    Ok(Seen {
+        report,
+        network_allowed: part("allowed")? == "yes",
+        identity: part("identity")?,
+        unbound_mount: part("unbound")?,
+        leftovers: part("leftovers")?,
+        console,
+    })
+}

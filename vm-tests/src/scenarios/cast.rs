@@ -1,0 +1,189 @@
+//! The servers that most scenarios begin with: PRI and SEC1 of one cluster, set up by `atlas init` as an operator would, each with
+//! a Snapshot, shut down in order. Made once for an image and kept; every scenario gets copies.
+//!
+//! ```text
+//! server   root disk   Unbound set      hostname   address        serves
+//! left     left-root   PRI-0, PRI-1     pri        192.168.77.1   "the bakery's page"
+//! right    right-root  SEC-0, SEC-1     sec1       192.168.77.2   nothing
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use anyhow::{Context as _, Result};
+use atlas_image::{KERNEL_ARGUMENTS, PlacedFile, ServerImage, place_files};
+
+use crate::{Boot, Context, Disk, Lan, Server, ServerBuilder, cache, lock, secs};
+
+/// PRI's address on the business network.
+pub(crate) const PRI_ADDRESS: &str = "192.168.77.1";
+/// SEC1's.
+pub(crate) const SEC_ADDRESS: &str = "192.168.77.2";
+/// What PRI serves.
+pub(crate) const PAGE: &str = "the bakery's page";
+/// Size of each member of a set.
+const MEMBER_MIB: u64 = 96;
+
+/// One server of the cast.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    /// Where it stands; prefix of its root disk's serial number.
+    pub(crate) place: &'static str,
+    /// Its Role at the beginning.
+    pub(crate) role: &'static str,
+    /// Its partner's Role, and address.
+    partner: (&'static str, &'static str),
+    /// Prefix of the serial numbers of its members.
+    pub(crate) set: &'static str,
+    pub(crate) hostname: &'static str,
+    pub(crate) address: &'static str,
+}
+
+/// The one that begins as PRI.
+pub(crate) const LEFT: Part = Part {
+    place: "left",
+    role: "PRI",
+    partner: ("SEC1", SEC_ADDRESS),
+    set: "PRI",
+    hostname: "pri",
+    address: PRI_ADDRESS,
+};
+/// The one that begins as SEC1.
+pub(crate) const RIGHT: Part = Part {
+    place: "right",
+    role: "SEC1",
+    partner: ("PRI", PRI_ADDRESS),
+    set: "SEC",
+    hostname: "sec1",
+    address: SEC_ADDRESS,
+};
+
+impl Part {
+    fn root_serial(self) -> String {
+        format!("{}-root", self.place)
+    }
+
+    /// The serial numbers of its members.
+    pub(crate) fn members(self) -> [String; 2] {
+        [0, 1].map(|number| format!("{}-{number}", self.set))
+    }
+
+    fn own_files(self) -> [PlacedFile; 2] {
+        let network = format!(
+            "[Match]\nType=ether\n\n[Network]\nAddress={}/24\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n",
+            self.address
+        );
+        [
+            PlacedFile::new("/etc/hostname", format!("{}\n", self.hostname)),
+            PlacedFile::new("/etc/systemd/network/10-lan.network", network),
+        ]
+    }
+
+    /// What an operator types on the new server: the whole of setting it up.
+    pub(crate) fn set_up(self) -> String {
+        let (role, (partner, host)) = (self.role, self.partner);
+        format!(
+            r#"set -e
+mdadm --create /dev/md/atlas-unbound --run --level=1 --raid-devices=2 --metadata=1.2 --homehost=any --name=atlas-unbound --bitmap=internal /dev/vdb /dev/vdc
+mkfs.ext4 -q -L ATLAS-UNBOUND /dev/md/atlas-unbound
+mount /dev/md/atlas-unbound /unbound
+mkdir -p -m 700 /unbound/SID_DATA/{role}/Env1
+printf 'format = 1\ncluster = "bakery"\nrole = "{role}"\n[[partner]]\nrole = "{partner}"\nhost = "{host}"\n' > /unbound/SID_DATA/MasterConfig
+printf '/etc/hostname\n/etc/hosts\n/etc/systemd/network\n/etc/ssh/ssh_host_ed25519_key\n/etc/ssh/ssh_host_ed25519_key.pub\n/etc/ssh/ssh_host_rsa_key\n/etc/ssh/ssh_host_ecdsa_key\n' > /unbound/SID_DATA/{role}/Env1/IdentFilePaths
+mkdir -p /etc/atlas /opt/atlas; echo bakery > /opt/atlas/Cluster; echo 1 > /opt/atlas/EnvID; echo yes > /etc/atlas/initialised
+sync"#
+        )
+    }
+}
+
+/// The servers, off, and the image that they were made from.
+#[derive(Debug, Clone)]
+pub(crate) struct Cast {
+    /// What they run.
+    pub(crate) image: ServerImage,
+    folder: PathBuf,
+}
+
+impl Cast {
+    /// The cast of today's image; made where there is none yet.
+    pub(crate) fn get() -> Result<Cast> {
+        // One at a time, so that two scenarios that begin together do not both build the programs.
+        static ONE: Mutex<Option<Cast>> = Mutex::new(None);
+        let mut one = lock(&ONE);
+        if let Some(cast) = one.as_ref() {
+            return Ok(cast.clone());
+        }
+        let image = atlas_image::server_image(&atlas_image::Options::new(&|_| ())?)?;
+        let made_from =
+            image.root.parent().and_then(|folder| folder.file_name()).context("an image without a folder")?;
+        let name = format!("cast-2-{}", made_from.to_string_lossy());
+        let folder = cache::made_once(&name, |folder| make(&image, folder))?;
+        Ok(one.insert(Cast { image, folder }).clone())
+    }
+
+    /// A copy of a disk, by its serial number.
+    pub(crate) fn disk(&self, ctx: &Context, serial: &str) -> Result<Disk> {
+        ctx.copy_disk(serial, &self.folder.join(serial))
+    }
+
+    /// Copies of the two members of a set.
+    pub(crate) fn members(&self, ctx: &Context, part: Part) -> Result<Vec<Disk>> {
+        part.members().iter().map(|serial| self.disk(ctx, serial)).collect()
+    }
+
+    /// A server with a copy of its root disk and without any Unbound disk; `append` goes behind the kernel's arguments.
+    pub(crate) fn bare(&self, ctx: &Context, part: Part, append: &str) -> Result<ServerBuilder> {
+        let append = format!("{KERNEL_ARGUMENTS} {append}").trim_end().to_owned();
+        let boot = Boot::Kernel { kernel: self.image.kernel.clone(), initrd: self.image.initrd.clone(), append };
+        Ok(ctx.server(part.place, boot)?.disk(self.disk(ctx, &part.root_serial())?))
+    }
+
+    /// A whole server with copies of all its disks, on `lan`.
+    pub(crate) fn server(&self, ctx: &Context, part: Part, lan: &Lan) -> Result<Server> {
+        let mut builder = self.bare(ctx, part, "")?.nic(lan)?;
+        for member in self.members(ctx, part)? {
+            builder = builder.disk(member);
+        }
+        Ok(builder.build())
+    }
+}
+
+/// Sets both servers up, side by side, and keeps their disks in `folder`.
+fn make(image: &ServerImage, folder: &std::path::Path) -> Result<()> {
+    std::thread::scope(|scope| {
+        let left = scope.spawn(|| make_one(image, LEFT, folder));
+        let right = scope.spawn(|| make_one(image, RIGHT, folder));
+        let joined = |result: std::thread::Result<Result<()>>| result.unwrap_or_else(|_| anyhow::bail!("it panicked"));
+        joined(left.join()).context("setting PRI up")?;
+        joined(right.join()).context("setting SEC1 up")
+    })
+}
+
+fn make_one(image: &ServerImage, part: Part, folder: &std::path::Path) -> Result<()> {
+    let ctx = Context::new(
+        &format!("cast-{}", part.place),
+        &std::env::temp_dir().join(format!("atlas-cast-{}", part.place)),
+    )?;
+    let mut builder = ctx.debian(part.place, image, "")?;
+    for serial in part.members() {
+        builder = builder.disk(ctx.blank_disk(&serial, MEMBER_MIB)?);
+    }
+    let mut server = builder.build();
+    place_files(server.disk(&part.root_serial())?.path(), &part.own_files())?;
+    server.start()?;
+    server.wait_booted(secs(180))?;
+    let said = server.exec(&part.set_up(), secs(240))?;
+    anyhow::ensure!(said.code == 0, "`{}` fails: {}\n{}", part.set_up(), said.text(), said.error_text());
+    if part.role == "PRI" {
+        server.sh(&format!("mkdir -p /unbound/www && echo \"{PAGE}\" > /unbound/www/index.html"))?;
+    }
+    server.sh("rm -f /etc/ssh/ssh_host_*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key")?;
+    server.sh("ssSync create && sync")?;
+    server.shutdown(secs(120))?;
+    ctx.finish()?;
+    for serial in [vec![part.root_serial()], part.members().to_vec()].concat() {
+        let disk = server.remove(&serial)?;
+        drop(disk.copy(&folder.join(&serial), &serial)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! Which identity a server takes, and what becomes of its root disk when that cannot be written.
+
+use anyhow::{Context as _, Result, ensure};
+use atlas_image::{PlacedFile, place_files};
+
+use super::bench::{Seen, install_probe, probe, workbench};
+use super::cast::{Cast, LEFT, RIGHT};
+use crate::{Context, Disk, Server};
+
+/// The right server with `disks` and the probe as init.
+fn probed(ctx: &Context, disks: Vec<Disk>) -> Result<Server> {
+    let mut builder = Cast::get()?.bare(ctx, RIGHT, "init=/probe atlas.wait=1")?;
+    for disk in disks {
+        builder = builder.disk(disk);
+    }
+    let mut server = builder.build();
+    install_probe(&mut server)?;
+    Ok(server)
+}
+
+fn tune_root(server: &mut Server, program: &str, arguments: &[&str]) -> Result<()> {
+    let root = server.disk("right-root")?.path().to_owned();
+    let status = std::process::Command::new(program).args(arguments).arg(&root).output()?;
+    ensure!(status.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&status.stderr));
+    Ok(())
+}
+
+/// PRI's set as it is before the first Snapshot: MasterConfig and path lists, no IdentFiles. The OS keeps its own identity.
+pub(crate) fn from_scratch(ctx: &Context) -> Result<()> {
+    let own = probe(&mut probed(ctx, Cast::get()?.members(ctx, RIGHT)?)?)?.identity;
+    let commands = "start_set; cd /mnt/set/SID_DATA/PRI
+rm -r SnapshotEnvVersion Env1/Manifest Env1/IdentFiles Env1/SyncFiles Env1/SyncFilePaths; ls Env1; cd /; stop_set";
+    let (disks, _) = workbench(ctx, "bench", Cast::get()?.members(ctx, LEFT)?, commands)?;
+    // Another server of the same name: the one before is off, its disks are its own.
+    let fresh = Context::new(&format!("{}-2", ctx.name()), &ctx.logs().join("second"))?;
+    let disks = disks
+        .into_iter()
+        .map(|disk| disk.copy(&fresh.scratch().join(disk.serial()), disk.serial()))
+        .collect::<Result<_>>()?;
+    let seen = probe(&mut probed(&fresh, disks)?)?;
+    ensure!(seen.outcome() == "from-scratch" && seen.network_allowed, "{:#}", seen.report);
+    ensure!(seen.text("/role") == "PRI" && seen.unbound_mount.contains("rw"), "{:#}", seen.report);
+    ensure!(seen.identity == own, "the OS lost its own identity:\n{}\n{own}", seen.identity);
+    fresh.finish()
+}
+
+/// A converter from Env1 to Env2 that moves the address into a file of another name; `exit_code` is how it ends.
+fn converter(exit_code: u8) -> PlacedFile {
+    let script = format!(
+        "#!/bin/sh
+# newer SRC DST
+set -e
+[ \"$1\" = newer ]
+cp -a \"$2/IdentFiles\" \"$2/SyncFiles\" \"$2/SyncFilePaths\" \"$3/\" 2>/dev/null
+sed 's#^/etc/systemd/network$#/etc/systemd/network#; s#^/etc/hosts$#/etc/hosts#' \"$2/IdentFilePaths\" > \"$3/IdentFilePaths\"
+mv \"$3/IdentFiles/etc/systemd/network/10-lan.network\" \"$3/IdentFiles/etc/systemd/network/20-env2.network\"
+echo 'the converter of Env2 ran' >&2
+exit {exit_code}
+"
+    );
+    PlacedFile { mode: 0o755, ..PlacedFile::new("/opt/atlas/bin/SyncConverter2", script) }
+}
+
+/// The right server becomes one of Env2, with a converter that ends with `exit_code`.
+fn of_env2(server: &mut Server, exit_code: u8) -> Result<()> {
+    let root = server.disk("right-root")?.path().to_owned();
+    let mkdir =
+        std::process::Command::new("/sbin/debugfs").args(["-w", "-R", "mkdir /opt/atlas/bin"]).arg(&root).status()?;
+    ensure!(mkdir.success());
+    place_files(&root, &[PlacedFile::new("/opt/atlas/EnvID", "2\n"), converter(exit_code)])
+}
+
+/// PRI ran on Env1, the right server is of Env2: the Snapshot is converted on demand, installed, and published as a whole.
+pub(crate) fn converted_on_demand(ctx: &Context) -> Result<()> {
+    let mut server = probed(ctx, Cast::get()?.members(ctx, LEFT)?)?;
+    of_env2(&mut server, 0)?;
+    let seen = probe(&mut server)?;
+    ensure!(seen.outcome() == "identity-installed" && seen.network_allowed, "{:#}", seen.report);
+    ensure!(seen.report["converted_from"] == 1 && seen.report["env_version"] == 2, "{:#}", seen.report);
+    ensure!(
+        seen.identity.contains("20-env2.network") && !seen.identity.contains("10-lan.network"),
+        "{}",
+        seen.identity
+    );
+    ensure!(seen.leftovers.is_empty(), "{}", seen.leftovers);
+    let again = probe(&mut server)?;
+    ensure!(again.report["converted_from"].is_null(), "converted once more: {:#}", again.report);
+    ensure!(again.report["installed"].as_array().is_some_and(Vec::is_empty), "{:#}", again.report);
+    let members = LEFT.members().iter().map(|serial| server.remove(serial)).collect::<Result<_>>()?;
+    let look = "start_set; cd /mnt/set/SID_DATA; ls -a . PRI; cat PRI/SnapshotEnvVersion; grep -c env2 PRI/Env2/Manifest; [ ! -e .next-PRI ]; cd /; stop_set";
+    workbench(ctx, "bench", members, look).map(drop)
+}
+
+/// Asserts a refusal after which the identity of the root disk is the one before, whole, and nothing was written to the members.
+fn refused_and_whole(server: &mut Server, before: &str, code: &str, phrase: &str) -> Result<Seen> {
+    let digests = |server: &mut Server| -> Result<Vec<String>> {
+        LEFT.members().iter().map(|serial| server.disk(serial)?.sha256()).collect()
+    };
+    let members = digests(server)?;
+    let seen = probe(server)?;
+    ensure!(seen.outcome() == code && !seen.network_allowed, "{:#}", seen.report);
+    ensure!(seen.console.contains(phrase), "the console does not say {phrase:?}:\n{}", seen.console);
+    ensure!(seen.identity == before, "the identity changed:\n{}\n{before}", seen.identity);
+    ensure!(seen.leftovers.is_empty(), "left behind: {}", seen.leftovers);
+    ensure!(digests(server)? == members, "something was written to a member");
+    Ok(seen)
+}
+
+/// What the identity of the right server's root disk is, seen with its own set.
+fn own_identity(ctx: &Context) -> Result<String> {
+    let other = Context::new(&format!("{}-own", ctx.name()), &ctx.logs().join("own"))?;
+    let seen = probe(&mut probed(&other, Cast::get()?.members(&other, RIGHT)?)?)?;
+    ensure!(seen.text("/role") == "SEC1", "{:#}", seen.report);
+    Ok(seen.identity)
+}
+
+/// The converter fails: refused, and nothing changed on either disk.
+pub(crate) fn converter_fails(ctx: &Context) -> Result<()> {
+    let own = own_identity(ctx)?;
+    let mut server = probed(ctx, Cast::get()?.members(ctx, LEFT)?)?;
+    of_env2(&mut server, 3)?;
+    let root = std::fs::metadata(server.disk("right-root")?.path())?.modified()?;
+    refused_and_whole(&mut server, &own, "conversion-failed", "the converter of Env2 ran")?;
+    let after = std::fs::metadata(server.disk("right-root")?.path())?.modified()?;
+    ensure!(root == after, "something was written to the root disk");
+    Ok(())
+}
+
+/// The root disk is full to the last block: refused, the old identity whole.
+pub(crate) fn root_disk_full(ctx: &Context) -> Result<()> {
+    let own = own_identity(ctx)?;
+    let mut server = probed(ctx, Cast::get()?.members(ctx, LEFT)?)?;
+    let fill = "#!/bin/sh
+mount -t proc proc /proc; mount -o remount,rw /
+n=0
+for size in 256M 32M 4M 512K 64K 4K; do while fallocate -l $size /fill.$n 2>/dev/null; do n=$((n + 1)); done; done
+while echo x > /fill.$n && [ -s /fill.$n ]; do n=$((n + 1)); done 2>/dev/null
+echo \"fill: free blocks $(stat -f -c %f /)\"
+sync; mount -o remount,ro /; echo 'fill: done'; echo o > /proc/sysrq-trigger; sleep 60
+";
+    let root = server.disk("right-root")?.path().to_owned();
+    place_files(&root, &[PlacedFile { mode: 0o755, ..PlacedFile::new("/fill", fill) }])?;
+    let crate::Boot::Kernel { append, .. } = &mut server.boot else { anyhow::bail!("booted otherwise") };
+    *append = append.replace("init=/probe", "init=/fill");
+    let members = LEFT.members().iter().map(|serial| server.remove(serial)).collect::<Result<Vec<_>>>()?;
+    server.start()?;
+    server.wait_console("^fill: free blocks [0-3]$", crate::secs(120)).context("the disk is not full")?;
+    server.wait_off(crate::secs(60))?;
+    let crate::Boot::Kernel { append, .. } = &mut server.boot else { anyhow::bail!("booted otherwise") };
+    *append = append.replace("init=/fill", "init=/probe");
+    for member in members {
+        server.insert(member)?;
+    }
+    refused_and_whole(&mut server, &own, "root-not-writable", "No space left on device").map(drop)
+}
+
+/// The root file system cannot be made writable: refused, the old identity whole.
+pub(crate) fn root_disk_read_only(ctx: &Context) -> Result<()> {
+    let own = own_identity(ctx)?;
+    let mut server = probed(ctx, Cast::get()?.members(ctx, LEFT)?)?;
+    tune_root(&mut server, "/sbin/tune2fs", &["-O", "read-only"])?;
+    let seen = refused_and_whole(&mut server, &own, "root-not-writable", "Read-only file system")?;
+    ensure!(seen.console.contains("the disk may be dying"), "no remedy");
+    Ok(())
+}
+
+/// PRI had lost a member and ran on: it boots elsewhere with the one that is left, and with the stale one beside it, and says so.
+pub(crate) fn degraded_since_earlier(ctx: &Context) -> Result<()> {
+    let lose = "start_set; mdadm /dev/md9 --fail /dev/vdc --remove /dev/vdc
+echo written while degraded > /mnt/set/www/index.html; stop_set; mdadm --examine /dev/vdb | grep 'Array State : A[.]'";
+    let (disks, _) = workbench(ctx, "bench", Cast::get()?.members(ctx, LEFT)?, lose)?;
+    let mut server = probed(ctx, disks)?;
+    let both = probe(&mut server)?;
+    let left_out = &both.report["set"]["left_out"];
+    ensure!(both.outcome() == "identity-installed" && both.report["set"]["degraded"] == true, "{:#}", both.report);
+    ensure!(
+        left_out.as_array().is_some_and(|list| list.len() == 1) && left_out[0].to_string().contains("PRI-1"),
+        "{left_out}"
+    );
+    ensure!(both.report["warnings"].to_string().contains("fewer disks"), "{:#}", both.report);
+    server.remove("PRI-1")?;
+    let alone = probe(&mut server)?;
+    ensure!(alone.outcome() == "identity-installed" && alone.report["set"]["degraded"] == true, "{:#}", alone.report);
+    let look = "start_set; grep 'written while degraded' /mnt/set/www/index.html; stop_set";
+    workbench(ctx, "look", vec![server.remove("PRI-0")?], look).map(drop)
+}

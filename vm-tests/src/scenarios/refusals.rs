@@ -1,0 +1,192 @@
+//! Situations in which a server must not take a role: it must say what is wrong and what to do, keep the network down, and have
+//! written nothing, to no disk.
+
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::bench::{Seen, install_probe, probe, workbench};
+use super::cast::{Cast, LEFT, RIGHT};
+use crate::{Context, Disk};
+
+/// Boots the right server with `disks` and asserts that it refuses as `code`, saying each of `phrases`.
+fn refused(ctx: &Context, disks: Vec<Disk>, code: &str, phrases: &[&str]) -> Result<Seen> {
+    let serials: Vec<String> = disks.iter().map(|disk| disk.serial().to_owned()).collect();
+    let mut builder = Cast::get()?.bare(ctx, RIGHT, "init=/probe atlas.wait=1")?;
+    for disk in disks {
+        builder = builder.disk(disk);
+    }
+    let mut server = builder.build();
+    install_probe(&mut server)?;
+    let mut state = |server: &mut crate::Server| -> Result<(SystemTime, Vec<String>)> {
+        // QEMU writes to the image whatever the guest writes to the disk; the root disk is large, so its time must do.
+        let root = std::fs::metadata(server.disk("right-root")?.path())?.modified()?;
+        Ok((root, serials.iter().map(|serial| server.disk(serial)?.sha256()).collect::<Result<_>>()?))
+    };
+    let before = state(&mut server)?;
+    let seen = probe(&mut server)?;
+    let after = state(&mut server)?;
+    ensure!(seen.outcome() == code, "the outcome is {:?}: {:#}", seen.outcome(), seen.report);
+    ensure!(seen.text("/outcome") == "refused" && !seen.network_allowed, "refused, but the network is allowed");
+    ensure!(seen.unbound_mount.is_empty(), "refused, but mounted: {}", seen.unbound_mount);
+    ensure!(before.1 == after.1, "something was written to a member of {serials:?}");
+    ensure!(before.0 == after.0, "something was written to the root disk");
+    for phrase in ["ATLAS REFUSED TO TAKE A ROLE", "What to do:", "The network stays down"].iter().chain(phrases) {
+        ensure!(seen.console.contains(phrase), "the console does not say {phrase:?}:\n{}", seen.console);
+    }
+    Ok(seen)
+}
+
+/// PRI's set after `commands` were run on it, mounted at /mnt/set.
+fn pri_changed(ctx: &Context, commands: &str) -> Result<Vec<Disk>> {
+    let members = Cast::get()?.members(ctx, LEFT)?;
+    let commands = format!("start_set\ncd /mnt/set/SID_DATA\n{commands}\ncd /\nstop_set");
+    Ok(workbench(ctx, "bench", members, &commands)?.0)
+}
+
+pub(crate) fn no_set(ctx: &Context) -> Result<()> {
+    refused(ctx, vec![], "no-unbound-set", &["No disk with Unbound Data", "push the Unbound disks"]).map(drop)
+}
+
+pub(crate) fn two_sets(ctx: &Context) -> Result<()> {
+    let cast = Cast::get()?;
+    let disks = [cast.members(ctx, LEFT)?, cast.members(ctx, RIGHT)?].into_iter().flatten().collect();
+    refused(ctx, disks, "two-sets", &["serial PRI-0", "serial SEC-1", "leave in only the disks"]).map(drop)
+}
+
+pub(crate) fn members_of_two_sets(ctx: &Context) -> Result<()> {
+    let cast = Cast::get()?;
+    let disks = vec![cast.disk(ctx, "PRI-0")?, cast.disk(ctx, "SEC-1")?];
+    refused(ctx, disks, "mixed-sets", &["serial PRI-0", "serial SEC-1"]).map(drop)
+}
+
+pub(crate) fn half_of_a_healthy_pair(ctx: &Context) -> Result<()> {
+    let disks = vec![Cast::get()?.disk(ctx, "PRI-1")?];
+    let phrases = ["nothing fills slot 0", "may be booting in another server", "atlas-boot accept missing-member"];
+    refused(ctx, disks, "missing-member", &phrases).map(drop)
+}
+
+/// Each half is written alone, the same number of times, so that md would start them as one.
+pub(crate) fn halves_written_apart(ctx: &Context) -> Result<()> {
+    let mut halves = Vec::new();
+    let mut counts = Vec::new();
+    for (bench, serial) in [("bench-0", "PRI-0"), ("bench-1", "PRI-1")] {
+        let half = Cast::get()?.disk(ctx, serial)?;
+        let commands = format!(
+            "start_set\necho written on {serial} alone > /mnt/set/www/index.html\nstop_set\nmdadm --examine /dev/vdb | grep -E 'Events|Array State'"
+        );
+        let (mut disks, said) = workbench(ctx, bench, vec![half], &commands)?;
+        let line = |what: &str| said.lines().find(|line| line.contains(what)).map(str::trim).map(str::to_owned);
+        counts.push(line("Events :").context("no event count")?);
+        let state = line("Array State").context("no array state")?;
+        ensure!(state.contains("A.") || state.contains(".A"), "the half did not run alone: {state}");
+        halves.append(&mut disks);
+    }
+    let events = |text: &str| text.rsplit(' ').next().and_then(|number| number.parse::<u64>().ok());
+    let (Some(a), Some(b)) = (events(&counts[0]), events(&counts[1])) else { anyhow::bail!("no numbers: {counts:?}") };
+    // The fault must be the treacherous one: as md counts, the halves are equally fresh.
+    let even = a.max(b);
+    for (half, count) in halves.iter_mut().zip([a, b]) {
+        set_events(half, even).with_context(|| format!("from {count} to {even}"))?;
+    }
+    refused(ctx, halves, "written-apart", &["without all members", "--device DEVICE"]).map(drop)
+}
+
+/// Writes the event count of a format 1.2 member, and the checksum that goes with it.
+fn set_events(disk: &mut Disk, events: u64) -> Result<()> {
+    const AT: u64 = 4096;
+    let mut block = disk.read_at(AT, 4096)?;
+    let word = |block: &[u8], at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
+    ensure!(word(&block, 0) == 0xa92b_4efc, "no md superblock");
+    block[200..208].copy_from_slice(&events.to_le_bytes());
+    let length = 256 + 2 * word(&block, 220) as usize;
+    let mut sum = 0u64;
+    for at in (0..length).step_by(4).filter(|at| *at != 216) {
+        let half =
+            if at + 4 <= length { word(&block, at) } else { u32::from(u16::from_le_bytes([block[at], block[at + 1]])) };
+        sum += u64::from(half);
+    }
+    let sum = ((sum & 0xffff_ffff) + (sum >> 32)) as u32;
+    block[216..220].copy_from_slice(&sum.to_le_bytes());
+    disk.write_at(AT, &block)
+}
+
+pub(crate) fn master_config_absent(ctx: &Context) -> Result<()> {
+    let disks = pri_changed(ctx, "rm MasterConfig")?;
+    refused(ctx, disks, "master-config-missing", &["has no MasterConfig"]).map(drop)
+}
+
+fn bad_master_config(ctx: &Context, commands: &str, code: &str, phrases: &[&str]) -> Result<()> {
+    let disks = pri_changed(ctx, &format!("{commands}\nls -l MasterConfig"))?;
+    refused(ctx, disks, code, phrases).map(drop)
+}
+
+pub(crate) fn master_config_empty(ctx: &Context) -> Result<()> {
+    bad_master_config(ctx, ": > MasterConfig", "master-config-invalid", &["it is empty"])
+}
+
+pub(crate) fn master_config_cut_off(ctx: &Context) -> Result<()> {
+    let cut = "size=$(stat -c %s MasterConfig); truncate -s $((size - 20)) MasterConfig";
+    bad_master_config(ctx, cut, "master-config-invalid", &["cannot be read as MasterConfig"])
+}
+
+pub(crate) fn master_config_binary(ctx: &Context) -> Result<()> {
+    let noise = "head -c 300 /bin/sh > MasterConfig";
+    bad_master_config(ctx, noise, "master-config-invalid", &["not text"])
+}
+
+pub(crate) fn master_config_of_unknown_role(ctx: &Context) -> Result<()> {
+    let edit = "sed -i 's/^role = \"PRI\"/role = \"KING\"/' MasterConfig; grep KING MasterConfig";
+    bad_master_config(ctx, edit, "master-config-invalid", &["'KING' is no Role"])
+}
+
+pub(crate) fn master_config_of_another_cluster(ctx: &Context) -> Result<()> {
+    let edit = "sed -i 's/\"bakery\"/\"butchery\"/' MasterConfig; grep butchery MasterConfig";
+    let phrases = ["cluster of the disks: butchery", "cluster of this server: bakery", "accept foreign-cluster"];
+    bad_master_config(ctx, edit, "foreign-cluster", &phrases)
+}
+
+pub(crate) fn unknown_format(ctx: &Context) -> Result<()> {
+    let edit = "sed -i 's/^format = 1/format = 2/' MasterConfig; grep 'format = 2' MasterConfig";
+    bad_master_config(ctx, edit, "unknown-format", &["format 2", "install the newer ATLAS"])
+}
+
+pub(crate) fn ident_path_climbs_out(ctx: &Context) -> Result<()> {
+    let disks = pri_changed(ctx, "echo /etc/../root/.profile >> PRI/Env1/IdentFilePaths")?;
+    refused(ctx, disks, "bad-path", &["climbs out with '..'"]).map(drop)
+}
+
+pub(crate) fn ident_path_through_a_link(ctx: &Context) -> Result<()> {
+    let disks = pri_changed(ctx, "cd PRI/Env1/IdentFiles; mv etc real; ln -s /etc etc; ls -l etc")?;
+    refused(ctx, disks, "bad-path", &["leads out of the tree"]).map(drop)
+}
+
+/// The inode of the root directory is gone, and the file system knows that it has errors: e2fsck would have to ask.
+pub(crate) fn file_system_beyond_mending(ctx: &Context) -> Result<()> {
+    let members = Cast::get()?.members(ctx, LEFT)?;
+    let commands = "start_set; umount /mnt/set
+debugfs -w -R 'clri <2>' /dev/md9; debugfs -w -R 'ssv state 2' /dev/md9; sync
+e2fsck -fn /dev/md9 && exit 9
+mount -t tmpfs none /mnt/set; stop_set";
+    let (disks, _) = workbench(ctx, "bench", members, commands)?;
+    refused(ctx, disks, "filesystem-broken", &["the disks are untouched", "e2fsck -f -n"]).map(drop)
+}
+
+/// A file system that is merely marked as in need of a check is mended and used, and the report says so.
+pub(crate) fn file_system_that_can_be_mended(ctx: &Context) -> Result<()> {
+    let members = Cast::get()?.members(ctx, LEFT)?;
+    let commands = "start_set; umount /mnt/set
+debugfs -w -R 'ssv state 2' /dev/md9; debugfs -w -R 'ssv free_blocks_count 5' /dev/md9; sync
+mount -t tmpfs none /mnt/set; stop_set";
+    let (disks, _) = workbench(ctx, "bench", members, commands)?;
+    let mut builder = Cast::get()?.bare(ctx, RIGHT, "init=/probe")?;
+    for disk in disks {
+        builder = builder.disk(disk);
+    }
+    let mut server = builder.build();
+    install_probe(&mut server)?;
+    let seen = probe(&mut server)?;
+    ensure!(seen.outcome() == "identity-installed" && seen.network_allowed, "{:#}", seen.report);
+    ensure!(seen.text("/set/file_system") == "mended", "{:#}", seen.report);
+    Ok(())
+}
