@@ -1,23 +1,193 @@
-//! What ATLAS adds to a boot.
+//! What ATLAS adds to a boot: the same server with its role on two mirrored disks, and without ATLAS, boots by turns.
+//!
+//! The peer is the image without the package, with the same two disks in it. Without ATLAS, too, such a server would start
+//! its mirror and check and mount the file system on it: Debian's own mdadm and a line in /etc/fstab do that.
 
 use std::fs;
+use std::path::Path;
 
-use anyhow::{Context, Result};
-use atlas_image::{Options, plain_image, server_image};
+use anyhow::{Context as _, Result, ensure};
+use atlas_image::{Options, PlacedFile, ServerImage, place_files, plain_image, server_image};
+use atlas_vm_tests::{Context, Disk, Server, secs};
+use serde::Deserialize;
 
 use super::{Row, say};
+use crate::process;
+
+/// Boots of each.
+const ROUNDS: usize = 7;
+
+/// The serial numbers of the mirror's members.
+const MEMBERS: [&str; 2] = ["UNBOUND-0", "UNBOUND-1"];
 
 const MIB: f64 = 1024.0 * 1024.0;
+
+/// What one takes on, with the package installed, to have a server with a role and an identity.
+const SET_UP: &str = r#"set -e
+mdadm --create /dev/md/atlas-unbound --run --level=1 --raid-devices=2 --metadata=1.2 --homehost=any --name=atlas-unbound --assume-clean --bitmap=internal /dev/vdb /dev/vdc
+mkfs.ext4 -q -L ATLAS-UNBOUND /dev/md/atlas-unbound
+mount /dev/md/atlas-unbound /unbound
+mkdir -p -m 700 /unbound/SID_DATA/PRI/Env1
+printf 'format = 1\ncluster = "bench"\nrole = "PRI"\n[[partner]]\nrole = "SEC1"\nhost = "192.168.77.2"\n' > /unbound/SID_DATA/MasterConfig
+printf '/etc/hostname\n/etc/hosts\n/etc/systemd/network\n' > /unbound/SID_DATA/PRI/Env1/IdentFilePaths
+mkdir -p /etc/atlas /opt/atlas; echo bench > /opt/atlas/Cluster; echo 1 > /opt/atlas/EnvID; echo yes > /etc/atlas/initialised
+ssSync create
+sync"#;
+
+/// The steps of boot.json in which the identity is read, checked, and put in place.
+const IDENTITY_STEPS: [&str; 2] = ["read who this server is, and stage its identity", "install the identity"];
+
+/// What one takes on without ATLAS.
+const SET_UP_PLAIN: &str = "echo 'LABEL=ATLAS-UNBOUND /srv ext4 defaults 0 2' >> /etc/fstab; sync";
+
+/// A server to measure: a root disk that has been booted before, so that nothing is done for the first time.
+struct Subject {
+    image: ServerImage,
+    root: Disk,
+}
 
 pub(super) fn run() -> Result<Vec<Row>> {
     let options = Options::new(&say)?;
     let (with, without) = (server_image(&options)?, plain_image(&options)?);
-    let early_boot = with.package.as_ref().and_then(|package| package.programs.first());
-    let early_boot = early_boot.context("the server image has no programs of ours")?;
-    let initrd_bytes = |path| fs::metadata(path).map(|metadata| metadata.len() as f64);
-    let added = initrd_bytes(&with.initrd)? - initrd_bytes(&without.initrd)?;
+    let mut rows = sizes(&with, &without)?;
+    let logs = process::repository().join("target/bench/boot");
+    say("the servers are set up: one with a role and an identity on two mirrored disks, one without");
+    let context = Context::new("set-up", &logs.join("set-up"))?;
+    let members = MEMBERS.map(|serial| context.blank_disk(serial, 96)).into_iter().collect::<Result<Vec<_>>>()?;
+    let (atlas, members) = set_up(&context, "atlas", with, members, SET_UP)?;
+    let (plain, _) = set_up(&context, "plain", without, Vec::new(), SET_UP_PLAIN)?;
+    context.finish()?;
+    rows.extend(times(&atlas, &plain, &members, &logs)?);
+    Ok(rows)
+}
+
+fn sizes(with: &ServerImage, without: &ServerImage) -> Result<Vec<Row>> {
+    let program = with.package.as_ref().and_then(|package| package.programs.first());
+    let program = program.context("the server image has no programs of ours")?;
+    let initrd_bytes = |image: &ServerImage| fs::metadata(&image.initrd).map(|metadata| metadata.len() as f64);
+    let added = initrd_bytes(with)? - initrd_bytes(without)?;
     Ok(vec![
-        Row::at_most("atlas-boot, stripped", early_boot.size_bytes as f64 / MIB, 2.0, "MiB"),
+        Row::at_most("atlas-boot, stripped", program.size_bytes as f64 / MIB, 2.0, "MiB"),
         Row::at_most("added to the initramfs, compressed", added / MIB, 1.0, "MiB"),
     ])
+}
+
+/// Boots a new server, runs the commands, and shuts it down; returns it with the disks that were in it.
+fn set_up(
+    context: &Context,
+    name: &str,
+    image: ServerImage,
+    members: Vec<Disk>,
+    commands: &str,
+) -> Result<(Subject, Vec<Disk>)> {
+    let mut builder = context.debian(name, &image, "")?;
+    let serials: Vec<String> = members.iter().map(|member| member.serial().to_owned()).collect();
+    for member in members {
+        builder = builder.disk(member);
+    }
+    let mut server = builder.build();
+    server.start()?;
+    server.wait_booted(secs(240))?;
+    let said = server.exec(commands, secs(240))?;
+    ensure!(said.code == 0, "cannot set the server {name} up: {}{}", said.text(), said.error_text());
+    server.shutdown(secs(120))?;
+    let root = server.remove(&format!("{name}-root"))?;
+    let members = serials.iter().map(|serial| server.remove(serial)).collect::<Result<_>>()?;
+    Ok((Subject { image, root }, members))
+}
+
+fn times(atlas: &Subject, plain: &Subject, members: &[Disk], logs: &Path) -> Result<Vec<Row>> {
+    let (mut with, mut without, mut identity) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        say(&format!("boots {} of {ROUNDS}", round + 1));
+        // By turns who is first: what only the first gets, each gets.
+        for turn in 0..2 {
+            if (round + turn) % 2 == 0 {
+                let (seconds, ms) = boot_with_atlas(atlas, members, &logs.join(format!("{round}-atlas")))?;
+                with.push(seconds);
+                identity.push(ms);
+            } else {
+                without.push(boot_plain(plain, members, &logs.join(format!("{round}-plain")))?);
+            }
+        }
+    }
+    let (with, without) = (median(&mut with), median(&mut without));
+    Ok(vec![
+        Row::at_most_times("from the kernel to multi-user.target, median", with, "s", "Debian", without, 1.03),
+        Row::at_most("identity read, staged and installed, median", median(&mut identity), 100.0, "ms"),
+    ])
+}
+
+/// Seconds to multi-user.target, and milliseconds that the identity took. The server has to install an identity: it
+/// begins with another host name than its role's.
+fn boot_with_atlas(subject: &Subject, members: &[Disk], logs: &Path) -> Result<(f64, f64)> {
+    #[derive(Deserialize)]
+    struct Report {
+        outcome: String,
+        installed: Vec<serde_json::Value>,
+        steps: Vec<Step>,
+    }
+    #[derive(Deserialize)]
+    struct Step {
+        name: String,
+        took_us: f64,
+    }
+    let context = Context::new("boot", logs)?;
+    let changed = PlacedFile::new("/etc/hostname", "nobody\n");
+    let (mut server, seconds) = boot(&context, subject, members, &[changed])?;
+    let report: Report = serde_json::from_slice(&server.read_file("/run/atlas/boot.json")?)?;
+    ensure!(report.outcome == "identity-installed", "the server has no role: {}", report.outcome);
+    ensure!(!report.installed.is_empty(), "there was no identity to install, so none was measured");
+    let steps: Vec<f64> = IDENTITY_STEPS
+        .iter()
+        .filter_map(|name| report.steps.iter().find(|step| step.name == *name).map(|step| step.took_us / 1000.0))
+        .collect();
+    ensure!(steps.len() == IDENTITY_STEPS.len(), "boot.json does not have the steps {IDENTITY_STEPS:?}");
+    server.power_cut()?;
+    Ok((seconds, steps.iter().sum()))
+}
+
+/// Seconds to multi-user.target of a server that has the same disks and mounts them as Debian does.
+fn boot_plain(subject: &Subject, members: &[Disk], logs: &Path) -> Result<f64> {
+    let context = Context::new("boot", logs)?;
+    let (mut server, seconds) = boot(&context, subject, members, &[])?;
+    server.sh("findmnt --noheadings /srv").context("the mirror is not mounted, so its start was not measured")?;
+    server.power_cut()?;
+    Ok(seconds)
+}
+
+fn boot(context: &Context, subject: &Subject, members: &[Disk], files: &[PlacedFile]) -> Result<(Server, f64)> {
+    let image = ServerImage { root: subject.root.path().to_path_buf(), ..subject.image.clone() };
+    let mut builder = context.debian("measured", &image, "")?;
+    for (serial, member) in MEMBERS.iter().zip(members) {
+        builder = builder.disk(context.copy_disk(serial, member.path())?);
+    }
+    let mut server = builder.build();
+    place_files(server.disk("measured-root")?.path(), files)?;
+    server.start()?;
+    server.wait_booted(secs(240))?;
+    server.assert_healthy()?;
+    let microseconds =
+        server.sh("systemctl show --property=ActiveEnterTimestampMonotonic --value multi-user.target")?;
+    let microseconds: f64 = microseconds.trim().parse().context("systemd does not say when it was up")?;
+    ensure!(microseconds > 0.0, "multi-user.target was never reached");
+    Ok((server, microseconds / 1e6))
+}
+
+/// The middle one of an odd number of values.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_whatever_the_order() {
+        assert_eq!(median(&mut [5.0, 1.0, 3.0]), 3.0);
+        assert_eq!(median(&mut [2.0]), 2.0);
+        assert!(median(&mut []).is_nan());
+    }
 }
