@@ -42,9 +42,8 @@ pub fn announce(report: &BootReport) {
         (None, _) => summary(report),
     };
     if let Ok(mut log) = File::options().write(true).open("/dev/kmsg") {
-        let level = if report.refusal.is_some() { 3 } else { 6 };
-        for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            let _ = log.write_all(format!("<{level}>atlas: {line}\n").as_bytes());
+        for record in kernel_records(report) {
+            let _ = log.write_all(record.as_bytes());
         }
     }
     if report.refusal.is_some()
@@ -52,6 +51,25 @@ pub fn announce(report: &BootReport) {
     {
         let _ = console.write_all(text.replace('\n', "\r\n").as_bytes());
     }
+}
+
+/// The report as records of the kernel log: few, because it drops what comes in a rush, and below its bound of about 1000 bytes each.
+///
+/// The level is notice: the console gets the whole screen already.
+fn kernel_records(report: &BootReport) -> Vec<String> {
+    let lines = match &report.refusal {
+        Some(refusal) => vec![
+            format!("refused to take a role: {refusal}"),
+            format!("found: {}", refusal.found.join("; ")),
+            format!("why this is not safe: {}", refusal.why),
+            format!("what to do: {}", refusal.remedy.join("; ")),
+        ],
+        None => summary(report).lines().take(6).map(str::to_owned).collect(),
+    };
+    lines
+        .iter()
+        .map(|line| format!("<5>atlas: {}\n", line.chars().take(800).collect::<String>().replace('\n', " ")))
+        .collect()
 }
 
 /// One line per thing that an operator wants to know of a boot that went well.
