@@ -1,0 +1,201 @@
+//! The kernel's own crashes, as pstore and kdump keep them: the log's last lines become entries with signatures of their own.
+
+use crate::signature::Strength;
+use atlas_host::{FileError, tree::Dir};
+use regex::Regex;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// The largest log that is read, in bytes.
+const LOG_LIMIT: usize = 16 << 20;
+const NAMES_LIMIT: usize = 10_000;
+/// Where such logs lie.
+const PLACES: [&str; 3] = ["sys/fs/pstore", "var/lib/systemd/pstore", "var/crash"];
+/// What a function's name can end with that a compiler added.
+const CLONE: [&str; 6] = [".cold", ".isra", ".constprop", ".part", ".llvm", ".lto_priv"];
+
+/// A crash that a kernel log tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelCrash {
+    /// SHA-256 of `text`.
+    pub signature: String,
+    /// How sure it is.
+    pub strength: Strength,
+    /// What was hashed: as for programs.
+    pub text: String,
+}
+
+/// Reads the first crash of a kernel log; `None` where it tells of none.
+pub fn parse(log: &str) -> Option<KernelCrash> {
+    let stamp = Regex::new(r"^(<\d+>)?\s*(\[[^\]]*\]\s*)*").ok()?;
+    let lines: Vec<&str> = log.lines().map(|line| &line[stamp.find(line).map_or(0, |found| found.end())..]).collect();
+    let start = lines.iter().position(|line| kind(line).is_some())?;
+    let kind = kind(lines[start])?;
+    let lines = &lines[start..];
+    let mut frames: Vec<String> = Vec::new();
+    let at_fault =
+        lines.iter().find_map(|line| function(line.strip_prefix("RIP: 0010:").or(line.strip_prefix("RIP: 0018:"))?));
+    frames.extend(at_fault);
+    let trace = lines.iter().position(|line| line.starts_with("Call Trace:")).unwrap_or(lines.len());
+    for line in lines.iter().skip(trace + 1) {
+        let line = line.trim();
+        if line.starts_with('<') {
+            if line.starts_with("</TASK") {
+                break;
+            }
+            continue;
+        }
+        // "? " marks what only looks like a return address.
+        if line.starts_with("? ") {
+            continue;
+        }
+        let Some(name) = function(line) else { break };
+        if is_entry(&name) {
+            break;
+        }
+        if !is_machinery(&name) && frames.last() != Some(&name) {
+            frames.push(name);
+        }
+    }
+    let strength = if frames.is_empty() { Strength::Weak } else { Strength::Strong };
+    let text = format!(
+        "{}\nprogram kernel\n{kind}\n{}",
+        strength.name(),
+        frames.iter().map(|f| format!("{f}\n")).collect::<String>()
+    );
+    let signature = crate::space::hex(&Sha256::digest(text.as_bytes()));
+    Some(KernelCrash { signature, strength, text })
+}
+
+/// What a line says that only a crash says; addresses and numbers left out.
+fn kind(line: &str) -> Option<&'static str> {
+    let kinds = [
+        ("BUG: kernel NULL pointer dereference", "null pointer"),
+        ("BUG: unable to handle", "bad address"),
+        ("BUG: stack guard page", "stack overflow"),
+        ("general protection fault", "general protection"),
+        ("kernel BUG at", "BUG"),
+        ("invalid opcode:", "invalid opcode"),
+        ("divide error:", "arithmetic"),
+        ("BUG: soft lockup", "soft lockup"),
+        ("watchdog: BUG: soft lockup", "soft lockup"),
+        ("watchdog: hard LOCKUP", "hard lockup"),
+        ("INFO: task", "hung task"),
+        ("Kernel panic - not syncing: Out of memory", "out of memory"),
+        ("Kernel panic - not syncing", "panic"),
+        ("Oops:", "oops"),
+    ];
+    kinds.into_iter().find(|(text, _)| line.starts_with(text)).map(|(_, kind)| kind)
+}
+
+/// `do_it.cold+0x12/0x80 [module]` is `do_it`.
+fn function(text: &str) -> Option<String> {
+    let (name, offset) = text.split_once("+0x")?;
+    if name.is_empty() || name.contains(' ') || !offset.contains("/0x") {
+        return None;
+    }
+    let end = CLONE.iter().filter_map(|clone| name.find(clone)).min().unwrap_or(name.len());
+    Some(name[..end].to_owned())
+}
+
+fn is_machinery(name: &str) -> bool {
+    let names = [
+        "dump_stack",
+        "show_stack",
+        "__die",
+        "die",
+        "oops_end",
+        "panic",
+        "page_fault_oops",
+        "exc_page_fault",
+        "asm_exc_page_fault",
+    ];
+    names.contains(&name)
+        || name.starts_with("dump_stack")
+        || name.starts_with("asm_exc_")
+        || name.starts_with("exc_")
+        || name.starts_with("__warn")
+        || name.starts_with("report_bug")
+        || name.starts_with("handle_bug")
+        || name.starts_with("do_user_addr_fault")
+}
+
+fn is_entry(name: &str) -> bool {
+    name.starts_with("do_syscall")
+        || name.starts_with("entry_SYSCALL")
+        || name.starts_with("ret_from_fork")
+        || name.starts_with("x64_sys_call")
+        || name.starts_with("__x64_sys_")
+}
+
+/// The kernel logs that lie below `root`: path, mark, time in seconds since 1970.
+pub fn logs(root: &Path) -> Result<Vec<(PathBuf, String, u64)>, FileError> {
+    let root_dir = Dir::open_root(root)?;
+    let mut found = Vec::new();
+    for place in PLACES {
+        match root_dir.dir(place) {
+            Ok(dir) => look(&dir, &root.join(place), 2, &mut found)?,
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+fn look(dir: &Dir, path: &Path, depth: usize, found: &mut Vec<(PathBuf, String, u64)>) -> Result<(), FileError> {
+    for name in dir.names(NAMES_LIMIT)? {
+        let Some(stat) = dir.stat(&name)? else { continue };
+        let shown = path.join(&name);
+        match stat.st_mode & nix::libc::S_IFMT {
+            nix::libc::S_IFDIR if depth > 0 => look(&dir.dir(&name)?, &shown, depth - 1, found)?,
+            nix::libc::S_IFREG if name.to_string_lossy().starts_with("dmesg") => {
+                let mark = format!("kernel:{}:{}:{}", stat.st_ino, stat.st_mtime, stat.st_size);
+                found.push((shown, mark, u64::try_from(stat.st_mtime).unwrap_or(0)));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Reads a log, its end where it is too long.
+pub fn read(path: &Path) -> std::io::Result<String> {
+    let bytes = std::fs::read(path)?;
+    Ok(String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(LOG_LIMIT)..]).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "<1>[   12.345678] BUG: kernel NULL pointer dereference, address: 0000000000000010
+<1>[   12.345679] #PF: supervisor read access in kernel mode
+<4>[   12.345680] Oops: 0000 [#1] PREEMPT SMP NOPTI
+<4>[   12.345681] CPU: 1 PID: 77 Comm: sh Not tainted 6.1.0-13-amd64
+<4>[   12.345682] RIP: 0010:md_do_sync.cold+0x30/0x1500 [md_mod]
+<4>[   12.345683] Call Trace:
+<4>[   12.345684]  <TASK>
+<4>[   12.345685]  ? __die_body.cold+0x1a/0x1f
+<4>[   12.345686]  md_thread+0xab/0x190 [md_mod]
+<4>[   12.345687]  kthread+0xd7/0x100
+<4>[   12.345688]  ret_from_fork+0x1f/0x30
+<4>[   12.345689]  </TASK>
+";
+
+    #[test]
+    fn one_oops_has_one_signature_whatever_the_addresses() {
+        let here = parse(LOG).unwrap();
+        assert_eq!(here.text, "strong\nprogram kernel\nnull pointer\nmd_do_sync\nmd_thread\nkthread\n");
+        let there = LOG
+            .replace("0x30/0x1500", "0x99/0x1777")
+            .replace("12.34", "99.12")
+            .replace("md_do_sync.cold", "md_do_sync");
+        assert_eq!(parse(&there).unwrap().signature, here.signature);
+        assert_ne!(parse(&LOG.replace("md_thread", "raid1d")).unwrap().signature, here.signature);
+    }
+
+    #[test]
+    fn a_log_without_a_crash_is_none() {
+        assert_eq!(parse("[ 1.0] md: raid1 personality registered\n"), None);
+    }
+}

@@ -1,0 +1,5 @@
+//! ssCoreHandler: cores to signatures.
+
+fn main() -> std::process::ExitCode {
+    atlas_corehandler::command::main()
+}

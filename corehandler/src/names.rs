@@ -1,0 +1,207 @@
+//! Names of functions: from the symbol that a linker knew to the name that a person gave.
+
+use std::borrow::Cow;
+
+/// The longest symbol that is demangled, in bytes: a hostile one could otherwise unfold without end.
+const SYMBOL_LIMIT: usize = 16 << 10;
+
+/// The demangled name, whole, as a traceback for people shows it.
+pub fn demangled(symbol: &str) -> String {
+    if symbol.len() > SYMBOL_LIMIT {
+        return symbol.to_owned();
+    }
+    if let Ok(name) = rustc_demangle::try_demangle(symbol) {
+        return bounded(format!("{name:#}"));
+    }
+    if symbol.starts_with("_Z")
+        && let Ok(name) = cpp_demangle::Symbol::new(symbol)
+        && let Ok(name) = name.demangle()
+    {
+        return bounded(name);
+    }
+    symbol.to_owned()
+}
+
+fn bounded(mut name: String) -> String {
+    if name.len() > SYMBOL_LIMIT {
+        let end = (0..=SYMBOL_LIMIT).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+        name.truncate(end);
+    }
+    name
+}
+
+/// The name without what differs between builds of one source: arguments, template and generic arguments, return type, qualifiers.
+///
+/// `<app::Tree<T> as core::ops::Drop>::drop` becomes `app::Tree::drop`; `int ns::f<char>(char const*) const` becomes `ns::f`.
+pub fn essence(name: &str) -> String {
+    let name = implementer(name);
+    let flat = without_brackets(&name);
+    // A template's return type stands before its name; operators contain spaces, too.
+    let from = match flat.find("operator") {
+        Some(operator) => flat[..operator].rfind(' ').map_or(0, |space| space + 1),
+        None => flat.trim_end().rfind(' ').map_or(0, |space| space + 1),
+    };
+    let short = flat[from..].trim();
+    if short.is_empty() { flat.trim().to_owned() } else { short.trim_end_matches("::").replace("::::", "::") }
+}
+
+/// Rust's `<Type as Trait>::method` and `<Type>::method`: the type alone, unless it is of no crate.
+fn implementer(name: &str) -> Cow<'_, str> {
+    let Some(inner) = name.strip_prefix("_<").or_else(|| name.strip_prefix('<')) else {
+        return impl_block(name);
+    };
+    let Some(end) = closing(inner) else { return Cow::Borrowed(name) };
+    let (own, rest) = (&inner[..end], inner[end + 1..].trim_start_matches('>'));
+    let (kind, of) = match split_as(own) {
+        Some((kind, of)) => (kind, Some(of)),
+        None => (own, None),
+    };
+    let kind = kind
+        .trim_start_matches(['&', '*'])
+        .trim_start_matches("mut ")
+        .trim_start_matches("const ")
+        .trim_start_matches("dyn ");
+    // A type parameter, a tuple or a primitive belongs to nobody: the trait says whose code it is.
+    let owner = if kind.contains("::") { kind } else { of.unwrap_or(kind) };
+    Cow::Owned(format!("{owner}{rest}"))
+}
+
+/// `app::_<impl Trait for app::Type>::method` and `app::<impl app::Type>::method`.
+fn impl_block(name: &str) -> Cow<'_, str> {
+    let Some(at) = name.find("<impl ") else { return Cow::Borrowed(name) };
+    let inner = &name[at + 6..];
+    let Some(end) = closing(inner) else { return Cow::Borrowed(name) };
+    let kind = inner[..end].rsplit(" for ").next().unwrap_or_default();
+    let prefix = name[..at].trim_end_matches('_').trim_end_matches("::");
+    let owner = if kind.contains("::") { kind } else { prefix };
+    Cow::Owned(format!("{owner}{}", &inner[end + 1..]))
+}
+
+/// Where the bracket that is open at the beginning closes.
+fn closing(text: &str) -> Option<usize> {
+    let mut depth = 0usize;
+    let mut before = ' ';
+    for (at, character) in text.char_indices() {
+        match character {
+            '<' => depth += 1,
+            '>' if before == '-' || before == '=' => {}
+            '>' if depth == 0 => return Some(at),
+            '>' => depth -= 1,
+            _ => {}
+        }
+        before = character;
+    }
+    None
+}
+
+fn split_as(own: &str) -> Option<(&str, &str)> {
+    let mut depth = 0usize;
+    for (at, character) in own.char_indices() {
+        match character {
+            '<' | '(' | '[' => depth += 1,
+            '>' | ')' | ']' => depth = depth.saturating_sub(1),
+            ' ' if depth == 0 && own[at..].starts_with(" as ") => return Some((&own[..at], &own[at + 4..])),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Leaves out what stands in `<…>`, `(…)` and `[…]`; keeps operators' signs, anonymous namespaces and lambdas.
+fn without_brackets(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    let mut depth = 0usize;
+    let mut rest = name;
+    while let Some(character) = rest.chars().next() {
+        if depth == 0 {
+            let kept = ["operator()", "operator<<=", "operator>>=", "operator<=>", "operator<<"]
+                .into_iter()
+                .chain([
+                    "operator>>",
+                    "operator<=",
+                    "operator>=",
+                    "operator->*",
+                    "operator->",
+                    "operator<",
+                    "operator>",
+                    "operator[]",
+                ])
+                .find(|kept| rest.starts_with(kept));
+            if let Some(kept) = kept {
+                out.push_str(kept);
+                rest = &rest[kept.len()..];
+                continue;
+            }
+            if let Some(after) = rest.strip_prefix("(anonymous namespace)") {
+                out.push_str("{anonymous}");
+                rest = after;
+                continue;
+            }
+            if rest.starts_with("{lambda") || rest.starts_with("'lambda") || rest.starts_with("<lambda") {
+                out.push_str("{lambda}");
+                let close = if rest.starts_with('{') {
+                    '}'
+                } else if rest.starts_with('<') {
+                    '>'
+                } else {
+                    '\''
+                };
+                rest = rest[1..].split_once(close).map_or("", |(_, rest)| rest);
+                continue;
+            }
+        }
+        match character {
+            '<' | '(' | '[' => depth += 1,
+            '>' | ')' | ']' => depth = depth.saturating_sub(1),
+            _ if depth == 0 => out.push(character),
+            _ => {}
+        }
+        rest = &rest[character.len_utf8()..];
+    }
+    for qualifier in [" const", " volatile", " &", " &&", " noexcept"] {
+        out.truncate(out.trim_end().strip_suffix(qualifier).map_or(out.len(), str::len));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_and_template_arguments_are_not_of_the_essence() {
+        for (whole, short) in [
+            ("ns::f(char const*) const", "ns::f"),
+            ("int ns::f<char, std::vector<int> >(char)", "ns::f"),
+            ("(anonymous namespace)::helper(int)", "{anonymous}::helper"),
+            ("Foo::operator()(int) const", "Foo::operator()"),
+            ("Foo::operator<<(int)", "Foo::operator<<"),
+            ("run()::{lambda(int)#1}::operator()(int) const", "run::{lambda}::operator()"),
+            ("app::Tree<T>::insert", "app::Tree::insert"),
+            ("<app::Tree<T> as core::ops::drop::Drop>::drop", "app::Tree::drop"),
+            ("<T as core::convert::Into<U>>::into", "core::convert::Into::into"),
+            ("<&mut I as core::iter::Iterator>::next", "core::iter::Iterator::next"),
+            ("core::fmt::num::<impl core::fmt::Display for i32>::fmt", "core::fmt::num::fmt"),
+            ("app::_<impl core::fmt::Display for app::Foo>::fmt", "app::Foo::fmt"),
+            ("app::main::{{closure}}", "app::main::{{closure}}"),
+            ("main", "main"),
+        ] {
+            assert_eq!(essence(whole), short, "{whole}");
+        }
+    }
+
+    #[test]
+    fn the_manglings_of_three_languages_are_read() {
+        assert_eq!(demangled("_ZN3app4main17h0123456789abcdefE"), "app::main");
+        assert_eq!(demangled("_RNvCs1234_3app4main"), "app::main");
+        assert_eq!(demangled("_ZN2ns1fEPKc"), "ns::f(char const*)");
+        assert_eq!(demangled("plain_c"), "plain_c");
+    }
+
+    #[test]
+    fn a_symbol_of_endless_length_stays_as_it_is() {
+        let hostile = format!("_Z{}", "N".repeat(100_000));
+        assert_eq!(demangled(&hostile), hostile);
+        essence(&hostile);
+    }
+}

@@ -1,0 +1,508 @@
+//! The store of crashes: one file of facts per signature, and beside it one core.
+//!
+//! ```text
+//! /var/lib/atlas/crashes/
+//!   lock
+//!   entries/SIGNATURE.json     the facts: tracebacks, count, occurrences, notes
+//!   cores/SIGNATURE.zst        the core of the first occurrence
+//!   handled.json               cores that others keep and that were counted already
+//! ```
+//!
+//! Invariants: an entry is replaced whole, so a kill leaves the old or the new one; an occurrence is in the entry before its core is taken away, and
+//! bears the core's own mark, so that one that is met again after a kill is not counted twice; whatever the limits say, only cores and the
+//! details of old occurrences are dropped, never a count.
+
+use crate::{
+    clean::Rules,
+    record::Record,
+    signature::{Signature, Strength},
+    traceback::Traceback,
+};
+use atlas_host::{FileError, durable, lock::Lock, tree::Dir};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    fs::File,
+    io,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+/// The version of an entry's format.
+pub const FORMAT: u32 = 1;
+/// Where the store lies below the server's root.
+pub const PLACE: &str = "var/lib/atlas/crashes";
+/// The largest entry that is read, in bytes.
+const ENTRY_LIMIT: usize = 16 << 20;
+/// The most entries that are looked at.
+const ENTRIES_LIMIT: usize = 100_000;
+/// How many occurrences an entry tells in detail; all are counted.
+const DETAILED: usize = 500;
+/// How many cores that others keep are remembered.
+const HANDLED: usize = 10_000;
+
+/// One time that a fault happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Occurrence {
+    /// When, in seconds since 1970.
+    pub time: u64,
+    /// On which server.
+    pub server: String,
+    /// The program's path, with its version's tag.
+    pub program_path: String,
+    /// The log file of that run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// The core's own mark: the same core is counted once.
+    pub mark: String,
+}
+
+/// All that is known of one fault.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The signature.
+    pub signature: String,
+    /// The same fault's signatures where inlined functions cannot be told.
+    #[serde(default)]
+    pub also: Vec<String>,
+    /// Whether all functions that were copied into others are known.
+    #[serde(default)]
+    pub is_complete: bool,
+    /// Strong or weak.
+    pub strength: Strength,
+    /// The version of the rules.
+    pub rules: u32,
+    /// The program, without its version.
+    pub program: String,
+    /// The text whose SHA-256 the signature is.
+    pub text: String,
+    /// The raw traceback; none where the entry came from another site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<Record>,
+    /// How often it happened here.
+    pub count: u64,
+    /// How often on which server.
+    #[serde(default)]
+    pub by_server: BTreeMap<String, u64>,
+    /// The first and the latest occurrences, in order.
+    #[serde(default)]
+    pub occurrences: Vec<Occurrence>,
+    /// What people wrote about it.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// Signatures under which it stood before the rules changed.
+    #[serde(default)]
+    pub former: Vec<String>,
+    /// Whether it came from another site.
+    #[serde(default)]
+    pub is_imported: bool,
+}
+
+/// What the store did with a crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// The first of its kind: somebody should know.
+    New,
+    /// Known; counted.
+    Known,
+    /// This very core was counted before.
+    AlreadyCounted,
+}
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// All cores together, in bytes.
+    pub core_bytes: u64,
+    /// How many cores.
+    pub cores: usize,
+    /// The oldest core.
+    pub core_age: Duration,
+}
+
+impl Default for Limits {
+    /// 2 GiB in 200 cores of the last 90 days.
+    fn default() -> Limits {
+        Limits { core_bytes: 2 << 30, cores: 200, core_age: Duration::from_secs(90 * 86400) }
+    }
+}
+
+/// The store, held by this program alone until dropped.
+#[derive(Debug)]
+pub struct Store {
+    dir: Dir,
+    entries: Dir,
+    cores: Dir,
+    limits: Limits,
+    _lock: Lock,
+}
+
+fn named(signature: &str, suffix: &str) -> OsString {
+    format!("{signature}{suffix}").into()
+}
+
+/// Whether a text can be a signature: what comes from outside becomes a file's name.
+pub fn is_signature(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+impl Store {
+    /// Opens the store below `root`, waiting at most this long for another program that holds it.
+    pub fn open(root: &Path, limits: Limits, wait: Duration) -> Result<Store, FileError> {
+        let dir = Dir::open_root(root)?.make_dirs(PLACE)?;
+        let lock = Lock::take(&dir, OsStr::new("lock"), wait)?;
+        let (entries, cores) = (dir.make_dirs("entries")?, dir.make_dirs("cores")?);
+        for inner in [&dir, &entries, &cores] {
+            durable::remove_leftovers(inner)?;
+        }
+        Ok(Store { dir, entries, cores, limits, _lock: lock })
+    }
+
+    /// An entry by its whole signature.
+    pub fn entry(&self, signature: &str) -> Result<Option<Entry>, FileError> {
+        if !is_signature(signature) {
+            return Ok(None);
+        }
+        let name = named(signature, ".json");
+        let Some(content) = self.entries.read_if_there(&name, ENTRY_LIMIT)? else { return Ok(None) };
+        let failed =
+            |error: serde_json::Error| FileError::on("understand", self.entries.show(&name))(io::Error::other(error));
+        let entry: Entry = serde_json::from_slice(&content).map_err(failed)?;
+        if entry.format > FORMAT {
+            let source = io::Error::other(format!("its format {} is newer than this program", entry.format));
+            return Err(FileError::on("understand", self.entries.show(&name))(source));
+        }
+        Ok(Some(entry))
+    }
+
+    /// All entries, by signature.
+    pub fn all(&self) -> Result<Vec<Entry>, FileError> {
+        let mut all = Vec::new();
+        for name in self.entries.names(ENTRIES_LIMIT)? {
+            let signature = name.to_str().and_then(|name| name.strip_suffix(".json")).unwrap_or_default();
+            all.extend(self.entry(signature)?);
+        }
+        Ok(all)
+    }
+
+    /// The entry whose signature begins like this; `Err` lists the candidates where there is not just one.
+    pub fn find(&self, beginning: &str) -> Result<Result<Entry, Vec<String>>, FileError> {
+        let all = self.all()?;
+        let fits = |entry: &&Entry| {
+            entry.signature.starts_with(beginning) || entry.also.iter().any(|also| also.starts_with(beginning))
+        };
+        let mut fitting: Vec<Entry> = all.iter().filter(fits).cloned().collect();
+        Ok(match fitting.len() {
+            1 => Ok(fitting.remove(0)),
+            _ => Err(fitting.into_iter().map(|entry| entry.signature).collect()),
+        })
+    }
+
+    /// The entry that a signature belongs to: its own, or one that tells the same fault with more or with less debug information.
+    pub fn belongs_to(&self, signature: &Signature) -> Result<Option<Entry>, FileError> {
+        if let Some(entry) = self.entry(&signature.id)? {
+            return Ok(Some(entry));
+        }
+        let all = self.all()?;
+        let plain = signature.plain_id.as_deref().unwrap_or(&signature.id);
+        // Two that are complete and differ are two faults; only a crash that could not be told whole may be either.
+        let fits = |entry: &&Entry| {
+            let with_more = !signature.is_complete && entry.also.iter().any(|also| also == plain);
+            let with_less = signature.is_complete && !entry.is_complete && entry.signature == plain;
+            entry.strength == signature.strength && (with_more || with_less)
+        };
+        let mut fitting = all.into_iter().filter(|entry| fits(&entry));
+        Ok(fitting.next().filter(|_| fitting.next().is_none()))
+    }
+
+    /// Counts a crash.
+    pub fn count(
+        &self,
+        traceback: &Traceback,
+        signature: &Signature,
+        occurrence: Occurrence,
+    ) -> Result<(Entry, Stored), FileError> {
+        let (mut entry, mut stored) = match self.belongs_to(signature)? {
+            Some(entry) => (entry, Stored::Known),
+            None => (Entry::new(traceback, signature), Stored::New),
+        };
+        if entry.occurrences.iter().any(|known| known.mark == occurrence.mark) {
+            stored = Stored::AlreadyCounted;
+        } else {
+            entry.add(occurrence);
+            entry.raw.get_or_insert_with(|| Record::of(traceback));
+            if signature.is_complete && !entry.is_complete {
+                entry.is_complete = true;
+                entry.also.extend([signature.id.clone()].into_iter().filter(|id| *id != entry.signature));
+            }
+            entry.also.extend(signature.plain_id.clone());
+            entry.also.retain(|also| *also != entry.signature);
+            entry.also.sort();
+            entry.also.dedup();
+            self.put(&entry)?;
+        }
+        Ok((entry, stored))
+    }
+
+    /// Counts a crash of the kernel.
+    pub fn count_kernel(
+        &self,
+        signature: &str,
+        strength: Strength,
+        text: &str,
+        occurrence: Occurrence,
+    ) -> Result<(Entry, Stored), FileError> {
+        let known = self.entry(signature)?;
+        let is_new = known.is_none();
+        let mut entry = known.unwrap_or_else(|| Entry {
+            signature: signature.to_owned(),
+            is_complete: true,
+            text: text.to_owned(),
+            ..Entry::bare("kernel", strength)
+        });
+        if entry.occurrences.iter().any(|known| known.mark == occurrence.mark) {
+            return Ok((entry, Stored::AlreadyCounted));
+        }
+        entry.add(occurrence);
+        self.put(&entry)?;
+        Ok((entry, if is_new { Stored::New } else { Stored::Known }))
+    }
+
+    /// Writes an entry; where the disk is full, cores make room for facts.
+    pub fn put(&self, entry: &Entry) -> Result<(), FileError> {
+        let name = named(&entry.signature, ".json");
+        let content = serde_json::to_vec_pretty(entry)
+            .map_err(|error| FileError::on("write", self.entries.show(&name))(io::Error::other(error)))?;
+        loop {
+            match durable::write(&self.entries, &name, &content, 0o600) {
+                Err(error) if error.source.kind() == io::ErrorKind::StorageFull && self.drop_oldest_core()? => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Removes an entry that stands under another signature now.
+    fn forget(&self, signature: &str) -> Result<(), FileError> {
+        self.entries.remove(&named(signature, ".json"))?;
+        self.entries.sync()
+    }
+
+    /// Keeps a core, packed, where the entry has none yet. A full disk is no error: the facts are what matters.
+    pub fn keep_core(&self, signature: &str, core: &Path) -> Result<bool, FileError> {
+        let name = named(signature, ".zst");
+        if self.cores.stat(&name)?.is_some() {
+            return Ok(false);
+        }
+        let temp = durable::temp_name();
+        let kept = self.pack(core, &temp).and_then(|()| {
+            self.cores
+                .rename(&temp, &self.cores, &name, atlas_host::tree::Rename::Replace)
+                .map_err(|error| error.source)
+        });
+        if let Err(source) = kept {
+            self.cores.remove(&temp)?;
+            let is_full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            return if is_full { Ok(false) } else { Err(FileError::on("keep", core)(source)) };
+        }
+        self.cores.sync()?;
+        self.keep_limits()?;
+        Ok(true)
+    }
+
+    fn pack(&self, core: &Path, temp: &OsStr) -> io::Result<()> {
+        let mut source = File::open(core)?;
+        let mut target = self.cores.create_new(temp, 0o600).map_err(|error| error.source)?;
+        let packed = {
+            let mut magic = [0; 4];
+            let got = std::os::unix::fs::FileExt::read_at(&source, &mut magic, 0)?;
+            magic[..got] == [0x28, 0xb5, 0x2f, 0xfd]
+        };
+        if packed {
+            io::copy(&mut source, &mut target)?;
+        } else {
+            let mut encoder = zstd::Encoder::new(&mut target, 3)?;
+            io::copy(&mut source, &mut encoder)?;
+            encoder.finish()?;
+        }
+        target.sync_all()
+    }
+
+    /// The packed core of an entry, where it is kept.
+    pub fn core(&self, signature: &str) -> Result<Option<File>, FileError> {
+        match self.cores.file(named(signature, ".zst")) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Cores by age, the oldest first: when, size, name.
+    fn cores_by_age(&self) -> Result<Vec<(i64, u64, OsString)>, FileError> {
+        let mut cores = Vec::new();
+        for name in self.cores.names(ENTRIES_LIMIT)? {
+            if let Some(stat) = self.cores.stat(&name)? {
+                cores.push((stat.st_mtime, u64::try_from(stat.st_size).unwrap_or(0), name));
+            }
+        }
+        cores.sort();
+        Ok(cores)
+    }
+
+    fn drop_oldest_core(&self) -> Result<bool, FileError> {
+        match self.cores_by_age()?.first() {
+            Some((_, _, name)) => self.cores.remove(name),
+            None => Ok(false),
+        }
+    }
+
+    /// Drops the oldest cores that are too many, too large together, or too old; says how many.
+    pub fn keep_limits(&self) -> Result<usize, FileError> {
+        let cores = self.cores_by_age()?;
+        let oldest = seconds_now().saturating_sub(self.limits.core_age.as_secs());
+        let (mut count, mut bytes) = (cores.len(), cores.iter().map(|core| core.1).sum::<u64>());
+        let mut dropped = 0;
+        for (time, size, name) in cores {
+            let is_old = u64::try_from(time).unwrap_or(0) < oldest;
+            if count <= self.limits.cores && bytes <= self.limits.core_bytes && !is_old {
+                break;
+            }
+            self.cores.remove(&name)?;
+            (count, bytes, dropped) = (count - 1, bytes - size, dropped + 1);
+        }
+        Ok(dropped)
+    }
+
+    /// The marks of cores that others keep and that were counted.
+    pub fn handled(&self) -> Result<Vec<String>, FileError> {
+        let content = self.dir.read_if_there("handled.json", ENTRY_LIMIT)?.unwrap_or_default();
+        // A list that cannot be read costs work, not truth: entries know the marks, too.
+        Ok(serde_json::from_slice(&content).unwrap_or_default())
+    }
+
+    /// Remembers such marks.
+    pub fn set_handled(&self, mut marks: Vec<String>) -> Result<(), FileError> {
+        marks.drain(..marks.len().saturating_sub(HANDLED));
+        let content = serde_json::to_vec(&marks).unwrap_or_default();
+        durable::write_if_changed(&self.dir, OsStr::new("handled.json"), &content, 0o600).map(|_| ())
+    }
+
+    /// Computes all signatures anew, by these rules; gives the old and the new ones that differ.
+    pub fn resign(&self, rules: &Rules) -> Result<Vec<(String, String)>, FileError> {
+        let mut changed = Vec::new();
+        for old in self.all()? {
+            let Some(raw) = &old.raw else { continue };
+            let signature = Signature::of(&raw.traceback(), rules);
+            if signature.id == old.signature && old.rules == rules.version {
+                continue;
+            }
+            let mut new = old.clone();
+            new.take(&signature);
+            if signature.id != old.signature {
+                new.former.push(old.signature.clone());
+                match self.entry(&signature.id)? {
+                    // A kill came between the writing and the removing: it is merged already.
+                    Some(there) if there.former.contains(&old.signature) => {}
+                    Some(there) => self.put(&there.merged(&new))?,
+                    None => self.put(&new)?,
+                }
+                self.move_core(&old.signature, &signature.id)?;
+                self.forget(&old.signature)?;
+                changed.push((old.signature, signature.id));
+            } else {
+                self.put(&new)?;
+            }
+        }
+        Ok(changed)
+    }
+
+    fn move_core(&self, from: &str, to: &str) -> Result<(), FileError> {
+        let (from, to) = (named(from, ".zst"), named(to, ".zst"));
+        match self.cores.rename(&from, &self.cores, &to, atlas_host::tree::Rename::NoReplace) {
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => self.cores.remove(&from).map(|_| ()),
+            other => other,
+        }
+    }
+}
+
+/// Seconds since 1970.
+pub fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+impl Entry {
+    fn new(traceback: &Traceback, signature: &Signature) -> Entry {
+        let program = crate::signature::program(&traceback.program);
+        let mut entry = Entry { raw: Some(Record::of(traceback)), ..Entry::bare(program, signature.strength) };
+        entry.take(signature);
+        entry
+    }
+
+    /// An entry that tells nothing yet.
+    pub fn bare(program: &str, strength: Strength) -> Entry {
+        Entry {
+            format: FORMAT,
+            signature: String::new(),
+            also: vec![],
+            is_complete: false,
+            strength,
+            rules: 0,
+            program: program.to_owned(),
+            text: String::new(),
+            raw: None,
+            count: 0,
+            by_server: BTreeMap::new(),
+            occurrences: vec![],
+            notes: vec![],
+            former: vec![],
+            is_imported: false,
+        }
+    }
+
+    /// Takes over what a signature says.
+    fn take(&mut self, signature: &Signature) {
+        self.signature.clone_from(&signature.id);
+        self.also = signature.plain_id.clone().into_iter().collect();
+        self.is_complete = signature.is_complete;
+        self.strength = signature.strength;
+        self.rules = signature.rules;
+        self.text.clone_from(&signature.text);
+    }
+
+    fn add(&mut self, occurrence: Occurrence) {
+        self.count += 1;
+        *self.by_server.entry(occurrence.server.clone()).or_default() += 1;
+        self.occurrences.push(occurrence);
+        if self.occurrences.len() > DETAILED {
+            // The first tells since when; the others make room.
+            self.occurrences.remove(1);
+        }
+    }
+
+    /// Two entries that turned out to be one fault: their counts add up.
+    fn merged(mut self, other: &Entry) -> Entry {
+        self.count += other.count;
+        for (server, count) in &other.by_server {
+            *self.by_server.entry(server.clone()).or_default() += count;
+        }
+        self.occurrences.extend(other.occurrences.iter().cloned());
+        self.occurrences.sort_by_key(|occurrence| occurrence.time);
+        self.occurrences.truncate(DETAILED);
+        self.notes.extend(other.notes.iter().cloned());
+        self.notes.sort();
+        self.notes.dedup();
+        self.former.extend(other.former.iter().cloned());
+        self.also.extend(other.also.iter().cloned());
+        self.also.sort();
+        self.also.dedup();
+        self
+    }
+
+    /// The cleaned traceback, innermost first.
+    pub fn frames(&self) -> impl Iterator<Item = &str> {
+        self.text.lines().skip(3)
+    }
+}

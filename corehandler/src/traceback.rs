@@ -1,0 +1,414 @@
+//! The raw traceback: every place that the crashed thread came through, with the function that it lies in and how that was found.
+
+use crate::{
+    core_file::{Core, Signal},
+    image::{Image, Symbol},
+    names,
+    space::{Identity, Module, Search, Space, hex},
+    unwind::{Call, End, Limits, Step, Trust, Unwinder, call_before},
+};
+use addr2line::Loader;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    rc::Rc,
+};
+
+/// A place in code.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Place {
+    /// The linker's name of the function, or the debug information's where it has no other.
+    pub symbol: Option<String>,
+    /// The source file and line, where debug information is at hand.
+    pub source: Option<String>,
+    /// The module's file name; empty outside of all modules.
+    pub module: String,
+    /// The module's build id, in hexadecimal.
+    pub build_id: Option<String>,
+    /// The address in the file's own numbering.
+    pub offset: u64,
+    /// Where the function begins, in the file's own numbering.
+    pub function_start: Option<u64>,
+    /// Whether the module is the program itself, and no library.
+    pub is_program: bool,
+    /// Whether the file that names come from is the one that ran.
+    pub is_proven: bool,
+}
+
+/// A frame of the raw traceback.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// The address in memory.
+    pub pc: u64,
+    /// How it was found.
+    pub trust: Trust,
+    /// The place.
+    pub place: Rc<Place>,
+    /// The name by which the caller called this function, where the call instruction tells.
+    pub called_as: Option<Rc<str>>,
+}
+
+/// What one core tells.
+#[derive(Debug)]
+pub struct Traceback {
+    /// The program's file name.
+    pub program: String,
+    /// Its path as it was mapped.
+    pub program_path: String,
+    /// Its build id.
+    pub program_build_id: Option<String>,
+    /// Its command line, cut by the kernel.
+    pub command_line: String,
+    /// Its number.
+    pub pid: u32,
+    /// How many threads it had.
+    pub threads: usize,
+    /// What ended it.
+    pub signal: Signal,
+    /// The frames, innermost first.
+    pub frames: Vec<Frame>,
+    /// How many steps were walked, functions that were copied into others not counted.
+    pub depth: usize,
+    /// Where the walk ended.
+    pub end: End,
+    /// Whether the stack ran over.
+    pub is_stack_overflow: bool,
+    /// Whether debug information named all functions that were copied into others, in the program itself.
+    pub has_inlines: bool,
+    /// What the C library said before it aborted.
+    pub abort_message: Option<String>,
+    /// The log file of the run, where ssRun ran the program.
+    pub log: Option<String>,
+    /// What was mapped: path, build id, and whether the file on this disk is the one that ran.
+    pub modules: Vec<(String, Option<String>, Identity)>,
+}
+
+/// The symbol that the frame of a delivered signal gets, whatever the C library calls the code there.
+pub const SIGNAL_FRAME: &str = "<signal>";
+/// The variable by which ssRun tells a program the log file of its run.
+pub const LOG_VARIABLE: &str = "ATLAS_RUN_LOG";
+/// A stack that ran over is at least this deep.
+const OVERFLOW_DEPTH: usize = 100;
+/// How far from the stack pointer the first missing page may be touched.
+const OVERFLOW_REACH: u64 = 1 << 20;
+
+impl Traceback {
+    /// Reads, walks and names the crashed thread of a core.
+    pub fn of(core: Core, search: &Search, inlines: bool) -> Traceback {
+        let space = Space::new(core, search);
+        let mut unwinder = Unwinder::new(&space);
+        let walk = unwinder.walk(space.core.threads[0].registers, Limits::default());
+        let program = program(&space);
+        let mut naming = Naming::new(&space, program);
+        naming.look_up(&walk.steps, &mut unwinder, inlines);
+        let frames = naming.frames(&walk.steps);
+        let module = program.map(|program| &space.modules[program]);
+        let is_stack_overflow = overflowed(&space, &walk.steps);
+        let core = &space.core;
+        Traceback {
+            program: module.map_or_else(|| core.name.clone(), |module| module.name().to_owned()),
+            program_path: module.map(|module| module.path.clone()).unwrap_or_default(),
+            program_build_id: module.and_then(|module| module.build_id.as_deref()).map(hex),
+            command_line: core.command_line.clone(),
+            pid: core.pid,
+            threads: core.threads.len(),
+            signal: core.signal,
+            depth: walk.steps.len(),
+            end: walk.end,
+            is_stack_overflow,
+            has_inlines: naming.has_inlines,
+            abort_message: abort_message(&space),
+            log: core.environment(LOG_VARIABLE),
+            modules: space
+                .modules
+                .iter()
+                .map(|module| (module.path.clone(), module.build_id.as_deref().map(hex), module.identity))
+                .collect(),
+            frames,
+        }
+    }
+}
+
+/// The module that the kernel started.
+fn program(space: &Space) -> Option<usize> {
+    let entry = space.core.entry.and_then(|entry| space.module(entry)).map(|(index, _)| index);
+    entry.or_else(|| space.modules.iter().position(|module| module.path.starts_with('/')))
+}
+
+fn overflowed(space: &Space, steps: &[Step]) -> bool {
+    let signal = space.core.signal;
+    let sp = steps.first().map_or(0, |step| step.sp);
+    matches!(signal.number, 7 | 11) && steps.len() >= OVERFLOW_DEPTH && sp.abs_diff(signal.address) <= OVERFLOW_REACH
+}
+
+/// glibc keeps the text that it ended the program with.
+fn abort_message(space: &Space) -> Option<String> {
+    if space.core.signal.number != 6 {
+        return None;
+    }
+    space.modules.iter().find_map(|module| {
+        let is_libc = module.name().starts_with("libc.so") || module.name().starts_with("libc-");
+        let image = module.image.as_ref().filter(|_| is_libc || module.path.starts_with('/'))?;
+        let at = image.address_of("__abort_msg")?;
+        let message = space.word(at.wrapping_add(module.bias)).filter(|at| *at != 0)?;
+        // A length, then the text.
+        let text = space.text(message.wrapping_add(4), 4096)?;
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    })
+}
+
+/// What is known of a place that the walk came through.
+#[derive(Default)]
+struct Known {
+    /// The functions, the innermost copied one first; the last is the one that the linker knew.
+    places: Vec<Rc<Place>>,
+    /// The target of the call before this return address.
+    target: Option<Target>,
+}
+
+#[derive(Clone)]
+struct Target {
+    name: Rc<str>,
+    /// Where it begins, where it is in the same module.
+    address: Option<u64>,
+    place: Rc<Place>,
+}
+
+struct Naming<'s> {
+    space: &'s Space,
+    program: Option<usize>,
+    known: HashMap<(u64, bool), Known>,
+    has_inlines: bool,
+}
+
+impl<'s> Naming<'s> {
+    fn new(space: &'s Space, program: Option<usize>) -> Naming<'s> {
+        Naming { space, program, known: HashMap::new(), has_inlines: false }
+    }
+
+    /// Looks all addresses up, module by module, so that each table is read once.
+    fn look_up(&mut self, steps: &[Step], unwinder: &mut Unwinder<'_>, inlines: bool) {
+        let mut by_module: BTreeMap<usize, BTreeSet<(u64, bool)>> = BTreeMap::new();
+        for step in steps {
+            let key = (step.pc, step.exact);
+            if self.known.contains_key(&key) {
+                continue;
+            }
+            self.known.insert(key, Known::default());
+            if let Some((index, _)) = self.space.module(step.lookup()).filter(|_| self.space.is_code(step.lookup())) {
+                by_module.entry(index).or_default().insert(key);
+            }
+        }
+        let mut all_named = true;
+        for (index, keys) in by_module {
+            let own = Some(index) == self.program;
+            // Functions copied into a library's functions are the library's affair; reading its debug information costs the most.
+            let found = self.look_up_module(index, &keys, unwinder, inlines && own);
+            all_named &= !own || found;
+        }
+        self.has_inlines = inlines && all_named && self.program.is_some();
+        for known in self.known.values_mut().filter(|known| known.places.is_empty()) {
+            known.places.push(Rc::new(Place::default()));
+        }
+    }
+
+    fn look_up_module(
+        &mut self,
+        index: usize,
+        keys: &BTreeSet<(u64, bool)>,
+        unwinder: &mut Unwinder<'_>,
+        inlines: bool,
+    ) -> bool {
+        let module = &self.space.modules[index];
+        let calls: BTreeMap<u64, Callee> = keys
+            .iter()
+            .filter(|(_, exact)| !exact)
+            .filter_map(|(pc, _)| Some((*pc, Callee::of(self.space, module, *pc)?)))
+            .collect();
+        let file = |(pc, exact): (u64, bool)| module.to_file(if exact { pc } else { pc.wrapping_sub(1) });
+        let mut wanted: Vec<u64> = keys.iter().map(|key| file(*key)).collect();
+        wanted.extend(calls.values().filter_map(|callee| match callee {
+            Callee::Address(address) => Some(*address),
+            Callee::Imported(_) => None,
+        }));
+        wanted.sort_unstable();
+        wanted.dedup();
+        let symbols = functions(module, &wanted);
+        let symbol = |address: u64| wanted.binary_search(&address).ok().and_then(|at| symbols[at].as_ref());
+        let loader = module.images().find(|image| inlines && image.has(".debug_info")).and_then(open_debug);
+        for key in keys {
+            let address = file(*key);
+            let memory = module.bias.wrapping_add(address);
+            let function = symbol(address);
+            let place = Place {
+                symbol: function.map(|symbol| symbol.name.clone()),
+                function_start: function.map(|symbol| symbol.address).or_else(|| unwinder.function_start(memory)),
+                ..self.place(index, address)
+            };
+            let mut places = vec![Rc::new(place)];
+            if let Some(loader) = &loader {
+                inline(loader, address, &mut places);
+            }
+            let target = calls.get(&key.0).and_then(|callee| match callee {
+                Callee::Address(address) => {
+                    symbol(*address).filter(|symbol| symbol.address == *address).map(|symbol| {
+                        let place = Place {
+                            symbol: Some(symbol.name.clone()),
+                            function_start: Some(*address),
+                            ..self.place(index, *address)
+                        };
+                        Target { name: symbol.name.as_str().into(), address: Some(*address), place: Rc::new(place) }
+                    })
+                }
+                Callee::Imported(name) => {
+                    Some(Target { name: name.as_str().into(), address: None, place: Rc::new(Place::default()) })
+                }
+            });
+            self.known.insert(*key, Known { places, target: target.filter(|_| !key.1) });
+        }
+        loader.is_some()
+    }
+
+    fn place(&self, index: usize, offset: u64) -> Place {
+        let module = &self.space.modules[index];
+        Place {
+            module: module.name().to_owned(),
+            build_id: module.build_id.as_deref().map(hex),
+            offset,
+            is_program: Some(index) == self.program,
+            is_proven: module.identity == Identity::Proven,
+            ..Place::default()
+        }
+    }
+
+    /// Puts the walk and the names together; a function that left by a jump comes back by its caller's call instruction.
+    fn frames(&self, steps: &[Step]) -> Vec<Frame> {
+        let mut frames = Vec::with_capacity(steps.len());
+        let signal = Rc::new(Place { symbol: Some(SIGNAL_FRAME.to_owned()), ..Place::default() });
+        for (at, step) in steps.iter().enumerate() {
+            if steps.get(at + 1).is_some_and(|outer| outer.trust == Trust::SignalFrame) {
+                frames.push(Frame { pc: step.pc, trust: step.trust, place: signal.clone(), called_as: None });
+                continue;
+            }
+            let known = &self.known[&(step.pc, step.exact)];
+            let last = known.places.len() - 1;
+            for (depth, place) in known.places.iter().enumerate() {
+                let trust = if depth == last { step.trust } else { Trust::Inline };
+                frames.push(Frame { pc: step.pc, trust, place: place.clone(), called_as: None });
+            }
+            let caller = steps.get(at + 1).filter(|caller| !caller.exact);
+            let Some(target) = caller.and_then(|caller| self.known[&(caller.pc, false)].target.as_ref()) else {
+                continue;
+            };
+            let own = &known.places[last];
+            let came_by_jump = target.address.is_some_and(|address| Some(address) != own.function_start)
+                && own.symbol.as_deref().map(plain) != Some(plain(&target.name));
+            if came_by_jump && target.place.module == own.module && !own.module.is_empty()
+                || came_by_jump && own.is_program != target.place.is_program
+            {
+                let pc = step.pc;
+                frames.push(Frame { pc, trust: Trust::TailCall, place: target.place.clone(), called_as: None });
+            } else if let Some(frame) = frames.last_mut() {
+                frame.called_as = Some(target.name.clone());
+            }
+        }
+        frames
+    }
+}
+
+/// A symbol without what the compiler put behind it.
+fn plain(symbol: &str) -> &str {
+    symbol.split('.').next().unwrap_or(symbol)
+}
+
+/// Where a call goes, in the numbering of the caller's file.
+enum Callee {
+    Address(u64),
+    Imported(String),
+}
+
+impl Callee {
+    fn of(space: &Space, module: &Module, pc: u64) -> Option<Callee> {
+        match call_before(space, pc)? {
+            Call::Computed => None,
+            Call::Slot(slot) => module.image.as_ref()?.imported(module.to_file(slot)).map(Callee::Imported),
+            Call::Direct(target) => {
+                let address = module.to_file(target);
+                let Some(slot) = linkage_slot(space, module, target) else { return Some(Callee::Address(address)) };
+                module.image.as_ref()?.imported(module.to_file(slot)).map(Callee::Imported)
+            }
+        }
+    }
+}
+
+/// The slot that an entry of the procedure linkage table jumps through: `[endbr64] [bnd] jmp *slot(%rip)`.
+fn linkage_slot(space: &Space, module: &Module, entry: u64) -> Option<u64> {
+    let image = module.image.as_ref()?;
+    let at = module.to_file(entry);
+    let tables = [".plt.sec", ".plt", ".plt.got", ".iplt"];
+    tables.iter().filter_map(|name| image.range(name)).find(|range| range.contains(&at))?;
+    let mut code = [0; 16];
+    space.read(entry, &mut code).then_some(())?;
+    let mut skip = if code.starts_with(&[0xf3, 0x0f, 0x1e, 0xfa]) { 4 } else { 0 };
+    skip += usize::from(code[skip] == 0xf2);
+    if code[skip..skip + 2] != [0xff, 0x25] {
+        return None;
+    }
+    let offset = i32::from_le_bytes(code[skip + 2..skip + 6].try_into().ok()?);
+    Some(entry.wrapping_add(skip as u64 + 6).wrapping_add_signed(i64::from(offset)))
+}
+
+/// The functions at these sorted addresses, from the best table that knows each.
+fn functions(module: &Module, addresses: &[u64]) -> Vec<Option<Symbol>> {
+    let mut found: Vec<Option<Symbol>> = vec![None; addresses.len()];
+    // A name is believed only from the file that ran, or from one with its build id.
+    let images: Vec<&Image> = module.images().collect();
+    for (image, table) in
+        images.iter().map(|image| (image, ".symtab")).chain(images.iter().map(|image| (image, ".dynsym")))
+    {
+        if found.iter().all(Option::is_some) {
+            break;
+        }
+        if image.has(table) {
+            for (found, new) in found.iter_mut().zip(image.functions(table, addresses)) {
+                *found = found.take().or(new);
+            }
+        }
+    }
+    found
+}
+
+fn open_debug(image: &Image) -> Option<Loader> {
+    (!image.path.as_os_str().is_empty()).then(|| Loader::new(&image.path).ok()).flatten()
+}
+
+/// Adds the functions that were copied into the one at `address`, and the source lines.
+fn inline(loader: &Loader, address: u64, places: &mut Vec<Rc<Place>>) {
+    let Ok(mut found) = loader.find_frames(address) else { return };
+    let mut inner = Vec::new();
+    while let Ok(Some(frame)) = found.next() {
+        let symbol = frame.function.and_then(|function| function.raw_name().ok().map(|name| name.into_owned()));
+        let source =
+            frame.location.and_then(|location| Some(format!("{}:{}", location.file?, location.line.unwrap_or(0))));
+        inner.push((symbol, source));
+    }
+    let (Some((_, source)), Some(own)) = (inner.pop(), places.last().cloned()) else { return };
+    let start = own.function_start;
+    let outer = Place { source, ..(*own).clone() };
+    let copied = inner
+        .into_iter()
+        .map(|(symbol, source)| Rc::new(Place { symbol, source, function_start: start, ..outer.clone() }));
+    let mut all: Vec<Rc<Place>> = copied.collect();
+    all.push(Rc::new(outer.clone()));
+    *places = all;
+}
+
+impl Place {
+    /// What people see: the whole name, or where it lies.
+    pub fn shown(&self) -> String {
+        match &self.symbol {
+            Some(symbol) => names::demangled(symbol),
+            None if self.module.is_empty() => "no code".to_owned(),
+            None => format!("{}+{:#x}", self.module, self.offset),
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! From a thread's registers to the addresses that it came through.
+//!
+//! Each step is tried in the order of how much it can be believed, and the frame says which one found it: call frame information of the
+//! file that ran, or of its debug file; the signal frame that the kernel left on the stack; the frame pointer; the words of the stack
+//! that look like return addresses. A call to where no code is leaves its return address on top of the stack.
+
+use crate::{
+    core_file::{RBP, REGISTERS, RSP, Registers},
+    image::Image,
+    space::{Module, Space},
+};
+use gimli::{
+    BaseAddresses, CfaRule, DebugFrame, EhFrame, EhFrameHdr, EndianSlice, EvaluationResult, LittleEndian, Register,
+    RegisterRule, UnwindContext, UnwindSection, UnwindTableRow,
+};
+use std::{
+    cell::OnceCell,
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+/// How a frame was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trust {
+    /// The thread's own registers.
+    Registers,
+    /// Call frame information.
+    Cfi,
+    /// The registers that the kernel saved when it delivered a signal.
+    SignalFrame,
+    /// The word on top of the stack, after a call to where no code is.
+    BadCall,
+    /// The target of the caller's call instruction: a function that left by a jump.
+    TailCall,
+    /// Debug information: a function that the compiler copied into this one.
+    Inline,
+    /// The chain of frame pointers.
+    FramePointer,
+    /// A word of the stack that looks like a return address.
+    Scan,
+}
+
+impl Trust {
+    /// Whether a signature may rest on it.
+    pub fn is_strong(self) -> bool {
+        !matches!(self, Trust::Scan | Trust::FramePointer)
+    }
+
+    /// The word that people see.
+    pub fn name(self) -> &'static str {
+        match self {
+            Trust::Registers => "registers",
+            Trust::Cfi => "cfi",
+            Trust::SignalFrame => "signal",
+            Trust::BadCall => "bad-call",
+            Trust::TailCall => "tail-call",
+            Trust::Inline => "inline",
+            Trust::FramePointer => "frame-pointer",
+            Trust::Scan => "scan",
+        }
+    }
+}
+
+/// A place that the thread came through.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// The address of the instruction, or of the one after the call.
+    pub pc: u64,
+    /// Whether `pc` is the instruction itself: the crash, or what a signal interrupted.
+    pub exact: bool,
+    /// The stack pointer there.
+    pub sp: u64,
+    /// How it was found.
+    pub trust: Trust,
+}
+
+impl Step {
+    /// An address that lies within the call, or within the instruction.
+    pub fn lookup(&self) -> u64 {
+        if self.exact { self.pc } else { self.pc.wrapping_sub(1) }
+    }
+}
+
+/// How far a walk may go.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most frames.
+    pub frames: usize,
+    /// The longest time.
+    pub time: Duration,
+}
+
+impl Default for Limits {
+    /// A stack of 8 MiB holds at most half a million frames.
+    fn default() -> Limits {
+        Limits { frames: 1 << 20, time: Duration::from_secs(20) }
+    }
+}
+
+/// Where a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// At the outermost function.
+    Whole,
+    /// Nothing told where the last one was called from.
+    Lost,
+    /// At the bound of frames or time.
+    Bound,
+}
+
+/// A thread's way, innermost first.
+#[derive(Debug)]
+pub struct Walk {
+    /// The places.
+    pub steps: Vec<Step>,
+    /// Where it ended.
+    pub end: End,
+}
+
+type Slice<'d> = EndianSlice<'d, LittleEndian>;
+
+/// One table of call frame information.
+struct Table {
+    data: Vec<u8>,
+    index: Vec<u8>,
+    bases: BaseAddresses,
+    is_debug_frame: bool,
+}
+
+impl Table {
+    fn eh_frame(image: &Image) -> Option<Table> {
+        let frame = image.section(".eh_frame").filter(|section| !section.data.is_empty())?;
+        let index = image.section(".eh_frame_hdr");
+        let mut bases = BaseAddresses::default().set_eh_frame(frame.address);
+        if let Some(index) = &index {
+            bases = bases.set_eh_frame_hdr(index.address);
+        }
+        if let Some(text) = image.range(".text") {
+            bases = bases.set_text(text.start);
+        }
+        if let Some(got) = image.range(".got") {
+            bases = bases.set_got(got.start);
+        }
+        let index = index.map(|index| index.data).unwrap_or_default();
+        Some(Table { data: frame.data, index, bases, is_debug_frame: false })
+    }
+
+    fn debug_frame(image: &Image) -> Option<Table> {
+        let frame = image.section(".debug_frame").filter(|section| !section.data.is_empty())?;
+        Some(Table { data: frame.data, index: vec![], bases: BaseAddresses::default(), is_debug_frame: true })
+    }
+
+    /// The rules at an address, in the file's own numbering.
+    fn rules(&self, address: u64, context: &mut UnwindContext<usize>) -> Option<Rules> {
+        if self.is_debug_frame {
+            let section = DebugFrame::new(&self.data, LittleEndian);
+            let fde = section.fde_for_address(&self.bases, address, DebugFrame::cie_from_offset).ok()?;
+            let row = fde.unwind_info_for_address(&section, &self.bases, context, address).ok()?;
+            return Some(Rules::new(row, &section, fde.is_signal_trampoline(), fde.initial_address()));
+        }
+        let section = EhFrame::new(&self.data, LittleEndian);
+        let index = EhFrameHdr::new(&self.index, LittleEndian).parse(&self.bases, 8).ok();
+        let fde = match index.as_ref().and_then(|index| index.table()) {
+            Some(table) => table.fde_for_address(&section, &self.bases, address, EhFrame::cie_from_offset),
+            None => section.fde_for_address(&self.bases, address, EhFrame::cie_from_offset),
+        }
+        .ok()?;
+        let row = fde.unwind_info_for_address(&section, &self.bases, context, address).ok()?;
+        Some(Rules::new(row, &section, fde.is_signal_trampoline(), fde.initial_address()))
+    }
+}
+
+/// How to get one register of the caller.
+#[derive(Clone, Debug)]
+enum Rule {
+    Unknown,
+    Same,
+    At(i64),
+    Is(i64),
+    Register(u16),
+    AtExpression(Vec<u8>),
+    IsExpression(Vec<u8>),
+    Constant(u64),
+}
+
+#[derive(Clone, Debug)]
+enum Cfa {
+    Register(u16, i64),
+    Expression(Vec<u8>),
+}
+
+/// The rules of one address, in a form that can be kept: a deep recursion asks for the same few addresses again and again.
+#[derive(Clone, Debug)]
+struct Rules {
+    cfa: Cfa,
+    registers: [Rule; REGISTERS],
+    return_address: Rule,
+    is_signal_frame: bool,
+    function: u64,
+}
+
+impl Rules {
+    fn new<'d, S: UnwindSection<Slice<'d>>>(
+        row: &UnwindTableRow<usize>,
+        section: &S,
+        is_signal_frame: bool,
+        function: u64,
+    ) -> Rules {
+        let bytes = |expression: &gimli::UnwindExpression<usize>| {
+            expression.get(section).map(|expression| expression.0.slice().to_vec()).unwrap_or_default()
+        };
+        let cfa = match row.cfa() {
+            CfaRule::RegisterAndOffset { register, offset } => Cfa::Register(register.0, *offset),
+            CfaRule::Expression(expression) => Cfa::Expression(bytes(expression)),
+        };
+        let rule = |register: u16| match row.register(Register(register)) {
+            // The convention of the platform: these six survive a call, the stack pointer is the frame's address.
+            None if matches!(register, 3 | 6 | 12..=15) => Rule::Same,
+            None if register == RSP as u16 => Rule::Is(0),
+            None | Some(RegisterRule::Undefined) => Rule::Unknown,
+            Some(RegisterRule::SameValue) => Rule::Same,
+            Some(RegisterRule::Offset(offset)) => Rule::At(offset),
+            Some(RegisterRule::ValOffset(offset)) => Rule::Is(offset),
+            Some(RegisterRule::Register(other)) => Rule::Register(other.0),
+            Some(RegisterRule::Expression(expression)) => Rule::AtExpression(bytes(&expression)),
+            Some(RegisterRule::ValExpression(expression)) => Rule::IsExpression(bytes(&expression)),
+            Some(RegisterRule::Constant(value)) => Rule::Constant(value),
+            Some(_) => Rule::Unknown,
+        };
+        let registers = std::array::from_fn(|register| rule(register as u16));
+        Rules { cfa, registers, return_address: rule(16), is_signal_frame, function }
+    }
+}
+
+/// The tables of one module, read when they are first needed.
+#[derive(Default)]
+struct Tables {
+    loaded: OnceCell<Vec<Table>>,
+}
+
+impl Tables {
+    fn get(&self, module: &Module) -> &[Table] {
+        self.loaded.get_or_init(|| {
+            let file = module.image.iter().filter_map(Table::eh_frame);
+            let debug = module.images().filter_map(Table::debug_frame);
+            file.chain(debug).collect()
+        })
+    }
+}
+
+/// Walks the threads of one core.
+pub struct Unwinder<'s> {
+    space: &'s Space,
+    tables: Vec<Tables>,
+    known: HashMap<u64, Option<Rules>>,
+    context: UnwindContext<usize>,
+}
+
+/// The instructions of every signal return on x86-64: `mov $15, %rax; syscall`.
+const SIGNAL_RETURN: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
+/// How many words are looked at for a return address.
+const SCAN_WORDS: u64 = 1024;
+
+impl<'s> Unwinder<'s> {
+    /// For the threads of this core.
+    pub fn new(space: &'s Space) -> Unwinder<'s> {
+        let tables = space.modules.iter().map(|_| Tables::default()).collect();
+        Unwinder { space, tables, known: HashMap::new(), context: UnwindContext::new() }
+    }
+
+    /// Where the function around an address begins, as call frame information knows it, in the file's own numbering.
+    pub fn function_start(&mut self, address: u64) -> Option<u64> {
+        self.rules(address).map(|rules| rules.function)
+    }
+
+    /// Walks from these registers outwards.
+    pub fn walk(&mut self, registers: Registers, limits: Limits) -> Walk {
+        let until = Instant::now() + limits.time;
+        let mut now = registers;
+        let mut exact = true;
+        let mut steps: Vec<Step> = Vec::new();
+        let mut trust = Trust::Registers;
+        loop {
+            let step = Step { pc: now.pc, exact, sp: now.sp().unwrap_or(0), trust };
+            steps.push(step);
+            if steps.len() >= limits.frames || (steps.len().is_multiple_of(1024) && Instant::now() > until) {
+                return Walk { steps, end: End::Bound };
+            }
+            let Some(next) = self.step(&now, &step) else {
+                let end = if self.is_outermost(&now, &step) { End::Whole } else { End::Lost };
+                return Walk { steps, end };
+            };
+            if next.registers.pc == 0 {
+                return Walk { steps, end: End::Whole };
+            }
+            (now, exact, trust) = (next.registers, next.exact, next.trust);
+        }
+    }
+
+    /// Where the caller is said not to exist: the start of a program or of a thread.
+    fn is_outermost(&mut self, _registers: &Registers, step: &Step) -> bool {
+        self.rules(step.lookup()).is_some_and(|rules| matches!(rules.return_address, Rule::Unknown))
+    }
+
+    fn step(&mut self, now: &Registers, step: &Step) -> Option<Next> {
+        if let Some(next) = self.signal_frame(now) {
+            return Some(next);
+        }
+        if !self.space.is_code(step.lookup()) {
+            // Only the innermost one, or what a signal interrupted, can have gone astray.
+            return step.exact.then(|| self.bad_call(now)).flatten();
+        }
+        if let Some(rules) = self.rules(step.lookup()) {
+            if matches!(rules.return_address, Rule::Unknown) {
+                return None;
+            }
+            if let Some(next) = self.apply(&rules, now) {
+                return Some(next);
+            }
+        }
+        self.frame_pointer(now).or_else(|| self.scan(now))
+    }
+
+    fn rules(&mut self, address: u64) -> Option<Rules> {
+        if let Some(known) = self.known.get(&address) {
+            return known.clone();
+        }
+        let found = self.space.module(address).and_then(|(index, module)| {
+            let at = module.to_file(address);
+            let tables = self.tables.get(index)?.get(module);
+            tables.iter().find_map(|table| table.rules(at, &mut self.context))
+        });
+        self.known.insert(address, found.clone());
+        found
+    }
+
+    /// The kernel's signal frame: the return address was popped, so that the stack pointer stands at a `struct ucontext`.
+    fn signal_frame(&self, now: &Registers) -> Option<Next> {
+        let mut code = [0; SIGNAL_RETURN.len()];
+        if !self.space.is_code(now.pc) || !self.space.read(now.pc, &mut code) || code != SIGNAL_RETURN {
+            return None;
+        }
+        // r8…r15 rdi rsi rbp rbx rdx rax rcx rsp rip, from byte 40 on.
+        const ORDER: [u64; REGISTERS] = [13, 12, 14, 11, 9, 8, 10, 15, 0, 1, 2, 3, 4, 5, 6, 7];
+        let saved = now.sp()?.checked_add(40)?;
+        let general = ORDER.map(|index| self.space.word(saved.wrapping_add(8 * index)));
+        let pc = self.space.word(saved.wrapping_add(8 * 16))?;
+        general[RSP]?;
+        Some(Next { registers: Registers { pc, general }, exact: true, trust: Trust::SignalFrame })
+    }
+
+    fn bad_call(&self, now: &Registers) -> Option<Next> {
+        let sp = now.sp()?;
+        let pc = self.space.word(sp)?;
+        if !self.follows_call(pc) {
+            return None;
+        }
+        let mut registers = Registers { pc, general: now.general };
+        registers.general[RSP] = Some(sp.wrapping_add(8));
+        Some(Next { registers, exact: false, trust: Trust::BadCall })
+    }
+
+    fn apply(&self, rules: &Rules, now: &Registers) -> Option<Next> {
+        let cfa = match &rules.cfa {
+            Cfa::Register(register, offset) => {
+                now.general.get(usize::from(*register)).copied()??.wrapping_add_signed(*offset)
+            }
+            Cfa::Expression(bytes) => self.evaluate(bytes, now, None)?,
+        };
+        // A caller's frame lies above; only a signal handler's own stack may lie anywhere.
+        if !rules.is_signal_frame && now.sp().is_some_and(|sp| cfa <= sp) {
+            return None;
+        }
+        let value = |rule: &Rule, old: Option<u64>| match rule {
+            Rule::Unknown => None,
+            Rule::Same => old,
+            Rule::At(offset) => self.space.word(cfa.wrapping_add_signed(*offset)),
+            Rule::Is(offset) => Some(cfa.wrapping_add_signed(*offset)),
+            Rule::Register(other) => now.general.get(usize::from(*other)).copied().flatten(),
+            Rule::AtExpression(bytes) => self.space.word(self.evaluate(bytes, now, Some(cfa))?),
+            Rule::IsExpression(bytes) => self.evaluate(bytes, now, Some(cfa)),
+            Rule::Constant(constant) => Some(*constant),
+        };
+        let pc = value(&rules.return_address, None)?;
+        let mut registers = Registers { pc, general: [None; REGISTERS] };
+        for ((register, rule), old) in registers.general.iter_mut().zip(&rules.registers).zip(now.general) {
+            *register = value(rule, old);
+        }
+        if pc != 0 && !self.space.is_code(pc.wrapping_sub(u64::from(!rules.is_signal_frame))) {
+            return None;
+        }
+        let trust = if rules.is_signal_frame { Trust::SignalFrame } else { Trust::Cfi };
+        Some(Next { registers, exact: rules.is_signal_frame, trust })
+    }
+
+    /// Evaluates a DWARF expression over registers and memory, within a bound.
+    fn evaluate(&self, bytes: &[u8], now: &Registers, initial: Option<u64>) -> Option<u64> {
+        let encoding = gimli::Encoding { address_size: 8, format: gimli::Format::Dwarf32, version: 4 };
+        let mut evaluation = gimli::Evaluation::new(EndianSlice::new(bytes, LittleEndian), encoding);
+        evaluation.set_max_iterations(1000);
+        if let Some(initial) = initial {
+            evaluation.set_initial_value(initial);
+        }
+        let mut result = evaluation.evaluate().ok()?;
+        loop {
+            result = match result {
+                EvaluationResult::Complete => return evaluation.value_result()?.to_u64(u64::MAX).ok(),
+                EvaluationResult::RequiresMemory { address, size: 8, .. } => {
+                    evaluation.resume_with_memory(gimli::Value::Generic(self.space.word(address)?)).ok()?
+                }
+                EvaluationResult::RequiresRegister { register, .. } => {
+                    let value = match register.0 {
+                        16 => Some(now.pc),
+                        register => now.general.get(usize::from(register)).copied().flatten(),
+                    };
+                    evaluation.resume_with_register(gimli::Value::Generic(value?)).ok()?
+                }
+                _ => return None,
+            };
+        }
+    }
+
+    fn frame_pointer(&self, now: &Registers) -> Option<Next> {
+        let (frame, sp) = (now.general[RBP]?, now.sp()?);
+        let pc = self.space.word(frame.checked_add(8)?)?;
+        if frame < sp || frame % 8 != 0 || frame - sp > 1 << 20 || !self.follows_call(pc) {
+            return None;
+        }
+        let mut registers = Registers { pc, general: [None; REGISTERS] };
+        registers.general[RBP] = self.space.word(frame);
+        registers.general[RSP] = Some(frame + 16);
+        Some(Next { registers, exact: false, trust: Trust::FramePointer })
+    }
+
+    fn scan(&self, now: &Registers) -> Option<Next> {
+        let sp = now.sp()?.checked_next_multiple_of(8)?;
+        (0..SCAN_WORDS).find_map(|index| {
+            let at = sp.checked_add(8 * index)?;
+            let pc = self.space.word(at).filter(|pc| self.follows_call(*pc))?;
+            let mut registers = Registers { pc, general: [None; REGISTERS] };
+            registers.general[RSP] = at.checked_add(8);
+            registers.general[RBP] = now.general[RBP].filter(|frame| *frame > at);
+            Some(Next { registers, exact: false, trust: Trust::Scan })
+        })
+    }
+
+    /// Whether the instruction before `pc` is a call.
+    fn follows_call(&self, pc: u64) -> bool {
+        self.space.is_code(pc.wrapping_sub(1)) && call_before(self.space, pc).is_some()
+    }
+}
+
+struct Next {
+    registers: Registers,
+    exact: bool,
+    trust: Trust,
+}
+
+/// What the call instruction before a return address says of its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `call address`.
+    Direct(u64),
+    /// `call *address(%rip)`: the target stands at this address.
+    Slot(u64),
+    /// Through a register or computed memory.
+    Computed,
+}
+
+/// Decodes the call before a return address; `None` where there is none.
+pub fn call_before(space: &Space, pc: u64) -> Option<Call> {
+    let mut code = [0; 8];
+    if !space.read(pc.checked_sub(8)?, &mut code) {
+        return None;
+    }
+    let offset = |at: usize| i64::from(i32::from_le_bytes([code[at], code[at + 1], code[at + 2], code[at + 3]]));
+    if code[3] == 0xe8 {
+        return Some(Call::Direct(pc.wrapping_add_signed(offset(4))));
+    }
+    if code[2..4] == [0xff, 0x15] {
+        return Some(Call::Slot(pc.wrapping_add_signed(offset(4))));
+    }
+    // ff /2: a register (2 bytes), or memory with no, a byte's or a word's displacement, and perhaps an index byte.
+    let computed = (2..=7).any(|length| {
+        let [0xff, mode] = code[8 - length..10 - length] else { return false };
+        let (form, base) = (mode >> 6, mode & 7);
+        let index = usize::from(form != 3 && base == 4);
+        let displacement = match form {
+            0 if base == 5 => 4,
+            0 | 3 => 0,
+            1 => 1,
+            _ => 4,
+        };
+        mode >> 3 & 7 == 2 && length == 2 + index + displacement
+    });
+    computed.then_some(Call::Computed)
+}
