@@ -8,9 +8,8 @@ if [ -n "$package" ]; then
     rm "$root/tmp/atlas.deb"
 fi
 
-umount --recursive "$root/dev"
-umount --recursive "$root/sys"
-umount "$root/proc"
+# With all that is mounted below them, which a user namespace may not take down one by one.
+umount --lazy "$root/dev" "$root/sys" "$root/proc"
 
 # Whoever runs QEMU reads them; Debian leaves the initramfs to root.
 install -m 0644 "$root"/boot/vmlinuz-* "$out/kernel"
