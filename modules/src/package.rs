@@ -59,15 +59,15 @@ pub enum BadPackage {
     /// The first entry is another.
     #[error("the package does not begin with {RECORD_NAME}")]
     NoRecord,
-    /// The record cannot be accepted.
+    /// The record cannot be accepted. The reason is part of the line: a refusal of a package is one.
     #[error("{RECORD_NAME} in the package cannot be accepted: {0}")]
-    Record(#[from] BadRecord),
+    Record(BadRecord),
     /// The signature.
-    #[error("{0}")]
+    #[error(transparent)]
     Signature(#[from] BadSignature),
     /// An entry whose name is none.
     #[error("the package has an entry that may not be in it: {0}")]
-    Name(#[from] BadName),
+    Name(BadName),
     /// A link, a device, a directory, …
     #[error("the package has an entry that may not be in it: '{name}' is {kind}, not a plain file")]
     Kind {
@@ -98,6 +98,12 @@ pub enum BadPackage {
     /// Another content than the record says.
     #[error("the content of {0} is not what its digest in {RECORD_NAME} says")]
     Digest(FileName),
+}
+
+impl From<BadRecord> for BadPackage {
+    fn from(error: BadRecord) -> BadPackage {
+        BadPackage::Record(error)
+    }
 }
 
 impl BadPackage {
@@ -206,10 +212,12 @@ fn next<'a, R: Read>(entries: &mut Entries<'a, R>) -> Result<Option<Entry<'a, R>
 
 #[allow(clippy::needless_pass_by_value, reason = "it is what map_err wants")]
 fn unreadable(error: io::Error) -> BadPackage {
-    if error.kind() == io::ErrorKind::UnexpectedEof || error.to_string().contains("failed to read entire block") {
+    let text = error.to_string();
+    let ends = ["failed to read entire block", "unexpected EOF", "incomplete frame"];
+    if error.kind() == io::ErrorKind::UnexpectedEof || ends.iter().any(|end| text.contains(end)) {
         return BadPackage::EndsEarly;
     }
-    BadPackage::Unreadable(error.to_string().chars().take(200).collect::<String>().escape_debug().to_string())
+    BadPackage::Unreadable(text.chars().take(200).collect::<String>().escape_debug().to_string())
 }
 
 /// The content of an entry that must be small.
@@ -230,7 +238,7 @@ fn listed<'r, R: Read>(record: &'r Record, entry: &Entry<'_, R>) -> Result<&'r F
         let name = shown.chars().take(60).collect::<String>().escape_debug().to_string();
         return Err(BadPackage::Kind { name, kind });
     }
-    let name: FileName = shown.parse()?;
+    let name: FileName = shown.parse().map_err(BadPackage::Name)?;
     let file = record.file(&name).ok_or(BadPackage::Unlisted(name))?;
     if entry.size() != file.size {
         return Err(BadPackage::Size { file: file.name.clone(), found: entry.size(), listed: file.size });
