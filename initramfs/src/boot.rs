@@ -44,7 +44,13 @@ pub fn boot(places: &Places) -> BootReport {
     let mut report = BootReport::begin(PROGRAM);
     match sequence(places, &mut report, &mut clock) {
         Ok(outcome) => report.outcome = outcome,
-        Err(refusal) => {
+        Err(mut refusal) => {
+            // The operator will look for these files on the running server, where its root is "/".
+            let root = format!("{}/", places.root.display());
+            refusal.found.iter_mut().for_each(|fact| *fact = fact.replace(&root, "/"));
+            if !report.unbound_written {
+                refusal.found.push("nothing was written to the Unbound disks".into());
+            }
             report.outcome = Outcome::Refused;
             report.refusal = Some(refusal);
         }

@@ -156,9 +156,7 @@ impl Refusal {
                 self.code
             ));
         }
-        text.push_str(
-            "\nThe network stays down. Nothing was written to the Unbound disks. Details: /run/atlas/boot.json\n",
-        );
+        text.push_str("\nThe network stays down. Details: /run/atlas/boot.json\n");
         text
     }
 }
