@@ -1,0 +1,178 @@
+//! Looking at the machine, for the plan. Nothing here changes anything.
+
+use super::{
+    answers::{Known, Storage},
+    initramfs::{Kernel, chain},
+    machine::{BlockDevice, Machine},
+    objection::Objection,
+    plan::{Bound, DataFacts, SetFacts, SidFacts},
+};
+use anyhow::Context;
+use atlas_cli::Hint;
+use atlas_host::{block, tree::Dir};
+use atlas_model::{Role, survey::Survey};
+use atlas_sid::{BoundData, SidData, SidError, layout::UNBOUND_MOUNT};
+use std::path::{Path, PathBuf};
+
+/// The file that says that ATLAS decides about this server's network; atlas-boot and the units of the network know it.
+pub const MARKER: &str = "etc/atlas/initialised";
+
+/// The server: its root directory and its devices.
+#[derive(Debug)]
+pub struct Site {
+    /// `/`, or what `--root` names.
+    pub root: PathBuf,
+    /// The same, held open.
+    pub tree: Dir,
+    /// The devices.
+    pub machine: Machine,
+}
+
+impl Site {
+    /// Opens the server's tree.
+    pub fn open(root: &Path) -> anyhow::Result<Site> {
+        let open = || -> anyhow::Result<Site> {
+            let root = std::fs::canonicalize(root).with_context(|| format!("look at {}", root.display()))?;
+            Ok(Site { tree: Dir::open_root(&root)?, root, machine: Machine::default() })
+        };
+        open().hint("name an existing directory with --root")
+    }
+
+    /// Where the Unbound file system is mounted.
+    pub fn unbound(&self) -> PathBuf {
+        self.root.join(UNBOUND_MOUNT)
+    }
+
+    /// What is mounted there.
+    pub fn mounted(&self) -> Option<PathBuf> {
+        self.machine.mounted_at(&self.unbound())
+    }
+}
+
+/// Reads all superblocks.
+pub fn survey() -> anyhow::Result<Survey> {
+    Ok(block::survey(&block::devices().context("list the disks")?))
+}
+
+/// What need not be said again.
+pub fn known(site: &Site, survey: &Survey, bound: &Bound) -> Known {
+    let attached: Vec<String> = survey.atlas_devices().into_iter().collect();
+    let config = site.mounted().and_then(|_| open_sid(&site.unbound()).ok().flatten()?.master_config().ok());
+    Known {
+        bound: match bound {
+            Bound::Is(bound) => Some(bound.clone()),
+            _ => None,
+        },
+        config,
+        free_disks: if attached.is_empty() { site.machine.free_disks() } else { vec![] },
+        attached,
+    }
+}
+
+/// The Bound Data of this server.
+pub fn bound(tree: &Dir) -> Bound {
+    match BoundData::read(tree) {
+        Ok(Some(bound)) => Bound::Is(bound),
+        Ok(None) => Bound::Nothing,
+        Err(error) => Bound::Broken(chain(&error)),
+    }
+}
+
+/// The devices that the set is to lie on.
+pub fn set(site: &Site, storage: &Storage, survey: Survey) -> Result<SetFacts, Vec<Objection>> {
+    let look_at = |paths: &[PathBuf]| -> Result<Vec<BlockDevice>, Vec<Objection>> {
+        let (looked, failed): (Vec<_>, Vec<_>) =
+            paths.iter().map(|path| site.machine.look(path)).partition(Result::is_ok);
+        let objections: Vec<Objection> = failed.into_iter().filter_map(Result::err).collect();
+        if objections.is_empty() { Ok(looked.into_iter().flatten().collect()) } else { Err(objections) }
+    };
+    let attached: Vec<PathBuf> = survey.atlas_devices().into_iter().map(PathBuf::from).collect();
+    let mut top = None;
+    let parts = match storage {
+        Storage::Disks { disks, .. } => look_at(disks)?,
+        Storage::Attached => look_at(&attached)?,
+        Storage::Device(device) => look_at(std::slice::from_ref(device))?,
+        Storage::Array(array) => {
+            let array = site.machine.look(array)?;
+            let parts = look_at(&array.parts)?;
+            top = Some(array);
+            parts
+        }
+    };
+    let is_attached = parts.iter().any(|part| attached.contains(&part.path));
+    if top.is_none() && is_attached {
+        top = running_array(site, &parts)?;
+    }
+    let is_single = parts.iter().any(|part| survey.singles.iter().any(|single| Path::new(&single.device) == part.path));
+    if top.is_none() && (matches!(storage, Storage::Device(_)) || (is_attached && is_single)) {
+        top = parts.first().cloned();
+    }
+    let mounted = site.mounted();
+    let hidden_files = match (&mounted, Dir::open_root(site.unbound())) {
+        (None, Ok(dir)) => dir.names(100_000).map_or(1, |names| names.len()),
+        _ => 0,
+    };
+    Ok(SetFacts { survey, parts, top, mounted, hidden_files })
+}
+
+/// The array that the kernel runs from these members, if it does.
+fn running_array(site: &Site, parts: &[BlockDevice]) -> Result<Option<BlockDevice>, Objection> {
+    let array = parts.iter().flat_map(BlockDevice::holders).find(|holder| holder.starts_with("md"));
+    array.map(|array| site.machine.look(&site.machine.dev.join(array))).transpose()
+}
+
+/// The files of both file systems.
+pub fn data(site: &Site, role: Role, kernels: &[Kernel]) -> Result<DataFacts, Objection> {
+    if kernels.is_empty() {
+        return Err(Objection::new(format!("no kernel is installed in {}", site.root.join("boot").display()))
+            .hint("install one, as with 'apt install linux-image-amd64'"));
+    }
+    let sid = if site.mounted().is_some() { sid(&site.unbound(), role)? } else { SidFacts::default() };
+    Ok(DataFacts {
+        bound: bound(&site.tree),
+        marker: site.root.join(MARKER).exists(),
+        sid,
+        kernels: kernels.len(),
+        kernels_without: kernels.iter().filter_map(|kernel| kernel.lack.clone()).collect(),
+    })
+}
+
+/// What the mounted Unbound file system has.
+pub fn sid(unbound: &Path, role: Role) -> Result<SidFacts, Objection> {
+    let broken = |error: SidError| {
+        Objection::new(chain(&error)).hint("repair the file; 'atlas init' never overwrites what says who a server is")
+    };
+    let Some(sid) = open_sid(unbound).map_err(broken)? else { return Ok(SidFacts::default()) };
+    let config = match sid.master_config() {
+        Ok(config) => Some(config),
+        Err(SidError::NoMasterConfig(_)) => None,
+        Err(error) => return Err(broken(error)),
+    };
+    Ok(SidFacts { config, has_role: sid.role_dir(role).map_err(broken)?.is_some() })
+}
+
+fn open_sid(unbound: &Path) -> Result<Option<SidData>, SidError> {
+    match SidData::open(&Dir::open_root(unbound)?) {
+        Ok(sid) => Ok(Some(sid)),
+        Err(SidError::File(error)) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The programs that the tasks run, and that are not there.
+pub fn missing_programs(names: &[&str]) -> Vec<Objection> {
+    let dirs: Vec<PathBuf> = std::env::split_paths(&super::tool_path()).collect();
+    let missing = names.iter().filter(|name| !dirs.iter().any(|dir| dir.join(name).exists()));
+    missing
+        .map(|name| Objection::new(format!("the program '{name}' is not installed")).hint(package_of(name)))
+        .collect()
+}
+
+fn package_of(program: &str) -> &'static str {
+    match program {
+        "mdadm" => "apt install mdadm",
+        "mkfs.ext4" | "e2label" => "apt install e2fsprogs",
+        "wipefs" => "apt install util-linux",
+        _ => "apt install initramfs-tools",
+    }
+}
