@@ -1,5 +1,6 @@
 //! Which environment a server is: the number that its Bound disk carries.
 
+use crate::shorten;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -15,6 +16,8 @@ impl EnvVersion {
     pub const OLDEST: EnvVersion = EnvVersion(1);
     /// The largest number accepted: far above any real one, and small enough to walk.
     pub const MAX: u32 = 9999;
+    /// The largest `EnvID` or `SnapshotEnvVersion` file, in bytes: the number and a newline.
+    pub const MAX_SIZE: usize = 5;
 
     /// The number itself.
     pub fn number(self) -> u32 {
@@ -44,8 +47,10 @@ impl EnvVersion {
 
     /// Reads the whole content of an `EnvID` or `SnapshotEnvVersion` file: the number, and at most one newline.
     pub fn from_file(content: &[u8]) -> Result<EnvVersion, BadEnvVersion> {
-        let shown =
-            || BadEnvVersion(String::from_utf8_lossy(&content[..content.len().min(40)]).escape_debug().to_string());
+        let shown = || BadEnvVersion(shorten(&String::from_utf8_lossy(&content[..content.len().min(40)]), 40));
+        if content.len() > Self::MAX_SIZE {
+            return Err(shown());
+        }
         let text = std::str::from_utf8(content).map_err(|_| shown())?;
         text.strip_suffix('\n').unwrap_or(text).parse().map_err(|_| shown())
     }
@@ -84,7 +89,7 @@ impl From<EnvVersion> for u32 {
 impl FromStr for EnvVersion {
     type Err = BadEnvVersion;
     fn from_str(text: &str) -> Result<Self, BadEnvVersion> {
-        let bad = || BadEnvVersion(text.chars().take(40).collect());
+        let bad = || BadEnvVersion(shorten(text, 40));
         let canonical = !text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit());
         let number: u32 = text.parse().map_err(|_| bad())?;
         if canonical { EnvVersion::try_from(number) } else { Err(bad()) }

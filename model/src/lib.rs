@@ -36,6 +36,11 @@ pub use report::{Acceptance, BootReport, Outcome};
 pub use role::Role;
 pub use tree_path::TreePath;
 
+/// At most `count` characters of a text from outside, fit to be shown on a console.
+pub(crate) fn shorten(text: &str, count: usize) -> String {
+    text.chars().take(count).collect::<String>().escape_debug().to_string()
+}
+
 /// The label of the file system on an Unbound set.
 pub const UNBOUND_LABEL: &str = "ATLAS-UNBOUND";
 /// The name (after the home host) of the md array of an Unbound set.

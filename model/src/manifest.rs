@@ -14,7 +14,7 @@
 //! is that of the first line, so a Manifest that was cut off is never taken for a shorter one. A listed path that the server
 //! did not have stands as `absent`: installing removes it.
 
-use crate::{Digest, EnvVersion, Role, TreePath};
+use crate::{Digest, EnvVersion, Role, TreePath, shorten, tree_path::unescape};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -65,6 +65,36 @@ pub struct Meta {
     /// Extended attributes, POSIX ACLs among them, by name; the values as hexadecimal digits.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub xattrs: BTreeMap<String, String>,
+}
+
+impl Meta {
+    /// Whether all of it can be given to an object; what could not would stop an installation half-way.
+    fn check(&self) -> Result<(), &'static str> {
+        if self.mode > 0o7777 || self.mtime_ns > 999_999_999 {
+            return Err("its mode or time is out of bounds");
+        }
+        // The largest number means "leave it as it is" where an owner is set.
+        if self.uid == u32::MAX || self.gid == u32::MAX {
+            return Err("its owner or group is out of bounds");
+        }
+        let hex = |text: &str| text.len().is_multiple_of(2) && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let good = |(name, value): (&String, &String)| {
+            is_text_of(name, 255) && value.len() <= 2 * Self::MAX_XATTR_SIZE && hex(value)
+        };
+        if self.xattrs.len() > 100 || !self.xattrs.iter().all(good) {
+            return Err("its extended attributes are none that a file can have");
+        }
+        Ok(())
+    }
+
+    /// The largest value of an extended attribute, in bytes: the kernel's bound.
+    pub const MAX_XATTR_SIZE: usize = 64 << 10;
+}
+
+/// Whether `text` is the escaped form of 1 to `max_len` bytes, none of them NUL.
+fn is_text_of(text: &str, max_len: usize) -> bool {
+    text.len() <= 4 * max_len
+        && unescape(text).is_some_and(|bytes| (1..=max_len).contains(&bytes.len()) && !bytes.contains(&0))
 }
 
 /// What an object is.
@@ -161,13 +191,12 @@ pub enum BadManifest {
     #[error("it is larger than {} bytes", Manifest::MAX_SIZE)]
     TooLarge,
     /// A line that is not of the form.
-    #[error("line {line} cannot be read")]
+    #[error("line {line} cannot be read: {message}")]
     Line {
         /// The line, from 1.
         line: usize,
-        /// What the JSON reader found.
-        #[source]
-        source: serde_json::Error,
+        /// What the JSON reader found, shortened and escaped: it quotes what the line says.
+        message: String,
     },
     /// A later format.
     #[error("it is of format {0}; this program reads format 1")]
@@ -214,10 +243,13 @@ impl Manifest {
                     return wrong("it lies below something that is no directory");
                 }
             }
-            if let Some(meta) = entry.kind.meta()
-                && (meta.mode > 0o7777 || meta.mtime_ns > 999_999_999 || meta.xattrs.len() > 100)
+            if let Some(meta) = entry.kind.meta() {
+                meta.check().map_err(|why| BadManifest::Entry { path: entry.path.clone(), why })?;
+            }
+            if let Kind::Link { target, .. } = &entry.kind
+                && !is_text_of(target, 4095)
             {
-                return wrong("its mode, time or attributes are out of bounds");
+                return wrong("the target of the link is none that a link can have");
             }
             parents.push(entry);
         }
@@ -231,7 +263,7 @@ impl Manifest {
         }
         let mut lines = content.split(|b| *b == b'\n').enumerate().map(|(index, line)| (index + 1, line));
         let read = |(line, text): (usize, &[u8])| -> Result<Entry, BadManifest> {
-            serde_json::from_slice(text).map_err(|source| BadManifest::Line { line, source })
+            serde_json::from_slice(text).map_err(|error| unreadable(line, &error))
         };
         let (_, first) = lines.next().ok_or(BadManifest::NotManifest)?;
         let header: serde_json::Value = serde_json::from_slice(first).map_err(|_| BadManifest::NotManifest)?;
@@ -242,7 +274,7 @@ impl Manifest {
             Some(1) => {}
             other => return Err(BadManifest::UnknownFormat(other.and_then(|n| n.try_into().ok()).unwrap_or(0))),
         }
-        let header: Header = serde_json::from_value(header).map_err(|source| BadManifest::Line { line: 1, source })?;
+        let header: Header = serde_json::from_value(header).map_err(|error| unreadable(1, &error))?;
         let entries = lines
             .filter(|(_, text)| !text.is_empty())
             .take(Self::MAX_ENTRIES + 1)
@@ -281,6 +313,10 @@ impl Manifest {
     pub fn of_set(&self, set: FileSet) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(move |entry| entry.set == set)
     }
+}
+
+fn unreadable(line: usize, error: &serde_json::Error) -> BadManifest {
+    BadManifest::Line { line, message: shorten(&error.to_string(), 120) }
 }
 
 #[cfg(test)]
@@ -339,6 +375,41 @@ mod tests {
             new(vec![entry("/a-c", file(b"")), entry("/a", Kind::Dir { meta: meta() }), entry("/a/b", file(b""))])
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn what_could_not_be_installed_is_refused_before_anything_is() {
+        let with = |meta| Manifest::new(Role::Pri, EnvVersion::OLDEST, vec![entry("/a", Kind::Dir { meta })]);
+        let xattr = |name: &str, value: &str| Meta { xattrs: [(name.into(), value.into())].into(), ..meta() };
+        assert!(with(xattr("user.colour", "00ff")).is_ok());
+        for bad in [
+            Meta { uid: u32::MAX, ..meta() },
+            Meta { gid: u32::MAX, ..meta() },
+            Meta { mode: 0o10000, ..meta() },
+            Meta { mtime_ns: 1_000_000_000, ..meta() },
+            xattr("user.colour", "0"),
+            xattr("user.colour", "0g"),
+            xattr("user.colour", &"00".repeat(Meta::MAX_XATTR_SIZE + 1)),
+            xattr("", "00"),
+            xattr("user.\\x00", "00"),
+            xattr(&"n".repeat(256), "00"),
+        ] {
+            assert!(with(bad.clone()).is_err(), "{bad:?}");
+        }
+        for bad in ["", "a\\", "a\\x00", &"n".repeat(4096)] {
+            let link = Kind::Link { target: bad.into(), meta: meta() };
+            assert!(Manifest::new(Role::Pri, EnvVersion::OLDEST, vec![entry("/a", link)]).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_message_of_a_bad_line_does_not_reach_the_console_as_it_is() {
+        let line = format!("{{\"set\":\"\\u001b[2J{}\"}}\n", "x".repeat(1000));
+        let text =
+            format!("{{\"atlas\":\"manifest\",\"format\":1,\"role\":\"PRI\",\"env_version\":1,\"entries\":1}}\n{line}");
+        let message = Manifest::parse(text.as_bytes()).unwrap_err().to_string();
+        assert!(message.starts_with("line 2 ") && message.contains("[2J"), "{message}");
+        assert!(!message.contains('\u{1b}') && message.len() < 300, "{message}");
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //!
 //! Invariants of a [`MasterConfig`]: PRI lists one or more secondaries, each once; a secondary lists PRI and nobody else.
 
-use crate::role::Role;
+use crate::{role::Role, shorten};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -44,7 +44,7 @@ impl FromStr for ClusterId {
         let good = (1..=63).contains(&text.len())
             && text.bytes().all(|b| letter(b) || b == b'-')
             && text.bytes().next().is_some_and(letter);
-        if good { Ok(ClusterId(text.to_owned())) } else { Err(BadMasterConfig::Cluster(shorten(text))) }
+        if good { Ok(ClusterId(text.to_owned())) } else { Err(BadMasterConfig::Cluster(shorten(text, 120))) }
     }
 }
 
@@ -163,7 +163,7 @@ impl MasterConfig {
                 && partner.host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-".contains(&b))
                 && !partner.host.starts_with('-');
             if !good {
-                return Err(BadMasterConfig::Host { role: partner.role, host: shorten(&partner.host) });
+                return Err(BadMasterConfig::Host { role: partner.role, host: shorten(&partner.host, 120) });
             }
             if partner.role.is_primary() == role.is_primary() {
                 let whom = if role.is_primary() { "PRI lists secondaries only" } else { "a secondary lists PRI only" };
@@ -192,8 +192,8 @@ impl MasterConfig {
             return Err(BadMasterConfig::NotText);
         }
         let syntax = |error: toml::de::Error| BadMasterConfig::Syntax {
-            line: error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1),
-            message: shorten(error.message()),
+            line: error.span().map_or(1, |span| text.bytes().take(span.start).filter(|b| *b == b'\n').count() + 1),
+            message: shorten(error.message(), 120),
         };
         // The format first: a later one may have any shape, and its number is what the reader needs to be told.
         let table: toml::Table = text.parse().map_err(syntax)?;
@@ -237,11 +237,6 @@ impl MasterConfig {
     pub fn partners(&self) -> &[Partner] {
         &self.partners
     }
-}
-
-/// At most 120 characters of a text from outside, fit to be shown.
-fn shorten(text: &str) -> String {
-    text.chars().take(120).collect::<String>().escape_debug().to_string()
 }
 
 #[cfg(test)]

@@ -257,9 +257,20 @@ pub mod testing {
             };
             put(256 + 2 * index, &role.to_le_bytes());
         }
-        let sum = checksum(&block[..256 + 2 * sb.roles.len()]);
-        block[216..220].copy_from_slice(&sum.to_le_bytes());
+        mend_checksum(&mut block);
         block
+    }
+
+    /// Makes the checksum hold again after a change, where the block has one.
+    pub fn mend_checksum(block: &mut [u8]) {
+        if block.len() < SUPERBLOCK_LEN {
+            return;
+        }
+        let max_dev = u32_at(block, 220) as usize;
+        if max_dev <= MAX_DEVICES {
+            let sum = checksum(&block[..256 + 2 * max_dev]);
+            block[216..220].copy_from_slice(&sum.to_le_bytes());
+        }
     }
 
     /// One half of a healthy mirror.
@@ -314,10 +325,8 @@ mod tests {
         fn no_block_makes_it_panic(noise in prop::collection::vec((0..SUPERBLOCK_LEN, any::<u8>()), 0..40), fix in any::<bool>()) {
             let mut block = to_block(&half(0));
             noise.iter().for_each(|(at, byte)| block[*at] = *byte);
-            let max_dev = u32_at(&block, 220) as usize;
-            if fix && max_dev <= MAX_DEVICES {
-                let sum = checksum(&block[..256 + 2 * max_dev]);
-                block[216..220].copy_from_slice(&sum.to_le_bytes());
+            if fix {
+                mend_checksum(&mut block);
             }
             if let Ok(Some(sb)) = MdSuperblock::parse(&block, 4096) {
                 prop_assert!((sb.dev_number as usize) < sb.roles.len());

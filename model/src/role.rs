@@ -44,7 +44,7 @@ impl FromStr for Role {
     type Err = UnknownRole;
 
     fn from_str(text: &str) -> Result<Self, UnknownRole> {
-        let unknown = || UnknownRole(text.chars().take(40).collect());
+        let unknown = || UnknownRole(crate::shorten(text, 40));
         match text {
             "PRI" => Ok(Role::Pri),
             "SEC" => Ok(Role::Sec(1)),
@@ -92,5 +92,6 @@ mod tests {
         {
             assert!(text.parse::<Role>().is_err(), "{text:?}");
         }
+        assert_eq!("\u{1b}[2J".parse::<Role>(), Err(UnknownRole("\\u{1b}[2J".into())), "shown on a console");
     }
 }

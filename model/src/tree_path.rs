@@ -9,7 +9,8 @@ use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt, path::Path};
 /// within the bounds of a Linux path. Whether a *link* lies on the way cannot be seen in the text; `atlas-host` refuses those
 /// when it opens the path.
 ///
-/// In text (path lists, Manifest) a byte that is not printable UTF-8, and the backslash, stand as `\xNN`.
+/// In text (path lists, Manifest) a byte that is not printable UTF-8, and the backslash, stand as `\xNN`. A control character that
+/// stands in the text as it is, is refused: a list that an editor saved with `\r\n` would name files that nobody has.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TreePath(Vec<u8>);
@@ -61,10 +62,18 @@ impl TreePath {
 
     /// Reads the escaped text form.
     pub fn parse(text: &str) -> Result<TreePath, BadPath> {
-        let bytes = unescape(text).ok_or_else(|| BadPath {
-            path: text.chars().take(200).collect::<String>().escape_debug().to_string(),
-            why: "a backslash in it begins no \\xNN",
-        })?;
+        let bad = |why| BadPath { path: escape(&text.as_bytes()[..text.len().min(200)]), why };
+        // Escaped, each byte takes four.
+        if text.len() > 4 * Self::MAX_LEN {
+            return Err(bad("it is longer than 4000 bytes"));
+        }
+        if text.ends_with('\r') {
+            return Err(bad("the line ends as on Windows (\\r\\n); save the file with Unix line ends"));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(bad("it has a control character; write such bytes as \\xNN"));
+        }
+        let bytes = unescape(text).ok_or_else(|| bad("a backslash in it begins no \\xNN"))?;
         TreePath::new(&bytes)
     }
 
@@ -106,12 +115,19 @@ impl TreePath {
     }
 }
 
+/// Whether a character shows nothing of itself: a control, one without width, or one that turns the direction of writing, with
+/// which a path could be shown as another.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 /// Writes bytes as text: printable UTF-8 as it is, everything else and the backslash as `\xNN`.
 pub fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if c.is_control() || c == '\\' {
+            if is_hidden(c) || c == '\\' {
                 let mut buffer = [0; 4];
                 c.encode_utf8(&mut buffer).bytes().for_each(|b| text.push_str(&format!("\\x{b:02x}")));
             } else {
@@ -194,6 +210,21 @@ mod tests {
         assert!(TreePath::parse("/etc\\x2f..\\x2fshadow").is_err(), "an escaped '/' is still one");
         assert!(TreePath::new("/a".repeat(200).as_bytes()).is_err());
         assert!(TreePath::new(format!("/{}", "n".repeat(256)).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_control_character_is_written_escaped_or_not_at_all() {
+        assert!(TreePath::parse("/etc/hosts\r").unwrap_err().why.contains("Unix line ends"));
+        assert!(TreePath::parse("/etc/\u{1b}[2J").is_err());
+        assert_eq!(TreePath::parse("/etc/\\x1b[2J").unwrap().name(), "\u{1b}[2J");
+        let turned = TreePath::new("/etc/\u{202e}stsoh".as_bytes()).unwrap();
+        assert_eq!(turned.to_string(), "/etc/\\xe2\\x80\\xaestsoh", "it would be shown as another path");
+    }
+
+    #[test]
+    fn a_text_without_end_is_refused_and_shown_shortened() {
+        let error = TreePath::parse(&format!("/{}", "\u{e9}".repeat(1 << 20))).unwrap_err();
+        assert!(error.path.len() <= 800, "{}", error.path.len());
     }
 
     #[test]
