@@ -16,6 +16,7 @@ pub mod console;
 mod context;
 mod cpio;
 mod deadline;
+pub mod demo;
 mod disk;
 mod lan;
 mod qemu;

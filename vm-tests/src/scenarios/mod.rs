@@ -1,7 +1,7 @@
 //! The scenarios, in one table. A scenario tells a story with servers and disks, and asserts what is so inside the guests.
 
 mod bench;
-mod cast;
+pub(crate) mod cast;
 mod failover;
 mod identity;
 mod parts;
