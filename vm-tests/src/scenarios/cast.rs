@@ -83,15 +83,7 @@ impl Part {
     pub(crate) fn set_up(self) -> String {
         let (role, (partner, host)) = (self.role, self.partner);
         format!(
-            r#"set -e
-mdadm --create /dev/md/atlas-unbound --run --level=1 --raid-devices=2 --metadata=1.2 --homehost=any --name=atlas-unbound --bitmap=internal /dev/vdb /dev/vdc
-mkfs.ext4 -q -L ATLAS-UNBOUND /dev/md/atlas-unbound
-mount /dev/md/atlas-unbound /unbound
-mkdir -p -m 700 /unbound/SID_DATA/{role}/Env1
-printf 'format = 1\ncluster = "bakery"\nrole = "{role}"\n[[partner]]\nrole = "{partner}"\nhost = "{host}"\n' > /unbound/SID_DATA/MasterConfig
-printf '/etc/hostname\n/etc/hosts\n/etc/systemd/network\n/etc/ssh/ssh_host_ed25519_key\n/etc/ssh/ssh_host_ed25519_key.pub\n/etc/ssh/ssh_host_rsa_key\n/etc/ssh/ssh_host_ecdsa_key\n' > /unbound/SID_DATA/{role}/Env1/IdentFilePaths
-mkdir -p /etc/atlas /opt/atlas; echo bakery > /opt/atlas/Cluster; echo 1 > /opt/atlas/EnvID; echo yes > /etc/atlas/initialised
-sync"#
+            "atlas init --role {role} --cluster bakery --env-version 1 --partner {partner}={host} --disks /dev/vdb,/dev/vdc"
         )
     }
 }
