@@ -143,15 +143,22 @@ impl Machine {
             return Err(Objection::new(format!("{shown} is no block device")).hint("name a disk, as in /dev/vdb"));
         }
         let size_bytes = attribute(&class.join("size")).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0) * 512;
-        let holds = holds(&path).map_err(|error| {
-            Objection::new(format!("{error}: {}", error.source))
-                .hint("run it as root; if you do, look for errors of the disk in 'dmesg'")
-        })?;
+        let uses = self.uses(&name);
+        let holds = match holds(&path) {
+            Ok(holds) => holds,
+            // That it is in use is what the operator has to know; what is on it is not to be touched.
+            Err(_) if !uses.is_empty() => Some(Holds { kind: None, label: None }),
+            Err(error) => {
+                return Err(
+                    Objection::new(format!("{error}: {}", error.source)).hint("look for errors of the disk in 'dmesg'")
+                );
+            }
+        };
         Ok(BlockDevice {
             named: named.to_owned(),
             disk: self.disk_of(&name),
             size_bytes,
-            uses: self.uses(&name),
+            uses,
             holds,
             parts: names(&class.join("slaves")).iter().map(|part| self.dev.join(part)).collect(),
             raid_level: attribute(&class.join("md/level")),

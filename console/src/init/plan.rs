@@ -481,3 +481,277 @@ fn contradictions(answers: &Answers, facts: &DataFacts) -> Vec<Objection> {
     }
     objections
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::machine::{Holds, Use},
+        *,
+    };
+    use atlas_model::{
+        EnvVersion, ext4, md,
+        survey::{Member, Single},
+    };
+
+    fn disk(name: &str) -> BlockDevice {
+        BlockDevice {
+            named: format!("/dev/{name}").into(),
+            path: format!("/dev/{name}").into(),
+            disk: name.into(),
+            size_bytes: 10 << 30,
+            uses: vec![],
+            holds: None,
+            parts: vec![],
+            raid_level: None,
+        }
+    }
+
+    fn holding(name: &str, kind: &str, label: Option<&str>) -> BlockDevice {
+        let holds = Holds { kind: Some(kind.into()), label: label.map(Into::into) };
+        BlockDevice { holds: Some(holds), ..disk(name) }
+    }
+
+    fn used(name: &str, by: By) -> BlockDevice {
+        BlockDevice { uses: vec![Use { of: name.into(), by }], ..disk(name) }
+    }
+
+    fn disks(parts: Vec<BlockDevice>) -> (Storage, SetFacts) {
+        let degraded = parts.len() == 1;
+        let storage = Storage::Disks { disks: parts.iter().map(|part| part.named.clone()).collect(), degraded };
+        (storage, SetFacts { parts, ..SetFacts::default() })
+    }
+
+    /// A healthy pair on vdb and vdc; `label`: that of its file system, if it has one.
+    fn pair(label: Option<&str>) -> Survey {
+        let member = |number: u32, device: &str| Member {
+            device: device.into(),
+            serial: None,
+            md: md::testing::half(number),
+            ext4: label.map(|label| ext4::testing::superblock(label, 5)),
+        };
+        Survey { members: vec![member(0, "/dev/vdb"), member(1, "/dev/vdc")], ..Survey::default() }
+    }
+
+    fn whats(objections: &[Objection]) -> String {
+        objections.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    fn refused((storage, facts): (Storage, SetFacts)) -> String {
+        whats(&plan_set(&storage, &facts).unwrap_err())
+    }
+
+    fn tasks(plan: &SetPlan) -> Vec<&Task> {
+        plan.items.iter().filter_map(|item| item.task.as_ref()).collect()
+    }
+
+    #[test]
+    fn two_empty_disks_become_a_mirror() {
+        let (storage, facts) = disks(vec![disk("vdb"), disk("vdc")]);
+        let plan = plan_set(&storage, &facts).unwrap();
+        let mirror = Task::CreateMirror { disks: vec!["/dev/vdb".into(), "/dev/vdc".into()], degraded: false };
+        assert_eq!(tasks(&plan), [&mirror, &Task::MakeFileSystem { over_anything: true }, &Task::Mount]);
+        assert!(plan.to_erase.is_empty());
+    }
+
+    #[test]
+    fn what_a_disk_holds_is_named_and_its_loss_must_be_told() {
+        let (storage, facts) = disks(vec![disk("vdb"), holding("vdc", "ext4", Some("books"))]);
+        let plan = plan_set(&storage, &facts).unwrap();
+        assert_eq!(plan.to_erase, [(PathBuf::from("/dev/vdc"), "ext4 'books'".to_owned())]);
+        assert_eq!(tasks(&plan)[0], &Task::Erase("/dev/vdc".into()));
+    }
+
+    #[test]
+    fn disks_that_cannot_be_a_pair_are_objected_to_all_at_once() {
+        let root = used("vda", By::Mount("/".into()));
+        let small = BlockDevice { size_bytes: 1 << 20, ..used("vdd", By::Swap) };
+        let text = refused(disks(vec![root, small]));
+        for part in ["vda holds this server's root file system", "vdd is swap space", "too small", "too different"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn one_disk_under_two_names_is_no_pair() {
+        assert!(refused(disks(vec![disk("vdb"), disk("vdb")])).contains("named twice"));
+        let partition = |name: &str| BlockDevice { disk: "vdb".into(), ..disk(name) };
+        assert!(refused(disks(vec![partition("vdb1"), partition("vdb2")])).contains("lie on one disk"));
+    }
+
+    #[test]
+    fn sizes_may_differ_by_one_percent() {
+        let with_size = |name: &str, size_bytes| BlockDevice { size_bytes, ..disk(name) };
+        let plan = |b, c| {
+            let (storage, facts) = disks(vec![with_size("vdb", b), with_size("vdc", c)]);
+            plan_set(&storage, &facts).is_ok()
+        };
+        assert!(plan(1_000_000_000, 1_010_000_000) && plan(1_010_000_000, 1_000_000_000));
+        assert!(!plan(1_000_000_000, 1_010_000_001));
+    }
+
+    #[test]
+    fn a_set_that_is_mounted_is_left_as_it_is_whatever_may_be_erased() {
+        let member = |name| BlockDevice {
+            uses: used(name, By::Holder("md127".into())).uses,
+            ..holding(name, "linux_raid_member", None)
+        };
+        let (storage, mut facts) = disks(vec![member("vdc"), member("vdb")]);
+        facts.survey = pair(Some(UNBOUND_LABEL));
+        facts.top = Some(used("md127", By::Mount("/unbound".into())));
+        facts.mounted = Some("/dev/md127".into());
+        let plan = plan_set(&storage, &facts).unwrap();
+        assert_eq!((tasks(&plan).len(), plan.to_erase.len()), (0, 0), "{:?}", plan.items);
+        let attached = plan_set(&Storage::Attached, &facts).unwrap();
+        assert_eq!(attached.items, plan.items);
+    }
+
+    #[test]
+    fn a_set_that_does_not_run_is_started_by_its_uuid() {
+        let (storage, mut facts) = disks(vec![disk("vdb"), disk("vdc")]);
+        facts.survey = pair(Some(UNBOUND_LABEL));
+        let plan = plan_set(&storage, &facts).unwrap();
+        let devices = vec!["/dev/vdb".into(), "/dev/vdc".into()];
+        assert_eq!(tasks(&plan), [&Task::Assemble { uuid: md::testing::half(0).set_uuid, devices }, &Task::Mount]);
+    }
+
+    #[test]
+    fn a_mirror_that_was_cut_off_before_its_file_system_is_finished() {
+        let (storage, mut facts) = disks(vec![disk("vdb"), disk("vdc")]);
+        facts.survey = pair(None);
+        let stopped = plan_set(&storage, &facts).unwrap();
+        assert!(matches!(tasks(&stopped)[0], Task::Assemble { .. }));
+        assert_eq!(tasks(&stopped)[1], &Task::MakeFileSystem { over_anything: false });
+
+        facts.top = Some(disk("md127"));
+        let running = plan_set(&storage, &facts).unwrap();
+        assert_eq!(tasks(&running), [&Task::MakeFileSystem { over_anything: true }, &Task::Mount]);
+        assert!(running.to_erase.is_empty());
+
+        facts.top = Some(holding("md127", "xfs", None));
+        let holds_something = plan_set(&storage, &facts).unwrap();
+        assert_eq!(holds_something.to_erase.len(), 2, "each of its disks must be named");
+    }
+
+    #[test]
+    fn another_set_or_a_part_of_one_is_in_the_way() {
+        let (storage, mut facts) = disks(vec![disk("vdd"), disk("vde")]);
+        facts.survey = pair(Some(UNBOUND_LABEL));
+        assert!(refused((storage, facts)).contains("another Unbound set is attached: /dev/vdb, /dev/vdc"));
+        let (storage, mut facts) = disks(vec![disk("vdb"), disk("vde")]);
+        facts.survey = pair(Some(UNBOUND_LABEL));
+        assert!(refused((storage, facts)).contains("/dev/vdb belongs to an Unbound set"));
+    }
+
+    #[test]
+    fn a_set_that_a_boot_would_refuse_is_refused_with_its_remedy() {
+        let (storage, mut facts) = disks(vec![disk("vdb")]);
+        facts.survey = pair(Some(UNBOUND_LABEL));
+        facts.survey.members.pop();
+        let objections = plan_set(&storage, &facts).unwrap_err();
+        assert!(whats(&objections).contains("A member of the Unbound set is missing"), "{objections:?}");
+        assert!(objections[0].hints.iter().any(|hint| hint.contains("attach all disks")), "{objections:?}");
+    }
+
+    fn hardware(device: BlockDevice) -> (Storage, SetFacts) {
+        let storage = Storage::Device(device.named.clone());
+        (storage, SetFacts { parts: vec![device.clone()], top: Some(device), ..SetFacts::default() })
+    }
+
+    #[test]
+    fn an_ext4_that_is_taken_over_is_labelled_and_keeps_its_data() {
+        let (storage, facts) = hardware(holding("sdb", "ext4", Some("books")));
+        let plan = plan_set(&storage, &facts).unwrap();
+        assert_eq!((tasks(&plan), plan.to_erase.len()), (vec![&Task::Label, &Task::Mount], 0));
+
+        let (storage, facts) = hardware(holding("sdb", "xfs", None));
+        let plan = plan_set(&storage, &facts).unwrap();
+        assert_eq!((tasks(&plan)[0], plan.to_erase.len()), (&Task::Erase("/dev/sdb".into()), 1));
+
+        assert!(refused(hardware(used("sdb", By::Mount("/srv".into())))).contains("sdb is mounted at /srv"));
+    }
+
+    #[test]
+    fn a_disk_of_a_hardware_raid_that_is_the_set_already_is_left_as_it_is() {
+        let (storage, mut facts) = hardware(used("sdb", By::Mount("/unbound".into())));
+        let ext4 = ext4::testing::superblock(UNBOUND_LABEL, 5);
+        facts.survey.singles.push(Single { device: "/dev/sdb".into(), serial: None, ext4 });
+        facts.mounted = Some("/dev/sdb".into());
+        assert_eq!(tasks(&plan_set(&storage, &facts).unwrap()), Vec::<&Task>::new());
+    }
+
+    #[test]
+    fn an_array_is_taken_when_it_is_a_plain_mirror() {
+        let array = |level: &str| BlockDevice { raid_level: Some(level.into()), ..holding("md0", "ext4", None) };
+        let facts = |level: &str| {
+            let mut survey = pair(Some("books"));
+            survey.members.iter_mut().for_each(|member| member.md.name = "data".into());
+            let (_, facts) = disks(vec![disk("vdb"), disk("vdc")]);
+            (Storage::Array("/dev/md0".into()), SetFacts { survey, top: Some(array(level)), ..facts })
+        };
+        let (storage, good) = facts("raid1");
+        assert_eq!(tasks(&plan_set(&storage, &good).unwrap()), [&Task::Label, &Task::Mount]);
+        assert!(refused(facts("raid5")).contains("no plain RAID-1"));
+        let (storage, mut old_metadata) = facts("raid1");
+        old_metadata.survey.members.clear();
+        assert!(refused((storage, old_metadata)).contains("metadata 1.x"));
+    }
+
+    #[test]
+    fn nothing_is_mounted_over_files_or_beside_another_mount() {
+        let (storage, mut facts) = disks(vec![disk("vdb"), disk("vdc")]);
+        facts.hidden_files = 1;
+        assert!(refused((storage.clone(), facts.clone())).contains("would hide its files"));
+        (facts.hidden_files, facts.mounted) = (0, Some("/dev/vdx".into()));
+        assert!(refused((storage, facts)).contains("/dev/vdx is mounted at /unbound already"));
+    }
+
+    fn answers() -> Answers {
+        let config = "format=1\ncluster='bakery'\nrole='PRI'\n[[partner]]\nrole='SEC1'\nhost='a'\n";
+        Answers {
+            config: MasterConfig::parse(config.as_bytes()).unwrap(),
+            env_version: EnvVersion::OLDEST,
+            storage: Storage::Attached,
+            ident_paths: vec![],
+            sync_paths: vec![],
+        }
+    }
+
+    fn data(config: Option<&str>, bound: Bound) -> DataFacts {
+        let config = config.map(|text| MasterConfig::parse(text.as_bytes()).unwrap());
+        let has_role = config.is_some();
+        let sid = SidFacts { config, has_role };
+        DataFacts { bound, marker: true, sid, kernels_without: vec![], kernels: 1 }
+    }
+
+    #[test]
+    fn what_contradicts_the_answers_is_told_as_it_is() {
+        let bound = |env: u32, cluster: &str| {
+            Bound::Is(BoundData { env_id: EnvVersion::try_from(env).unwrap(), cluster: cluster.parse().unwrap() })
+        };
+        let config = |cluster: &str, role: &str, partner: &str, host: &str| {
+            format!("format=1\ncluster='{cluster}'\nrole='{role}'\n[[partner]]\nrole='{partner}'\nhost='{host}'\n")
+        };
+        let same = config("bakery", "PRI", "SEC1", "a");
+        assert!(
+            plan_data(&answers(), &data(Some(&same), bound(1, "bakery"))).unwrap().iter().all(|i| i.task.is_none())
+        );
+        for (there, bound, expected) in [
+            (same.clone(), bound(1, "brewery"), "this server belongs to cluster 'brewery' already"),
+            (same, bound(2, "bakery"), "this server is of Env2 already"),
+            (config("brewery", "PRI", "SEC1", "a"), Bound::Nothing, "the Unbound set belongs to cluster 'brewery'"),
+            (config("bakery", "SEC1", "PRI", "a"), Bound::Nothing, "the Unbound set makes a server SEC1, not PRI"),
+            (config("bakery", "PRI", "SEC1", "b"), Bound::Nothing, "MasterConfig has other partners: SEC1=b"),
+        ] {
+            let objections = plan_data(&answers(), &data(Some(&there), bound)).unwrap_err();
+            assert!(whats(&objections).contains(expected), "{objections:?}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_without_atlas_boot_has_its_initramfs_made_anew() {
+        let mut facts = data(None, Bound::Nothing);
+        facts.kernels_without = vec!["/boot/initrd.img-6.1 lacks it".into()];
+        let items = plan_data(&answers(), &facts).unwrap();
+        assert!(items.iter().any(|item| item.task == Some(Task::Initramfs)));
+    }
+}

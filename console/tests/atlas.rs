@@ -1,0 +1,215 @@
+//! `atlas` as a person runs it, on trees in temporary directories.
+//!
+//! Nothing here touches a disk: what `atlas init` does to disks is acted out in virtual machines.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+use serde_json::{Value, json};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Output},
+};
+
+fn write(root: &Path, path: &str, content: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+fn program(root: &Path, path: &str, script: &str) {
+    write(root, path, &format!("#!/bin/sh\n{script}\n"));
+    fs::set_permissions(root.join(path), PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+fn atlas(path: &Path, args: &[&str]) -> Output {
+    let path = format!("{}:/usr/bin:/bin", path.display());
+    Command::new(env!("CARGO_BIN_EXE_atlas")).env("PATH", path).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn another_word_runs_the_program_of_that_name_with_its_arguments_and_exit_code() {
+    let tmp = tempfile::tempdir().unwrap();
+    program(tmp.path(), "atlas-weather", "echo \"$@\"; exit 3");
+    let output = atlas(tmp.path(), &["weather", "--here", "a b"]);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(3), "--here a b\n"));
+    let output = atlas(tmp.path(), &["--root", "/mnt", "--json", "weather"]);
+    assert_eq!(text(&output.stdout), "--root /mnt --json\n");
+}
+
+#[test]
+fn a_word_without_a_program_is_a_wrong_call_that_names_what_there_is() {
+    let tmp = tempfile::tempdir().unwrap();
+    program(tmp.path(), "atlas-weather", "exit 0");
+    for word in ["wether", "../weather"] {
+        let output = atlas(tmp.path(), &[word]);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(&format!("no 'atlas {word}'")) && told.contains("on PATH are: weather"), "{told}");
+    }
+}
+
+#[test]
+fn a_program_that_cannot_run_is_a_failure_with_its_reason() {
+    let tmp = tempfile::tempdir().unwrap();
+    program(tmp.path(), "atlas-broken", "");
+    fs::write(tmp.path().join("atlas-broken"), "#!/nonexistent/interpreter\n").unwrap();
+    fs::set_permissions(tmp.path().join("atlas-broken"), PermissionsExt::from_mode(0o644)).unwrap();
+    let output = atlas(tmp.path(), &["broken"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("cannot run atlas-broken"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn what_is_missing_on_the_command_line_is_a_wrong_call_that_names_it() {
+    let tmp = tempfile::tempdir().unwrap();
+    let tree = server(tmp.path());
+    // Setting up is root's; in a user namespace anybody is.
+    let as_root = ["--map-root-user", env!("CARGO_BIN_EXE_atlas")];
+    let output =
+        Command::new("unshare").args(as_root).args(["init", "--root", &tree, "--role", "PRI"]).output().unwrap();
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("--cluster; --env-version; --partner; --disks"), "{told}");
+}
+
+/// What atlas-boot says of a server that would boot as PRI.
+fn report() -> Value {
+    json!({
+        "format": 1, "program": "atlas-boot", "outcome": "from-scratch", "role": "PRI", "cluster": "bakery", "env_version": 1,
+        "converted_from": null, "set": null, "unbound_written": false, "installed": [], "warnings": ["one disk is old"],
+        "refusal": null, "accepted": null, "steps": [],
+    })
+}
+
+/// A server that would boot as PRI: two kernels, networkd held, and programs that answer as the real ones do.
+fn server(tmp: &Path) -> String {
+    let root = tmp.join("root");
+    answers(&root, &report());
+    program(tmp, "lsinitramfs", "cat \"$1\"");
+    for version in ["6.1.0-9", "6.1.0-10"] {
+        write(&root, &format!("boot/vmlinuz-{version}"), "");
+        write(&root, &format!("boot/initrd.img-{version}"), "init\nusr/lib/atlas/atlas-boot\nusr/sbin/mdadm\n");
+    }
+    let waits = "[Unit]\nConditionPathExists=|/run/atlas/network-allowed\n";
+    write(&root, "usr/lib/systemd/system/systemd-networkd.service.d/50-atlas.conf", waits);
+    write(&root, "etc/systemd/system/multi-user.target.wants/systemd-networkd.service", "");
+    write(&root, "etc/fstab", "LABEL=ROOT / ext4 defaults 0 1\n");
+    write(&root, "proc/cmdline", "root=LABEL=ROOT ro quiet\n");
+    root.to_str().unwrap().to_owned()
+}
+
+fn answers(root: &Path, report: &Value) {
+    program(root, "usr/lib/atlas/atlas-boot", &format!("[ \"$1 $2\" = 'check --json' ] && echo '{report}'"));
+}
+
+fn check(tmp: &Path, root: &str) -> (Option<i32>, Value) {
+    let output = atlas(tmp, &["init", "--check", "--json", "--root", root]);
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// Breaks something, and expects one problem that says so, with a remedy.
+fn one_problem(break_it: impl Fn(&Path), about: &str, expected: &str) {
+    let tmp = tempfile::tempdir().unwrap();
+    let root = server(tmp.path());
+    break_it(Path::new(&root));
+    let (code, answer) = check(tmp.path(), &root);
+    assert_eq!((code, &answer["boots_into_role"]), (Some(3), &json!(false)), "{answer:#}");
+    let findings = answer["findings"].as_array().unwrap();
+    let problems: Vec<&Value> = findings.iter().filter(|finding| finding["ok"] == false).collect();
+    assert_eq!(problems.len(), 1, "{answer:#}");
+    assert_eq!(problems[0]["about"], about);
+    assert!(problems[0]["found"].as_str().unwrap().contains(expected), "{answer:#}");
+    assert!(!problems[0]["remedy"].as_array().unwrap().is_empty(), "{answer:#}");
+}
+
+#[test]
+fn a_server_that_would_boot_into_its_role_says_so() {
+    let tmp = tempfile::tempdir().unwrap();
+    let root = server(tmp.path());
+    let (code, answer) = check(tmp.path(), &root);
+    assert_eq!(code, Some(0), "{answer:#}");
+    assert_eq!(
+        (&answer["boots_into_role"], &answer["role"], &answer["format"]),
+        (&json!(true), &json!("PRI"), &json!(1))
+    );
+    assert_eq!(answer["boot"], report());
+
+    let output = atlas(tmp.path(), &["init", "--check", "--root", &root]);
+    let told = text(&output.stdout);
+    for part in ["this server would boot as PRI", "look   warning", "kernel 6.1.0-9 starts", "kernel 6.1.0-10 starts"] {
+        assert!(told.contains(part), "'{part}' in: {told}");
+    }
+}
+
+#[test]
+fn what_atlas_boot_refuses_is_told_with_its_remedy() {
+    let refusal = json!({
+        "code": "two-sets", "what": "More than one Unbound set is attached.", "found": [], "why": "",
+        "remedy": ["leave in only one"], "fingerprint": null,
+    });
+    let mut refused = report();
+    (refused["refusal"], refused["outcome"], refused["role"]) = (refusal, json!("refused"), Value::Null);
+    one_problem(|root| answers(root, &refused), "role", "refused (two-sets): More than one");
+
+    let mut never_set_up = report();
+    (never_set_up["outcome"], never_set_up["role"]) = (json!("not-initialised"), Value::Null);
+    one_problem(|root| answers(root, &never_set_up), "role", "never set up");
+}
+
+#[test]
+fn an_atlas_boot_that_cannot_be_asked_is_a_problem() {
+    one_problem(|root| fs::remove_file(root.join("usr/lib/atlas/atlas-boot")).unwrap(), "role", "is not installed");
+    one_problem(
+        |root| program(root, "usr/lib/atlas/atlas-boot", "echo 'Segmentation fault' >&2; exit 139"),
+        "role",
+        "Segmentation fault",
+    );
+}
+
+#[test]
+fn each_kernel_must_start_atlas_boot() {
+    let initrd = "boot/initrd.img-6.1.0-9";
+    one_problem(
+        |root| write(root, initrd, "init\nusr/sbin/mdadm\n"),
+        "initramfs",
+        "6.1.0-9 lacks usr/lib/atlas/atlas-boot",
+    );
+    one_problem(|root| fs::remove_file(root.join(initrd)).unwrap(), "initramfs", "there is no");
+}
+
+#[test]
+fn a_network_service_that_does_not_wait_is_named() {
+    let wants = "etc/systemd/system/multi-user.target.wants";
+    one_problem(|root| write(root, &format!("{wants}/networking.service"), ""), "network", "networking.service would");
+    let hides = "etc/systemd/system/systemd-networkd.service.d/50-atlas.conf";
+    one_problem(|root| write(root, hides, "# edited\n"), "network", "systemd-networkd.service would");
+}
+
+#[test]
+fn a_network_that_the_kernel_configures_is_named() {
+    one_problem(
+        |root| write(root, "proc/cmdline", "root=LABEL=ROOT ip=dhcp\n"),
+        "kernel command line",
+        "'ip=dhcp' configures the network",
+    );
+    let tmp = tempfile::tempdir().unwrap();
+    let root = server(tmp.path());
+    write(Path::new(&root), "proc/cmdline", "root=LABEL=ROOT ip=off\n");
+    assert_eq!(check(tmp.path(), &root).0, Some(0));
+}
+
+#[test]
+fn what_early_boot_would_not_find_is_named() {
+    one_problem(|root| write(root, "etc/fstab", "/dev/vdz /opt ext4 defaults 0 2\n"), "file systems", "mounts /opt");
+    one_problem(
+        |root| write(root, "etc/fstab", "LABEL=ATLAS-UNBOUND /unbound ext4\n"),
+        "file systems",
+        "mounts /unbound",
+    );
+}
