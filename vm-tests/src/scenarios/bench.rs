@@ -68,6 +68,8 @@ pub(crate) struct Seen {
     pub(crate) unbound_mount: String,
     /// Names that begin with ATLAS's prefix of temporary files.
     pub(crate) leftovers: String,
+    /// The arrays that run.
+    pub(crate) mdstat: String,
     /// All that stood on the console.
     pub(crate) console: String,
 }
@@ -94,6 +96,7 @@ say report < /run/atlas/boot.json
 (cd /etc && sha256sum hostname hosts resolv.conf systemd/network/* ssh/ssh_host_* 2>/dev/null) | say identity
 grep ' /unbound ' /proc/mounts | say unbound
 find /etc /opt/atlas -name '.atlas-tmp-*' | say leftovers
+say mdstat < /proc/mdstat
 echo 'probe: done'
 off
 ";
@@ -125,6 +128,7 @@ pub(crate) fn probe(server: &mut Server) -> Result<Seen> {
         identity: part("identity")?,
         unbound_mount: part("unbound")?,
         leftovers: part("leftovers")?,
+        mdstat: part("mdstat")?,
         console,
     })
 }

@@ -4,6 +4,7 @@ mod bench;
 pub(crate) mod cast;
 mod failover;
 mod identity;
+mod neighbours;
 mod parts;
 mod refusals;
 
@@ -18,6 +19,7 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("swap-and-back", failover::swap_and_back),
     vm("swap-after-power-cut", failover::swap_after_power_cut),
     vm("refused-until-accepted", failover::refused_until_accepted),
+    vm("init-is-careful", neighbours::init_is_careful),
     vm("debian-boots-healthy", parts::debian_boots_healthy),
     vm("refused-halves-written-apart", refusals::halves_written_apart),
     vm("identity-root-disk-full", identity::root_disk_full),
@@ -37,6 +39,8 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("refused-unknown-format", refusals::unknown_format),
     vm("refused-ident-path-climbs-out", refusals::ident_path_climbs_out),
     vm("refused-ident-path-through-a-link", refusals::ident_path_through_a_link),
+    vm("other-arrays-work-as-before", neighbours::other_arrays_work_as_before),
+    vm("hardware-raid", neighbours::hardware_raid),
     vm("refused-no-set", refusals::no_set),
     vm("refused-two-sets", refusals::two_sets),
     vm("refused-members-of-two-sets", refusals::members_of_two_sets),
