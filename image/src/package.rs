@@ -109,10 +109,7 @@ fn scripts(repository: &Path) -> impl Iterator<Item = PathBuf> {
 /// Lays out below `staged` what the package will hold.
 fn stage(repository: &Path, programs: &[Program], staged: &Path) -> Result<()> {
     for (source, destination, mode) in copies() {
-        let source = repository.join(source);
-        if source.exists() {
-            copy_tree(&source, &staged.join(destination), mode)?;
-        }
+        copy_tree(&repository.join(source), &staged.join(destination), mode)?;
     }
     for program in programs {
         let directory = if program.name == EARLY_BOOT { "usr/lib/atlas" } else { "usr/bin" };

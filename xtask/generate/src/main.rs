@@ -22,7 +22,12 @@ const GENERATED: [&str; 3] = ["docs/man", "docs/completions", "docs/cli.md"];
 
 /// The definitions of all programs, in the order of the reference.
 fn programs() -> Vec<Command> {
-    vec![]
+    vec![
+        atlas_console::command(),
+        atlas_synchronizer::command(),
+        atlas_module::command(),
+        atlas_corehandler::command(),
+    ]
 }
 
 /// Write man pages, completions and the CLI reference.
