@@ -6,8 +6,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::process;
 
-/// Each with what needs it.
-const PACKAGES: [(&str, &str); 15] = [
+/// A Debian package, and what needs it.
+pub(crate) type Needed = (&'static str, &'static str);
+
+const PACKAGES: [Needed; 14] = [
     ("libblkid-dev", "programs: what is on a disk"),
     ("libclang-dev", "programs: bindings for libblkid"),
     ("pkg-config", "programs: where libblkid is"),
@@ -22,7 +24,6 @@ const PACKAGES: [(&str, &str); 15] = [
     ("cpio", "image: the initramfs"),
     ("uidmap", "image: made without root's rights"),
     ("qemu-system-x86", "virtual machines"),
-    ("curl", "tests: the web service, from outside"),
 ];
 
 /// Installs what is missing, and says what that is; silent where nothing is.
@@ -30,7 +31,15 @@ const PACKAGES: [(&str, &str); 15] = [
 /// # Errors
 /// Where the machine is no Debian, or installing fails, or needs rights that cannot be had.
 pub(crate) fn run() -> Result<()> {
-    let missing = missing(&installed()?);
+    install(&PACKAGES)
+}
+
+/// The same for what only one command needs.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn install(packages: &[Needed]) -> Result<()> {
+    let missing = missing(packages, &installed(packages)?);
     if missing.is_empty() {
         return Ok(());
     }
@@ -46,9 +55,11 @@ pub(crate) fn run() -> Result<()> {
 }
 
 /// What dpkg says of all packages we want to know about: lines of name and state.
-fn installed() -> Result<String> {
+fn installed(packages: &[Needed]) -> Result<String> {
     let mut query = Command::new("dpkg-query");
-    query.args(["--show", "--showformat=${Package} ${db:Status-Status}\\n"]).args(PACKAGES.map(|(name, _)| name));
+    query
+        .args(["--show", "--showformat=${Package} ${db:Status-Status}\\n"])
+        .args(packages.iter().map(|(name, _)| name));
     // It fails where one of them is unknown to it; what it printed of the others is still right.
     let output = query.output().context(
         "cannot ask dpkg-query what is installed: building and testing needs Debian 12 or a system made from it",
@@ -56,9 +67,9 @@ fn installed() -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn missing(installed: &str) -> Vec<(&'static str, &'static str)> {
+fn missing(packages: &[Needed], installed: &str) -> Vec<Needed> {
     let is_there = |name: &str| installed.lines().any(|line| line.strip_prefix(name) == Some(" installed"));
-    PACKAGES.into_iter().filter(|(name, _)| !is_there(name)).collect()
+    packages.iter().copied().filter(|(name, _)| !is_there(name)).collect()
 }
 
 fn become_root() -> Result<bool> {
@@ -84,14 +95,14 @@ mod tests {
     #[test]
     fn only_what_is_fully_installed_counts() {
         let all: String = PACKAGES.map(|(name, _)| format!("{name} installed\n")).concat();
-        assert!(missing(&all).is_empty());
+        assert!(missing(&PACKAGES, &all).is_empty());
         let removed = all.replace("mdadm installed", "mdadm config-files");
-        assert_eq!(missing(&removed), [("mdadm", "tests: RAID superblocks")]);
-        assert_eq!(missing("").len(), PACKAGES.len());
+        assert_eq!(missing(&PACKAGES, &removed), [("mdadm", "tests: RAID superblocks")]);
+        assert_eq!(missing(&PACKAGES, "").len(), PACKAGES.len());
     }
 
     #[test]
     fn a_package_whose_name_begins_like_another_is_not_taken_for_it() {
-        assert!(missing("acl-tools installed\n").iter().any(|(name, _)| *name == "acl"));
+        assert!(missing(&PACKAGES, "acl-tools installed\n").iter().any(|(name, _)| *name == "acl"));
     }
 }
