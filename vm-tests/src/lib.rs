@@ -16,7 +16,6 @@ pub mod console;
 mod context;
 mod cpio;
 mod deadline;
-pub mod demo;
 mod disk;
 mod lan;
 mod qemu;

@@ -125,7 +125,17 @@ fn make() -> Result<Tiny> {
 
 fn fetch(package: &str, folder: &Path, unpacked: &Path) -> Result<()> {
     let downloaded = tempfile::tempdir_in(folder)?;
-    let output = Command::new("apt-get").args(["download", package]).current_dir(&downloaded).output();
+    let package = download(package, downloaded.path())?;
+    output_of("dpkg-deb", &["-x".as_ref(), package.as_ref(), unpacked.as_ref()])?;
+    Ok(())
+}
+
+/// Downloads a Debian package into `folder`, which is empty, and says which file that is.
+///
+/// # Errors
+/// apt knows no such package, or cannot get it.
+pub(crate) fn download(package: &str, folder: &Path) -> Result<PathBuf> {
+    let output = Command::new("apt-get").args(["download", package]).current_dir(folder).output();
     let output = output.context("running apt-get")?;
     ensure!(
         output.status.success(),
@@ -133,9 +143,7 @@ fn fetch(package: &str, folder: &Path, unpacked: &Path) -> Result<()> {
         output.status,
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    let package = only_child(downloaded.path(), "")?;
-    output_of("dpkg-deb", &["-x".as_ref(), package.as_ref(), unpacked.as_ref()])?;
-    Ok(())
+    only_child(folder, "")
 }
 
 fn base(packages: &Path, modules: &[&str]) -> Result<Archive> {
@@ -202,7 +210,8 @@ fn add_program(archive: &mut Archive, program: &Path, inside: &str) -> Result<()
     Ok(())
 }
 
-fn only_child(folder: &Path, prefix: &str) -> Result<PathBuf> {
+/// The first entry of a folder whose name begins so.
+pub(crate) fn only_child(folder: &Path, prefix: &str) -> Result<PathBuf> {
     let reading = || format!("reading {}", folder.display());
     for entry in std::fs::read_dir(folder).with_context(reading)? {
         let entry = entry.with_context(reading)?;

@@ -1,12 +1,13 @@
 //! The scenarios, in one table. A scenario tells a story with servers and disks, and asserts what is so inside the guests.
 
 mod bench;
-pub(crate) mod cast;
+mod cast;
 mod failover;
 mod identity;
 mod neighbours;
 mod parts;
 mod refusals;
+mod upkeep;
 
 use crate::runner::{Scenario, Tier};
 
@@ -16,6 +17,8 @@ const fn vm(name: &'static str, act: fn(&crate::Context) -> anyhow::Result<()>) 
 
 /// All there are, in the order in which they are run: the longest first, so that two at a time end together.
 pub const SCENARIOS: &[Scenario] = &[
+    vm("kernel-upgrade-keeps-the-hook", upkeep::kernel_upgrade_keeps_the_hook),
+    vm("package-removed-leaves-nothing", upkeep::package_removed_leaves_nothing),
     vm("swap-and-back", failover::swap_and_back),
     vm("swap-after-power-cut", failover::swap_after_power_cut),
     vm("refused-until-accepted", failover::refused_until_accepted),
