@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         Command::Image(arguments) => image::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Generate { check } => setup::run().and_then(|()| process::generate(check)).map(|()| true),
-        Command::Setup => setup::run().map(|()| true),
+        Command::Setup => setup::with_tests().map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

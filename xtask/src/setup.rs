@@ -9,14 +9,12 @@ use crate::process;
 /// A Debian package, and what needs it.
 pub(crate) type Needed = (&'static str, &'static str);
 
-const PACKAGES: [Needed; 14] = [
+/// For building, the image, and the virtual machines.
+const PACKAGES: [Needed; 10] = [
     ("libblkid-dev", "programs: what is on a disk"),
     ("libclang-dev", "programs: bindings for libblkid"),
     ("pkg-config", "programs: where libblkid is"),
-    ("acl", "tests: access lists"),
-    ("attr", "tests: extended attributes"),
     ("e2fsprogs", "disks: ext4 without mounting"),
-    ("mdadm", "tests: RAID superblocks"),
     ("dpkg-dev", "package: the libraries it depends on"),
     ("mmdebstrap", "image: a Debian root file system"),
     ("debian-archive-keyring", "image: whose packages to trust"),
@@ -26,12 +24,32 @@ const PACKAGES: [Needed; 14] = [
     ("qemu-system-x86", "virtual machines"),
 ];
 
+/// For the tests besides.
+const TEST_PACKAGES: [Needed; 8] = [
+    ("acl", "access lists"),
+    ("attr", "extended attributes"),
+    ("mdadm", "RAID superblocks"),
+    ("strace", "runs cut at every call"),
+    ("g++", "programs that crash"),
+    ("clang", "programs that crash"),
+    ("xz-utils", "debug information as it is packed"),
+        assert_eq!(missing(&PACKAGES, &removed), [("cpio", "image: the initramfs")]);
+];
+
 /// Installs what is missing, and says what that is; silent where nothing is.
 ///
 /// # Errors
 /// Where the machine is no Debian, or installing fails, or needs rights that cannot be had.
 pub(crate) fn run() -> Result<()> {
     install(&PACKAGES)
+}
+
+/// The same, with what only the tests need.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn with_tests() -> Result<()> {
+    install(&[&PACKAGES[..], &TEST_PACKAGES[..]].concat())
 }
 
 /// The same for what only one command needs.
@@ -96,13 +114,12 @@ mod tests {
     fn only_what_is_fully_installed_counts() {
         let all: String = PACKAGES.map(|(name, _)| format!("{name} installed\n")).concat();
         assert!(missing(&PACKAGES, &all).is_empty());
-        let removed = all.replace("mdadm installed", "mdadm config-files");
-        assert_eq!(missing(&PACKAGES, &removed), [("mdadm", "tests: RAID superblocks")]);
+        let removed = all.replace("cpio installed", "cpio config-files");
         assert_eq!(missing(&PACKAGES, "").len(), PACKAGES.len());
     }
 
     #[test]
     fn a_package_whose_name_begins_like_another_is_not_taken_for_it() {
-        assert!(missing(&PACKAGES, "acl-tools installed\n").iter().any(|(name, _)| *name == "acl"));
+        assert!(missing(&TEST_PACKAGES, "acl-tools installed\n").iter().any(|(name, _)| *name == "acl"));
     }
 }

@@ -57,7 +57,7 @@ fn checks(arguments: &Arguments) -> bool {
 
 /// Returns whether all that ran has passed.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
-    setup::run()?;
+    setup::with_tests()?;
     let mut results = Vec::new();
     for tier in TIERS.iter().filter(|tier| (tier.is_wanted)(arguments)) {
         println!("\n── {} ──", tier.name);
