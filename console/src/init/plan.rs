@@ -203,7 +203,7 @@ fn take_attached(facts: &SetFacts) -> Result<SetPlan, Vec<Objection>> {
         _ => Item::was_so(set),
     });
     match label {
-        Some(label) => plan.items.push(Item::needed(label == UNBOUND_LABEL, labelled(), Task::Label)),
+        Some(label) => plan.items.push(labelled(Some(&label))),
         None => {
             let holds = facts.top.as_ref().and_then(|top| top.holds.as_ref()).filter(|holds| holds.kind.is_some());
             let lost = holds.map(|holds| facts.parts.iter().map(|part| (part.path.clone(), holds.to_string())));
@@ -230,8 +230,12 @@ fn file_system() -> String {
     format!("an ext4 file system, label {UNBOUND_LABEL}")
 }
 
-fn labelled() -> String {
-    format!("label {UNBOUND_LABEL} on the ext4 file system; its data stays")
+/// The ext4 file system that is there, with the label that it has.
+fn labelled(label: Option<&str>) -> Item {
+    match label {
+        Some(UNBOUND_LABEL) => Item::was_so(file_system()),
+        _ => Item::todo(format!("the ext4 file system as {UNBOUND_LABEL}; its data stays"), Task::Label),
+    }
 }
 
 fn create(facts: &SetFacts, degraded: bool) -> Result<SetPlan, Vec<Objection>> {
@@ -335,7 +339,7 @@ fn take(device: &BlockDevice, facts: &SetFacts) -> Result<SetPlan, Vec<Objection
     let mut plan = SetPlan { items: vec![Item::was_so(set)], to_erase: vec![] };
     match &device.holds {
         Some(holds) if holds.is_ext4() => {
-            plan.items.push(Item::needed(holds.label.as_deref() == Some(UNBOUND_LABEL), labelled(), Task::Label));
+            plan.items.push(labelled(holds.label.as_deref()));
         }
         holds => {
             if let Some(holds) = holds {
