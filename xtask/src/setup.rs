@@ -10,7 +10,7 @@ use crate::process;
 pub(crate) type Needed = (&'static str, &'static str);
 
 /// For building, the image, and the virtual machines.
-const PACKAGES: [Needed; 10] = [
+const PACKAGES: [Needed; 11] = [
     ("libblkid-dev", "programs: what is on a disk"),
     ("libclang-dev", "programs: bindings for libblkid"),
     ("pkg-config", "programs: where libblkid is"),
@@ -25,7 +25,7 @@ const PACKAGES: [Needed; 10] = [
 ];
 
 /// For the tests besides.
-const TEST_PACKAGES: [Needed; 8] = [
+const TEST_PACKAGES: [Needed; 7] = [
     ("acl", "access lists"),
     ("attr", "extended attributes"),
     ("mdadm", "RAID superblocks"),
@@ -33,7 +33,6 @@ const TEST_PACKAGES: [Needed; 8] = [
     ("g++", "programs that crash"),
     ("clang", "programs that crash"),
     ("xz-utils", "debug information as it is packed"),
-        assert_eq!(missing(&PACKAGES, &removed), [("cpio", "image: the initramfs")]);
 ];
 
 /// Installs what is missing, and says what that is; silent where nothing is.
@@ -115,6 +114,7 @@ mod tests {
         let all: String = PACKAGES.map(|(name, _)| format!("{name} installed\n")).concat();
         assert!(missing(&PACKAGES, &all).is_empty());
         let removed = all.replace("cpio installed", "cpio config-files");
+        assert_eq!(missing(&PACKAGES, &removed), [("cpio", "image: the initramfs")]);
         assert_eq!(missing(&PACKAGES, "").len(), PACKAGES.len());
     }
 
