@@ -66,6 +66,7 @@ pub(crate) fn run(_arguments: &Arguments) -> Result<bool> {
     })?;
     let context = Context::new("demo", &process::repository().join("target/demo"))?;
     play(&mut story, &context, &image)
+        .inspect_err(|_| println!("\nfailover: FAILED: it broke off"))
         .with_context(|| format!("the demo broke off; the servers' consoles are in {}", context.logs().display()))?;
     Ok(story.end())
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::process;
 
 /// Every crate of the workspace, and those of the others it may name in its Cargo.toml.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     // The nouns and rules, the machine, the frame of a program, the data: each stands on those before it.
     ("atlas-model", &[]),
     ("atlas-host", &["atlas-model"]),
@@ -18,12 +18,16 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("atlas-console", &["atlas-model", "atlas-host", "atlas-cli", "atlas-sid"]),
     ("atlas-module", &["atlas-model", "atlas-host", "atlas-cli"]),
     ("atlas-corehandler", &["atlas-model", "atlas-host", "atlas-cli"]),
+    ("atlas-runner", &["atlas-model", "atlas-host", "atlas-cli"]),
     // What builds, boots and tests them uses built programs.
     ("atlas-image", &[]),
     ("atlas-vm-tests", &["atlas-image"]),
     ("xtask", &["atlas-image", "atlas-vm-tests"]),
     // Looks at the command lines of all programs and at nothing else.
-    ("xtask-generate", &["atlas-boot", "atlas-synchronizer", "atlas-console", "atlas-module", "atlas-corehandler"]),
+    (
+        "xtask-generate",
+        &["atlas-boot", "atlas-synchronizer", "atlas-console", "atlas-module", "atlas-corehandler", "atlas-runner"],
+    ),
     // Feeds the parsers; lies outside the workspace because it needs a nightly compiler.
     ("atlas-fuzz", &["atlas-model", "atlas-sid", "atlas-host"]),
 ];
