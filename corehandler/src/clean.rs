@@ -10,7 +10,7 @@ use crate::{
 };
 use regex::Regex;
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     rc::Rc,
 };
 
@@ -180,6 +180,8 @@ pub struct Explained {
 pub struct Cleaned {
     /// The names, innermost first.
     pub frames: Vec<String>,
+    /// Whether debug information told, for every frame of the program, what was copied into it.
+    pub is_complete: bool,
     /// Why a signature of it would be weak; nothing where it is strong.
     pub weaknesses: Vec<String>,
     /// What happened to each raw frame.
@@ -228,6 +230,7 @@ impl Rules {
         run.join();
         let (mut kept, mut explained) = (run.kept, run.explained);
         let weaknesses = weaknesses(traceback, &frames, &kept);
+        let is_complete = inlines && kept.iter().all(|kept| kept.is_complete);
         let keep = if traceback.is_stack_overflow { overflow(&kept) } else { erase_loops(&kept) };
         let staying: HashSet<usize> = keep.iter().map(|at| kept[*at].raw).collect();
         for line in &mut explained {
@@ -237,7 +240,12 @@ impl Rules {
             }
         }
         kept = keep.into_iter().map(|at| kept[at].clone()).collect();
-        Cleaned { frames: kept.into_iter().map(|kept| kept.name.to_string()).collect(), weaknesses, explained }
+        Cleaned {
+            frames: kept.into_iter().map(|kept| kept.name.to_string()).collect(),
+            is_complete,
+            weaknesses,
+            explained,
+        }
     }
 
     fn named(&self, frame: &Frame) -> Named {
@@ -323,6 +331,7 @@ struct Kept {
     raw: usize,
     is_address: bool,
     is_own: bool,
+    is_complete: bool,
 }
 
 struct Run<'r> {
@@ -356,6 +365,7 @@ impl Run<'_> {
                         raw: self.frames[at].0,
                         is_address: named.is_address,
                         is_own: true,
+                        is_complete: self.frames[at].1.place.is_told_whole(),
                     });
                     self.explained.push(Explained { raw: self.frames[at].0, fate, rules: named.rules.clone() });
                     at += 1;
@@ -382,7 +392,13 @@ impl Run<'_> {
                 _ => (Fate::Dropped, is_start.then(|| Rc::from("start-up"))),
             };
             if let Fate::Kept(name) = &fate {
-                self.kept.push(Kept { name: name.clone(), raw: self.frames[at].0, is_address: false, is_own: false });
+                self.kept.push(Kept {
+                    name: name.clone(),
+                    raw: self.frames[at].0,
+                    is_address: false,
+                    is_own: false,
+                    is_complete: true,
+                });
             }
             let rules = named.rules.iter().cloned().chain(rule).collect();
             self.explained.push(Explained { raw: self.frames[at].0, fate, rules });
@@ -414,18 +430,16 @@ fn weaknesses(traceback: &Traceback, frames: &[(usize, &Frame)], kept: &[Kept]) 
     } else if kept.iter().any(|kept| kept.is_address) {
         found.push("some functions have no name".to_owned());
     }
-    if let Some((_, frame)) = frames.iter().find(|(_, frame)| !frame.trust.is_strong()) {
+    // How the frames that started the program were found says nothing about the fault.
+    let last = kept.last().map_or(usize::MAX, |kept| kept.raw);
+    let frames = || frames.iter().take_while(|(raw, _)| *raw <= last).map(|(_, frame)| *frame);
+    if let Some(frame) = frames().find(|frame| !frame.trust.is_strong()) {
         found.push(format!("frames were found by {} only", frame.trust.name()));
     }
     let unproven = |frame: &&Frame| !frame.place.is_proven && !frame.place.module.is_empty();
-    let modules: BTreeMap<&str, ()> = frames
-        .iter()
-        .map(|(_, frame)| *frame)
-        .filter(unproven)
-        .map(|frame| (frame.place.module.as_str(), ()))
-        .collect();
+    let modules: BTreeSet<&str> = frames().filter(unproven).map(|frame| frame.place.module.as_str()).collect();
     if !modules.is_empty() {
-        let names: Vec<&str> = modules.into_keys().collect();
+        let names: Vec<&str> = modules.into_iter().collect();
         found.push(format!("the file on this disk is not proven to be the one that ran: {}", names.join(", ")));
     }
     found

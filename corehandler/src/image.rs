@@ -68,6 +68,8 @@ pub struct Symbol {
     pub name: String,
     /// Where it begins, in the file's own numbering.
     pub address: u64,
+    /// Whether the table says where it ends.
+    pub has_size: bool,
 }
 
 /// An ELF file.
@@ -183,7 +185,7 @@ impl Image {
     /// own numbering. One pass over the table; only the names that are wanted are read.
     pub fn functions(&self, table: &str, addresses: &[u64]) -> Vec<Option<Symbol>> {
         let strings = if table == ".dynsym" { ".dynstr" } else { ".strtab" };
-        let mut best: Vec<Option<Entry>> = vec![None; addresses.len()];
+        let mut best: Vec<Option<Candidate>> = vec![None; addresses.len()];
         let Some(symbols) = self.section(table) else { return vec![None; addresses.len()] };
         for raw in symbols.data.chunks_exact(24) {
             let Some(entry) = Entry::parse(raw) else { continue };
@@ -193,17 +195,22 @@ impl Image {
                 if *address - entry.address >= entry.size.max(if entry.size == 0 { 4096 } else { 0 }) {
                     break;
                 }
-                if best.is_none_or(|best| entry.beats(&best)) {
-                    *best = Some(entry);
+                match best {
+                    Some(best) => best.meet(entry),
+                    None => *best = Some(Candidate { entry, names: vec![entry.name] }),
                 }
             }
         }
-        best.into_iter().map(|entry| self.named(strings, entry?)).collect()
+        best.into_iter().map(|candidate| self.named(strings, &candidate?)).collect()
     }
 
-    fn named(&self, strings: &str, entry: Entry) -> Option<Symbol> {
-        let name = self.string(strings, u64::from(entry.name))?;
-        (!name.is_empty()).then_some(Symbol { name, address: entry.address })
+    /// Of several names of one function, the one for people: few underscores, short.
+    fn named(&self, strings: &str, candidate: &Candidate) -> Option<Symbol> {
+        let names = candidate.names.iter().filter_map(|name| self.string(strings, u64::from(*name)));
+        let underscores = |name: &str| name.bytes().take_while(|byte| *byte == b'_').count();
+        let name =
+            names.filter(|name| !name.is_empty()).min_by_key(|name| (underscores(name), name.len(), name.clone()))?;
+        Some(Symbol { name, address: candidate.entry.address, has_size: candidate.entry.size > 0 })
     }
 
     fn string(&self, table: &str, at: u64) -> Option<String> {
@@ -291,7 +298,6 @@ struct Entry {
     name: u32,
     address: u64,
     size: u64,
-    global: bool,
 }
 
 impl Entry {
@@ -304,13 +310,29 @@ impl Entry {
         let address = u64::from_le_bytes(raw[8..16].try_into().ok()?);
         let size = u64::from_le_bytes(raw[16..24].try_into().ok()?);
         let name = u32::from_le_bytes(raw[0..4].try_into().ok()?);
-        (name != 0 && address != 0).then_some(Entry { name, address, size, global: info >> 4 != 0 })
+        (name != 0 && address != 0).then_some(Entry { name, address, size })
     }
+}
 
-    /// Of two that cover an address: the nearer one, the one that has a size, the one that others may call.
-    fn beats(&self, other: &Entry) -> bool {
-        (self.size != 0, self.address, self.global, other.name)
-            > (other.size != 0, other.address, other.global, self.name)
+/// The symbols that may be the one around an address.
+#[derive(Clone, Debug)]
+struct Candidate {
+    entry: Entry,
+    names: Vec<u32>,
+}
+
+/// How many names of one function are compared.
+const NAMES: usize = 16;
+
+impl Candidate {
+    /// Of two that cover an address the nearer one counts, and the one that has a size; names of one place add up.
+    fn meet(&mut self, entry: Entry) {
+        let rank = |entry: &Entry| (entry.size != 0, entry.address);
+        match rank(&entry).cmp(&rank(&self.entry)) {
+            std::cmp::Ordering::Greater => *self = Candidate { entry, names: vec![entry.name] },
+            std::cmp::Ordering::Equal if self.names.len() < NAMES => self.names.push(entry.name),
+            _ => {}
+        }
     }
 }
 

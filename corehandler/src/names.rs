@@ -62,7 +62,7 @@ fn implementer(name: &str) -> Cow<'_, str> {
         .trim_start_matches("const ")
         .trim_start_matches("dyn ");
     // A type parameter, a tuple or a primitive belongs to nobody: the trait says whose code it is.
-    let owner = if kind.contains("::") { kind } else { of.unwrap_or(kind) };
+    let owner = if kind.contains("::") { kind } else { of.unwrap_or("core") };
     Cow::Owned(format!("{owner}{rest}"))
 }
 
@@ -183,6 +183,7 @@ mod tests {
             ("<&mut I as core::iter::Iterator>::next", "core::iter::Iterator::next"),
             ("core::fmt::num::<impl core::fmt::Display for i32>::fmt", "core::fmt::num::fmt"),
             ("app::_<impl core::fmt::Display for app::Foo>::fmt", "app::Foo::fmt"),
+            ("<*const u32>::read_volatile", "core::read_volatile"),
             ("app::main::{{closure}}", "app::main::{{closure}}"),
             ("main", "main"),
         ] {

@@ -68,7 +68,7 @@ impl Signature {
             hash(&self::text(traceback, &plain, strength))
         });
         let plain_id = plain_id.filter(|plain| *plain != id);
-        Signature { id, plain_id, is_complete: traceback.has_inlines, strength, rules: rules.version, text, cleaned }
+        Signature { id, plain_id, is_complete: cleaned.is_complete, strength, rules: rules.version, text, cleaned }
     }
 
     /// Enough of it for people to tell signatures apart.

@@ -30,6 +30,9 @@ pub struct Place {
     pub function_start: Option<u64>,
     /// Whether the module is the program itself, and no library.
     pub is_program: bool,
+    /// Whether debug information covers it.
+    #[serde(default)]
+    pub has_debug: bool,
     /// Whether the file that names come from is the one that ran.
     pub is_proven: bool,
 }
@@ -72,7 +75,7 @@ pub struct Traceback {
     pub end: End,
     /// Whether the stack ran over.
     pub is_stack_overflow: bool,
-    /// Whether debug information named all functions that were copied into others, in the program itself.
+    /// Whether debug information of the program was at hand.
     pub has_inlines: bool,
     /// What the C library said before it aborted.
     pub abort_message: Option<String>,
@@ -238,10 +241,13 @@ impl<'s> Naming<'s> {
         for key in keys {
             let address = file(*key);
             let memory = module.bias.wrapping_add(address);
-            let function = symbol(address);
+            let start = unwinder.function_start(memory);
+            // A symbol without an end reaches no further than the function that call frame information knows.
+            let reaches = |symbol: &&Symbol| symbol.has_size || start.is_none_or(|start| start == symbol.address);
+            let function = symbol(address).filter(reaches);
             let place = Place {
                 symbol: function.map(|symbol| symbol.name.clone()),
-                function_start: function.map(|symbol| symbol.address).or_else(|| unwinder.function_start(memory)),
+                function_start: function.map(|symbol| symbol.address).or(start),
                 ..self.place(index, address)
             };
             let mut places = vec![Rc::new(place)];
@@ -384,16 +390,17 @@ fn open_debug(image: &Image) -> Option<Loader> {
 /// Adds the functions that were copied into the one at `address`, and the source lines.
 fn inline(loader: &Loader, address: u64, places: &mut Vec<Rc<Place>>) {
     let Ok(mut found) = loader.find_frames(address) else { return };
-    let mut inner = Vec::new();
+    let (mut inner, mut is_told) = (Vec::new(), false);
     while let Ok(Some(frame)) = found.next() {
         let symbol = frame.function.and_then(|function| function.raw_name().ok().map(|name| name.into_owned()));
         let source =
             frame.location.and_then(|location| Some(format!("{}:{}", location.file?, location.line.unwrap_or(0))));
+        is_told |= symbol.is_some();
         inner.push((symbol, source));
     }
-    let (Some((_, source)), Some(own)) = (inner.pop(), places.last().cloned()) else { return };
+    let (Some((_, source)), Some(own), true) = (inner.pop(), places.last().cloned(), is_told) else { return };
     let start = own.function_start;
-    let outer = Place { source, ..(*own).clone() };
+    let outer = Place { source, has_debug: true, ..(*own).clone() };
     let copied = inner
         .into_iter()
         .map(|(symbol, source)| Rc::new(Place { symbol, source, function_start: start, ..outer.clone() }));
@@ -403,6 +410,11 @@ fn inline(loader: &Loader, address: u64, places: &mut Vec<Rc<Place>>) {
 }
 
 impl Place {
+    /// Whether nothing that was copied into it can be missing: it is a library's, or debug information covers it.
+    pub fn is_told_whole(&self) -> bool {
+        self.has_debug || !self.is_program
+    }
+
     /// What people see: the whole name, or where it lies.
     pub fn shown(&self) -> String {
         match &self.symbol {

@@ -1,0 +1,22 @@
+//! ssRun runs every other program of ATLAS and keeps what it says [397-399]; ssStartHandler looks at the server before [403].
+//!
+//! There is no log server and nothing to link into a program: its output comes through a pipe, and goes where the caller wants it.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`run`] | ssRun: the command line, the handlers before and after, the child |
+//! | [`copy`] | the output on its way: time stamps, a full disk, several targets |
+//! | [`log`] | log files: their names, their turn, their age |
+//! | [`start`] | ssStartHandler: the command line and the notices |
+//! | [`profile`] | what is normal for a server and a program; the rules that compare |
+//! | [`measure`] | what the server is like now |
+//! | [`notice`] | telling somebody |
+
+pub mod copy;
+pub mod log;
+pub mod measure;
+pub mod notice;
+pub mod profile;
+pub mod run;
+pub mod start;
+pub mod time;

@@ -1,0 +1,477 @@
+//! ssRun: looks at the server, runs the program, keeps its output, tells how it ended.
+
+use crate::{
+    copy::{Copier, Target},
+    log::{Log, Roll, Rule, parse_size},
+    time::Moment,
+};
+use anyhow::{Context, Result};
+use atlas_cli::{Common, Hint};
+use atlas_host::process;
+use clap::{CommandFactory, Parser, ValueEnum};
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        resource::{Resource, getrlimit, setrlimit},
+        signal::{SigSet, Signal, kill},
+        signalfd::{SfdFlags, SignalFd},
+    },
+    unistd::{Pid, read},
+};
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::Write,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::ExitStatusExt,
+    },
+    path::{Path, PathBuf},
+    process::{Child, ExitCode, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  ssRun -- ssSync                              output to /var/log/atlas/LOG.ssSync.y04m06d03.h03m23s15
+  ssRun --to both --roll day -- ssSyncLoop     one file a day, and standard output, too
+  ssRun --to file --roll 20M --stamp -- prog   the file is put aside at 20 MiB; each line has its time
+  ssRun --to none -- prog -x                   no output; how it ended is on standard error
+
+Before the run ssStartHandler and ssCoreHandler look at the server; what they find is in the log, and neither they nor
+their absence stop the run (but see --when-exceeded).
+
+Exit code: the program's own; 128 + N where signal N ended it; 126 and 127 where it cannot be run or found;
+1 where --when-exceeded=stop kept it from running; 2 where ssRun was called wrongly";
+
+/// Run a program and keep what it says
+#[derive(Debug, Parser)]
+#[command(name = "ssRun", version, after_help = EXAMPLES)]
+pub struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    /// Where the output goes
+    #[arg(long, value_enum, default_value = "file")]
+    to: To,
+    /// When a new log file begins: 'run', 'day', or a size like 20M
+    #[arg(long, default_value = "run")]
+    roll: Roll,
+    /// The name in LOG.NAME…; the program's where it is left out, with '-remote' where another server started it by ssh
+    #[arg(long)]
+    name: Option<String>,
+    /// Where log files lie, below the root
+    #[arg(long, value_name = "DIR", default_value = "/var/log/atlas")]
+    log_dir: PathBuf,
+    /// Put the time before each line
+    #[arg(long)]
+    stamp: bool,
+    /// Remove this program's logs after so many days
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    keep_days: u64,
+    /// Remove this program's oldest logs when all together are larger
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size)]
+    keep_size: u64,
+    /// Do not run ssStartHandler and ssCoreHandler
+    #[arg(long)]
+    no_handlers: bool,
+    /// How long the handlers may take together, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    handler_deadline: u64,
+    /// What to do when ssStartHandler says that a limit is exceeded
+    #[arg(long, value_enum, default_value = "run")]
+    when_exceeded: WhenExceeded,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    program: Vec<OsString>,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).ok_or_else(|| "no size like 500k, 20M or 1G".into())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum To {
+    /// Standard output only
+    Stdout,
+    /// A log file only
+    File,
+    /// A log file and standard output
+    Both,
+    /// Nowhere
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum WhenExceeded {
+    /// Run it; the log tells
+    Run,
+    /// Do not run it
+    Stop,
+}
+
+/// The command line's definition, for man pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+/// Parses, runs, ends as the program did.
+pub fn main() -> ExitCode {
+    let arguments: Arguments = atlas_cli::parse();
+    match run(&arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let code = code_of(&error);
+            let told = atlas_cli::finish("ssRun", arguments.common.json, Err(error));
+            code.map_or(told, ExitCode::from)
+        }
+    }
+}
+
+/// 127 where there is no such program, 126 where it cannot be run: as every shell has it.
+fn code_of(error: &anyhow::Error) -> Option<u8> {
+    let start = error.chain().find_map(|cause| cause.downcast_ref::<StartError>())?;
+    Some(if start.source.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 })
+}
+
+/// The program could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot run '{program}'")]
+struct StartError {
+    program: String,
+    #[source]
+    source: std::io::Error,
+}
+
+impl Arguments {
+    /// What the log is called after.
+    fn log_name(&self) -> String {
+        if let Some(name) = &self.name {
+            return name.replace('/', "_");
+        }
+        let program = Path::new(&self.program[0]).file_name().unwrap_or(OsStr::new("program")).to_string_lossy();
+        let remote = if std::env::var_os("SSH_CONNECTION").is_some() { "-remote" } else { "" };
+        format!("{}{remote}", without_version(&program))
+    }
+
+    fn rule(&self) -> Rule {
+        let dir = self.common.root.join(self.log_dir.strip_prefix("/").unwrap_or(&self.log_dir));
+        Rule {
+            dir: std::path::absolute(&dir).unwrap_or(dir),
+            name: self.log_name(),
+            roll: self.roll,
+            keep_age: Duration::from_secs(self.keep_days.saturating_mul(86400)),
+            keep_bytes: self.keep_size,
+        }
+    }
+}
+
+/// `ssSync.v2` is ssSync.
+pub fn without_version(program: &str) -> &str {
+    match program.rsplit_once(".v") {
+        Some((base, version)) if !base.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit()) => base,
+        _ => program,
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<u8> {
+    let wants_file = matches!(arguments.to, To::File | To::Both);
+    // A log that cannot be opened is told, and the program runs all the same.
+    let log = wants_file.then(|| arguments.rule().open()).and_then(|log| match log {
+        Ok(log) => Some(log),
+        Err(error) => {
+            let reason = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            let _ = writeln!(std::io::stderr(), "ssRun: {error} ({reason}); the program runs without a log");
+            None
+        }
+    });
+    let path = log.as_ref().map(|log| log.path.clone());
+    let mut record = Record { log: log.as_ref().and_then(reopened), speaks: arguments.to == To::None };
+    allow_cores();
+    let started = Instant::now();
+    if !arguments.no_handlers && handlers(arguments, &mut record) && arguments.when_exceeded == WhenExceeded::Stop {
+        record.line("not run: a limit is exceeded");
+        return Err(anyhow::anyhow!(
+            "'{}' was not run: ssStartHandler found a limit exceeded",
+            arguments.program[0].to_string_lossy()
+        ))
+        .hint("see the log, or run it with --when-exceeded=run");
+    }
+    let mut targets: Vec<Target> = log.map(Target::new).into_iter().collect();
+    if matches!(arguments.to, To::Stdout | To::Both) {
+        targets.push(Target::new(std::io::stdout()));
+    }
+    let mut copier = Copier::new(targets, arguments.stamp);
+    let (status, pid) = supervise(arguments, &mut copier, &mut record, path.as_deref())?;
+    let lost = copier.lost();
+    record.end(&arguments.program[0], status, pid, started.elapsed(), lost);
+    if let Some(path) = &path {
+        // Old logs that cannot be removed are no reason to fail the run.
+        if let Err(error) = arguments.rule().prune(path) {
+            record.line(&format!("old logs were not removed: {error}"));
+        }
+    }
+    if status.core_dumped() && !arguments.no_handlers {
+        let answer = call("ssCoreHandler", &core_arguments(arguments), deadline(arguments));
+        record.answer("ssCoreHandler", &answer);
+    }
+    Ok(status.code().map_or_else(|| 128u8.wrapping_add(low(status.signal().unwrap_or(0))), low))
+}
+
+fn low(number: i32) -> u8 {
+    number.to_le_bytes()[0]
+}
+
+/// Another handle on the log, for ssRun's own lines.
+fn reopened(log: &Log) -> Option<File> {
+    File::options().append(true).open(&log.path).ok()
+}
+
+/// ssRun's own lines in the log.
+struct Record {
+    log: Option<File>,
+    /// Where there is no log file, and nobody sees the output: the end is told on standard error.
+    speaks: bool,
+}
+
+impl Record {
+    fn line(&mut self, text: &str) {
+        let line = format!("ssRun: {}{text}\n", Moment::now().stamp());
+        // A full disk is told by the copier; here the next line is as good.
+        if let Some(log) = &mut self.log {
+            let _ = log.write_all(line.as_bytes());
+        } else if self.speaks {
+            let _ = std::io::stderr().write_all(line.as_bytes());
+        }
+    }
+
+    /// What a handler said, or that it said nothing.
+    fn answer(&mut self, handler: &str, answer: &Result<process::Output, String>) {
+        match answer {
+            Ok(output) => {
+                let text = output.text();
+                for line in text.lines().chain(String::from_utf8_lossy(&output.stderr).lines()) {
+                    self.line(&format!("{handler}: {line}"));
+                }
+            }
+            Err(why) => self.line(&format!("{handler}: no answer: {why}")),
+        }
+    }
+
+    fn end(&mut self, program: &OsStr, status: ExitStatus, pid: u32, took: Duration, lost: u64) {
+        let how = match (status.code(), status.signal()) {
+            (Some(code), _) => format!("status {code}"),
+            (_, Some(number)) => {
+                let name = Signal::try_from(number).map_or("unknown", Signal::as_str);
+                let core = if status.core_dumped() { ", core dumped" } else { "" };
+                format!("signal {number} ({name}){core}")
+            }
+            _ => "unknown".into(),
+        };
+        let lost = if lost > 0 { format!(", {lost} bytes of output were lost") } else { String::new() };
+        let seconds = took.as_secs_f64();
+        self.line(&format!("{} (pid {pid}) ended with {how} after {seconds:.3} s{lost}", program.to_string_lossy()));
+    }
+}
+
+/// A core as large as the system allows; a limit of none is what most servers start with.
+fn allow_cores() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_CORE)
+        && soft < hard
+    {
+        // Without a core the run is as good; only its crash would be poorer.
+        let _ = setrlimit(Resource::RLIMIT_CORE, hard, hard);
+    }
+}
+
+fn deadline(arguments: &Arguments) -> Duration {
+    Duration::from_secs(arguments.handler_deadline)
+}
+
+fn core_arguments(arguments: &Arguments) -> Vec<OsString> {
+    let mut args: Vec<OsString> = vec!["--root".into(), arguments.common.root.clone().into(), "scan".into()];
+    if let Ok(dir) = std::env::current_dir() {
+        args.extend(["--dir".into(), dir.into()]);
+    }
+    args
+}
+
+/// Calls both handlers at once; says whether a limit is exceeded.
+fn handlers(arguments: &Arguments, record: &mut Record) -> bool {
+    let start: Vec<OsString> =
+        vec!["--root".into(), arguments.common.root.clone().into(), "--program".into(), arguments.program[0].clone()];
+    let (start, cores) = std::thread::scope(|scope| {
+        let cores = scope.spawn(|| call("ssCoreHandler", &core_arguments(arguments), deadline(arguments)));
+        let start = call("ssStartHandler", &start, deadline(arguments));
+        (start, cores.join().unwrap_or_else(|_| Err("it could not be called".into())))
+    });
+    record.answer("ssStartHandler", &start);
+    record.answer("ssCoreHandler", &cores);
+    start.is_ok_and(|output| output.status.code() == Some(3))
+}
+
+/// Runs a handler: the one beside this program, else the one of the path.
+fn call(name: &str, args: &[OsString], deadline: Duration) -> Result<process::Output, String> {
+    let beside = std::env::current_exe().ok().map(|own| own.with_file_name(name)).filter(|path| path.exists());
+    let program = beside.map_or_else(|| OsString::from(name), PathBuf::into_os_string);
+    let answer = process::Command::new(program).args(args).deadline(deadline).output();
+    let output = answer.map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        format!("{error}{cause}")
+    })?;
+    match output.status.code() {
+        Some(0 | 3) => Ok(output),
+        _ => Err(format!("it ended with {}: {}", output.status, output.complaint())),
+    }
+}
+
+/// How long output of processes that the program left behind is waited for, once the program has ended.
+const AFTERMATH: Duration = Duration::from_millis(500);
+/// A pipe as large as an unprivileged process may have: the program waits less often.
+const PIPE_BYTES: i32 = 1 << 20;
+
+/// Runs the program to its end and passes on its output, and signals to it.
+fn supervise(
+    arguments: &Arguments,
+    copier: &mut Copier,
+    record: &mut Record,
+    log: Option<&Path>,
+) -> Result<(ExitStatus, u32)> {
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("make a pipe for the output")?;
+    // Smaller is slower, no more.
+    let _ = fcntl(&reader, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
+    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("prepare the pipe")?;
+    let signals = signals().context("prepare for signals")?;
+    let mut command = std::process::Command::new(&arguments.program[0]);
+    command.args(&arguments.program[1..]);
+    if let Some(log) = log {
+        command.env("ATLAS_RUN_LOG", log);
+    }
+    let stderr = writer.try_clone().context("double the pipe")?;
+    command.stdout(Stdio::from(writer)).stderr(Stdio::from(stderr));
+    let shown = arguments.program.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let child = command.spawn().map_err(|source| {
+        record.line(&format!("cannot run {shown}: {source}"));
+        StartError { program: arguments.program[0].to_string_lossy().into_owned(), source }
+    })?;
+    // The command holds the pipe's other end: while it lives, the output would never end.
+    drop(command);
+    record.line(&format!("{shown} runs (pid {})", child.id()));
+    let pid = child.id();
+    Supervision { child, reader, signals, buffer: vec![0; 1 << 16] }.run(copier).map(|status| (status, pid))
+}
+
+/// The signals that are passed on, and the one that tells of the child's end.
+fn signals() -> nix::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in PASSED.into_iter().chain([Signal::SIGCHLD]) {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+}
+
+const PASSED: [Signal; 8] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGCONT,
+    Signal::SIGWINCH,
+];
+
+struct Supervision {
+    child: Child,
+    reader: OwnedFd,
+    signals: SignalFd,
+    buffer: Vec<u8>,
+}
+
+/// What a look at the pipe gave.
+#[derive(PartialEq)]
+enum Pipe {
+    Open,
+    Ended,
+}
+
+impl Supervision {
+    fn run(mut self, copier: &mut Copier) -> Result<ExitStatus> {
+        let mut pipe = Pipe::Open;
+        let mut ended: Option<(ExitStatus, Instant)> = None;
+        loop {
+            if let (Some((status, _)), Pipe::Ended) = (&ended, &pipe) {
+                return Ok(*status);
+            }
+            let wait = match ended {
+                Some((status, at)) => match AFTERMATH.checked_sub(at.elapsed()) {
+                    None => return Ok(status),
+                    Some(left) => PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO),
+                },
+                None => PollTimeout::NONE,
+            };
+            let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            if pipe == Pipe::Open {
+                polled.push(PollFd::new(self.reader.as_fd(), PollFlags::POLLIN));
+            }
+            match poll(&mut polled, wait) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).context("wait for the program"),
+            }
+            if pipe == Pipe::Open {
+                pipe = self.pass_output(copier)?;
+            }
+            self.pass_signals()?;
+            if ended.is_none()
+                && let Some(status) = self.child.try_wait().context("wait for the program")?
+            {
+                ended = Some((status, Instant::now()));
+            }
+        }
+    }
+
+    /// Passes on all that is there.
+    fn pass_output(&mut self, copier: &mut Copier) -> Result<Pipe> {
+        loop {
+            match read(&self.reader, &mut self.buffer) {
+                Ok(0) => return Ok(Pipe::Ended),
+                Ok(count) => copier.pass(&self.buffer[..count]),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(Pipe::Open),
+                Err(errno) => return Err(errno).context("read the program's output"),
+            }
+        }
+    }
+
+    /// Passes signals on, but for those that the terminal sent to the program as well.
+    fn pass_signals(&mut self) -> Result<()> {
+        while let Some(info) = self.signals.read_signal().context("read a signal")? {
+            let Ok(signal) = Signal::try_from(info.ssi_signo.cast_signed()) else { continue };
+            let from_terminal = info.ssi_code == nix::libc::SI_KERNEL;
+            if signal != Signal::SIGCHLD && !from_terminal {
+                let pid = Pid::from_raw(self.child.id().cast_signed());
+                // It may have ended since; then there is nobody to tell.
+                let _ = kill(pid, signal);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_program_is_known_without_its_version() {
+        assert_eq!(without_version("ssSync.v2"), "ssSync");
+        assert_eq!(without_version("my.view"), "my.view");
+    }
+}
