@@ -17,6 +17,8 @@ use crate::{Context, Disk, Server, secs};
 const PROLOGUE: &str = "#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc; mount -t sysfs sysfs /sys
+# What the kernel says must not fall into the middle of a line that is read.
+echo 1 > /proc/sys/kernel/printk
 mount -t tmpfs tmpfs /mnt; mkdir -p /mnt/set
 off() { sync; echo o > /proc/sysrq-trigger; sleep 60; }
 ";

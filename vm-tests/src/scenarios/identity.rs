@@ -134,7 +134,7 @@ mount -t proc proc /proc; mount -o remount,rw /
 n=0
 for size in 256M 32M 4M 512K 64K 4K; do while fallocate -l $size /fill.$n 2>/dev/null; do n=$((n + 1)); done; done
 while echo x > /fill.$n && [ -s /fill.$n ]; do n=$((n + 1)); done 2>/dev/null
-echo \"fill: free blocks $(stat -f -c %f /)\"
+echo \"fill: available blocks $(stat -f -c %a /)\"
 sync; mount -o remount,ro /; echo 'fill: done'; echo o > /proc/sysrq-trigger; sleep 60
 ";
     let root = server.disk("right-root")?.path().to_owned();
@@ -143,7 +143,7 @@ sync; mount -o remount,ro /; echo 'fill: done'; echo o > /proc/sysrq-trigger; sl
     *append = append.replace("init=/probe", "init=/fill");
     let members = LEFT.members().iter().map(|serial| server.remove(serial)).collect::<Result<Vec<_>>>()?;
     server.start()?;
-    server.wait_console("^fill: free blocks [0-3]$", crate::secs(120)).context("the disk is not full")?;
+    server.wait_console("^fill: available blocks 0$", crate::secs(120)).context("the disk is not full")?;
     server.wait_off(crate::secs(60))?;
     let crate::Boot::Kernel { append, .. } = &mut server.boot else { anyhow::bail!("booted otherwise") };
     *append = append.replace("init=/fill", "init=/probe");
