@@ -83,7 +83,7 @@ pub fn look(store: &Store, part: &Part) -> Result<Overview, Error> {
                     .push(format!("bin/{shown} points to {}, which is no version of a module", target.escape_debug()));
             }
             (At::NoLink(_) | At::Version(_), _) => {
-                problems.push(format!("bin/{shown} is no link; somebody put it there"))
+                problems.push(format!("bin/{shown} is no link; somebody put it there"));
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What an operator does with it, on a tree: the program as it is called, and what a person then sees.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers as well")]
+
 mod common;
 
 use common::{Answer, Server, package};
@@ -445,4 +447,49 @@ fn a_wrong_call_ends_with_two_and_an_error_in_json_is_json() {
     assert!(told["hints"][0].as_str().unwrap().contains("update/v2, update/v1"), "{told}");
     let help = server.run(&["--help"]).done();
     assert!(help.contains("Examples:") && help.contains("atlas-module rollback ssSync"), "{help}");
+}
+
+/// Runs a shell script as root of a mount namespace of its own.
+fn in_own_mounts(script: &str) -> Answer {
+    let mut command = Command::new("unshare");
+    if !nix::unistd::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    let output = command.args(["--mount", "sh", "-euc", script]).env("PROGRAM", common::PROGRAM).output().unwrap();
+    Answer::of(&output)
+}
+
+#[test]
+fn on_a_read_only_disk_one_can_look_and_is_told_how_to_go_on() {
+    let server = Server::with_two_versions();
+    let script = format!(
+        "mount --bind {root} {root}; mount -o remount,bind,ro {root}; ! touch {root}/x 2>/dev/null\n\
+         \"$PROGRAM\" --root {root} list; \"$PROGRAM\" --root {root} verify; exec \"$PROGRAM\" --root {root} set ssSync v2",
+        root = server.root().display()
+    );
+    let answer = in_own_mounts(&script);
+    assert!(answer.out.contains("all as they were installed"), "{answer:?}");
+    let told = answer.refused();
+    assert!(told.contains("Read-only file system") && told.contains("remount,rw"), "{told}");
+    assert_eq!(server.link("ssSync").as_deref(), Some("./update/ssSync.v1"));
+}
+
+#[test]
+fn on_a_full_disk_nothing_changes_and_it_goes_on_once_there_is_room() {
+    let server = Server::with_two_versions();
+    let mount = server.folder().join("small");
+    fs::create_dir(&mount).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=1m,nr_inodes=60 small {mount}; cp -a {root} {mount}/root; P=\"$PROGRAM --root {mount}/root\"\n\
+         i=0; while true > {mount}/fill$i; do i=$((i+1)); done 2>/dev/null || true; cat /dev/zero > {mount}/fill0 2>/dev/null || true\n\
+         $P set ssSync v2 2>&1 && exit 9; $P list; $P verify; readlink {mount}/root/opt/atlas/bin/ssSync\n\
+         rm {mount}/fill*; $P set ssSync v2; $P verify; ls -A {mount}/root/opt/atlas",
+        root = server.root().display(),
+        mount = mount.display()
+    );
+    let out = in_own_mounts(&script).done();
+    let (full, free) = out.split_once("./update/ssSync.v1\n").expect("v1 is still set while the disk is full");
+    assert!(full.contains("No space left on device") && full.contains("try: free some space"), "{full}");
+    assert!(full.contains("all as they were installed") && free.contains("all as they were installed"), "{out}");
+    assert!(free.ends_with("bin\nmodules\n"), "{free}");
 }
