@@ -101,7 +101,7 @@ fn assert_took_the_role(server: &Server) -> Result<()> {
 
 /// Files that hook something into the boot and have ATLAS in them, one a line.
 fn units_that_know_atlas(server: &Server) -> Result<String> {
-    server.sh("grep -rli atlas /usr/lib/systemd /etc/systemd /run/systemd/system /usr/lib/udev /etc/udev /etc/mdadm \
+    server.sh("grep -rli atlas /usr/lib/systemd /etc/systemd /run/systemd/system /usr/lib/udev/rules.d /etc/udev/rules.d /etc/mdadm \
                /usr/share/initramfs-tools /etc/initramfs-tools /etc/kernel || test $? = 1")
 }
 
