@@ -1,4 +1,5 @@
 //! Builds the corpus from source, crashes it, and reads the cores.
+#![allow(clippy::unwrap_used, clippy::panic, dead_code, reason = "helpers of tests, each test using some")]
 
 use atlas_corehandler::{clean::Rules, core_file::Core, signature::Signature, space::Search, traceback::Traceback};
 use std::{

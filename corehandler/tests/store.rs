@@ -1,0 +1,247 @@
+//! ssCoreHandler as it is called: crashes that are counted, told, exchanged and reported.
+
+mod common;
+
+use common::{Environment, build, built, crash};
+use serde_json::Value;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_ssCoreHandler");
+const BUILD: Environment = built("gcc", "gcc -O1 -g -pthread -w");
+
+/// A server's tree, with a program that crashes.
+struct Server {
+    root: tempfile::TempDir,
+    dir: PathBuf,
+}
+
+impl Server {
+    fn new() -> Server {
+        let root = tempfile::tempdir().unwrap();
+        let dir = build(root.path(), "faults.c", &BUILD);
+        fs::create_dir_all(root.path().join("etc")).unwrap();
+        fs::write(root.path().join("etc/hostname"), "pri.example.org\n").unwrap();
+        // The tree's programs are where the cores say.
+        let below = root.path().join(dir.parent().unwrap().strip_prefix("/").unwrap());
+        fs::create_dir_all(below.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(dir.parent().unwrap(), &below).unwrap();
+        for library in ["lib", "lib64", "usr"] {
+            std::os::unix::fs::symlink(Path::new("/").join(library), root.path().join(library)).unwrap();
+        }
+        Server { root, dir }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.path().join(path)
+    }
+
+    /// Lets the program crash, and puts the core where ssCoreHandler looks.
+    fn crash(&self, way: &str, name: &str) -> PathBuf {
+        let core = crash(&self.dir, way, "");
+        fs::create_dir_all(self.path("var/lib/atlas/cores")).unwrap();
+        let place = self.path("var/lib/atlas/cores").join(name);
+        fs::rename(core, &place).unwrap();
+        place
+    }
+
+    fn call(&self, arguments: &[&str]) -> Output {
+        Command::new(PROGRAM).arg("--root").arg(self.root.path()).args(arguments).output().unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.call(&[&["--json"], arguments].concat());
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+    }
+
+    fn only(&self) -> Value {
+        let list = self.json(&["list"]);
+        assert_eq!(list["crashes"].as_array().unwrap().len(), 1, "{list}");
+        list["crashes"][0].clone()
+    }
+}
+
+#[test]
+fn a_new_crash_is_told_once_and_a_known_one_is_counted() {
+    let server = Server::new();
+    let core = server.crash("1", "core.1");
+    let first = server.call(&["scan"]);
+    assert_eq!(first.status.code(), Some(3), "{first:?}");
+    assert!(String::from_utf8_lossy(&first.stdout).starts_with("NEW crash"), "{first:?}");
+    assert!(!core.exists(), "the core was left");
+    let notices = || fs::read_dir(server.path("run/atlas/notices")).unwrap().count();
+    assert_eq!(notices(), 1);
+    server.crash("1", "core.2");
+    let second = server.call(&["scan"]);
+    assert_eq!((second.status.code(), notices()), (Some(0), 1), "{second:?}");
+    let entry = server.only();
+    assert_eq!((&entry["count"], &entry["by_server"]["pri.example.org"]), (&Value::from(2), &Value::from(2)));
+    assert_eq!(entry["strength"], "strong", "{entry}");
+    let kept = fs::read_dir(server.path("var/lib/atlas/crashes/cores")).unwrap().count();
+    assert_eq!(kept, 1);
+}
+
+#[test]
+fn a_core_that_is_met_again_after_a_kill_is_not_counted_twice() {
+    let server = Server::new();
+    server.crash("1", "core.1");
+    // With --keep the core stays, as it does when a kill comes before its removal; the list of handled ones is lost, too.
+    server.call(&["scan", "--keep"]);
+    fs::remove_file(server.path("var/lib/atlas/crashes/handled.json")).unwrap();
+    server.call(&["scan", "--keep"]);
+    assert_eq!(server.only()["count"], 1);
+}
+
+#[test]
+fn writers_at_once_count_every_core() {
+    let server = Server::new();
+    for number in 0..6 {
+        server.crash(if number % 2 == 0 { "1" } else { "4" }, &format!("core.{number}"));
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| server.call(&["scan"]));
+        }
+    });
+    server.call(&["scan"]);
+    let list = server.json(&["list"]);
+    let counts: Vec<u64> =
+        list["crashes"].as_array().unwrap().iter().map(|entry| entry["count"].as_u64().unwrap()).collect();
+    assert_eq!(counts, [3, 3], "{list}");
+}
+
+#[test]
+fn a_kill_at_any_time_loses_no_occurrence_and_counts_none_twice() {
+    let server = Server::new();
+    for number in 0..4 {
+        server.crash("1", &format!("core.{number}"));
+    }
+    let mut killed = 0;
+    for delay in 1..40 {
+        let mut child = Command::new(PROGRAM).arg("--root").arg(server.root.path()).arg("scan").spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(delay * 4));
+        child.kill().unwrap();
+        killed += usize::from(child.wait().unwrap().code().is_none());
+    }
+    assert!(killed > 0, "no kill came in time");
+    server.call(&["scan"]);
+    assert_eq!(server.only()["count"], 4);
+}
+
+#[test]
+fn limits_drop_cores_and_never_facts() {
+    let server = Server::new();
+    for (number, way) in ["1", "4", "5"].into_iter().enumerate() {
+        server.crash(way, &format!("core.{number}"));
+    }
+    server.call(&["scan", "--max-cores", "1"]);
+    assert_eq!(server.json(&["list"])["crashes"].as_array().unwrap().len(), 3);
+    assert_eq!(fs::read_dir(server.path("var/lib/atlas/crashes/cores")).unwrap().count(), 1);
+}
+
+#[test]
+fn what_one_site_knows_another_learns_and_is_not_told_again() {
+    let (here, there) = (Server::new(), Server::new());
+    here.crash("4", "core.1");
+    here.call(&["scan"]);
+    let signature = here.only()["signature"].as_str().unwrap().to_owned();
+    here.call(&["note", &signature[..10], "fixed in v3"]);
+    let file = here.path("known.txt");
+    assert!(here.call(&["export", file.to_str().unwrap()]).status.success());
+    let first = there.json(&["import", file.to_str().unwrap()]);
+    let again = there.json(&["import", file.to_str().unwrap()]);
+    assert_eq!((&first["new"], &again["new"], &again["same"]), (&Value::from(1), &Value::from(0), &Value::from(1)));
+    there.crash("4", "core.1");
+    let scanned = there.call(&["scan"]);
+    assert_eq!(scanned.status.code(), Some(0), "{scanned:?}");
+    let entry = there.only();
+    assert_eq!((&entry["count"], &entry["notes"][0]), (&Value::from(1), &Value::from("fixed in v3")));
+    assert_eq!(there.call(&["export"]).stdout, fs::read(&file).unwrap());
+}
+
+#[test]
+fn a_report_explains_itself_and_names_no_host_and_no_argument() {
+    let server = Server::new();
+    let log = server.path("var/log/atlas/LOG.faults");
+    fs::create_dir_all(log.parent().unwrap()).unwrap();
+    fs::write(&log, "started on pri.example.org by admin@example.org\n").unwrap();
+    let core = crash(&server.dir, "16 12345678", &format!("ATLAS_RUN_LOG=/var/log/atlas/LOG.faults"));
+    fs::create_dir_all(server.path("var/lib/atlas/cores")).unwrap();
+    fs::rename(core, server.path("var/lib/atlas/cores/core")).unwrap();
+    server.call(&["scan"]);
+    let signature = server.only()["signature"].as_str().unwrap().to_owned();
+    let file = server.path("report.tar");
+    let output = server.call(&["report", &signature, "-o", file.to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    let listed = Command::new("tar").args(["-tf", file.to_str().unwrap()]).output().unwrap();
+    let names = String::from_utf8_lossy(&listed.stdout).into_owned();
+    for name in ["README.txt", "cleaned.txt", "raw.txt", "modules.txt", "system.txt", "redacted.txt", "logs/LOG.faults"]
+    {
+        assert!(names.contains(name), "{name} is not in {names}");
+    }
+    assert!(!names.contains("core.zst"));
+    let all = Command::new("tar").args(["-xOf", file.to_str().unwrap()]).output().unwrap();
+    let all = String::from_utf8_lossy(&all.stdout).into_owned();
+    assert!(all.contains("[server-1]") && all.contains("[mail]"), "{all}");
+    assert!(!all.contains("pri.example.org") && !all.contains("12345678"), "{all}");
+    let with_core = server.path("with-core.tar");
+    server.call(&["report", &signature, "--with-core", "-o", with_core.to_str().unwrap()]);
+    let listed = Command::new("tar").args(["-tf", with_core.to_str().unwrap()]).output().unwrap();
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("core.zst"));
+}
+
+#[test]
+fn the_log_of_the_run_is_known_from_the_core() {
+    let server = Server::new();
+    let core = crash(&server.dir, "1", "ATLAS_RUN_LOG=/var/log/atlas/LOG.x");
+    let signature = server.json(&["signature", core.to_str().unwrap()]);
+    assert_eq!(signature["log"], "/var/log/atlas/LOG.x");
+}
+
+#[test]
+fn a_kernel_crash_is_an_entry_of_its_own() {
+    let server = Server::new();
+    let place = server.path("var/lib/systemd/pstore/123");
+    fs::create_dir_all(&place).unwrap();
+    let log = "<1>[ 1.0] BUG: kernel NULL pointer dereference, address: 0\n<4>[ 1.0] RIP: 0010:md_do_sync+0x30/0x1500 [md_mod]\n";
+    fs::write(place.join("dmesg.txt"), log).unwrap();
+    assert_eq!(server.call(&["scan"]).status.code(), Some(3));
+    assert_eq!(server.call(&["scan"]).status.code(), Some(0));
+    let entry = server.only();
+    assert_eq!((&entry["program"], &entry["count"]), (&Value::from("kernel"), &Value::from(1)));
+}
+
+#[test]
+fn resigning_by_the_same_rules_changes_nothing_and_by_older_entries_moves_them() {
+    let server = Server::new();
+    server.crash("1", "core.1");
+    server.call(&["scan"]);
+    assert_eq!(server.json(&["resign"])["changed"], Value::Array(vec![]));
+    // An entry as older rules had made it: another signature, the same raw traceback.
+    let entries = server.path("var/lib/atlas/crashes/entries");
+    let right = server.only()["signature"].as_str().unwrap().to_owned();
+    let old = "0".repeat(64);
+    let text = fs::read_to_string(entries.join(format!("{right}.json"))).unwrap().replace(&right, &old);
+    fs::remove_file(entries.join(format!("{right}.json"))).unwrap();
+    fs::write(entries.join(format!("{old}.json")), text).unwrap();
+    let changed = server.json(&["resign"]);
+    assert_eq!(changed["changed"][0], serde_json::json!([old, right]), "{changed}");
+    let entry = server.only();
+    assert_eq!((entry["signature"].as_str(), &entry["count"]), (Some(right.as_str()), &Value::from(1)));
+}
+
+#[test]
+fn a_program_that_was_replaced_gives_no_names_and_says_so() {
+    let server = Server::new();
+    let core = crash(&server.dir, "1", "");
+    fs::remove_file(server.dir.join("faults")).unwrap();
+    let other = Environment { build: "gcc -O2 -pthread -w -DOTHER", ..BUILD };
+    build(server.root.path(), "faults.c", &other);
+    let signature = server.json(&["signature", core.to_str().unwrap()]);
+    assert_eq!(signature["strength"], "weak");
+    assert!(!signature["raw"].to_string().contains("x_walk"), "{signature}");
+    assert!(signature["weaknesses"].to_string().contains("not proven"), "{signature}");
+}

@@ -1,0 +1,334 @@
+//! ssRun and ssStartHandler as they are called: from a shell, on a tree in a temporary folder.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it must be")]
+
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+const SS_RUN: &str = env!("CARGO_BIN_EXE_ssRun");
+const SS_START: &str = env!("CARGO_BIN_EXE_ssStartHandler");
+
+/// A server's tree.
+struct Server {
+    root: tempfile::TempDir,
+}
+
+impl Server {
+    fn new() -> Server {
+        Server { root: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> &Path {
+        self.root.path()
+    }
+
+    fn ss_run(&self, options: &[&str], script: &str) -> Command {
+        let mut command = Command::new(SS_RUN);
+        command.arg("--root").arg(self.path()).args(options).args(["--name", "p", "--", "sh", "-c", script]);
+        command.current_dir(self.path()).stdin(Stdio::null()).env_remove("SSH_CONNECTION");
+        command
+    }
+
+    fn run(&self, options: &[&str], script: &str) -> Output {
+        self.ss_run(&[&["--no-handlers"], options].concat(), script).output().unwrap()
+    }
+
+    fn logs(&self) -> Vec<PathBuf> {
+        let dir = self.path().join("var/log/atlas");
+        let entries = fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
+        let mut logs: Vec<PathBuf> =
+            entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("LOG.")).collect();
+        logs.sort();
+        logs
+    }
+
+    fn log(&self) -> String {
+        let logs = self.logs();
+        assert_eq!(logs.len(), 1, "{logs:?}");
+        String::from_utf8_lossy(&fs::read(&logs[0]).unwrap()).into_owned()
+    }
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < end, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn output_and_errors_are_in_a_file_of_the_run_with_how_it_ended() {
+    let server = Server::new();
+    let output = server.run(&[], "echo out; echo err >&2; exit 7");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(7), 0));
+    let log = server.log();
+    assert!(log.contains("\nout\nerr\n") && log.contains("ended with status 7 after 0."), "{log}");
+    let name = server.logs()[0].file_name().unwrap().to_string_lossy().into_owned();
+    assert!(name.len() == "LOG.p.y04m06d03.h03m23s15".len() && name.starts_with("LOG.p.y"), "{name}");
+}
+
+#[test]
+fn output_goes_where_it_is_wanted() {
+    let server = Server::new();
+    let both = server.run(&["--to", "both"], "echo text");
+    assert_eq!(both.stdout, b"text\n");
+    assert!(server.log().contains("\ntext\n"));
+    for (to, expected) in [("stdout", "text\n"), ("none", "")] {
+        let server = Server::new();
+        let output = server.run(&["--to", to], "echo text");
+        assert_eq!((String::from_utf8_lossy(&output.stdout).as_ref(), server.logs().len()), (expected, 0), "{to}");
+    }
+}
+
+#[test]
+fn a_signal_s_end_is_logged_and_given_as_shells_do() {
+    let server = Server::new();
+    let output = server.run(&[], "ulimit -c 0; kill -KILL $$");
+    assert_eq!(output.status.code(), Some(128 + 9));
+    assert!(server.log().contains("ended with signal 9 (SIGKILL) after"), "{}", server.log());
+}
+
+#[test]
+fn what_cannot_be_run_is_told_as_every_shell_tells_it() {
+    let server = Server::new();
+    let code = |program: &str| {
+        let mut command = Command::new(SS_RUN);
+        command.arg("--root").arg(server.path()).args(["--no-handlers", "--to", "none", program]);
+        command.output().unwrap().status.code()
+    };
+    assert_eq!((code("/nonexistent"), code("/etc/passwd")), (Some(127), Some(126)));
+    assert_eq!(Command::new(SS_RUN).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn signals_are_passed_on_to_the_program() {
+    let server = Server::new();
+    let script = "trap 'echo got it; exit 5' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut child = server.ss_run(&["--no-handlers", "--to", "both"], script).stdout(Stdio::piped()).spawn().unwrap();
+    until("the program runs", || {
+        server.logs().first().is_some_and(|log| fs::read_to_string(log).unwrap().contains("ready"))
+    });
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    assert!(server.log().contains("got it"), "{}", server.log());
+}
+
+#[test]
+fn no_output_is_lost_at_the_end_however_much_there_is() {
+    let server = Server::new();
+    let output = server.run(&["--to", "both"], "seq 1 200000");
+    let expected: String = (1..=200_000).map(|number| format!("{number}\n")).collect();
+    assert_eq!(output.stdout.len(), expected.len());
+    assert!(server.log().contains(&expected));
+}
+
+#[test]
+fn what_the_program_leaves_running_does_not_hold_the_run() {
+    let server = Server::new();
+    let started = Instant::now();
+    assert!(server.run(&[], "sleep 60 & echo $! > pid; echo started").status.success());
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    let pid: i32 = fs::read_to_string(server.path().join("pid")).unwrap().trim().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    assert!(server.log().contains("started"));
+}
+
+#[test]
+fn each_line_has_its_time_where_that_is_wanted() {
+    let server = Server::new();
+    server.run(&["--stamp"], "echo one; echo two");
+    let log = server.log();
+    let line = log.lines().find(|line| line.ends_with(" two")).unwrap_or_else(|| panic!("{log}"));
+    assert_eq!(line.len(), "2004-06-03 03:23:15.042 two".len(), "{line}");
+}
+
+#[test]
+fn a_day_s_runs_share_a_file_and_a_grown_file_is_put_aside() {
+    let server = Server::new();
+    server.run(&["--roll", "day"], "echo one");
+    server.run(&["--roll", "day"], "echo two");
+    let log = server.log();
+    assert!(log.contains("\none\n") && log.contains("\ntwo\n"), "{log}");
+    let server = Server::new();
+    server.run(&["--roll", "100k"], "head -c 250000 /dev/zero | tr '\\0' '\\351'");
+    assert!(server.logs().len() >= 2, "{:?}", server.logs());
+    let bytes: usize =
+        server.logs().iter().map(|log| fs::read(log).unwrap().iter().filter(|byte| **byte == 0o351).count()).sum();
+    assert_eq!(bytes, 250_000);
+}
+
+/// A small disk that is full soon: a tmpfs, which only root can mount.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path) -> SmallDisk {
+        fs::create_dir_all(at).unwrap();
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(at).status().unwrap();
+        assert!(status.success(), "this test mounts a small tmpfs and must be run by root");
+        SmallDisk(at.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn on_a_full_disk_the_program_runs_on_and_it_is_told() {
+    let server = Server::new();
+    let _disk = SmallDisk::mount(&server.path().join("var/log/atlas"));
+    let output = server.run(&["--to", "both"], "head -c 300000 /dev/zero | tr '\\0' x; echo end; exit 4");
+    assert_eq!(output.status.code(), Some(4));
+    assert!(output.stdout.ends_with(b"end\n") && output.stdout.len() == 300_004, "{}", output.stdout.len());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("the log cannot be written") && told.contains("runs on"), "{told}");
+    let kept = fs::metadata(&server.logs()[0]).unwrap().len();
+    assert!(kept > 40_000 && kept <= 65_536, "the disk was not full: {kept}");
+}
+
+#[test]
+fn a_killed_ss_run_leaves_all_that_was_said_before() {
+    let server = Server::new();
+    let script = "seq 1 50000; echo said; exec sleep 60";
+    let mut child = server.ss_run(&["--no-handlers"], script).spawn().unwrap();
+    until("the program has said it", || {
+        server.logs().first().is_some_and(|log| fs::read_to_string(log).unwrap().ends_with("said\n"))
+    });
+    let log = server.log();
+    let pid = log.split("(pid ").nth(1).and_then(|rest| rest.split(')').next()).unwrap().parse().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(server.log().contains("\n49999\n50000\nsaid\n"));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+/// Copied by another process: a program that this one holds open for writing cannot be run by its other threads.
+fn install(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-p").arg(from).arg(to).status().unwrap().success());
+}
+
+/// ssRun finds its handlers beside itself: a folder with the ones of a test.
+fn with_handlers(server: &Server, handlers: &[(&str, &str)]) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let bin = server.path().join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    install(Path::new(SS_RUN), &bin.join("ssRun"));
+    for (name, script) in handlers {
+        let text = bin.join(format!("{name}.text"));
+        fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&text, fs::Permissions::from_mode(0o755)).unwrap();
+        install(&text, &bin.join(name));
+    }
+    bin.join("ssRun")
+}
+
+fn run_with_handlers(server: &Server, handlers: &[(&str, &str)], options: &[&str]) -> Output {
+    let program = with_handlers(server, handlers);
+    let mut command = Command::new(program);
+    command.arg("--root").arg(server.path()).args(options).args(["--name", "p", "--", "echo", "it ran"]);
+    command.current_dir(server.path()).output().unwrap()
+}
+
+#[test]
+fn what_the_handlers_say_is_in_the_log() {
+    let server = Server::new();
+    let handlers = [("ssStartHandler", "echo load is high; exit 3"), ("ssCoreHandler", "echo NEW crash; exit 3")];
+    assert!(run_with_handlers(&server, &handlers, &[]).status.success());
+    let log = server.log();
+    assert!(log.contains("ssStartHandler: load is high") && log.contains("ssCoreHandler: NEW crash"), "{log}");
+    assert!(log.find("NEW crash") < log.find("it ran"), "{log}");
+}
+
+#[test]
+fn a_broken_handler_never_stops_the_run() {
+    for broken in ["exit 99", "kill -SEGV $$", "sleep 60", "head -c 100000000 /dev/zero"] {
+        let server = Server::new();
+        let handlers = [("ssStartHandler", broken), ("ssCoreHandler", broken)];
+        let started = Instant::now();
+        let output = run_with_handlers(&server, &handlers, &["--handler-deadline", "1"]);
+        assert!(output.status.success() && started.elapsed() < Duration::from_secs(15), "{broken}: {output:?}");
+        assert!(server.log().contains("\nit ran\n"), "{broken}");
+    }
+    let server = Server::new();
+    let missing = run_with_handlers(&server, &[], &[]);
+    assert!(missing.status.success() && server.log().contains("ssStartHandler: no answer"), "{}", server.log());
+}
+
+#[test]
+fn an_exceeded_limit_stops_the_run_only_where_that_is_wanted() {
+    let server = Server::new();
+    let handlers = [("ssStartHandler", "echo too many copies; exit 3"), ("ssCoreHandler", "exit 0")];
+    let output = run_with_handlers(&server, &handlers, &["--when-exceeded", "stop"]);
+    assert_eq!(output.status.code(), Some(1));
+    let log = server.log();
+    assert!(!log.contains("it ran") && log.contains("too many copies"), "{log}");
+}
+
+#[test]
+fn a_core_can_be_written_and_the_program_knows_its_log() {
+    let server = Server::new();
+    server.run(&[], "ulimit -c; echo \"log=$ATLAS_RUN_LOG\"");
+    let log = server.log();
+    let hard = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_CORE).unwrap().1;
+    let expected = if hard == nix::sys::resource::RLIM_INFINITY {
+        "\nunlimited\n".to_owned()
+    } else {
+        format!("\n{}\n", hard / 512)
+    };
+    assert!(log.contains(&expected), "{log}");
+    assert!(log.contains(&format!("log={}", server.logs()[0].display())), "{log}");
+}
+
+#[test]
+fn start_handler_tells_what_is_exceeded_by_exit_code_text_and_notice() {
+    let server = Server::new();
+    fs::create_dir_all(server.path().join("etc/atlas")).unwrap();
+    fs::write(server.path().join("etc/atlas/profile.toml"), "disk_free_percent = 100.0\npaths = [\"/\"]\n").unwrap();
+    let start =
+        || Command::new(SS_START).arg("--root").arg(server.path()).args(["--program", "ssSync.v2"]).output().unwrap();
+    let output = start();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("space free on /") && text.contains("limit is 100.0 %") && text.contains("likely:"),
+        "{text}"
+    );
+    let notices: Vec<PathBuf> =
+        fs::read_dir(server.path().join("run/atlas/notices")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(notices.len(), 1);
+    let mut notice = String::new();
+    fs::File::open(&notices[0]).unwrap().read_to_string(&mut notice).unwrap();
+    assert!(notice.contains("before a run of ssSync"), "{notice}");
+    fs::write(
+        server.path().join("etc/atlas/profile.toml"),
+        "disk_free_percent = 0.0\ninodes_free_percent = 0.0\npaths = [\"/\"]\n",
+    )
+    .unwrap();
+    assert_eq!(start().status.code(), Some(0));
+    fs::write(server.path().join("etc/atlas/profile.toml"), "disc_free = 1\n").unwrap();
+    assert_eq!(start().status.code(), Some(1));
+}
+
+#[test]
+fn two_hundred_runs_in_a_row_leave_two_hundred_whole_logs() {
+    let server = Server::new();
+    for number in 0..200 {
+        let status = server.ss_run(&["--no-handlers"], &format!("echo run {number}")).status().unwrap();
+        assert!(status.success());
+    }
+    let logs = server.logs();
+    assert_eq!(logs.len(), 200);
+    for log in logs {
+        let text = fs::read_to_string(&log).unwrap();
+        assert!(text.contains("\nrun ") && text.contains("ended with status 0"), "{}: {text}", log.display());
+    }
+}
