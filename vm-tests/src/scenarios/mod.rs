@@ -4,6 +4,7 @@ mod bench;
 mod cast;
 mod failover;
 mod identity;
+mod modules;
 mod neighbours;
 mod parts;
 mod refusals;
@@ -22,6 +23,7 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("swap-and-back", failover::swap_and_back),
     vm("swap-after-power-cut", failover::swap_after_power_cut),
     vm("refused-until-accepted", failover::refused_until_accepted),
+    vm("module-rolled-back", modules::crashing_version_is_rolled_back),
     vm("init-is-careful", neighbours::init_is_careful),
     vm("debian-boots-healthy", parts::debian_boots_healthy),
     vm("refused-halves-written-apart", refusals::halves_written_apart),

@@ -10,8 +10,8 @@ use crate::{Context, secs};
 /// that md by itself leaves inactive is left as md left it.
 pub(crate) fn other_arrays_work_as_before(ctx: &Context) -> Result<()> {
     let blank = |serial: &str| ctx.blank_disk(serial, 64);
-    let make = "mdadm --create /dev/md/scratch --run --level=1 --raid-devices=2 --metadata=1.2 --name=scratch --assume-clean /dev/vdb /dev/vdc
-mkfs.ext4 -q -L SCRATCH /dev/md/scratch; mdadm --stop /dev/md/scratch";
+    let make = "mdadm --create /dev/md8 --run --level=1 --raid-devices=2 --metadata=1.2 --name=scratch --assume-clean /dev/vdb /dev/vdc
+mkfs.ext4 -q -L SCRATCH /dev/md8; mdadm --stop /dev/md8";
     let (others, _) = workbench(ctx, "bench", vec![blank("OTHER-0")?, blank("OTHER-1")?], make)?;
     let cast = Cast::get()?;
     let mut builder = cast.bare(ctx, RIGHT, "init=/probe")?;

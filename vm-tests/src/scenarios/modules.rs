@@ -1,0 +1,53 @@
+//! An update that went wrong at night: the new version of a service crashes at its start, and one command brings the old one back.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+
+use crate::{Context, Server, secs};
+
+const UNIT: &str = "[Service]\nExecStart=/opt/atlas/bin/bakeOven\n";
+
+/// Packs and installs a version of the module `bakeOven` whose program is `script`, all in the guest.
+fn install(server: &Server, version: &str, script: &str) -> Result<()> {
+    server.sh(&format!("mkdir -p /tmp/{version}"))?;
+    server.write_file(&format!("/tmp/{version}/bakeOven"), script.as_bytes())?;
+    server.sh(&format!(
+        "cd /tmp && chmod 755 {version}/bakeOven && atlas-module pack {version} bakeOven-{version}.tar.zst --name bakeOven --version {version} \
+         && atlas-module install --allow-unsigned bakeOven-{version}.tar.zst"
+    ))?;
+    Ok(())
+}
+
+/// Also: a machine that has the package, but on which `atlas init` was never run, boots as before, its network up.
+pub(crate) fn crashing_version_is_rolled_back(ctx: &Context) -> Result<()> {
+    let image = atlas_image::server_image(&atlas_image::Options::new(&|_| ())?)?;
+    let mut server = ctx.debian("oven", &image, "")?.build();
+    server.start()?;
+    server.wait_booted(secs(180))?;
+    let report: serde_json::Value = serde_json::from_slice(&server.read_file("/run/atlas/boot.json")?)?;
+    ensure!(report["outcome"] == "not-initialised", "{report:#}");
+    ensure!(server.sh("systemctl is-active systemd-networkd")? == "active");
+
+    install(&server, "v1", "#!/bin/sh\necho v1 bakes\nexec sleep 1000\n")?;
+    install(&server, "v2", "#!/bin/sh\necho v2 crashes\nkill -SEGV $$\n")?;
+    server.write_file("/etc/systemd/system/oven.service", UNIT.as_bytes())?;
+    server.sh(
+        "atlas-module set bakeOven v1 && systemctl daemon-reload && systemctl start oven && systemctl is-active oven",
+    )?;
+
+    server.sh("atlas-module set bakeOven v2 && systemctl restart oven")?;
+    server.sh("for i in $(seq 100); do systemctl is-failed oven && exit 0; sleep 0.2; done; exit 1")?;
+    let list = server.sh("atlas-module list")?;
+    ensure!(list.lines().any(|line| line.contains("v2") && line.contains("set")), "{list}");
+
+    let began = Instant::now();
+    server.sh("atlas-module set bakeOven v1 && systemctl restart oven && systemctl is-active oven")?;
+    let took = began.elapsed();
+    ensure!(took < std::time::Duration::from_secs(20), "from the command to a running service: {took:?}");
+    ensure!(server.sh("journalctl -u oven -o cat | grep -c 'v1 bakes'")? == "2");
+    server.sh("atlas-module verify")?;
+    println!("      rolled back, from the command to the running service, emulated: {:.1} s", took.as_secs_f64());
+    server.sh("systemctl stop oven")?;
+    server.shutdown(secs(120))
+}
