@@ -37,6 +37,11 @@ const HELD_UNITS: [&str; 8] = [
     "connman.service",
 ];
 
+/// Where the modules lie that `postinst` installs; dpkg replaces these files, and never what was installed from them.
+const BUNDLES: &str = "usr/lib/atlas/bundles";
+/// What packs them here and installs them there.
+const PACKER: &str = "atlas-module";
+
 /// Links that are part of the package: where, and to what.
 const LINKS: [(&str, &str); 1] = [("usr/bin/atlas-boot", "../lib/atlas/atlas-boot")];
 
@@ -112,13 +117,16 @@ fn stage(repository: &Path, programs: &[Program], staged: &Path) -> Result<()> {
         copy_tree(&repository.join(source), &staged.join(destination), mode)?;
     }
     for program in programs {
+        if is_module(program) {
+            bundle(programs, program, staged)?;
+            make_link(staged, &format!("usr/bin/{}", program.name), &format!("/opt/atlas/bin/{}", program.name))?;
+            continue;
+        }
         let directory = if program.name == EARLY_BOOT { "usr/lib/atlas" } else { "usr/bin" };
         copy_tree(&program.path, &staged.join(directory).join(&program.name), 0o755)?;
     }
     for (link, target) in LINKS {
-        let link = staged.join(link);
-        make_directories(link.parent().unwrap_or(staged))?;
-        symlink(target, &link).with_context(|| format!("cannot make the link {}", link.display()))?;
+        make_link(staged, link, target)?;
     }
     for directory in DIRECTORIES {
         make_directories(&staged.join(directory))?;
@@ -133,6 +141,37 @@ fn stage(repository: &Path, programs: &[Program], staged: &Path) -> Result<()> {
         fs::write(staged.join("DEBIAN/conffiles"), conffiles)?;
     }
     Ok(())
+}
+
+/// Whether a program is delivered as a module, several versions of which may lie side by side: those that run again and again on
+/// a server. What installs modules, what runs before them, and the operator's front are plain files of the package.
+fn is_module(program: &Program) -> bool {
+    program.name.starts_with("ss")
+}
+
+/// Packs a program as the bundle that `postinst` installs, with the `atlas-module` that is packaged beside it.
+fn bundle(programs: &[Program], program: &Program, staged: &Path) -> Result<()> {
+    let packer = programs.iter().find(|other| other.name == PACKER);
+    let packer =
+        packer.with_context(|| format!("{} is a module, and there is no {PACKER} to pack it", program.name))?;
+    let folder = staged.with_file_name("bundle");
+    copy_tree(&program.path, &folder.join(&program.name), 0o755)?;
+    let bundles = staged.join(BUNDLES);
+    make_directories(&bundles)?;
+    let file = bundles.join(format!("{}.tar.zst", program.name));
+    let mut command = within(Duration::from_secs(60), &packer.path);
+    command.arg("pack").args([&folder, &file]);
+    command.args(["--name", &program.name, "--version", concat!("v", env!("CARGO_PKG_VERSION"))]);
+    run(&mut command, &format!("pack the module {}", program.name))?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;
+    fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+fn make_link(staged: &Path, link: &str, target: &str) -> Result<()> {
+    let link = staged.join(link);
+    make_directories(link.parent().unwrap_or(staged))?;
+    symlink(target, &link).with_context(|| format!("cannot make the link {}", link.display()))
 }
 
 /// Copies a file, or all files below a directory; links stay links.

@@ -1,4 +1,5 @@
-//! The package on a Debian system: installed, it is in the initramfs; removed, nothing of it is left.
+//! The package on a Debian system: installed, it is in the initramfs; upgraded, it brings new versions of its modules and leaves what an
+//! operator has set; removed, nothing of it is left.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,9 +17,14 @@ fn installing_puts_atlas_boot_into_the_initramfs_and_removing_leaves_nothing_beh
     let said = run_in_root_file_system(&root_file_system, &script, &arguments, Duration::from_secs(300)).unwrap();
 
     let (_, said) = said.split_once("== installed\n").unwrap();
-    let (installed, removed) = said.split_once("== removed\n").unwrap();
+    let (installed, said) = said.split_once("== operator\n").unwrap();
+    let (operator, removed) = said.split_once("== removed\n").unwrap();
     assert!(installed.lines().any(|line| line == "usr/lib/atlas/atlas-boot"), "{installed}");
     assert!(installed.contains("scripts/local-bottom/atlas"), "{installed}");
     assert!(installed.lines().any(|line| line.starts_with("atlas-boot ")), "it runs: {installed}");
+    assert!(installed.lines().any(|line| line.starts_with("ssSync 0.")), "the bundle runs: {installed}");
+    for expected in ["upgraded: ssSync 90.1", "kept: what the operator set", "verified: all versions"] {
+        assert!(operator.contains(expected), "not {expected:?}: {operator}");
+    }
     assert_eq!(removed, "initramfs: none\ndpkg: none\nfiles: none\n");
 }

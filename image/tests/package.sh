@@ -4,10 +4,32 @@ before=$(find "$root" -xdev -name '*atlas*')
 cp "$1" "$root/tmp/a.deb"
 
 chroot "$root" dpkg --install --force-unsafe-io /tmp/a.deb
-rm "$root/tmp/a.deb"
 echo "== installed"
 chroot "$root" sh -c 'lsinitramfs /boot/initrd.img-*' | grep atlas
 chroot "$root" atlas-boot --version
+
+chroot "$root" ssSync --version
+echo "== operator"
+# The next version of the package: the same, with other bundles. First nobody has chosen, then the operator has.
+repack() {
+    rm -rf "$root/tmp/next" && mkdir -p "$root/tmp/next" "$root/tmp/module"
+    dpkg-deb -R "$root/tmp/a.deb" "$root/tmp/next"
+    sed -i "s/^Version: .*/Version: $1/" "$root/tmp/next/DEBIAN/control"
+    rm "$root"/tmp/next/usr/lib/atlas/bundles/*
+    printf '#!/bin/sh\necho ssSync %s\n' "$1" > "$root/tmp/module/ssSync" && chmod 755 "$root/tmp/module/ssSync"
+    chroot "$root" atlas-module pack /tmp/module /tmp/next/usr/lib/atlas/bundles/ssSync.tar.zst --name ssSync --version "v$1"
+    dpkg-deb --root-owner-group -b "$root/tmp/next" "$root/tmp/next.deb"
+    chroot "$root" dpkg --install --force-unsafe-io /tmp/next.deb
+}
+repack 90.1
+echo "upgraded: $(chroot "$root" ssSync)"
+first=$(chroot "$root" atlas-module list --json ssSync | grep -o 'v0[.0-9]*' | head -n 1)
+chroot "$root" atlas-module set ssSync "$first"
+repack 90.2
+chroot "$root" ssSync --version | grep -v 90 && echo "kept: what the operator set"
+chroot "$root" atlas-module list ssSync
+chroot "$root" atlas-module verify && echo "verified: all versions"
+rm -r "$root"/tmp/next "$root"/tmp/next.deb "$root"/tmp/module "$root"/tmp/a.deb
 
 chroot "$root" dpkg --purge --force-unsafe-io atlas
 echo "== removed"

@@ -1,10 +1,11 @@
 //! `cargo xtask bench NAME`: ATLAS and its peer on the same work, side by side, in one run.
 
 mod boot;
-mod modules;
+mod product;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::setup;
 
@@ -23,6 +24,8 @@ enum Name {
     Boot,
     /// Switching a module's version: time, next to update-alternatives and stow.
     Modules,
+    /// From a core to its signature, next to gdb and eu-stack; and what ssRun adds to a run.
+    Crashes,
 }
 
 /// One thing measured, next to the same thing of the peer, or next to a limit.
@@ -40,9 +43,9 @@ pub(crate) struct Row {
     pub(crate) peer_value: f64,
     /// `value / peer_value`
     pub(crate) ratio: f64,
-    /// What the ratio may be at most.
-    pub(crate) goal: f64,
-    /// Whether it is not more.
+    /// What the ratio may be at most, or in words what must be so.
+    pub(crate) goal: Value,
+    /// Whether it is so.
     pub(crate) met: bool,
 }
 
@@ -62,7 +65,7 @@ impl Row {
             peer: peer.into(),
             peer_value,
             ratio,
-            goal,
+            goal: goal.into(),
             met: ratio <= goal,
         }
     }
@@ -78,7 +81,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     setup::run()?;
     let rows = match arguments.name {
         Name::Boot => boot::run()?,
-        Name::Modules => modules::run()?,
+        Name::Modules => product::MODULES.run()?,
+        Name::Crashes => product::CRASHES.run()?,
     };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
@@ -96,7 +100,7 @@ fn table(rows: &[Row]) -> String {
         let met = if *met { "met" } else { "NOT MET" };
         format!(
             "{name:names$}  {value:8.2} {unit:3}  {peer:peers$} {peer_value:8.2} {unit:3}  ratio {ratio:6.3}, \
-             goal {goal:5.2}  {met}\n"
+             goal {goal}: {met}\n"
         )
     };
     rows.iter().map(line).collect()

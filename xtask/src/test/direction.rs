@@ -75,8 +75,9 @@ fn wrong_in(metadata: &str) -> Result<Vec<String>> {
             wrong.push(format!("{} is not in the table", package.name));
             continue;
         };
-        let inner = package.dependencies.iter().filter(|dependency| dependency.path.is_some());
-        let forbidden = inner.filter(|dependency| !allowed.contains(&dependency.name.as_str()));
+        // A crate's tests may ask for it once more, with other features.
+        let others = package.dependencies.iter().filter(|one| one.path.is_some() && one.name != package.name);
+        let forbidden = others.filter(|dependency| !allowed.contains(&dependency.name.as_str()));
         wrong.extend(forbidden.map(|dependency| format!("{} uses {}", package.name, dependency.name)));
     }
     Ok(wrong)
@@ -97,6 +98,7 @@ mod tests {
     fn an_edge_against_the_direction_is_named() {
         assert_eq!(wrong_in(&metadata("atlas-model", "atlas-host")).unwrap(), ["atlas-model uses atlas-host"]);
         assert!(wrong_in(&metadata("atlas-host", "atlas-model")).unwrap().is_empty());
+        assert!(wrong_in(&metadata("atlas-host", "atlas-host")).unwrap().is_empty());
     }
 
     #[test]

@@ -1,0 +1,54 @@
+//! Benches that stand with the product they measure, as an example of its crate: built and run here, next to their peers.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Row, say};
+use crate::setup::Needed;
+use crate::{process, setup};
+
+/// A bench that prints rows as JSON.
+pub(super) struct Product {
+    /// The crates whose programs it runs; the first has the bench.
+    crates: &'static [&'static str],
+    example: &'static str,
+    arguments: &'static [&'static str],
+    peers: &'static [Needed],
+}
+
+/// `atlas-module set` among a thousand versions, against what else switches links.
+pub(super) const MODULES: Product = Product {
+    crates: &["atlas-module"],
+    example: "bench_modules",
+    arguments: &["--json"],
+    peers: &[("stow", "bench: the peer")],
+};
+
+/// From a core to its signature, against debuggers, and what ssRun adds to a run.
+pub(super) const CRASHES: Product = Product {
+    crates: &["atlas-corehandler", "atlas-runner"],
+    example: "bench_crashes",
+    arguments: &["target/release", "--json"],
+    peers: &[("gdb", "bench: the peer"), ("elfutils", "bench: the peer")],
+};
+
+impl Product {
+    pub(super) fn run(&self) -> Result<Vec<Row>> {
+        setup::install(self.peers)?;
+        say("the programs are built as they are installed");
+        let mut build = process::cargo();
+        build.args(["build", "--quiet", "--release", "--locked", "--bins"]);
+        process::run(build.args(self.crates.iter().flat_map(|name| ["--package", name])))?;
+        say("the bench is built, and measures");
+        let mut bench = process::cargo();
+        bench.args(["run", "--quiet", "--release", "--locked", "--example", self.example, "--package"]);
+        bench.args(self.crates.first()).arg("--").args(self.arguments);
+        let output = bench.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
+        // 1: it measured, and a goal was not met.
+        if !matches!(output.status.code(), Some(0 | 1)) {
+            bail!("{} failed: {}", process::shown(&bench), output.status);
+        }
+        serde_json::from_slice(&output.stdout).with_context(|| format!("{} printed no rows", process::shown(&bench)))
+    }
+}
