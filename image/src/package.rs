@@ -39,6 +39,8 @@ const HELD_UNITS: [&str; 8] = [
 
 /// Where the modules lie that `postinst` installs; dpkg replaces these files, and never what was installed from them.
 const BUNDLES: &str = "usr/lib/atlas/bundles";
+/// What cannot be seen in a module's files: which formats it reads and writes. Not every module has such.
+const MODULES: &str = "image/package/modules";
 /// What packs them here and installs them there.
 const PACKER: &str = "atlas-module";
 
@@ -84,6 +86,7 @@ pub fn package(options: &Options) -> Result<Package> {
     let key = sources
         .filter(|source| source.exists())
         .chain(scripts(&options.repository))
+        .chain([options.repository.join(MODULES)])
         .try_fold(key, |key, source| key.with_files(&source))?;
     let key = built.iter().try_fold(key, |key, program| key.with(program.name.as_bytes()).with_files(&program.path))?;
 
@@ -118,7 +121,7 @@ fn stage(repository: &Path, programs: &[Program], staged: &Path) -> Result<()> {
     }
     for program in programs {
         if is_module(program) {
-            bundle(programs, program, staged)?;
+            bundle(repository, programs, program, staged)?;
             make_link(staged, &format!("usr/bin/{}", program.name), &format!("/opt/atlas/bin/{}", program.name))?;
             continue;
         }
@@ -150,12 +153,16 @@ fn is_module(program: &Program) -> bool {
 }
 
 /// Packs a program as the bundle that `postinst` installs, with the `atlas-module` that is packaged beside it.
-fn bundle(programs: &[Program], program: &Program, staged: &Path) -> Result<()> {
+fn bundle(repository: &Path, programs: &[Program], program: &Program, staged: &Path) -> Result<()> {
     let packer = programs.iter().find(|other| other.name == PACKER);
     let packer =
         packer.with_context(|| format!("{} is a module, and there is no {PACKER} to pack it", program.name))?;
     let folder = staged.with_file_name("bundle");
     copy_tree(&program.path, &folder.join(&program.name), 0o755)?;
+    let facts = repository.join(MODULES).join(format!("{}.toml", program.name));
+    if facts.exists() {
+        copy_tree(&facts, &folder.join("module.toml"), 0o644)?;
+    }
     let bundles = staged.join(BUNDLES);
     make_directories(&bundles)?;
     let file = bundles.join(format!("{}.tar.zst", program.name));

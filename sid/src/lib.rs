@@ -11,6 +11,7 @@
 //!       SyncFilePathsSpecial  SyncFilePaths<Svc>  SyncFilePaths  SyncFiles/etc/nginx/nginx.conf …
 //!       Manifest                         every object with its digest
 //!     Env1/ …
+//!   formats/manifest.toml                which program wrote the Snapshots, and in which format
 //!   .next-PRI/                           a Role being built, or the one before it on its way out; nobody reads it
 //! /opt/atlas/                            on the Bound disk: EnvID, Cluster, bin/SyncConverterN
 //! ```

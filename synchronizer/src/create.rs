@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use atlas_cli::{Common, Exit, Hint, print, print_json};
-use atlas_host::{mount, tree::Dir};
+use atlas_host::{FileError, durable, mount, tree::Dir};
 use atlas_model::{ClusterId, EnvVersion, Role};
 use atlas_sid::{
     BoundData, SidData, SidError,
@@ -10,7 +10,7 @@ use atlas_sid::{
     create::{self, Created},
     layout::UNBOUND_MOUNT,
 };
-use std::{io, path::Path};
+use std::{ffi::OsStr, io, path::Path};
 
 /// What was done, as `--json` tells it.
 #[derive(serde::Serialize)]
@@ -44,7 +44,15 @@ fn snapshot(root: &Path) -> anyhow::Result<Created> {
     let (role, env_version) = (config.role(), bound.env_id);
     let created = create::create(&tree, &sid, role, env_version);
     let hint = created.as_ref().err().map(|error| hint_for(error, role, env_version)).unwrap_or_default();
-    created.with_context(|| format!("make the Snapshot of {role} for {env_version}")).hint(hint)
+    let created = created.with_context(|| format!("make the Snapshot of {role} for {env_version}")).hint(hint)?;
+    declare_format(&sid).context("note which program wrote the Snapshot")?;
+    Ok(created)
+}
+
+/// Leaves word of the format and of who writes it, for a version that may be set later and cannot read it.
+fn declare_format(sid: &SidData) -> Result<bool, FileError> {
+    let writer = concat!("format = 1\nwritten_by = \"ssSync v", env!("CARGO_PKG_VERSION"), "\"\n");
+    durable::write_if_changed(&sid.dir().make_dirs("formats")?, OsStr::new("manifest.toml"), writer.as_bytes(), 0o600)
 }
 
 fn read_bound(tree: &Dir) -> anyhow::Result<BoundData> {
