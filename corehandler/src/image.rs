@@ -9,11 +9,13 @@ use object::{
     read::{CompressedData, CompressionFormat, elf::ElfFile},
 };
 use std::{
-    cell::OnceCell,
+    cell::{OnceCell, RefCell},
+    collections::BTreeMap,
     fs::File,
     io::{self, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 /// The largest section that is read, in bytes.
@@ -84,6 +86,7 @@ pub struct Image {
     /// What the linker stamped it with.
     pub build_id: Option<Vec<u8>>,
     mini: OnceCell<Option<Box<Image>>>,
+    kept: RefCell<BTreeMap<String, Option<Rc<Loaded>>>>,
 }
 
 impl Image {
@@ -96,13 +99,29 @@ impl Image {
         let cache = ReadCache::new(&file);
         let (sections, loads, build_id) = describe(&cache)?;
         let bytes = Bytes::File(file.try_clone()?);
-        Ok(Image { path: path.to_owned(), bytes, sections, loads, build_id, mini: OnceCell::new() })
+        Ok(Image {
+            path: path.to_owned(),
+            bytes,
+            sections,
+            loads,
+            build_id,
+            mini: OnceCell::new(),
+            kept: RefCell::default(),
+        })
     }
 
     /// Takes one that lies in memory.
     pub fn from_memory(data: Vec<u8>) -> io::Result<Image> {
         let (sections, loads, build_id) = describe(data.as_slice())?;
-        Ok(Image { path: PathBuf::new(), bytes: Bytes::Memory(data), sections, loads, build_id, mini: OnceCell::new() })
+        Ok(Image {
+            path: PathBuf::new(),
+            bytes: Bytes::Memory(data),
+            sections,
+            loads,
+            build_id,
+            mini: OnceCell::new(),
+            kept: RefCell::default(),
+        })
     }
 
     /// Reads bytes of the file; says how many there were.
@@ -161,6 +180,32 @@ impl Image {
         Some(Loaded { address: place.address, data })
     }
 
+    /// A section's size, unpacked.
+    pub fn size(&self, name: &str) -> Option<u64> {
+        self.place(name).map(|section| section.size).filter(|size| *size <= SECTION_LIMIT)
+    }
+
+    /// A part of a section, whole; `None` where it is not there, or the section is packed.
+    pub fn part(&self, name: &str, from: u64, length: u64) -> Option<Vec<u8>> {
+        let place = self.place(name).filter(|place| place.compression == CompressionFormat::None)?;
+        if from.checked_add(length)? > self.there(place) as u64 {
+            return None;
+        }
+        let mut data = vec![0; usize::try_from(length).ok()?];
+        let got = self.read_file(place.file_offset.checked_add(from)?, &mut data);
+        (got == data.len()).then_some(data)
+    }
+
+    /// A section that is asked for again and again.
+    fn kept(&self, name: &str) -> Option<Rc<Loaded>> {
+        if let Some(kept) = self.kept.borrow().get(name) {
+            return kept.clone();
+        }
+        let loaded = self.section(name).map(Rc::new);
+        self.kept.borrow_mut().insert(name.to_owned(), loaded.clone());
+        loaded
+    }
+
     /// A section's stored size, as far as the file goes: a lying header buys no memory.
     fn there(&self, place: &Section) -> usize {
         let length = match &self.bytes {
@@ -186,7 +231,7 @@ impl Image {
     pub fn functions(&self, table: &str, addresses: &[u64]) -> Vec<Option<Symbol>> {
         let strings = if table == ".dynsym" { ".dynstr" } else { ".strtab" };
         let mut best: Vec<Option<Candidate>> = vec![None; addresses.len()];
-        let Some(symbols) = self.section(table) else { return vec![None; addresses.len()] };
+        let Some(symbols) = self.kept(table) else { return vec![None; addresses.len()] };
         for raw in symbols.data.chunks_exact(24) {
             let Some(entry) = Entry::parse(raw) else { continue };
             let from = addresses.partition_point(|address| *address < entry.address);
@@ -249,7 +294,7 @@ impl Image {
     /// Which function's address the dynamic linker put at `slot`: how a call through the procedure linkage table finds its target.
     pub fn imported(&self, slot: u64) -> Option<String> {
         [".rela.plt", ".rela.dyn"].into_iter().find_map(|name| {
-            let relocations = self.section(name)?.data;
+            let relocations = &self.kept(name)?.data;
             let field = |raw: &[u8], at: usize| u64::from_le_bytes(raw[at..at + 8].try_into().unwrap_or_default());
             let raw = relocations.chunks_exact(24).find(|raw| field(raw, 0) == slot)?;
             let (kind, symbol) = (field(raw, 8) & 0xffff_ffff, field(raw, 8) >> 32);
@@ -259,7 +304,7 @@ impl Image {
                 let [found] = self.functions(".symtab", &[chooser]).try_into().ok()?;
                 return found.filter(|symbol| symbol.address == chooser).map(|symbol| symbol.name);
             }
-            let symbols = self.section(".dynsym")?.data;
+            let symbols = &self.kept(".dynsym")?.data;
             let at = usize::try_from(symbol).ok()?.checked_mul(24)?;
             let name = u32::from_le_bytes(symbols.get(at..at + 4)?.try_into().ok()?);
             self.string(".dynstr", u64::from(name)).filter(|name| !name.is_empty())

@@ -7,7 +7,7 @@
 //! core_file  registers, mappings, memory          image   the ELF files that code came from
 //! space      which file was mapped where, and whether the file on this disk is that one
 //! unwind     the return addresses, and how each was found
-//! traceback  their functions, with those that were inlined and those that left by a jump
+//! traceback  their functions, and those that left by a jump            inline  those that were copied into others
 //! clean      what is the same on every server, by the rules of rules.toml      names  demangling
 //! signature  the SHA-256 of that
 //! store      what is known of each signature      record  a traceback as it is kept
@@ -25,6 +25,7 @@ pub mod core_file;
 pub mod exchange;
 pub mod find;
 pub mod image;
+pub mod inline;
 pub mod kernel;
 pub mod names;
 pub mod notice;

@@ -3,11 +3,11 @@
 use crate::{
     core_file::{Core, Signal},
     image::{Image, Symbol},
+    inline::{self, Told},
     names,
     space::{Identity, Module, Search, Space, hex},
     unwind::{Call, End, Limits, Step, Trust, Unwinder, call_before},
 };
-use addr2line::Loader;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     rc::Rc,
@@ -148,9 +148,11 @@ fn abort_message(space: &Space) -> Option<String> {
     if space.core.signal.number != 6 {
         return None;
     }
-    space.modules.iter().find_map(|module| {
-        let is_libc = module.name().starts_with("libc.so") || module.name().starts_with("libc-");
-        let image = module.image.as_ref().filter(|_| is_libc || module.path.starts_with('/'))?;
+    // A static program is its own C library.
+    let is_libc = |module: &&Module| module.name().starts_with("libc.so") || module.name().starts_with("libc-");
+    let libc = space.modules.iter().find(is_libc).or_else(|| space.modules.get(program(space)?));
+    libc.and_then(|module| {
+        let image = module.image.as_ref()?;
         let at = image.address_of("__abort_msg")?;
         let message = space.word(at.wrapping_add(module.bias)).filter(|at| *at != 0)?;
         // A length, then the text.
@@ -237,7 +239,9 @@ impl<'s> Naming<'s> {
         wanted.dedup();
         let symbols = functions(module, &wanted);
         let symbol = |address: u64| wanted.binary_search(&address).ok().and_then(|at| symbols[at].as_ref());
-        let loader = module.images().find(|image| inlines && image.has(".debug_info")).and_then(open_debug);
+        let debug = module.images().find(|image| inlines && image.has(".debug_info"));
+        let places: Vec<u64> = keys.iter().map(|key| file(*key)).collect();
+        let told = debug.map(|image| inline::functions(image, &places)).unwrap_or_default();
         for key in keys {
             let address = file(*key);
             let memory = module.bias.wrapping_add(address);
@@ -251,8 +255,9 @@ impl<'s> Naming<'s> {
                 ..self.place(index, address)
             };
             let mut places = vec![Rc::new(place)];
-            if let Some(loader) = &loader {
-                inline(loader, address, &mut places);
+            // Some place may have only a line; a function is what tells that nothing is missing.
+            if let Some(told) = told.get(&address).filter(|told| told.iter().any(|told| told.symbol.is_some())) {
+                add_inlines(told, &mut places);
             }
             let target = calls.get(&key.0).and_then(|callee| match callee {
                 Callee::Address(address) => {
@@ -271,7 +276,7 @@ impl<'s> Naming<'s> {
             });
             self.known.insert(*key, Known { places, target: target.filter(|_| !key.1) });
         }
-        loader.is_some()
+        debug.is_some()
     }
 
     fn place(&self, index: usize, offset: u64) -> Place {
@@ -383,30 +388,16 @@ fn functions(module: &Module, addresses: &[u64]) -> Vec<Option<Symbol>> {
     found
 }
 
-fn open_debug(image: &Image) -> Option<Loader> {
-    (!image.path.as_os_str().is_empty()).then(|| Loader::new(&image.path).ok()).flatten()
-}
-
-/// Adds the functions that were copied into the one at `address`, and the source lines.
-fn inline(loader: &Loader, address: u64, places: &mut Vec<Rc<Place>>) {
-    let Ok(mut found) = loader.find_frames(address) else { return };
-    let (mut inner, mut is_told) = (Vec::new(), false);
-    while let Ok(Some(frame)) = found.next() {
-        let symbol = frame.function.and_then(|function| function.raw_name().ok().map(|name| name.into_owned()));
-        let source =
-            frame.location.and_then(|location| Some(format!("{}:{}", location.file?, location.line.unwrap_or(0))));
-        is_told |= symbol.is_some();
-        inner.push((symbol, source));
-    }
-    let (Some((_, source)), Some(own), true) = (inner.pop(), places.last().cloned(), is_told) else { return };
-    let start = own.function_start;
-    let outer = Place { source, has_debug: true, ..(*own).clone() };
-    let copied = inner
-        .into_iter()
-        .map(|(symbol, source)| Rc::new(Place { symbol, source, function_start: start, ..outer.clone() }));
-    let mut all: Vec<Rc<Place>> = copied.collect();
-    all.push(Rc::new(outer.clone()));
-    *places = all;
+/// Puts the functions that were copied into this one before it, and adds the source lines.
+fn add_inlines(told: &[Told], places: &mut Vec<Rc<Place>>) {
+    let (Some((outer, inner)), Some(own)) = (told.split_last(), places.pop()) else { return };
+    let outer = Place { source: outer.source.clone(), has_debug: true, ..(*own).clone() };
+    places.extend(
+        inner
+            .iter()
+            .map(|told| Rc::new(Place { symbol: told.symbol.clone(), source: told.source.clone(), ..outer.clone() })),
+    );
+    places.push(Rc::new(outer));
 }
 
 impl Place {

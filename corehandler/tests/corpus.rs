@@ -1,5 +1,7 @@
 //! One fault has one signature in every environment; two faults have two. The programs are built from source, and crash.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it must be")]
+
 mod common;
 
 use atlas_cli::Table;
@@ -66,9 +68,12 @@ const RUST: &[Environment] = &[
     Environment { after: BY_BUILD_ID, ..built("debug by id", "rustc --edition 2021 -Cpanic=abort -Copt-level=2 -g") },
 ];
 
-/// Signature, or plain signature, of each fault in each environment.
+/// An environment, and what a fault gave there.
+type Cell = (&'static str, Traceback, Signature);
+
+/// Each fault in each environment.
 struct Grid {
-    rows: BTreeMap<(usize, &'static str), Vec<(&'static str, Traceback, Signature)>>,
+    rows: BTreeMap<(usize, &'static str), Vec<Cell>>,
 }
 
 fn run(source: &str, faults: &[(usize, &'static str)], environments: &[Environment], top: &Path) -> Grid {
@@ -202,4 +207,67 @@ fn a_fault_in_rust_has_one_signature_in_every_build() {
     let top = tempfile::tempdir().unwrap();
     let grid = run("faults.rs", faults, RUST, top.path());
     assert_one_signature_per_row("Rust", &grid);
+}
+
+const PLAIN: Environment = built("plain", "gcc -O2 -g -pthread -w");
+
+#[test]
+fn installed_debug_symbols_of_libraries_change_nothing() {
+    let top = tempfile::tempdir().unwrap();
+    let dir = build(top.path(), "faults.c", &PLAIN);
+    // A server's tree that has the program and the libraries, and no /usr/lib/debug.
+    let bare = tempfile::tempdir().unwrap();
+    for path in [Path::new("/usr/lib/x86_64-linux-gnu"), Path::new("/lib64"), top.path()] {
+        let link = bare.path().join(path.strip_prefix("/").unwrap());
+        std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(path, link).unwrap();
+    }
+    let mut named = 0;
+    for (way, fault) in C_FAULTS {
+        let core = crash(&dir, &way.to_string(), "");
+        let (with, signature) = signature_of(&core, &Search::new("/"));
+        let (without, other) = signature_of(&core, &Search::new(bare.path()));
+        assert_eq!(signature.id, other.id, "{fault}:\n{}\n{}", signature.text, other.text);
+        let names =
+            |traceback: &Traceback| traceback.frames.iter().filter(|frame| frame.place.symbol.is_some()).count();
+        named += names(&with) - names(&without);
+    }
+    assert!(named > 0, "no debug symbols of the C library are installed (libc6-dbg): this test compared nothing");
+}
+
+#[test]
+fn stripped_code_is_weak_the_same_in_every_run_and_never_merged_with_strong() {
+    let top = tempfile::tempdir().unwrap();
+    let dir = build(top.path(), "faults.c", &Environment { after: "strip faults", ..PLAIN });
+    let named = build(top.path(), "faults.c", &Environment { name: "named", ..PLAIN });
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+    for (way, fault) in
+        [(1, "null read"), (2, "bad string"), (4, "abort"), (9, "null call"), (12, "division"), (17, "thread")]
+    {
+        let run = |dir: &Path| signature_of(&crash(dir, &way.to_string(), ""), &Search::new("/")).1;
+        let (first, second, strong) = (run(&dir), run(&dir), run(&named));
+        assert_eq!(first.id, second.id, "{fault}:\n{}\n{}", first.text, second.text);
+        assert_eq!((first.strength, strong.strength), (Strength::Weak, Strength::Strong), "{fault}");
+        for signature in [first, strong] {
+            let other = seen.insert(signature.id, fault);
+            assert!(other.is_none(), "{fault} and {other:?} are one");
+        }
+    }
+}
+
+#[test]
+fn the_depth_of_a_recursion_and_the_size_of_the_stack_do_not_count() {
+    let top = tempfile::tempdir().unwrap();
+    let dir = build(top.path(), "faults.c", &PLAIN);
+    let of = |way: &str| signature_of(&crash(&dir, way, ""), &Search::new("/")).1.id;
+    assert_eq!(of("16 2"), of("16 5000"));
+    let whole = of("8");
+    let small = {
+        common::shell(
+            &dir,
+            "ulimit -s 300; ulimit -c unlimited; rm -f core; ./faults 8 2>/dev/null || true; mv core* small",
+        );
+        signature_of(&dir.join("small"), &Search::new("/")).1.id
+    };
+    assert_eq!(whole, small);
 }

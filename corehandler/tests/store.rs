@@ -1,5 +1,7 @@
 //! ssCoreHandler as it is called: crashes that are counted, told, exchanged and reported.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it must be")]
+
 mod common;
 
 use common::{Environment, build, built, crash};
@@ -121,7 +123,13 @@ fn a_kill_at_any_time_loses_no_occurrence_and_counts_none_twice() {
     }
     let mut killed = 0;
     for delay in 1..40 {
-        let mut child = Command::new(PROGRAM).arg("--root").arg(server.root.path()).arg("scan").spawn().unwrap();
+        let mut child = Command::new(PROGRAM)
+            .arg("--root")
+            .arg(server.root.path())
+            .arg("scan")
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
         std::thread::sleep(std::time::Duration::from_millis(delay * 4));
         child.kill().unwrap();
         killed += usize::from(child.wait().unwrap().code().is_none());
@@ -168,7 +176,7 @@ fn a_report_explains_itself_and_names_no_host_and_no_argument() {
     let log = server.path("var/log/atlas/LOG.faults");
     fs::create_dir_all(log.parent().unwrap()).unwrap();
     fs::write(&log, "started on pri.example.org by admin@example.org\n").unwrap();
-    let core = crash(&server.dir, "16 12345678", &format!("ATLAS_RUN_LOG=/var/log/atlas/LOG.faults"));
+    let core = crash(&server.dir, "16 12345678", "ATLAS_RUN_LOG=/var/log/atlas/LOG.faults");
     fs::create_dir_all(server.path("var/lib/atlas/cores")).unwrap();
     fs::rename(core, server.path("var/lib/atlas/cores/core")).unwrap();
     server.call(&["scan"]);

@@ -1,0 +1,150 @@
+//! The functions that a compiler copied into others, and source lines, from debug information.
+//!
+//! A large program has hundreds of megabytes of it, and a traceback needs a few units. So `.debug_aranges` says which units cover the addresses,
+//! and only these are read, and of the line programs only theirs; `addr2line` then works on what looks to it like a small program. Where a
+//! compiler wrote no such index, all is read.
+
+use crate::image::Image;
+use addr2line::{Context, LookupResult};
+use gimli::{ArangeHeader, DebugAranges, Dwarf, EndianSlice, LittleEndian, SectionId};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// A function at an address: its name as the debug information has it, and the place in the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The linkage name, or else the name.
+    pub symbol: Option<String>,
+    /// `file:line`.
+    pub source: Option<String>,
+}
+
+type Slice<'d> = EndianSlice<'d, LittleEndian>;
+
+/// The functions at each of these addresses (in the file's own numbering), innermost first.
+pub fn functions(image: &Image, addresses: &[u64]) -> HashMap<u64, Vec<Told>> {
+    let sections = Sections::read(image, addresses);
+    let dwarf = Dwarf::load(|id| Ok::<_, gimli::Error>(EndianSlice::new(sections.get(id), LittleEndian)));
+    let Some(context) = dwarf.ok().and_then(|dwarf| Context::from_dwarf(dwarf).ok()) else { return HashMap::new() };
+    addresses.iter().map(|address| (*address, at(&context, *address))).collect()
+}
+
+fn at(context: &Context<Slice<'_>>, address: u64) -> Vec<Told> {
+    let mut told = Vec::new();
+    // Debug information in files beside the objects is not followed.
+    let mut frames = match context.find_frames(address) {
+        LookupResult::Output(Ok(frames)) => frames,
+        LookupResult::Output(Err(_)) | LookupResult::Load { .. } => return told,
+    };
+    while let Ok(Some(frame)) = frames.next() {
+        let symbol = frame.function.and_then(|function| function.raw_name().ok().map(|name| name.into_owned()));
+        let source = frame.location.and_then(|place| Some(format!("{}:{}", place.file?, place.line.unwrap_or(0))));
+        told.push(Told { symbol, source });
+    }
+    told
+}
+
+/// The sections, with only what is needed in the large ones.
+struct Sections {
+    loaded: BTreeMap<&'static str, Vec<u8>>,
+}
+
+/// Those that a unit refers to anywhere.
+const WHOLE: [SectionId; 8] = [
+    SectionId::DebugAbbrev,
+    SectionId::DebugStr,
+    SectionId::DebugLineStr,
+    SectionId::DebugRanges,
+    SectionId::DebugRngLists,
+    SectionId::DebugAddr,
+    SectionId::DebugStrOffsets,
+    SectionId::DebugTypes,
+];
+
+impl Sections {
+    fn read(image: &Image, addresses: &[u64]) -> Sections {
+        let mut loaded = BTreeMap::new();
+        let mut whole = |id: SectionId| {
+            if let Some(section) = image.section(id.name()) {
+                loaded.insert(id.name(), section.data);
+            }
+        };
+        WHOLE.into_iter().for_each(&mut whole);
+        let units = units(image, addresses).filter(|units| !units.is_empty());
+        match units.and_then(|units| Some((info(image, &units)?, units))) {
+            Some((info, _)) => {
+                let lines = lines(image, &info, &loaded).unwrap_or_default();
+                loaded.insert(SectionId::DebugInfo.name(), info);
+                loaded.insert(SectionId::DebugLine.name(), lines);
+            }
+            None => [SectionId::DebugInfo, SectionId::DebugLine].into_iter().for_each(|id| {
+                loaded.extend(image.section(id.name()).map(|section| (id.name(), section.data)));
+            }),
+        }
+        Sections { loaded }
+    }
+
+    fn get(&self, id: SectionId) -> &[u8] {
+        self.loaded.get(id.name()).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Where the units that cover these addresses begin; `None` where the index does not know all of them.
+fn units(image: &Image, addresses: &[u64]) -> Option<BTreeSet<u64>> {
+    let index = image.section(SectionId::DebugAranges.name())?;
+    let aranges = DebugAranges::new(&index.data, LittleEndian);
+    let mut units = BTreeSet::new();
+    let mut headers = aranges.headers();
+    while let Some(header) = headers.next().ok()? {
+        if covers(&header, addresses) {
+            units.insert(header.debug_info_offset().0 as u64);
+        }
+    }
+    Some(units)
+}
+
+fn covers(header: &ArangeHeader<Slice<'_>>, addresses: &[u64]) -> bool {
+    let mut entries = header.entries();
+    while let Ok(Some(entry)) = entries.next() {
+        let (from, to) = (entry.address(), entry.address().saturating_add(entry.length()));
+        if addresses.iter().any(|address| (from..to).contains(address)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// These units, one after the other. Units refer to themselves by offsets from their own beginning.
+fn info(image: &Image, units: &BTreeSet<u64>) -> Option<Vec<u8>> {
+    let name = SectionId::DebugInfo.name();
+    let mut info = Vec::new();
+    for unit in units {
+        let head = image.part(name, *unit, 12)?;
+        let length = match u32::from_le_bytes(head[..4].try_into().ok()?) {
+            u32::MAX => u64::from_le_bytes(head[4..12].try_into().ok()?).checked_add(12)?,
+            length => u64::from(length) + 4,
+        };
+        info.extend(image.part(name, *unit, length)?);
+    }
+    Some(info)
+}
+
+/// The line programs of these units at their places in a section that is otherwise untouched zeroes, which take no memory.
+fn lines(image: &Image, info: &[u8], loaded: &BTreeMap<&'static str, Vec<u8>>) -> Option<Vec<u8>> {
+    let name = SectionId::DebugLine.name();
+    let mut lines = vec![0; usize::try_from(image.size(name)?).ok()?];
+    let abbreviations = loaded.get(SectionId::DebugAbbrev.name())?;
+    let section = gimli::DebugInfo::new(info, LittleEndian);
+    let abbreviations = gimli::DebugAbbrev::new(abbreviations, LittleEndian);
+    let mut units = section.units();
+    while let Some(unit) = units.next().ok()? {
+        let known = unit.abbreviations(&abbreviations).ok()?;
+        let mut entries = unit.entries(&known);
+        let Ok(Some(top)) = entries.next_dfs() else { continue };
+        let Some(gimli::AttributeValue::DebugLineRef(at)) = top.attr_value(gimli::DW_AT_stmt_list) else { continue };
+        let head = image.part(name, at.0 as u64, 4)?;
+        let length = u32::from_le_bytes(head[..4].try_into().ok()?);
+        let program = image.part(name, at.0 as u64, u64::from(length).checked_add(4)?)?;
+        lines.get_mut(at.0..at.0 + program.len())?.copy_from_slice(&program);
+    }
+    Some(lines)
+}
