@@ -66,6 +66,9 @@ impl Report {
             self.heading = Some(line.trim_start().to_owned());
             return None;
         }
+        if line.starts_with("running ") {
+            self.is_in_failures = false;
+        }
         if line == "failures:" || line.starts_with("error") {
             self.is_in_failures = true;
         }
@@ -106,8 +109,19 @@ mod tests {
         let lines = ["test a ... ok", "test b ... FAILED", "", "failures:", "---- b stdout ----", "left: 1"];
         lines.iter().for_each(|line| assert_eq!(report.take(line), None));
         report.take("test result: FAILED. 1 passed; 1 failed; 0 ignored");
+        report.take("error: test failed, to rerun pass `-p a --lib`");
+        report.take("running 1 test");
         report.take("test c ... ok");
-        assert_eq!(report.failures, ["test b ... FAILED", "failures:", "---- b stdout ----", "left: 1"]);
+        assert_eq!(
+            report.failures,
+            [
+                "test b ... FAILED",
+                "failures:",
+                "---- b stdout ----",
+                "left: 1",
+                "error: test failed, to rerun pass `-p a --lib`"
+            ]
+        );
     }
 
     #[test]

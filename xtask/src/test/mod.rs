@@ -32,6 +32,14 @@ pub(crate) struct Count {
     pub(crate) failed: usize,
 }
 
+impl std::ops::Add for Count {
+    type Output = Count;
+
+    fn add(self, other: Count) -> Count {
+        Count { passed: self.passed + other.passed, failed: self.failed + other.failed }
+    }
+}
+
 /// One tier: its heading, when it runs, what it does.
 struct Tier {
     name: &'static str,
@@ -134,9 +142,15 @@ fn deny(install: bool) -> Result<Count> {
     ])))
 }
 
+/// All but those that boot machines: they are a tier of their own.
 fn unit_tests(arguments: &Arguments) -> Result<Count> {
+    let everything_else = cargo_test(&["--workspace", "--exclude", "atlas-vm-tests"], arguments)?;
+    Ok(everything_else + cargo_test(&["--package", "atlas-vm-tests", "--lib"], arguments)?)
+}
+
+fn cargo_test(selection: &[&str], arguments: &Arguments) -> Result<Count> {
     let mut command = process::cargo();
-    command.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    command.args(["test", "--locked", "--no-fail-fast"]).args(selection);
     if let Some(filter) = &arguments.filter {
         command.args(["--", filter]);
     }
@@ -160,12 +174,13 @@ fn scenarios(arguments: &Arguments) -> Result<Count> {
         logs: process::repository().join("target/vm-tests"),
         ..atlas_vm_tests::Options::default()
     };
+    let harness = cargo_test(&["--package", "atlas-vm-tests", "--test", "*"], arguments)?;
     let is_selected = |name: &str| options.filter.as_deref().is_none_or(|filter| name.contains(filter));
     if !atlas_vm_tests::SCENARIOS.iter().any(|scenario| is_selected(scenario.name)) {
-        return Ok(Count::default());
+        return Ok(harness);
     }
     let summary = atlas_vm_tests::run(&options)?;
-    Ok(Count { passed: summary.passed, failed: summary.failed })
+    Ok(harness + Count { passed: summary.passed, failed: summary.failed })
 }
 
 #[cfg(test)]
