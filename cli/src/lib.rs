@@ -83,7 +83,8 @@ impl fmt::Display for Hinted {
 
 impl std::error::Error for Hinted {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.chain().nth(1)
+        // The error itself, not its cause: it may carry a hint of its own. Telling skips a text that repeats.
+        self.source.chain().next()
     }
 }
 
@@ -230,6 +231,14 @@ mod tests {
         assert_eq!(told.error, "install the identity");
         assert_eq!(told.causes, ["write /etc/hostname", "disk is full"]);
         assert_eq!(told.hints, ["free some space"]);
+    }
+
+    #[test]
+    fn a_hint_on_a_hint_keeps_both() {
+        let error = Err::<(), _>(anyhow::anyhow!("no")).hint("first this").hint("then that").unwrap_err();
+        let told = Told::of(&error);
+        assert_eq!((told.error.as_str(), told.causes.len()), ("no", 0));
+        assert_eq!(told.hints, ["then that", "first this"]);
     }
 
     #[test]

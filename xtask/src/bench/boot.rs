@@ -23,16 +23,10 @@ const MEMBERS: [&str; 2] = ["UNBOUND-0", "UNBOUND-1"];
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// What one takes on, with the package installed, to have a server with a role and an identity.
-const SET_UP: &str = r#"set -e
-mdadm --create /dev/md/atlas-unbound --run --level=1 --raid-devices=2 --metadata=1.2 --homehost=any --name=atlas-unbound --assume-clean --bitmap=internal /dev/vdb /dev/vdc
-mkfs.ext4 -q -L ATLAS-UNBOUND /dev/md/atlas-unbound
-mount /dev/md/atlas-unbound /unbound
-mkdir -p -m 700 /unbound/SID_DATA/PRI/Env1
-printf 'format = 1\ncluster = "bench"\nrole = "PRI"\n[[partner]]\nrole = "SEC1"\nhost = "192.168.77.2"\n' > /unbound/SID_DATA/MasterConfig
-printf '/etc/hostname\n/etc/hosts\n/etc/systemd/network\n' > /unbound/SID_DATA/PRI/Env1/IdentFilePaths
-mkdir -p /etc/atlas /opt/atlas; echo bench > /opt/atlas/Cluster; echo 1 > /opt/atlas/EnvID; echo yes > /etc/atlas/initialised
-ssSync create
-sync"#;
+const SET_UP: &str = "set -e
+atlas init --role PRI --cluster bench --env-version 1 --partner SEC1=192.168.77.2 --disks /dev/vdb,/dev/vdc
+mdadm --wait /dev/md/atlas-unbound || true
+ssSync create; sync";
 
 /// The steps of boot.json in which the identity is read, checked, and put in place.
 const IDENTITY_STEPS: [&str; 2] = ["read who this server is, and stage its identity", "install the identity"];
