@@ -8,7 +8,7 @@ use crate::{
     traceback::{Frame, SIGNAL_FRAME, Traceback},
     unwind::Trust,
 };
-use regex::Regex;
+use regex_lite::Regex;
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     rc::Rc,
@@ -30,7 +30,7 @@ pub enum RulesError {
         id: String,
         /// What is wrong.
         #[source]
-        source: regex::Error,
+        source: regex_lite::Error,
     },
 }
 

@@ -11,7 +11,7 @@ use crate::{
     signature::{Signature, short},
     space::Search,
     store::{Entry, Limits, Occurrence, Store, Stored},
-    traceback::Traceback,
+    traceback::{Detail, Traceback},
 };
 use anyhow::{Context, Result, anyhow};
 use atlas_cli::{Common, Exit, Hint, Table, print, print_json};
@@ -298,7 +298,7 @@ impl Scanning<'_> {
                 return Ok(());
             }
         };
-        let traceback = Traceback::of(core, &Search::new(&self.common.root), true);
+        let traceback = Traceback::of(core, &Search::new(&self.common.root), Detail::Lines);
         let signature = Signature::of(&traceback, &self.rules);
         let occurrence = found.occurrence(self.server, &traceback.program_path, traceback.log.clone());
         let (entry, stored) = self.store.count(&traceback, &signature, occurrence)?;
@@ -349,7 +349,12 @@ fn sign(common: &Common, signing: &Signing) -> Result<Exit> {
     let missing = core.missing_bytes;
     let search =
         Search { root: common.root.clone(), program: signing.program.clone(), debug_dirs: signing.debug_dir.clone() };
-    let traceback = Traceback::of(core, &search, !signing.no_inlines);
+    let detail = match (signing.no_inlines, signing.explain || common.json) {
+        (true, _) => Detail::Functions,
+        (false, true) => Detail::Lines,
+        (false, false) => Detail::Inlines,
+    };
+    let traceback = Traceback::of(core, &search, detail);
     let signature = Signature::of(&traceback, &Rules::built_in()?);
     if common.json {
         return print_json(&serde_json::json!({

@@ -20,9 +20,9 @@ pub struct Told {
 
 type Slice<'d> = EndianSlice<'d, LittleEndian>;
 
-/// The functions at each of these addresses (in the file's own numbering), innermost first.
-pub fn functions(image: &Image, addresses: &[u64]) -> HashMap<u64, Vec<Told>> {
-    let sections = Sections::read(image, addresses);
+/// The functions at each of these addresses (in the file's own numbering), innermost first; with source lines, which takes longer.
+pub fn functions(image: &Image, addresses: &[u64], with_lines: bool) -> HashMap<u64, Vec<Told>> {
+    let sections = Sections::read(image, addresses, with_lines);
     let dwarf = Dwarf::load(|id| Ok::<_, gimli::Error>(EndianSlice::new(sections.get(id), LittleEndian)));
     let Some(context) = dwarf.ok().and_then(|dwarf| Context::from_dwarf(dwarf).ok()) else { return HashMap::new() };
     addresses.iter().map(|address| (*address, at(&context, *address))).collect()
@@ -61,7 +61,7 @@ const WHOLE: [SectionId; 8] = [
 ];
 
 impl Sections {
-    fn read(image: &Image, addresses: &[u64]) -> Sections {
+    fn read(image: &Image, addresses: &[u64], with_lines: bool) -> Sections {
         let mut loaded = BTreeMap::new();
         let mut whole = |id: SectionId| {
             if let Some(section) = image.section(id.name()) {
@@ -70,16 +70,16 @@ impl Sections {
         };
         WHOLE.into_iter().for_each(&mut whole);
         let units = units(image, addresses).filter(|units| !units.is_empty());
-        match units.and_then(|units| Some((info(image, &units)?, units))) {
-            Some((info, _)) => {
-                let lines = lines(image, &info, &loaded).unwrap_or_default();
-                loaded.insert(SectionId::DebugInfo.name(), info);
-                loaded.insert(SectionId::DebugLine.name(), lines);
-            }
-            None => [SectionId::DebugInfo, SectionId::DebugLine].into_iter().for_each(|id| {
-                loaded.extend(image.section(id.name()).map(|section| (id.name(), section.data)));
-            }),
+        let info = units.and_then(|units| info(image, &units));
+        let all = || image.section(SectionId::DebugInfo.name()).map(|section| section.data).unwrap_or_default();
+        let is_part = info.is_some();
+        let info = info.unwrap_or_else(all);
+        if with_lines {
+            let part = is_part.then(|| lines(image, &info, &loaded)).flatten();
+            let all = || image.section(SectionId::DebugLine.name()).map(|section| section.data);
+            loaded.insert(SectionId::DebugLine.name(), part.or_else(all).unwrap_or_default());
         }
+        loaded.insert(SectionId::DebugInfo.name(), info);
         Sections { loaded }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::signature::Strength;
 use atlas_host::{FileError, tree::Dir};
-use regex::Regex;
+use regex_lite::Regex;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 

@@ -5,7 +5,7 @@
 
 use crate::store::{Entry, Store};
 use anyhow::{Context, Result};
-use regex::Regex;
+use regex_lite::Regex;
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -39,7 +39,7 @@ impl Redactor {
             .filter(|name| name.len() > 1)
             .enumerate()
             .map(|(index, name)| {
-                Ok((Regex::new(&format!(r"(?i)\b{}\b", regex::escape(name)))?, format!("[server-{}]", index + 1)))
+                Ok((Regex::new(&format!(r"(?i)\b{}\b", regex_lite::escape(name)))?, format!("[server-{}]", index + 1)))
             })
             .collect::<Result<_>>()?;
         let patterns = vec![

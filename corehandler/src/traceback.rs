@@ -89,6 +89,17 @@ pub struct Traceback {
 pub const SIGNAL_FRAME: &str = "<signal>";
 /// The variable by which ssRun tells a program the log file of its run.
 pub const LOG_VARIABLE: &str = "ATLAS_RUN_LOG";
+/// How much is told of each place. More takes longer, and gives the same signature but for [`Detail::Functions`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// The functions that the linker knew.
+    Functions,
+    /// And those that were copied into them.
+    Inlines,
+    /// And the source lines.
+    Lines,
+}
+
 /// A stack that ran over is at least this deep.
 const OVERFLOW_DEPTH: usize = 100;
 /// How far from the stack pointer the first missing page may be touched.
@@ -96,13 +107,13 @@ const OVERFLOW_REACH: u64 = 1 << 20;
 
 impl Traceback {
     /// Reads, walks and names the crashed thread of a core.
-    pub fn of(core: Core, search: &Search, inlines: bool) -> Traceback {
+    pub fn of(core: Core, search: &Search, detail: Detail) -> Traceback {
         let space = Space::new(core, search);
         let mut unwinder = Unwinder::new(&space);
         let walk = unwinder.walk(space.core.threads[0].registers, Limits::default());
         let program = program(&space);
         let mut naming = Naming::new(&space, program);
-        naming.look_up(&walk.steps, &mut unwinder, inlines);
+        naming.look_up(&walk.steps, &mut unwinder, detail);
         let frames = naming.frames(&walk.steps);
         let module = program.map(|program| &space.modules[program]);
         let is_stack_overflow = overflowed(&space, &walk.steps);
@@ -191,7 +202,7 @@ impl<'s> Naming<'s> {
     }
 
     /// Looks all addresses up, module by module, so that each table is read once.
-    fn look_up(&mut self, steps: &[Step], unwinder: &mut Unwinder<'_>, inlines: bool) {
+    fn look_up(&mut self, steps: &[Step], unwinder: &mut Unwinder<'_>, detail: Detail) {
         let mut by_module: BTreeMap<usize, BTreeSet<(u64, bool)>> = BTreeMap::new();
         for step in steps {
             let key = (step.pc, step.exact);
@@ -207,10 +218,10 @@ impl<'s> Naming<'s> {
         for (index, keys) in by_module {
             let own = Some(index) == self.program;
             // Functions copied into a library's functions are the library's affair; reading its debug information costs the most.
-            let found = self.look_up_module(index, &keys, unwinder, inlines && own);
+            let found = self.look_up_module(index, &keys, unwinder, if own { detail } else { Detail::Functions });
             all_named &= !own || found;
         }
-        self.has_inlines = inlines && all_named && self.program.is_some();
+        self.has_inlines = detail != Detail::Functions && all_named && self.program.is_some();
         for known in self.known.values_mut().filter(|known| known.places.is_empty()) {
             known.places.push(Rc::new(Place::default()));
         }
@@ -221,7 +232,7 @@ impl<'s> Naming<'s> {
         index: usize,
         keys: &BTreeSet<(u64, bool)>,
         unwinder: &mut Unwinder<'_>,
-        inlines: bool,
+        detail: Detail,
     ) -> bool {
         let module = &self.space.modules[index];
         let calls: BTreeMap<u64, Callee> = keys
@@ -239,9 +250,9 @@ impl<'s> Naming<'s> {
         wanted.dedup();
         let symbols = functions(module, &wanted);
         let symbol = |address: u64| wanted.binary_search(&address).ok().and_then(|at| symbols[at].as_ref());
-        let debug = module.images().find(|image| inlines && image.has(".debug_info"));
+        let debug = module.images().find(|image| detail != Detail::Functions && image.has(".debug_info"));
         let places: Vec<u64> = keys.iter().map(|key| file(*key)).collect();
-        let told = debug.map(|image| inline::functions(image, &places)).unwrap_or_default();
+        let told = debug.map(|image| inline::functions(image, &places, detail == Detail::Lines)).unwrap_or_default();
         for key in keys {
             let address = file(*key);
             let memory = module.bias.wrapping_add(address);

@@ -4,7 +4,13 @@
 
 mod common;
 
-use atlas_corehandler::{clean::Rules, core_file::Core, signature::Signature, space::Search, traceback::Traceback};
+use atlas_corehandler::{
+    clean::Rules,
+    core_file::Core,
+    signature::Signature,
+    space::Search,
+    traceback::{Detail, Traceback},
+};
 use common::{Environment, build, built, crash};
 use proptest::prelude::*;
 use std::{
@@ -32,7 +38,7 @@ fn answer(content: &[u8]) -> Result<String, String> {
     std::fs::write(&path, content).unwrap();
     let started = Instant::now();
     let core = Core::open(&path).map_err(|error| error.to_string())?;
-    let traceback = Traceback::of(core, &Search::new("/nonexistent"), true);
+    let traceback = Traceback::of(core, &Search::new("/nonexistent"), Detail::Lines);
     let signature = Signature::of(&traceback, &Rules::built_in().unwrap());
     assert!(started.elapsed() < Duration::from_secs(30), "it took {:?}", started.elapsed());
     Ok(signature.id)

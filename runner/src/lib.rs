@@ -5,6 +5,7 @@
 //! | module | is |
 //! |---|---|
 //! | [`run`] | ssRun: the command line, the handlers before and after, the child |
+//! | [`handlers`] | the handlers before a run, within a deadline |
 //! | [`copy`] | the output on its way: time stamps, a full disk, several targets |
 //! | [`log`] | log files: their names, their turn, their age |
 //! | [`start`] | ssStartHandler: the command line and the notices |
@@ -13,6 +14,7 @@
 //! | [`notice`] | telling somebody |
 
 pub mod copy;
+pub mod handlers;
 pub mod log;
 pub mod measure;
 pub mod notice;

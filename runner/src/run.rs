@@ -2,12 +2,12 @@
 
 use crate::{
     copy::{Copier, Target},
+    handlers::{self, Answer},
     log::{Log, Roll, Rule, parse_size},
     time::Moment,
 };
 use anyhow::{Context, Result};
 use atlas_cli::{Common, Hint};
-use atlas_host::process;
 use clap::{CommandFactory, Parser, ValueEnum};
 use nix::{
     errno::Errno,
@@ -190,7 +190,7 @@ fn run(arguments: &Arguments) -> Result<u8> {
     let mut record = Record { log: log.as_ref().and_then(reopened), speaks: arguments.to == To::None };
     allow_cores();
     let started = Instant::now();
-    if !arguments.no_handlers && handlers(arguments, &mut record) && arguments.when_exceeded == WhenExceeded::Stop {
+    if !arguments.no_handlers && look_before(arguments, &mut record) && arguments.when_exceeded == WhenExceeded::Stop {
         record.line("not run: a limit is exceeded");
         return Err(anyhow::anyhow!(
             "'{}' was not run: ssStartHandler found a limit exceeded",
@@ -213,8 +213,8 @@ fn run(arguments: &Arguments) -> Result<u8> {
         }
     }
     if status.core_dumped() && !arguments.no_handlers {
-        let answer = call("ssCoreHandler", &core_arguments(arguments), deadline(arguments));
-        record.answer("ssCoreHandler", &answer);
+        let answers = handlers::call(&[("ssCoreHandler", core_arguments(arguments))], deadline(arguments));
+        answers.iter().for_each(|answer| record.answer("ssCoreHandler", answer));
     }
     Ok(status.code().map_or_else(|| 128u8.wrapping_add(low(status.signal().unwrap_or(0))), low))
 }
@@ -247,14 +247,9 @@ impl Record {
     }
 
     /// What a handler said, or that it said nothing.
-    fn answer(&mut self, handler: &str, answer: &Result<process::Output, String>) {
+    fn answer(&mut self, handler: &str, answer: &Result<Answer, String>) {
         match answer {
-            Ok(output) => {
-                let text = output.text();
-                for line in text.lines().chain(String::from_utf8_lossy(&output.stderr).lines()) {
-                    self.line(&format!("{handler}: {line}"));
-                }
-            }
+            Ok(answer) => answer.said.lines().for_each(|line| self.line(&format!("{handler}: {line}"))),
             Err(why) => self.line(&format!("{handler}: no answer: {why}")),
         }
     }
@@ -298,32 +293,15 @@ fn core_arguments(arguments: &Arguments) -> Vec<OsString> {
 }
 
 /// Calls both handlers at once; says whether a limit is exceeded.
-fn handlers(arguments: &Arguments, record: &mut Record) -> bool {
+fn look_before(arguments: &Arguments, record: &mut Record) -> bool {
     let start: Vec<OsString> =
         vec!["--root".into(), arguments.common.root.clone().into(), "--program".into(), arguments.program[0].clone()];
-    let (start, cores) = std::thread::scope(|scope| {
-        let cores = scope.spawn(|| call("ssCoreHandler", &core_arguments(arguments), deadline(arguments)));
-        let start = call("ssStartHandler", &start, deadline(arguments));
-        (start, cores.join().unwrap_or_else(|_| Err("it could not be called".into())))
-    });
-    record.answer("ssStartHandler", &start);
-    record.answer("ssCoreHandler", &cores);
-    start.is_ok_and(|output| output.status.code() == Some(3))
-}
-
-/// Runs a handler: the one beside this program, else the one of the path.
-fn call(name: &str, args: &[OsString], deadline: Duration) -> Result<process::Output, String> {
-    let beside = std::env::current_exe().ok().map(|own| own.with_file_name(name)).filter(|path| path.exists());
-    let program = beside.map_or_else(|| OsString::from(name), PathBuf::into_os_string);
-    let answer = process::Command::new(program).args(args).deadline(deadline).output();
-    let output = answer.map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        format!("{error}{cause}")
-    })?;
-    match output.status.code() {
-        Some(0 | 3) => Ok(output),
-        _ => Err(format!("it ended with {}: {}", output.status, output.complaint())),
+    let called = [("ssStartHandler", start), ("ssCoreHandler", core_arguments(arguments))];
+    let answers = handlers::call(&called, deadline(arguments));
+    for ((name, _), answer) in called.iter().zip(&answers) {
+        record.answer(name, answer);
     }
+    matches!(answers.first(), Some(Ok(Answer { code: 3, .. })))
 }
 
 /// How long output of processes that the program left behind is waited for, once the program has ended.

@@ -1,7 +1,13 @@
 //! Builds the corpus from source, crashes it, and reads the cores.
 #![allow(clippy::unwrap_used, clippy::panic, dead_code, reason = "helpers of tests, each test using some")]
 
-use atlas_corehandler::{clean::Rules, core_file::Core, signature::Signature, space::Search, traceback::Traceback};
+use atlas_corehandler::{
+    clean::Rules,
+    core_file::Core,
+    signature::Signature,
+    space::Search,
+    traceback::{Detail, Traceback},
+};
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -67,7 +73,7 @@ pub(crate) fn crash(dir: &Path, way: &str, variable: &str) -> PathBuf {
 }
 
 pub(crate) fn signature_of(core: &Path, search: &Search) -> (Traceback, Signature) {
-    let traceback = Traceback::of(Core::open(core).unwrap(), search, true);
+    let traceback = Traceback::of(Core::open(core).unwrap(), search, Detail::Lines);
     let signature = Signature::of(&traceback, &Rules::built_in().unwrap());
     (traceback, signature)
 }
