@@ -97,6 +97,7 @@ fn table(rows: &[Row]) -> String {
     let (names, peers) = (width(|row| &row.name), width(|row| &row.peer));
     let line = |row: &Row| {
         let Row { name, value, unit, peer, peer_value, ratio, goal, met } = row;
+        let goal = goal.as_str().map_or_else(|| goal.to_string(), str::to_owned);
         let met = if *met { "met" } else { "NOT MET" };
         format!(
             "{name:names$}  {value:8.2} {unit:3}  {peer:peers$} {peer_value:8.2} {unit:3}  ratio {ratio:6.3}, \
