@@ -255,7 +255,11 @@ fn scan(common: &Common, scan: &Scan) -> Result<Exit> {
                 handled.push(mark);
             }
         }
-        store.set_handled(handled)?;
+        // Entries know the marks of what they counted: without the list the next scan has more work, and counts nothing twice.
+        match store.set_handled(handled) {
+            Err(error) if error.source.kind() == std::io::ErrorKind::StorageFull => {}
+            other => other?,
+        }
     }
     let exit = if scanned.new.is_empty() { Exit::Done } else { Exit::No };
     if common.json {

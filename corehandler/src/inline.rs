@@ -2,7 +2,7 @@
 //!
 //! A large program has hundreds of megabytes of it, and a traceback needs a few units. So `.debug_aranges` says which units cover the addresses,
 //! and only these are read, and of the line programs only theirs; `addr2line` then works on what looks to it like a small program. Where a
-//! compiler wrote no such index, all is read.
+//! compiler wrote no such index, or inlined functions across units, all is read.
 
 use crate::image::Image;
 use addr2line::{Context, LookupResult};
@@ -70,7 +70,12 @@ impl Sections {
         };
         WHOLE.into_iter().for_each(&mut whole);
         let units = units(image, addresses).filter(|units| !units.is_empty());
-        let info = units.and_then(|units| info(image, &units));
+        let abbreviations = loaded.get(SectionId::DebugAbbrev.name()).map_or(&[][..], Vec::as_slice);
+        let info = units.and_then(|units| info(image, &units)).filter(|info| stands_alone(info, abbreviations));
+        if info.is_none() {
+            let index = SectionId::DebugAranges.name();
+            loaded.extend(image.section(index).map(|section| (index, section.data)));
+        }
         let all = || image.section(SectionId::DebugInfo.name()).map(|section| section.data).unwrap_or_default();
         let is_part = info.is_some();
         let info = info.unwrap_or_else(all);
@@ -126,6 +131,22 @@ fn info(image: &Image, units: &BTreeSet<u64>) -> Option<Vec<u8>> {
         info.extend(image.part(name, *unit, length)?);
     }
     Some(info)
+}
+
+/// Whether no entry of these units refers to one of another unit, as happens where functions were inlined across units.
+fn stands_alone(info: &[u8], abbreviations: &[u8]) -> bool {
+    let section = gimli::DebugInfo::new(info, LittleEndian);
+    let abbreviations = gimli::DebugAbbrev::new(abbreviations, LittleEndian);
+    let mut units = section.units();
+    while let Ok(Some(unit)) = units.next() {
+        let Ok(known) = unit.abbreviations(&abbreviations) else { return false };
+        // Compilers number them from 1 without a gap.
+        let mut all = (1..).map_while(|code| known.get(code));
+        if all.any(|one| one.attributes().iter().any(|attribute| attribute.form() == gimli::DW_FORM_ref_addr)) {
+            return false;
+        }
+    }
+    true
 }
 
 /// The line programs of these units at their places in a section that is otherwise untouched zeroes, which take no memory.

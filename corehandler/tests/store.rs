@@ -253,3 +253,79 @@ fn a_program_that_was_replaced_gives_no_names_and_says_so() {
     assert!(!signature["raw"].to_string().contains("x_walk"), "{signature}");
     assert!(signature["weaknesses"].to_string().contains("not proven"), "{signature}");
 }
+
+#[test]
+fn a_server_without_debug_information_and_one_with_it_count_the_same_crash() {
+    for debug_first in [true, false] {
+        let server = Server::new();
+        build(server.root.path(), "faults.c", &Environment { build: "gcc -O2 -g -pthread -w", ..BUILD });
+        let full = fs::read(server.dir.join("faults")).unwrap();
+        common::shell(&server.dir, "strip --strip-debug -o stripped faults");
+        let bare = fs::read(server.dir.join("stripped")).unwrap();
+        for (number, with_debug) in [debug_first, !debug_first].into_iter().enumerate() {
+            // Another file each time: the one that was run may still be held.
+            fs::remove_file(server.dir.join("faults")).unwrap();
+            fs::write(server.dir.join("new"), if with_debug { &full } else { &bare }).unwrap();
+            common::shell(&server.dir, "chmod 755 new; cp new faults");
+            // The thirteenth way crashes in functions that -O2 copies into others.
+            server.crash("13", &format!("core.{number}"));
+            server.call(&["scan"]);
+        }
+        let entry = server.only();
+        assert_eq!(entry["count"], 2, "with debug information first: {debug_first}");
+        assert_eq!(entry["also"].as_array().unwrap().len(), 1, "nothing was inlined: {entry}");
+    }
+}
+
+/// A small disk: a tmpfs, which only root can mount.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path, size: &str) -> SmallDisk {
+        fs::create_dir_all(at).unwrap();
+        let options = format!("size={size}");
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(at).status().unwrap();
+        assert!(status.success(), "this test mounts a small tmpfs and must be run by root");
+        SmallDisk(at.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn on_a_full_disk_the_fact_is_kept_and_the_core_is_not() {
+    let server = Server::new();
+    let place = server.path("var/lib/atlas/crashes");
+    let _disk = SmallDisk::mount(&place, "40k");
+    // An environment that does not pack well makes the core larger than the disk.
+    let core = crash(&server.dir, "1", "X=$(head -c 60000 /dev/urandom | base64 -w0)");
+    fs::create_dir_all(server.path("var/lib/atlas/cores")).unwrap();
+    fs::rename(core, server.path("var/lib/atlas/cores/core.1")).unwrap();
+    let first = server.call(&["scan"]);
+    assert_eq!(first.status.code(), Some(3), "{first:?}");
+    assert_eq!(server.only()["count"], 1);
+    assert_eq!(fs::read_dir(place.join("cores")).unwrap().count(), 0, "the disk was not full");
+    server.crash("1", "core.2");
+    server.call(&["scan"]);
+    assert_eq!(server.only()["count"], 2);
+}
+
+#[test]
+fn where_not_even_a_fact_can_be_written_the_core_waits() {
+    let server = Server::new();
+    let place = server.path("var/lib/atlas/crashes");
+    let disk = SmallDisk::mount(&place, "4k");
+    fs::write(place.join("filler"), [0; 4096]).unwrap();
+    let core = server.crash("1", "core.1");
+    let refused = server.call(&["scan"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("No space left"), "{refused:?}");
+    assert!(core.exists());
+    drop(disk);
+    assert_eq!(server.call(&["scan"]).status.code(), Some(3));
+    assert_eq!(server.only()["count"], 1);
+}

@@ -332,3 +332,28 @@ fn two_hundred_runs_in_a_row_leave_two_hundred_whole_logs() {
         assert!(text.contains("\nrun ") && text.contains("ended with status 0"), "{}: {text}", log.display());
     }
 }
+
+#[test]
+#[ignore = "takes up to a minute"]
+fn ten_thousand_runs_in_a_minute_leave_ten_thousand_whole_logs() {
+    let server = Server::new();
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for number in 0..2500 {
+                    assert!(
+                        server.ss_run(&["--no-handlers"], &format!("echo run {number}")).status().unwrap().success()
+                    );
+                }
+            });
+        }
+    });
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    let logs = server.logs();
+    assert_eq!(logs.len(), 10_000);
+    for log in logs {
+        let text = fs::read_to_string(&log).unwrap();
+        assert!(text.contains("\nrun ") && text.contains("ended with status 0"), "{}: {text}", log.display());
+    }
+}
