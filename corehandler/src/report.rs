@@ -108,8 +108,8 @@ pub fn write(
         if seen.len() < LOGS && !seen.contains(&log) {
             seen.push(log);
             let name = Path::new(log).file_name().map_or_else(|| "log".into(), |name| name.to_string_lossy());
-            let text = tail(&root.join(log.trim_start_matches('/')))
-                .unwrap_or_else(|error| format!("it cannot be read: {error}\n"));
+            let text =
+                tail(&below(root, Path::new(log))).unwrap_or_else(|error| format!("it cannot be read: {error}\n"));
             files.push((format!("logs/{}", redactor.redact(&name)), redactor.redact(&text)));
         }
     }
@@ -138,6 +138,11 @@ fn add(archive: &mut tar::Builder<File>, name: &str, size: u64, content: impl Re
     header.set_mode(0o600);
     header.set_mtime(crate::store::seconds_now());
     archive.append_data(&mut header, name, content.take(size))
+}
+
+/// A log's place: ssRun names it with the root that it ran with.
+fn below(root: &Path, log: &Path) -> std::path::PathBuf {
+    if log.starts_with(root) { log.to_owned() } else { root.join(log.strip_prefix("/").unwrap_or(log)) }
 }
 
 fn tail(path: &Path) -> io::Result<String> {
