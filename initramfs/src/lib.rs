@@ -18,6 +18,7 @@
 //! - Nothing is decided by names or the order of devices.
 
 pub mod accept;
+pub mod args;
 pub mod boot;
 pub mod check;
 pub mod identity;

@@ -1,57 +1,13 @@
 //! `atlas-boot`: installs the identity of a server before its network is up.
 
-use atlas_boot::{Places, accept, boot, check, record};
-use atlas_host::block::{self, Device};
-use clap::{Parser, Subcommand};
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-    process::ExitCode,
+use atlas_boot::{
+    Places, accept,
+    args::{Args, Verb},
+    boot, check, record,
 };
-
-/// Makes this server what its Unbound disks say it is, before the network is up.
-///
-/// The initramfs runs 'atlas-boot boot'. An operator needs it in two cases: to see whether this server would boot into its role
-/// ('atlas-boot check'), and, after a refusal, to accept a risk that it must not take by itself ('atlas-boot accept').
-#[derive(Parser)]
-#[command(
-    name = "atlas-boot",
-    version,
-    after_help = "Examples:
-  atlas-boot check                      would this server boot into its role, and why not?
-  atlas-boot accept missing-member      after a refusal: go on without the missing disk
-  jq .refusal /run/atlas/boot.json      what the last boot refused, and why
-
-Exit codes: 0 done, 1 failed, 2 called wrongly, 3 the answer is no."
-)]
-struct Args {
-    #[command(subcommand)]
-    command: Verb,
-    /// The server's root file system
-    #[arg(long, value_name = "DIR", default_value = "/", global = true)]
-    root: PathBuf,
-    /// Where reports lie
-    #[arg(long, value_name = "DIR", default_value = "/run", global = true)]
-    run: PathBuf,
-    /// Answer with the report as JSON
-    #[arg(long, global = true)]
-    json: bool,
-}
-
-#[derive(Subcommand)]
-enum Verb {
-    /// Take the role of the Unbound disks; run by the initramfs, once
-    Boot,
-    /// Tell whether this server would boot into its role; changes nothing
-    Check,
-    /// Accept, once, a risk that led to a refusal
-    Accept(accept::AcceptArgs),
-    /// Tell by the exit code (0 yes, 3 no) whether a device belongs to an Unbound set; asked by udev
-    IsMember {
-        /// The device
-        device: PathBuf,
-    },
-}
+use atlas_host::block::{self, Device};
+use clap::Parser;
+use std::{io::Write, path::Path, process::ExitCode};
 
 fn main() -> ExitCode {
     let args = Args::parse();

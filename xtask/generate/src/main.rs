@@ -24,6 +24,7 @@ const GENERATED: [&str; 3] = ["docs/man", "docs/completions", "docs/cli.md"];
 fn programs() -> Vec<Command> {
     vec![
         atlas_console::command(),
+        atlas_boot::args::command(),
         atlas_synchronizer::command(),
         atlas_module::command(),
         atlas_runner::run::command(),
