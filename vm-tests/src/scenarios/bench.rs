@@ -20,7 +20,8 @@ mount -t proc proc /proc; mount -t sysfs sysfs /sys
 # What the kernel says must not fall into the middle of a line that is read.
 echo 1 > /proc/sys/kernel/printk
 mount -t tmpfs tmpfs /mnt; mkdir -p /mnt/set
-off() { sync; echo o > /proc/sysrq-trigger; sleep 60; }
+# Nothing may be run after that: the disk that it would be read from goes first, and an init that ends is a panic.
+off() { sync; echo o > /proc/sysrq-trigger; while :; do :; done; }
 ";
 
 /// Runs shell commands (`set -e`) with `disks` as `/dev/vdb`, `/dev/vdc`, …; gives the disks back, and what was printed.

@@ -135,7 +135,7 @@ n=0
 for size in 256M 32M 4M 512K 64K 4K; do while fallocate -l $size /fill.$n 2>/dev/null; do n=$((n + 1)); done; done
 while echo x > /fill.$n && [ -s /fill.$n ]; do n=$((n + 1)); done 2>/dev/null
 echo \"fill: available blocks $(stat -f -c %a /)\"
-sync; mount -o remount,ro /; echo 'fill: done'; echo o > /proc/sysrq-trigger; sleep 60
+sync; mount -o remount,ro /; echo 'fill: done'; echo o > /proc/sysrq-trigger; while :; do :; done
 ";
     let root = server.disk("right-root")?.path().to_owned();
     place_files(&root, &[PlacedFile { mode: 0o755, ..PlacedFile::new("/fill", fill) }])?;
