@@ -165,7 +165,8 @@ impl Survey {
             .because("without its Unbound disks this server does not know who it is, and its last identity may be in use elsewhere")
             .remedy("shut down, push the Unbound disks of this server in until they lock, and boot again")
             .remedy("if the disks are in, look for their controller and errors in 'dmesg'")
-            .remedy("if this machine is no longer to be an ATLAS server, remove the package 'atlas'")
+            .remedy("if this machine is no longer to be an ATLAS server: give it a name, addresses and ssh keys of its own first (it still \
+                 has those of its last role), and only then remove the package 'atlas'")
     }
 }
 
