@@ -127,7 +127,7 @@ impl<'r> Identity<'r> {
             Ok(())
         };
         match fill() {
-            Ok(()) => transaction.publish(env),
+            Ok(()) => transaction.generation().and_then(|same| transaction.publish_as(env, same)),
             Err(error) => transaction.abandon().and(Err(error)),
         }
     }

@@ -26,6 +26,8 @@ pub struct Created {
     pub role: Role,
     /// For which Environment.
     pub env_version: EnvVersion,
+    /// The number of this change of the Role.
+    pub generation: u64,
     /// How many objects of the identity it holds.
     pub ident_objects: usize,
     /// How many other objects.
@@ -39,7 +41,7 @@ pub fn create(root: &Dir, sid: &SidData, role: Role, env_version: EnvVersion) ->
     let lists = Lists::read(sid, role, env_version)?;
     let transaction = Transaction::begin(sid, role)?;
     match fill(root, &transaction, &lists, role, env_version) {
-        Ok(created) => transaction.publish(env_version).map(|()| created),
+        Ok(created) => transaction.publish(env_version).map(|generation| Created { generation, ..created }),
         Err(error) => {
             transaction.abandon()?;
             Err(error)
@@ -75,6 +77,7 @@ fn fill(
     Ok(Created {
         role,
         env_version,
+        generation: 0,
         ident_objects: manifest.of_set(FileSet::Ident).filter(|entry| entry.kind != Kind::Absent).count(),
         sync_objects: manifest.of_set(FileSet::Sync).filter(|entry| entry.kind != Kind::Absent).count(),
         converted_to,

@@ -6,6 +6,7 @@
 //!   .lock                                held by whoever changes anything here
 //!   PRI/                                 one unit: replaced whole, by one exchange of names
 //!     SnapshotEnvVersion                 the newest EnvVersion with a valid Snapshot; not there: none was ever made
+//!     Generation                         how many Creates found a change; a partner's copy has the number of the original
 //!     Env2/                              the Snapshot (PRI, Env2)
 //!       IdentFilePaths  IdentFiles/etc/hostname …
 //!       SyncFilePathsSpecial  SyncFilePaths<Svc>  SyncFilePaths  SyncFiles/etc/nginx/nginx.conf …

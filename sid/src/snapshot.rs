@@ -9,6 +9,8 @@ use atlas_model::{
 
 /// The file that says which Snapshots are valid.
 pub const SNAPSHOT_ENV_VERSION: &str = "SnapshotEnvVersion";
+/// The file that counts the Snapshot Creates of a Role that found a change.
+pub const GENERATION: &str = "Generation";
 /// The file that lists what a Snapshot holds.
 pub const MANIFEST: &str = "Manifest";
 
@@ -71,6 +73,16 @@ fn from_scratch(role_dir: &Dir, role: Role, env_version: EnvVersion) -> Result<F
     }
     let why = format!("there is neither a Snapshot nor an IdentFilePaths for {env_version} or older");
     Err(SidError::NoSnapshot { role, env_version, why })
+}
+
+/// How many times the Role's Snapshots were made anew on the server that has the Role; 0 where that was never counted.
+pub fn generation(role_dir: &Dir) -> Result<u64, SidError> {
+    let Some(content) = role_dir.read_if_there(GENERATION, 32)? else { return Ok(0) };
+    let number = std::str::from_utf8(&content).ok().and_then(|text| text.trim_end().parse().ok());
+    number.ok_or_else(|| SidError::Damaged {
+        path: role_dir.show(GENERATION),
+        why: "it holds no number; remove it to begin to count anew".into(),
+    })
 }
 
 /// The versions that have a directory below a Role, oldest first.

@@ -10,7 +10,7 @@
 
 use crate::{
     layout::{SidData, SidError},
-    snapshot::{SNAPSHOT_ENV_VERSION, env_versions},
+    snapshot::{GENERATION, SNAPSHOT_ENV_VERSION, env_versions, generation},
 };
 use atlas_host::{
     durable,
@@ -59,10 +59,23 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// Makes the new directory durable and gives it the Role's name; `newest` is the newest valid Snapshot in it.
-    pub fn publish(self, newest: EnvVersion) -> Result<(), SidError> {
+    /// Makes the new directory durable and gives it the Role's name, as the next generation; gives its number. `newest` is the
+    /// newest valid Snapshot in it.
+    pub fn publish(self, newest: EnvVersion) -> Result<u64, SidError> {
+        let next = self.generation()? + 1;
+        self.publish_as(newest, next).map(|()| next)
+    }
+
+    /// The same for what is of a generation that is there: Snapshots converted from it, or received from the server that made it.
+    pub fn publish_as(self, newest: EnvVersion, generation: u64) -> Result<(), SidError> {
         durable::write(&self.next, OsStr::new(SNAPSHOT_ENV_VERSION), newest.to_file().as_bytes(), 0o600)?;
+        durable::write(&self.next, OsStr::new(GENERATION), format!("{generation}\n").as_bytes(), 0o600)?;
         self.publish_as_it_is()
+    }
+
+    /// The generation that is published now; 0 where there is none.
+    pub fn generation(&self) -> Result<u64, SidError> {
+        self.sid.role_dir(self.role)?.map_or(Ok(0), |dir| generation(&dir))
     }
 
     /// The same without a Snapshot: path lists only, for a Role that starts from scratch.

@@ -123,7 +123,7 @@ fn hint_for(error: &SidError, role: Role, env_version: EnvVersion) -> String {
 }
 
 fn tell(created: &Created) -> String {
-    let Created { role, env_version, ident_objects, sync_objects, converted_to } = created;
+    let Created { role, env_version, ident_objects, sync_objects, converted_to, .. } = created;
     let objects = |count: &usize| if *count == 1 { "1 object".to_owned() } else { format!("{count} objects") };
     let mut text = format!(
         "Snapshot of {role} for {env_version}: identity {}, other configuration {}\n",
