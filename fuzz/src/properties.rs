@@ -82,7 +82,8 @@ pub fn manifest(data: &[u8]) -> bool {
         assert!(Manifest::parse(&file[..cut]).is_err(), "cut at {cut} of {}", file.len());
     }
     let entries = manifest.entries();
-    assert_eq!(entries.len(), manifest.of_set(FileSet::Ident).count() + manifest.of_set(FileSet::Sync).count());
+    let of_sets = [FileSet::Ident, FileSet::Sync, FileSet::Residue].map(|set| manifest.of_set(set).count());
+    assert_eq!(entries.len(), of_sets.iter().sum::<usize>());
     for (index, entry) in entries.iter().enumerate() {
         stays_inside(&entry.path);
         if let Some(next) = entries.get(index + 1) {

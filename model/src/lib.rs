@@ -14,6 +14,7 @@
 //!   MdSuperblock, Ext4Superblock ── Survey ── SetChoice | Refusal ── BootReport
 //! ```
 
+pub mod compare;
 pub mod digest;
 pub mod env_version;
 pub mod ext4;

@@ -18,7 +18,7 @@ use crate::{Digest, EnvVersion, Role, TreePath, shorten, tree_path::unescape};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Which of the two lists of a Snapshot an entry belongs to.
+/// Which part of a Snapshot an entry belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileSet {
@@ -26,6 +26,8 @@ pub enum FileSet {
     Ident,
     /// SyncFiles: what must be the same on every server.
     Sync,
+    /// Residue: what this EnvVersion cannot express of the one that it was converted from. Never installed.
+    Residue,
 }
 
 impl FileSet {
@@ -34,14 +36,16 @@ impl FileSet {
         match self {
             FileSet::Ident => "IdentFiles",
             FileSet::Sync => "SyncFiles",
+            FileSet::Residue => "Residue",
         }
     }
 
-    /// The file in a Snapshot that lists the paths.
+    /// The file in a Snapshot that lists the paths; empty for the residue, which is all that its directory holds.
     pub fn list_name(self) -> &'static str {
         match self {
             FileSet::Ident => "IdentFilePaths",
             FileSet::Sync => "SyncFilePaths",
+            FileSet::Residue => "",
         }
     }
 }

@@ -7,10 +7,10 @@
 //! SyncConverter2 older SRC DST     the other way
 //! ```
 //!
-//! DST must hold IdentFilePaths, IdentFiles, the SyncFilePaths lists and SyncFiles when it ends with 0. Its Manifest is made here, from what
-//! is there; a listed path that leads out of DST is refused.
+//! DST must hold IdentFilePaths, IdentFiles, the SyncFilePaths lists and SyncFiles when it ends with 0, and may hold Residue
+//! ([`crate::residue`]). Its Manifest is made here, from what is there; a listed path that leads out of DST is refused.
 
-use crate::{create::write_manifest, layout::SidError, scan::scan, snapshot::read_list};
+use crate::{create::write_manifest, layout::SidError, residue, scan::scan, snapshot::read_list};
 use atlas_host::{process::Command, tree::Dir};
 use atlas_model::{EnvVersion, Role, manifest::FileSet};
 use std::{
@@ -81,5 +81,6 @@ pub fn convert(
         target.make_dir(set.dir_name(), 0o700)?;
         entries.extend(scan(&target.dir(set.dir_name())?, &list, set)?);
     }
+    entries.extend(residue::entries(&target)?);
     write_manifest(&target, role, to, entries).map(drop)
 }

@@ -5,6 +5,7 @@
 use crate::{
     convert,
     layout::{SidData, SidError},
+    residue,
     scan::scan,
     snapshot::{MANIFEST, env_versions, read_list},
     transaction::Transaction,
@@ -40,7 +41,7 @@ pub struct Created {
 pub fn create(root: &Dir, sid: &SidData, role: Role, env_version: EnvVersion) -> Result<Created, SidError> {
     let lists = Lists::read(sid, role, env_version)?;
     let transaction = Transaction::begin(sid, role)?;
-    match fill(root, &transaction, &lists, role, env_version) {
+    match fill(root, sid, &transaction, &lists, role, env_version) {
         Ok(created) => transaction.publish(env_version).map(|generation| Created { generation, ..created }),
         Err(error) => {
             transaction.abandon()?;
@@ -51,6 +52,7 @@ pub fn create(root: &Dir, sid: &SidData, role: Role, env_version: EnvVersion) ->
 
 fn fill(
     root: &Dir,
+    sid: &SidData,
     transaction: &Transaction,
     lists: &Lists,
     role: Role,
@@ -65,6 +67,8 @@ fn fill(
         dir.make_dir(set.dir_name(), 0o700)?;
         entries.extend(copy_set(root, &dir.dir(set.dir_name())?, list, set)?);
     }
+    residue::carry(sid, role, env_version, &dir)?;
+    entries.extend(residue::entries(&dir)?);
     let manifest = write_manifest(&dir, role, env_version, entries)?;
     let mut converted_to = Vec::new();
     let mut version = env_version;

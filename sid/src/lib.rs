@@ -10,6 +10,7 @@
 //!     Env2/                              the Snapshot (PRI, Env2)
 //!       IdentFilePaths  IdentFiles/etc/hostname …
 //!       SyncFilePathsSpecial  SyncFilePaths<Svc>  SyncFilePaths  SyncFiles/etc/nginx/nginx.conf …
+//!       Residue/Sync/Env3/ …             what only Env3 can express of the Snapshot that this one was converted from
 //!       Manifest                         every object with its digest
 //!     Env1/ …
 //!   formats/manifest.toml                which program wrote the Snapshots, and in which format
@@ -27,6 +28,7 @@ pub mod convert;
 pub mod create;
 pub mod install;
 pub mod layout;
+pub mod residue;
 pub mod scan;
 pub mod snapshot;
 pub mod transaction;
