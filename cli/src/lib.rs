@@ -18,6 +18,7 @@
 //! ```
 
 pub mod table;
+pub mod version;
 
 use std::{
     fmt,

@@ -15,6 +15,7 @@ use crate::{
     clean::{Cleaned, Rules},
     traceback::Traceback,
 };
+use atlas_cli::version;
 use sha2::{Digest, Sha256};
 
 /// How sure one can be that equal signatures are one fault.
@@ -87,7 +88,8 @@ fn hash(text: &str) -> String {
 }
 
 fn text(traceback: &Traceback, cleaned: &Cleaned, strength: Strength) -> String {
-    let mut text = format!("{}\nprogram {}\n{}\n", strength.name(), program(&traceback.program), kind(traceback));
+    let mut text =
+        format!("{}\nprogram {}\n{}\n", strength.name(), version::without(&traceback.program), kind(traceback));
     if let Some(assertion) = assertion(traceback, cleaned) {
         text += &format!("assertion {assertion}\n");
     }
@@ -96,14 +98,6 @@ fn text(traceback: &Traceback, cleaned: &Cleaned, strength: Strength) -> String 
         text.push('\n');
     }
     text
-}
-
-/// The program's name without the tag of its version: `ssSync.v2` is ssSync.
-pub fn program(name: &str) -> &str {
-    match name.rsplit_once(".v") {
-        Some((base, version)) if !base.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit()) => base,
-        _ => name,
-    }
 }
 
 /// What kind of end it was. A compiler may turn a wrong access into an invalid instruction, so these are one kind.

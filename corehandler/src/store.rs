@@ -435,7 +435,7 @@ pub fn seconds_now() -> u64 {
 
 impl Entry {
     fn new(traceback: &Traceback, signature: &Signature) -> Entry {
-        let program = crate::signature::program(&traceback.program);
+        let program = atlas_cli::version::without(&traceback.program);
         let mut entry = Entry { raw: Some(Record::of(traceback)), ..Entry::bare(program, signature.strength) };
         entry.take(signature);
         entry

@@ -2,7 +2,7 @@
 
 use crate::{
     complete,
-    name::{Channel, ModuleName, Version, Wanted},
+    name::{Channel, FileName, ModuleName, Version, Wanted},
 };
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ Examples:
   atlas-module install ssSync-v3.tar --beta  place a package beside the other versions
   atlas-module verify                        is everything still what was installed?
 
-Exit codes: 0 done, 1 failed, 2 called wrongly, 3 verify found something.
+Exit codes: 0 done, 1 failed, 2 called wrongly, 3 verify found something, or a trial was not survived.
 Completion: source <(COMPLETE=bash atlas-module)";
 
 /// Versions of the programs side by side, switched by links
@@ -153,18 +153,27 @@ pub enum Action {
         #[arg(long, value_name = "FILE", requires = "key")]
         password_file: Option<PathBuf>,
     },
-    /// Count a start that is about to be made; ssRun calls it. Ends a trial that was not survived
+    /// Count a start that is about to be made; ssRun calls it. Ends with 3 where that set the version before again
     Started {
-        /// The module
+        /// The module, or one of its programs
         #[arg(add = complete::modules())]
-        name: ModuleName,
+        name: FileName,
     },
-    /// Report that a version is healthy, which ends its trial well
+    /// Report that a version is healthy, which ends its trial well; ssRun does after a good run
     Healthy {
-        /// The module
+        /// The module, or one of its programs
         #[arg(add = complete::modules())]
-        name: ModuleName,
+        name: FileName,
         /// The version that reports: its own, as it knows it from /proc/self/exe
+        #[arg(add = complete::versions())]
+        version: Wanted,
+    },
+    /// Report that a run of a version ended badly. Ends with 3 where it was its trial's last, and the version before is set again
+    Failed {
+        /// The module, or one of its programs
+        #[arg(add = complete::modules())]
+        name: FileName,
+        /// The version that ran
         #[arg(add = complete::versions())]
         version: Wanted,
     },

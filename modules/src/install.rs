@@ -20,6 +20,7 @@ use crate::{
     signature::Trust,
     store::{Changing, Store, difference, record_name},
     switch::{self, How, Switched},
+    trial,
 };
 use atlas_host::{
     durable,
@@ -267,7 +268,7 @@ pub fn check_removal(store: &Store, module: &ModuleName, release: &Release) -> R
             "stop or restart that service first",
         ));
     }
-    let trial = switch::trial(store, &links, module)?.filter(|trial| !trial.healthy);
+    let trial = trial::going_on(store, &links, module)?;
     if trial.is_some_and(|trial| trial.goes_back_to() == Some(release)) {
         return Err(Error::refused(
             format!("{module} {release} is what the trial that goes on would set again"),

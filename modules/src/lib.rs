@@ -15,7 +15,7 @@
 //!     update/  ssSync.v1  ssSync.v2  ssSync.cfg.v1  ssSync.cfg.v2
 //!     beta/    ssSync.v3  ssSync.cfg.v3
 //!     records/ ssSync.update.v1.toml …  what is installed: the module.toml of each package (`record`)
-//!     trials/  ssSync.json              the starts of a version on trial (`switch`)
+//!     trials/  ssSync.json              the starts of a version on trial (`trial`)
 //!     staging/                          only while something is installed or removed (`install`)
 //!     lock
 //!   .bin-next/                          only while something is set (`links`)
@@ -33,7 +33,8 @@
 //! nor a writable disk.
 //!
 //! A program of a module finds its data files by its own version, not through the links: `/proc/self/exe` is `…/update/ssSync.v2`, so
-//! its configuration is `ssSync.cfg.v2` beside it. A switch under a running program is then none of its concern.
+//! its configuration is `ssSync.cfg.v2` beside it (`atlas_cli::version::own_file`). A switch under a running program is then none of its
+//! concern.
 
 pub mod alert;
 pub mod args;
@@ -52,6 +53,7 @@ pub mod running;
 pub mod signature;
 pub mod store;
 pub mod switch;
+pub mod trial;
 pub mod verify;
 pub mod view;
 

@@ -9,6 +9,7 @@
 //! A [`FileName`] never contains a dot followed by `v` and a digit, and a [`Version`] begins with `v` and a digit: so the tag of a
 //! file can be told from its name in one way only. All are short ASCII, so none can hold a newline, a path or an escape sequence.
 
+use atlas_cli::version;
 use serde::{Deserialize, Serialize};
 use std::{cmp::Ordering, fmt, str::FromStr};
 
@@ -139,16 +140,11 @@ impl FromStr for FileName {
         let good = (1..=100).contains(&text.len())
             && !text.starts_with(['.', '-'])
             && text.bytes().all(allowed)
-            && tag_at(text).is_none()
+            && version::split(text).is_none()
             && Channel::ALL.iter().all(|channel| channel.dir_name() != text);
         let rule = "it is at most 100 letters, digits and '._+-', begins with no '.' or '-', holds no '.v' with a digit, and is not 'update' or 'beta'";
         if good { Ok(FileName(text.to_owned())) } else { Err(bad("file name", text, rule)) }
     }
-}
-
-/// Where the tag of a version begins: at the first `.v` that a digit follows.
-fn tag_at(text: &str) -> Option<usize> {
-    text.as_bytes().windows(3).position(|w| w[0] == b'.' && w[1] == b'v' && w[2].is_ascii_digit())
 }
 
 /// Which of the two directories a version lies in [391].
@@ -219,8 +215,8 @@ impl Release {
 
 /// Takes the name of a version-tagged file apart.
 pub fn split_tagged(tagged: &str) -> Option<(FileName, Version)> {
-    let at = tag_at(tagged)?;
-    Some((tagged[..at].parse().ok()?, tagged[at + 1..].parse().ok()?))
+    let (file, version) = version::split(tagged)?;
+    Some((file.parse().ok()?, version.parse().ok()?))
 }
 
 impl fmt::Display for Release {

@@ -5,11 +5,12 @@ use crate::{
     args::{Action, Args},
     history::Line,
     install::{self, Installed, Placed},
-    name::{Channel, ModuleName, Wanted},
+    name::{Channel, FileName, ModuleName, Wanted},
     pack, package,
     signature::Trust,
     store::Store,
-    switch::{self, How, Start, Switched},
+    switch::{self, How, Switched},
+    trial::{self, Outcome, Trial},
     verify,
     view::{self, ModuleView, Overview, VersionView},
 };
@@ -50,6 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         }
         Action::Started { name } => started(root, say, &name),
         Action::Healthy { name, version } => healthy(root, say, &name, &version),
+        Action::Failed { name, version } => failed(root, say, &name, &version),
     }
 }
 
@@ -333,34 +335,57 @@ fn make_package(say: Say, folder: &Path, output: &Path, request: &pack::Request<
     Ok(Exit::Done)
 }
 
-fn started(root: &Path, say: Say, name: &ModuleName) -> anyhow::Result<Exit> {
-    let store = told(Store::open(root), || format!("cannot count the start of {name}"))?;
-    let start = told(switch::started(&store, name), || format!("cannot count the start of {name}"))?;
-    let text = match &start {
-        Start::None => String::new(),
-        Start::Counted(trial) => {
-            format!("{name} {} is on trial: start {} of {}", trial.release, trial.starts, trial.starts_allowed)
-        }
-        Start::Failed { failed, starts, switched } => {
-            format!(
-                "{name} {failed} did not report itself healthy within {starts} starts; {} is set again",
-                switched.to
-            )
-        }
-    };
-    if matches!(start, Start::Failed { .. }) {
-        told(alert::raise(&store, name, &text), || {
-            "the version before is set again, but the alert was not raised".into()
-        })?;
-    }
-    if say.json {
-        return say.answer(&start, String::new).map(|()| Exit::Done);
-    }
-    if text.is_empty() { Ok(Exit::Done) } else { print(text).map(|()| Exit::Done) }
+/// The module that a program belongs to; where it is none's, there is nothing to count.
+fn started(root: &Path, say: Say, name: &FileName) -> anyhow::Result<Exit> {
+    let doing = || format!("cannot count the start of {name}");
+    let store = told(Store::open(root), doing)?;
+    let Some(module) = told(trial::module_of(&store, name), doing)? else { return tell(say, &Outcome::None, "") };
+    let outcome = told(trial::started(&store, &module), doing)?;
+    tell_trial(&store, say, &module, &outcome, "")
 }
 
-fn healthy(root: &Path, say: Say, name: &ModuleName, version: &Wanted) -> anyhow::Result<Exit> {
-    let attempt = || switch::healthy(&Store::open(root)?, name, version);
+fn failed(root: &Path, say: Say, name: &FileName, version: &Wanted) -> anyhow::Result<Exit> {
+    let doing = || format!("cannot take the report of {name} {version}");
+    let store = told(Store::open(root), doing)?;
+    let Some(module) = told(trial::module_of(&store, name), doing)? else { return tell(say, &Outcome::None, "") };
+    let outcome = told(trial::failed(&store, &module, version), doing)?;
+    tell_trial(&store, say, &module, &outcome, " ended badly")
+}
+
+/// Says how the trial stands now, and raises an alert where it is lost.
+fn tell_trial(store: &Store, say: Say, module: &ModuleName, outcome: &Outcome, how: &str) -> anyhow::Result<Exit> {
+    let text = match outcome {
+        Outcome::None => String::new(),
+        Outcome::Counted(Trial { release, starts, starts_allowed, .. }) => {
+            format!("{module} {release} is on trial: start {starts} of {starts_allowed}{how}")
+        }
+        Outcome::Failed { failed, starts, switched } => {
+            let back = &switched.to;
+            format!("{module} {failed} did not report itself healthy within {starts} starts; {back} is set again")
+        }
+    };
+    let lost = matches!(outcome, Outcome::Failed { .. });
+    if lost {
+        let doing = || "the version before is set again, but the alert was not raised".into();
+        told(alert::raise(store, module, &text), doing)?;
+    }
+    tell(say, outcome, &text)?;
+    Ok(if lost { Exit::No } else { Exit::Done })
+}
+
+/// Nothing at all where there is nothing to say: a start without a trial is nobody's news.
+fn tell(say: Say, outcome: &Outcome, text: &str) -> anyhow::Result<Exit> {
+    if say.json || !text.is_empty() {
+        say.answer(outcome, || text.to_owned())?;
+    }
+    Ok(Exit::Done)
+}
+
+fn healthy(root: &Path, say: Say, name: &FileName, version: &Wanted) -> anyhow::Result<Exit> {
+    let attempt = || {
+        let store = Store::open(root)?;
+        trial::module_of(&store, name)?.map_or(Ok(false), |module| trial::healthy(&store, &module, version))
+    };
     let ended = told(attempt(), || format!("cannot take the report of {name} {version}"))?;
     say.answer(&serde_json::json!({ "module": name, "trial_ended": ended }), || {
         if ended {

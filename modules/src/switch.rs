@@ -1,4 +1,4 @@
-//! Setting a version, going back to the one before, and trials.
+//! Setting a version, and going back to the one before.
 
 use crate::{
     Error, formats,
@@ -6,11 +6,9 @@ use crate::{
     links::{At, Change, Links, SetState, publish},
     name::{FileName, ModuleName, Release, Wanted},
     record::Record,
-    store::{Changing, Store, TRIALS_DIR, difference},
+    store::{Changing, Store, difference},
 };
-use atlas_host::durable;
-use serde::{Deserialize, Serialize};
-use std::ffi::OsStr;
+use serde::Serialize;
 
 /// What setting a version did, or would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -113,9 +111,10 @@ pub fn plan(store: &Store, module: &ModuleName, to: &Release, how: How) -> Resul
             format!("leave --try away: atlas-module set {module} {to}"),
         ));
     }
-    let mut warnings = Vec::new();
-    check_files(store, module, to, &record, how, &mut warnings)?;
-    check_formats(store, module, to, &record, how, &mut warnings)?;
+    let mut doubts = Doubts { store, module, to, record: &record, force: how.force, warnings: vec![] };
+    doubts.damaged_files()?;
+    doubts.unreadable_data()?;
+    let mut warnings = doubts.warnings;
     let dropped: Vec<FileName> = links
         .of_module(store, module)?
         .into_iter()
@@ -143,58 +142,56 @@ pub fn plan(store: &Store, module: &ModuleName, to: &Release, how: How) -> Resul
     Ok(Plan { switched, links, how })
 }
 
-/// A version whose files are not those that were installed would make things worse.
-fn check_files(
-    store: &Store,
-    module: &ModuleName,
-    to: &Release,
-    record: &Record,
-    how: How,
-    warnings: &mut Vec<String>,
-) -> Result<(), Error> {
-    let dir = store.channel(to.channel)?;
-    for file in &record.files {
-        let found = match &dir {
-            Some(dir) => difference(dir, to, record, &file.name)?,
-            None => Some("it is missing".into()),
-        };
-        let Some(found) = found else { continue };
-        let what = format!("{}/{} is damaged: {found}", to.channel, to.tagged(&file.name));
-        if !how.force {
-            return Err(Error::refused(
-                format!("{module} {to} was not set; {what}"),
-                format!("install the package of {module} {} again; it mends what is damaged", to.version),
-            ));
-        }
-        warnings.push(what);
-    }
-    Ok(())
+/// What speaks against setting a version. Each of it is refused or, where the operator forces it, told.
+struct Doubts<'a> {
+    store: &'a Store,
+    module: &'a ModuleName,
+    to: &'a Release,
+    record: &'a Record,
+    force: bool,
+    warnings: Vec<String>,
 }
 
-/// A version that cannot read the data that are on the Unbound disk now would fail, or worse.
-fn check_formats(
-    store: &Store,
-    module: &ModuleName,
-    to: &Release,
-    record: &Record,
-    how: How,
-    warnings: &mut Vec<String>,
-) -> Result<(), Error> {
-    let on_disk = formats::on_disk(store.root())?;
-    for unreadable in formats::unreadable(&on_disk, record) {
-        let what = format!("{module} {} cannot read what is on the Unbound disk: {unreadable}", to.version);
-        if !how.force {
-            return Err(Error::refused(
-                what,
-                format!(
-                    "set a version that reads it; with --force, {module} {} would refuse these data, or read them wrongly and write over them",
-                    to.version
-                ),
-            ));
+impl Doubts<'_> {
+    /// A version whose files are not those that were installed would make things worse.
+    fn damaged_files(&mut self) -> Result<(), Error> {
+        let Doubts { store, module, to, record, .. } = *self;
+        let dir = store.channel(to.channel)?;
+        for file in &record.files {
+            let found = match &dir {
+                Some(dir) => difference(dir, to, record, &file.name)?,
+                None => Some("it is missing".into()),
+            };
+            let Some(found) = found else { continue };
+            let what = format!("{}/{} is damaged: {found}", to.channel, to.tagged(&file.name));
+            self.doubt(format!("{module} {to} was not set; {what}"), what, || {
+                format!("install the package of {module} {} again; it mends what is damaged", to.version)
+            })?;
         }
-        warnings.push(format!("{what}; forced: it may refuse these data, or read them wrongly and write over them"));
+        Ok(())
     }
-    Ok(())
+
+    /// A version that cannot read the data that are on the Unbound disk now would fail, or worse.
+    fn unreadable_data(&mut self) -> Result<(), Error> {
+        let Doubts { store, module, to, record, .. } = *self;
+        let risk = "refuse these data, or read them wrongly and write over them";
+        for unreadable in formats::unreadable(&formats::on_disk(store.root())?, record) {
+            let what = format!("{module} {} cannot read what is on the Unbound disk: {unreadable}", to.version);
+            let forced = format!("{what}; forced: it may {risk}");
+            self.doubt(what, forced, || {
+                format!("set a version that reads it; with --force, {module} {} would {risk}", to.version)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn doubt(&mut self, refusal: String, warning: String, hint: impl FnOnce() -> String) -> Result<(), Error> {
+        if !self.force {
+            return Err(Error::refused(refusal, hint()));
+        }
+        self.warnings.push(warning);
+        Ok(())
+    }
 }
 
 /// Does it. The plan must have been made while this lock was held.
@@ -244,113 +241,4 @@ pub fn unset(changing: &Changing<'_>, module: &ModuleName) -> Result<Vec<FileNam
     };
     publish(changing, &links, &Change { drop: owned.iter().cloned().collect(), add: vec![], line: Some(line) })?;
     Ok(owned)
-}
-
-/// A trial that goes on: `modules/trials/NAME.json`, which counts starts, and the line of history that began it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Trial {
-    /// The version on trial.
-    pub release: Release,
-    /// How many starts it has.
-    pub starts_allowed: u32,
-    /// How many it had.
-    pub starts: u32,
-    /// Whether it reported itself healthy, which ends the trial.
-    pub healthy: bool,
-    #[serde(skip)]
-    line: Line,
-}
-
-impl Trial {
-    /// The version that is set again when it fails.
-    pub fn goes_back_to(&self) -> Option<&Release> {
-        self.line.from.as_ref()
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Count {
-    format: u32,
-    /// The line of history that began the trial: the count of an earlier one does not matter any more.
-    trial: u64,
-    starts: u32,
-    healthy: bool,
-}
-
-/// The trial of what is set of a module now.
-pub fn trial(store: &Store, links: &Links, module: &ModuleName) -> Result<Option<Trial>, Error> {
-    let Some(line) = links.history.last_of(module).filter(|line| line.why == Why::Trial) else { return Ok(None) };
-    let (Some(release), Some(starts_allowed)) = (line.to.clone(), line.starts) else { return Ok(None) };
-    let path = format!("{}/{TRIALS_DIR}/{module}.json", crate::store::MODULES_DIR);
-    let content = store.atlas().read_if_there(&path, 4096)?.unwrap_or_default();
-    // A count that cannot be read begins anew: the trial is longer then, and nothing is lost.
-    let count = serde_json::from_slice(&content).ok().filter(|count: &Count| count.trial == line.n);
-    let (starts, healthy) = count.map_or((0, false), |count| (count.starts, count.healthy));
-    Ok(Some(Trial { release, starts_allowed, starts, healthy, line }))
-}
-
-/// What a start of a module's program meant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "trial")]
-pub enum Start {
-    /// No trial goes on.
-    None,
-    /// It is one of those that the trial has.
-    Counted(Trial),
-    /// The trial is over; the version before is set again.
-    Failed {
-        /// The version that did not report itself healthy.
-        failed: Release,
-        /// How many starts it had.
-        starts: u32,
-        /// What was done.
-        switched: Switched,
-    },
-}
-
-/// Counts a start that is about to be made. Sets the version before again where the trial's starts are used up.
-pub fn started(store: &Store, module: &ModuleName) -> Result<Start, Error> {
-    // Without a trial, a start costs no lock and no write.
-    let going_on = |store: &Store| -> Result<Option<Trial>, Error> {
-        Ok(trial(store, &store.links()?, module)?.filter(|trial| !trial.healthy))
-    };
-    if going_on(store)?.is_none() {
-        return Ok(Start::None);
-    }
-    let changing = store.change()?;
-    let Some(mut trial) = going_on(&changing)? else { return Ok(Start::None) };
-    if trial.starts < trial.starts_allowed {
-        trial.starts += 1;
-        write_count(&changing, module, &trial)?;
-        return Ok(Start::Counted(trial));
-    }
-    let back = trial.line.from.clone().ok_or_else(|| Error::refused("the trial has nothing to go back to", ""))?;
-    // What ran before the trial is what is safest now, whatever else could be said about it.
-    let how = How { why: Why::TrialFailed, trial_starts: None, force: true };
-    let switched = apply(&changing, plan(&changing, module, &back, how)?)?;
-    Ok(Start::Failed { failed: trial.release, starts: trial.starts, switched })
-}
-
-/// Takes the report of a version that it is healthy; gives whether that ended a trial of it.
-pub fn healthy(store: &Store, module: &ModuleName, wanted: &Wanted) -> Result<bool, Error> {
-    let release = find(store, module, wanted)?;
-    let on_trial = |store: &Store| -> Result<Option<Trial>, Error> {
-        Ok(trial(store, &store.links()?, module)?.filter(|trial| !trial.healthy && trial.release == release))
-    };
-    if on_trial(store)?.is_none() {
-        return Ok(false);
-    }
-    let changing = store.change()?;
-    let Some(mut trial) = on_trial(&changing)? else { return Ok(false) };
-    trial.healthy = true;
-    write_count(&changing, module, &trial)?;
-    Ok(true)
-}
-
-fn write_count(changing: &Changing<'_>, module: &ModuleName, trial: &Trial) -> Result<(), Error> {
-    let count = Count { format: 1, trial: trial.line.n, starts: trial.starts, healthy: trial.healthy };
-    let mut text = serde_json::to_vec(&count).unwrap_or_default();
-    text.push(b'\n');
-    let dir = changing.modules().dir(TRIALS_DIR)?;
-    Ok(durable::write(&dir, OsStr::new(&format!("{module}.json")), &text, 0o644)?)
 }

@@ -7,7 +7,7 @@ use crate::{
     record::Record,
     running::{self, Running},
     store::Store,
-    switch::{self, Trial},
+    trial::{self, Trial},
 };
 use serde::Serialize;
 use std::{
@@ -68,7 +68,7 @@ pub struct Part {
 pub fn look(store: &Store, part: &Part) -> Result<Overview, Error> {
     let links = store.links()?;
     let installed = store.installed()?;
-    let mut owners = Owners { store, installed: &installed, records: HashMap::new() };
+    let mut owners = Owners::new(store, &installed);
     let mut problems = Vec::new();
     let mut set: BTreeMap<ModuleName, Vec<(FileName, Release)>> = BTreeMap::new();
     for (name, at) in links.entries() {
@@ -103,7 +103,7 @@ pub fn look(store: &Store, part: &Part) -> Result<Overview, Error> {
     for (module, releases) in installed.iter().filter(|(name, _)| part.module.as_ref().is_none_or(|m| m == *name)) {
         let set = set.remove(module).unwrap_or_default();
         let running = running.remove(module).unwrap_or_default();
-        let trial = switch::trial(store, &links, module)?.filter(|trial| !trial.healthy);
+        let trial = trial::going_on(store, &links, module)?;
         modules.push(module_view(&mut owners, part, module, releases, &set, &running, trial)?);
     }
     Ok(Overview { format: 1, modules, problems })
@@ -162,14 +162,19 @@ fn module_view(
 }
 
 /// Finds out which module a version-tagged file belongs to.
-struct Owners<'s> {
+pub(crate) struct Owners<'s> {
     store: &'s Store,
     installed: &'s BTreeMap<ModuleName, Vec<Release>>,
     records: HashMap<(ModuleName, Release), Option<Record>>,
 }
 
-impl Owners<'_> {
-    fn of(&mut self, file: &FileName, release: &Release) -> Result<Option<ModuleName>, Error> {
+impl<'s> Owners<'s> {
+    pub(crate) fn new(store: &'s Store, installed: &'s BTreeMap<ModuleName, Vec<Release>>) -> Owners<'s> {
+        Owners { store, installed, records: HashMap::new() }
+    }
+
+    /// The module that has this file in this version.
+    pub(crate) fn of(&mut self, file: &FileName, release: &Release) -> Result<Option<ModuleName>, Error> {
         // A file is mostly named after its module: that one is asked first, so that the others need not be read.
         let stem: Option<ModuleName> = file.as_str().split('.').next().and_then(|stem| stem.parse().ok());
         let others = self.installed.keys().filter(|module| Some(*module) != stem.as_ref());

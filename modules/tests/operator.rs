@@ -182,7 +182,9 @@ fn a_trial_that_is_not_survived_sets_the_version_before_again_with_an_alert() {
     }
     // The version before reports itself healthy: that says nothing of the one on trial.
     server.run(&["healthy", "ssSync", "v1"]).done();
-    let told = server.run(&["started", "ssSync"]).done();
+    let answer = server.run(&["started", "ssSync"]);
+    assert_eq!(answer.code, Some(3), "{answer:?}");
+    let told = answer.out;
     assert!(told.contains("v2 did not report itself healthy within 2 starts; update/v1 is set again"), "{told}");
     assert_eq!(server.link("ssSync").as_deref(), Some("./update/ssSync.v1"));
     let alert = fs::read_to_string(server.root().join("run/atlas/alerts/module-ssSync.json")).unwrap();
@@ -190,6 +192,24 @@ fn a_trial_that_is_not_survived_sets_the_version_before_again_with_an_alert() {
     assert_eq!(alert["severity"], "critical");
     assert!(server.run(&["started", "ssSync"]).done().is_empty(), "the trial is over");
     assert!(server.run(&["rollback", "ssSync"]).refused().contains("no other version"), "not to the one that failed");
+}
+
+#[test]
+fn a_run_that_ended_badly_counts_where_it_was_the_last_of_the_trial() {
+    let server = Server::with_two_versions();
+    server.install("v2.1", &[("ssSync", "two"), ("ssSyncHelp", "a second program")]);
+    server.run(&["set", "ssSync", "v2.1", "--try", "2"]).done();
+    server.run(&["started", "ssSync"]).done();
+    assert!(server.run(&["failed", "ssSync", "v2.1"]).done().contains("start 1 of 2 ended badly"));
+    // Any of its programs stands for the module; one that is nobody's stands for nothing.
+    assert!(server.run(&["started", "ssSyncHelp"]).done().contains("start 2 of 2"));
+    assert!(server.run(&["started", "nobodys"]).done().is_empty());
+    assert!(server.run(&["failed", "ssSync", "v1"]).done().is_empty(), "v1 is not on trial");
+    assert_eq!(server.link("ssSync").as_deref(), Some("./update/ssSync.v2.1"));
+    let last = server.run(&["failed", "ssSyncHelp", "update/v2.1"]);
+    assert!(last.code == Some(3) && last.out.contains("within 2 starts; update/v1 is set again"), "{last:?}");
+    assert_eq!(server.link("ssSync").as_deref(), Some("./update/ssSync.v1"));
+    assert!(server.root().join("run/atlas/alerts/module-ssSync.json").exists());
 }
 
 #[test]

@@ -4,7 +4,9 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | [`run`] | ssRun: the command line, the handlers before and after, the child |
+//! | [`run`] | ssRun: the command line, the handlers before and after |
+//! | [`supervise`] | the program that runs: its output, signals to it, its end |
+//! | [`trial`] | a module's version on trial: its starts counted, how they went reported |
 //! | [`handlers`] | the handlers before a run, within a deadline |
 //! | [`copy`] | the output on its way: time stamps, a full disk, several targets |
 //! | [`log`] | log files: their names, their turn, their age |
@@ -21,4 +23,6 @@ pub mod notice;
 pub mod profile;
 pub mod run;
 pub mod start;
+pub mod supervise;
 pub mod time;
+pub mod trial;

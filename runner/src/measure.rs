@@ -2,6 +2,7 @@
 //!
 //! Rates need two looks: the last one is kept in `/run/atlas/start-handler.json`, so that nobody waits for the second.
 
+use atlas_cli::version;
 use atlas_host::{durable, tree::Dir};
 use procfs::FromRead;
 use std::{
@@ -81,7 +82,7 @@ fn copies(proc: &Path, program: &str) -> Vec<i32> {
     let is_copy = |pid: &i32| {
         let name = std::fs::read_to_string(proc.join(pid.to_string()).join("comm")).unwrap_or_default();
         let name = name.trim_end();
-        cut(name) == wanted || cut(crate::run::without_version(name)) == wanted
+        cut(name) == wanted || cut(version::without(name)) == wanted
     };
     pids.filter(is_copy).collect()
 }

@@ -4,32 +4,24 @@ use crate::{
     copy::{Copier, Target},
     handlers::{self, Answer},
     log::{Log, Roll, Rule, parse_size},
+    supervise::Supervision,
     time::Moment,
+    trial::{self, Trial, Verdict},
 };
-use anyhow::{Context, Result};
-use atlas_cli::{Common, Hint};
+use anyhow::Result;
+use atlas_cli::{Common, Hint, version};
 use clap::{CommandFactory, Parser, ValueEnum};
-use nix::{
-    errno::Errno,
-    fcntl::{FcntlArg, OFlag, fcntl},
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        resource::{Resource, getrlimit, setrlimit},
-        signal::{SigSet, Signal, kill},
-        signalfd::{SfdFlags, SignalFd},
-    },
-    unistd::{Pid, read},
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    signal::Signal,
 };
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::Write,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::process::ExitStatusExt,
-    },
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, ExitCode, ExitStatus, Stdio},
+    process::{Command, ExitCode, ExitStatus},
     time::{Duration, Instant},
 };
 
@@ -42,6 +34,9 @@ Examples:
 
 Before the run ssStartHandler and ssCoreHandler look at the server; what they find is in the log, and neither they nor
 their absence stop the run (but see --when-exceeded).
+
+Where a version of a module is on trial (`atlas-module set NAME VERSION --try N`), each start is counted, and how the run went is
+reported: well when it ended with 0 or has lasted --healthy-after, badly when it ended otherwise and nobody had stopped it.
 
 Exit code: the program's own; 128 + N where signal N ended it; 126 and 127 where it cannot be run or found;
 1 where --when-exceeded=stop kept it from running; 2 where ssRun was called wrongly";
@@ -79,6 +74,9 @@ pub struct Arguments {
     /// How long the handlers may take together, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     handler_deadline: u64,
+    /// A version on trial that has run for so many seconds is healthy
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    healthy_after: u64,
     /// What to do when ssStartHandler says that a limit is exceeded
     #[arg(long, value_enum, default_value = "run")]
     when_exceeded: WhenExceeded,
@@ -152,7 +150,7 @@ impl Arguments {
         }
         let program = Path::new(&self.program[0]).file_name().unwrap_or(OsStr::new("program")).to_string_lossy();
         let remote = if std::env::var_os("SSH_CONNECTION").is_some() { "-remote" } else { "" };
-        format!("{}{remote}", without_version(&program))
+        format!("{}{remote}", version::without(&program))
     }
 
     fn rule(&self) -> Rule {
@@ -164,14 +162,6 @@ impl Arguments {
             keep_age: Duration::from_secs(self.keep_days.saturating_mul(86400)),
             keep_bytes: self.keep_size,
         }
-    }
-}
-
-/// `ssSync.v2` is ssSync.
-pub fn without_version(program: &str) -> &str {
-    match program.rsplit_once(".v") {
-        Some((base, version)) if !base.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit()) => base,
-        _ => program,
     }
 }
 
@@ -203,7 +193,14 @@ fn run(arguments: &Arguments) -> Result<u8> {
         targets.push(Target::new(std::io::stdout()));
     }
     let mut copier = Copier::new(targets, arguments.stamp);
-    let (status, pid) = supervise(arguments, &mut copier, &mut record, path.as_deref())?;
+    let mut trial = Trial::begin(&arguments.common.root, &arguments.program[0], deadline(arguments), |answer| {
+        record.answer(trial::PROGRAM, answer);
+    });
+    let ended = supervise(arguments, &mut copier, &mut record, path.as_deref(), trial.as_mut());
+    if let Some(answer) = trial.and_then(Trial::end) {
+        record.answer(trial::PROGRAM, &answer);
+    }
+    let (status, pid) = ended?;
     let lost = copier.lost();
     record.end(&arguments.program[0], status, pid, started.elapsed(), lost);
     if let Some(path) = &path {
@@ -304,138 +301,36 @@ fn look_before(arguments: &Arguments, record: &mut Record) -> bool {
     matches!(answers.first(), Some(Ok(Answer { code: 3, .. })))
 }
 
-/// How long output of processes that the program left behind is waited for, once the program has ended.
-const AFTERMATH: Duration = Duration::from_millis(500);
-/// A pipe as large as an unprivileged process may have: the program waits less often.
-const PIPE_BYTES: i32 = 1 << 20;
-
-/// Runs the program to its end and passes on its output, and signals to it.
+/// Runs the program to its end, and tells how that went where it is on trial.
 fn supervise(
     arguments: &Arguments,
     copier: &mut Copier,
     record: &mut Record,
     log: Option<&Path>,
+    mut trial: Option<&mut Trial>,
 ) -> Result<(ExitStatus, u32)> {
-    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("make a pipe for the output")?;
-    // Smaller is slower, no more.
-    let _ = fcntl(&reader, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
-    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("prepare the pipe")?;
-    let signals = signals().context("prepare for signals")?;
-    let mut command = std::process::Command::new(&arguments.program[0]);
+    let mut command = Command::new(&arguments.program[0]);
     command.args(&arguments.program[1..]);
     if let Some(log) = log {
         command.env("ATLAS_RUN_LOG", log);
     }
-    let stderr = writer.try_clone().context("double the pipe")?;
-    command.stdout(Stdio::from(writer)).stderr(Stdio::from(stderr));
+    let mut report = |verdict: Verdict| trial.iter_mut().for_each(|trial| trial.report(verdict));
     let shown = arguments.program.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    let child = command.spawn().map_err(|source| {
+    let mut running = Supervision::start(command)?.map_err(|source| {
         record.line(&format!("cannot run {shown}: {source}"));
+        report(Verdict::Failed);
         StartError { program: arguments.program[0].to_string_lossy().into_owned(), source }
     })?;
-    // The command holds the pipe's other end: while it lives, the output would never end.
-    drop(command);
-    record.line(&format!("{shown} runs (pid {})", child.id()));
-    let pid = child.id();
-    Supervision { child, reader, signals, buffer: vec![0; 1 << 16] }.run(copier).map(|status| (status, pid))
-}
-
-/// The signals that are passed on, and the one that tells of the child's end.
-fn signals() -> nix::Result<SignalFd> {
-    let mut set = SigSet::empty();
-    for signal in PASSED.into_iter().chain([Signal::SIGCHLD]) {
-        set.add(signal);
+    let pid = running.pid();
+    record.line(&format!("{shown} runs (pid {pid})"));
+    let long = Duration::from_secs(arguments.healthy_after);
+    let status = running.run(copier, long, || report(Verdict::Healthy))?;
+    if status.success() {
+        report(Verdict::Healthy);
+    } else if !running.was_stopped {
+        report(Verdict::Failed);
     }
-    set.thread_block()?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-}
-
-const PASSED: [Signal; 8] = [
-    Signal::SIGHUP,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGTERM,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGCONT,
-    Signal::SIGWINCH,
-];
-
-struct Supervision {
-    child: Child,
-    reader: OwnedFd,
-    signals: SignalFd,
-    buffer: Vec<u8>,
-}
-
-/// What a look at the pipe gave.
-#[derive(PartialEq)]
-enum Pipe {
-    Open,
-    Ended,
-}
-
-impl Supervision {
-    fn run(mut self, copier: &mut Copier) -> Result<ExitStatus> {
-        let mut pipe = Pipe::Open;
-        let mut ended: Option<(ExitStatus, Instant)> = None;
-        loop {
-            if let (Some((status, _)), Pipe::Ended) = (&ended, &pipe) {
-                return Ok(*status);
-            }
-            let wait = match ended {
-                Some((status, at)) => match AFTERMATH.checked_sub(at.elapsed()) {
-                    None => return Ok(status),
-                    Some(left) => PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO),
-                },
-                None => PollTimeout::NONE,
-            };
-            let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-            if pipe == Pipe::Open {
-                polled.push(PollFd::new(self.reader.as_fd(), PollFlags::POLLIN));
-            }
-            match poll(&mut polled, wait) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno).context("wait for the program"),
-            }
-            if pipe == Pipe::Open {
-                pipe = self.pass_output(copier)?;
-            }
-            self.pass_signals()?;
-            if ended.is_none()
-                && let Some(status) = self.child.try_wait().context("wait for the program")?
-            {
-                ended = Some((status, Instant::now()));
-            }
-        }
-    }
-
-    /// Passes on all that is there.
-    fn pass_output(&mut self, copier: &mut Copier) -> Result<Pipe> {
-        loop {
-            match read(&self.reader, &mut self.buffer) {
-                Ok(0) => return Ok(Pipe::Ended),
-                Ok(count) => copier.pass(&self.buffer[..count]),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Ok(Pipe::Open),
-                Err(errno) => return Err(errno).context("read the program's output"),
-            }
-        }
-    }
-
-    /// Passes signals on, but for those that the terminal sent to the program as well.
-    fn pass_signals(&mut self) -> Result<()> {
-        while let Some(info) = self.signals.read_signal().context("read a signal")? {
-            let Ok(signal) = Signal::try_from(info.ssi_signo.cast_signed()) else { continue };
-            let from_terminal = info.ssi_code == nix::libc::SI_KERNEL;
-            if signal != Signal::SIGCHLD && !from_terminal {
-                let pid = Pid::from_raw(self.child.id().cast_signed());
-                // It may have ended since; then there is nobody to tell.
-                let _ = kill(pid, signal);
-            }
-        }
-        Ok(())
-    }
+    Ok((status, pid))
 }
 
 #[cfg(test)]
@@ -445,11 +340,5 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         command().debug_assert();
-    }
-
-    #[test]
-    fn a_program_is_known_without_its_version() {
-        assert_eq!(without_version("ssSync.v2"), "ssSync");
-        assert_eq!(without_version("my.view"), "my.view");
     }
 }

@@ -3,10 +3,9 @@
 use crate::{
     measure, notice,
     profile::{Exceeded, Profile},
-    run::without_version,
 };
 use anyhow::{Context, Result};
-use atlas_cli::{Common, Exit, Hint, print, print_json};
+use atlas_cli::{Common, Exit, Hint, print, print_json, version};
 use atlas_host::tree::Dir;
 use clap::{CommandFactory, Parser};
 use std::{
@@ -73,7 +72,7 @@ fn profile(arguments: &Arguments) -> Result<Profile> {
 fn run(arguments: &Arguments) -> Result<Exit> {
     let root = &arguments.common.root;
     let name = Path::new(&arguments.program).file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let program = without_version(&name);
+    let program = version::without(&name);
     let limits = profile(arguments)?.of(program);
     let measured = measure::now(root, program, &limits.paths);
     let exceeded = limits.exceeded(&measured);

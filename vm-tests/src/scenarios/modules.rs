@@ -7,6 +7,9 @@ use anyhow::{Result, ensure};
 use crate::{Context, Server, secs};
 
 const UNIT: &str = "[Service]\nExecStart=/opt/atlas/bin/bakeOven\n";
+/// Kept running by systemd, as a service that must not stay away; by ssRun, which knows of trials.
+const KEPT_UNIT: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestart=on-failure\nRestartSec=100ms\n\
+    ExecStart=/usr/bin/ssRun --to stdout -- /opt/atlas/bin/bakeOven\n";
 
 /// Packs and installs a version of the module `bakeOven` whose program is `script`, all in the guest.
 fn install(server: &Server, version: &str, script: &str) -> Result<()> {
@@ -49,5 +52,21 @@ pub(crate) fn crashing_version_is_rolled_back(ctx: &Context) -> Result<()> {
     server.sh("atlas-module verify")?;
     println!("      rolled back, from the command to the running service, emulated: {:.1} s", took.as_secs_f64());
     server.sh("systemctl stop oven")?;
+    trial_ends_by_itself(&server)?;
     server.shutdown(secs(120))
+}
+
+/// The same at an hour at which nobody is there: the crashing version is on trial, and is set back without a hand.
+fn trial_ends_by_itself(server: &Server) -> Result<()> {
+    server.write_file("/etc/systemd/system/oven.service", KEPT_UNIT.as_bytes())?;
+    let began = Instant::now();
+    server.sh("atlas-module set bakeOven v2 --try 3 && systemctl daemon-reload && systemctl start oven")?;
+    server.sh("for i in $(seq 200); do atlas-module list | grep 'v1 .* pid' && exit 0; sleep 0.2; done; exit 1")?;
+    println!("      set back by itself after three crashes, emulated: {:.1} s", began.elapsed().as_secs_f64());
+    let alert = server.sh("cat /run/atlas/alerts/module-bakeOven.json")?;
+    ensure!(alert.contains("did not report itself healthy within 3 starts; update/v1 is set again"), "{alert}");
+    let crashes = server.sh("journalctl -u oven -o cat | grep -c 'v2 crashes'")?;
+    ensure!(crashes == "4", "one crash before, and three on trial, not {crashes}");
+    server.sh("systemctl stop oven")?;
+    Ok(())
 }

@@ -1,0 +1,157 @@
+//! A program that runs: its output passed on as it comes, signals passed to it, its end waited for.
+
+use crate::copy::Copier;
+use anyhow::{Context, Result};
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{SigSet, Signal, kill},
+        signalfd::{SfdFlags, SignalFd},
+    },
+    unistd::{Pid, read},
+};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+/// How long output of processes that the program left behind is waited for, once the program has ended.
+const AFTERMATH: Duration = Duration::from_millis(500);
+/// A pipe as large as an unprivileged process may have: the program waits less often.
+const PIPE_BYTES: i32 = 1 << 20;
+
+/// The signals that are passed on, and the one that tells of the child's end.
+fn signals() -> nix::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in PASSED.into_iter().chain([Signal::SIGCHLD]) {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+}
+
+const PASSED: [Signal; 8] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGCONT,
+    Signal::SIGWINCH,
+];
+/// Those of them that tell a program to end.
+const STOPS: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+
+/// A program that was started.
+pub struct Supervision {
+    child: Child,
+    reader: OwnedFd,
+    signals: SignalFd,
+    buffer: Vec<u8>,
+    /// Whether somebody told it to end.
+    pub was_stopped: bool,
+}
+
+/// What a look at the pipe gave.
+#[derive(PartialEq)]
+enum Pipe {
+    Open,
+    Ended,
+}
+
+impl Supervision {
+    /// Starts the program; the outer error is of the means to watch it, the inner one of the start.
+    pub fn start(mut command: Command) -> Result<io::Result<Supervision>> {
+        let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("make a pipe for the output")?;
+        // Smaller is slower, no more.
+        let _ = fcntl(&reader, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("prepare the pipe")?;
+        let signals = signals().context("prepare for signals")?;
+        let stderr = writer.try_clone().context("double the pipe")?;
+        // The command, which holds the pipe's other end, goes here: while it lived, the output would never end.
+        let child = command.stdout(Stdio::from(writer)).stderr(Stdio::from(stderr)).spawn();
+        Ok(child.map(|child| Supervision { child, reader, signals, buffer: vec![0; 1 << 16], was_stopped: false }))
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sees it to its end; calls `lasts` once where it runs for longer than `while_`.
+    pub fn run(&mut self, copier: &mut Copier, while_: Duration, lasts: impl FnOnce()) -> Result<ExitStatus> {
+        let started = Instant::now();
+        let mut lasts = Some(lasts);
+        let mut pipe = Pipe::Open;
+        let mut ended: Option<(ExitStatus, Instant)> = None;
+        loop {
+            if let (Some((status, _)), Pipe::Ended) = (&ended, &pipe) {
+                return Ok(*status);
+            }
+            let wait = match (ended, &lasts) {
+                (Some((status, at)), _) => match AFTERMATH.checked_sub(at.elapsed()) {
+                    None => return Ok(status),
+                    Some(left) => left.try_into().unwrap_or(PollTimeout::ZERO),
+                },
+                (None, Some(_)) => while_.saturating_sub(started.elapsed()).try_into().unwrap_or(PollTimeout::MAX),
+                (None, None) => PollTimeout::NONE,
+            };
+            self.wait(pipe == Pipe::Open, wait)?;
+            if pipe == Pipe::Open {
+                pipe = self.pass_output(copier)?;
+            }
+            self.pass_signals()?;
+            if ended.is_none() {
+                ended = self.child.try_wait().context("wait for the program")?.map(|status| (status, Instant::now()));
+            }
+            if ended.is_none() && started.elapsed() >= while_ {
+                lasts.take().into_iter().for_each(|lasts| lasts());
+            }
+        }
+    }
+
+    /// Waits for a signal or, where the pipe is open, for output.
+    fn wait(&self, with_output: bool, at_most: PollTimeout) -> Result<()> {
+        let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        if with_output {
+            polled.push(PollFd::new(self.reader.as_fd(), PollFlags::POLLIN));
+        }
+        match poll(&mut polled, at_most) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(errno).context("wait for the program"),
+        }
+    }
+
+    /// Passes on all that is there.
+    fn pass_output(&mut self, copier: &mut Copier) -> Result<Pipe> {
+        loop {
+            match read(&self.reader, &mut self.buffer) {
+                Ok(0) => return Ok(Pipe::Ended),
+                Ok(count) => copier.pass(&self.buffer[..count]),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(Pipe::Open),
+                Err(errno) => return Err(errno).context("read the program's output"),
+            }
+        }
+    }
+
+    /// Passes signals on, but for those that the terminal sent to the program as well.
+    fn pass_signals(&mut self) -> Result<()> {
+        while let Some(info) = self.signals.read_signal().context("read a signal")? {
+            let Ok(signal) = Signal::try_from(info.ssi_signo.cast_signed()) else { continue };
+            let from_terminal = info.ssi_code == nix::libc::SI_KERNEL;
+            self.was_stopped |= STOPS.contains(&signal);
+            if signal != Signal::SIGCHLD && !from_terminal {
+                let pid = Pid::from_raw(self.child.id().cast_signed());
+                // It may have ended since; then there is nobody to tell.
+                let _ = kill(pid, signal);
+            }
+        }
+        Ok(())
+    }
+}
