@@ -76,6 +76,19 @@ pub fn read_to_compare(dir: &Dir, name: &OsStr, wanted: &Kind) -> Result<Kind, F
     }
 }
 
+/// Like [`read_to_compare`], but a file whose size, time, owner, mode and attributes are those of `wanted` is taken for it, unread.
+pub fn look_to_compare(dir: &Dir, name: &OsStr, wanted: &Kind) -> Result<Kind, FileError> {
+    if let (Some(stat), Kind::File { size, sha256, meta: said }) = (dir.stat(name)?, wanted)
+        && ObjectType::of(&stat) == ObjectType::File
+        && u64::try_from(stat.st_size) == Ok(*size)
+        && (stat.st_mtime, u32::try_from(stat.st_mtime_nsec)) == (said.mtime, Ok(said.mtime_ns))
+    {
+        let file = dir.file(name)?;
+        return Ok(Kind::File { size: *size, sha256: *sha256, meta: meta(dir, name, &stat, Some(&file))? });
+    }
+    read_to_compare(dir, name, wanted)
+}
+
 fn digest(mut file: &File) -> io::Result<(u64, Digest)> {
     let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 64 << 10]);
     loop {
@@ -131,13 +144,12 @@ pub fn make(kind: &Kind, from_dir: &Dir, from: &OsStr, to_dir: &Dir, to: &OsStr)
         Kind::Absent => Ok(()),
         Kind::File { size, sha256, meta } => {
             let source = from_dir.file(from)?;
-            let mut target = to_dir.create_new(to, 0o600)?;
-            let copied = copy(&source, &mut target).map_err(failed("write"))?;
+            let copied = write_new(&source, meta, to_dir, to)?;
             if copied != (*size, *sha256) {
                 let source = io::Error::other("its content is not what the Manifest says");
                 return Err(FileError::on("copy", from_dir.show(from))(source));
             }
-            set_meta(&target, meta).map_err(failed("set owner, mode and attributes of"))
+            Ok(())
         }
         Kind::Dir { meta } => {
             to_dir.make_dir(to, 0o700)?;
@@ -159,6 +171,21 @@ pub fn make(kind: &Kind, from_dir: &Dir, from: &OsStr, to_dir: &Dir, to: &OsStr)
     }
 }
 
+/// Like [`make`], for a file whose content is at hand; another kind has no content and is made the same way.
+pub fn make_of(kind: &Kind, content: &[u8], to_dir: &Dir, to: &OsStr) -> Result<(), FileError> {
+    match kind {
+        Kind::File { meta, .. } => write_new(content, meta, to_dir, to).map(drop),
+        _ => make(kind, to_dir, to, to_dir, to),
+    }
+}
+
+fn write_new(from: impl Read, meta: &Meta, to_dir: &Dir, to: &OsStr) -> Result<(u64, Digest), FileError> {
+    let mut target = to_dir.create_new(to, 0o600)?;
+    let copied = copy(from, &mut target).map_err(FileError::on("write", to_dir.show(to)))?;
+    set_meta(&target, meta).map_err(FileError::on("set owner, mode and attributes of", to_dir.show(to)))?;
+    Ok(copied)
+}
+
 /// Gives a directory that is there the owner, mode and attributes of `meta`.
 pub fn update_dir(meta: &Meta, dir: &Dir, name: &OsStr) -> Result<(), FileError> {
     let opened = open_dir_as_file(&dir.dir(name)?, dir, name)?;
@@ -177,7 +204,7 @@ pub fn make_dir_time(kind: &Kind, dir: &Dir, name: &OsStr) -> Result<(), FileErr
     }
 }
 
-fn copy(mut from: &File, to: &mut File) -> io::Result<(u64, Digest)> {
+fn copy(mut from: impl Read, to: &mut File) -> io::Result<(u64, Digest)> {
     let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 64 << 10]);
     loop {
         match from.read(&mut buffer)? {

@@ -10,11 +10,13 @@
 //! {"set":"ident","path":"/etc/resolv.conf","type":"absent"}
 //! ```
 //!
+//! The first line may have `"users":{"33":"www-data"},"groups":{"42":"shadow"}`: what the server that made the Snapshot calls the numbers.
+//!
 //! Invariants: paths are unique within a set and sorted; nothing lies below an entry that is no directory; the number of entries
 //! is that of the first line, so a Manifest that was cut off is never taken for a shorter one. A listed path that the server
 //! did not have stands as `absent`: installing removes it.
 
-use crate::{Digest, EnvVersion, Role, TreePath, shorten, tree_path::unescape};
+use crate::{Digest, EnvVersion, Owners, Role, TreePath, shorten, tree_path::unescape};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -176,6 +178,7 @@ pub struct Manifest {
     pub role: Role,
     /// For which Environment.
     pub env_version: EnvVersion,
+    owners: Owners,
     entries: Vec<Entry>,
 }
 
@@ -186,6 +189,10 @@ struct Header {
     role: Role,
     env_version: EnvVersion,
     entries: usize,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    users: BTreeMap<u32, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    groups: BTreeMap<u32, String>,
 }
 
 /// Why a file is no Manifest.
@@ -216,6 +223,9 @@ pub enum BadManifest {
         /// What follows.
         found: usize,
     },
+    /// A name that no account can have.
+    #[error("its first line names an account as none can be named")]
+    Owners,
     /// Two entries contradict each other.
     #[error("{path}: {why}")]
     Entry {
@@ -257,7 +267,13 @@ impl Manifest {
             }
             parents.push(entry);
         }
-        Ok(Manifest { role, env_version, entries })
+        Ok(Manifest { role, env_version, owners: Owners::default(), entries })
+    }
+
+    /// Says what the server that made the Snapshot calls the numbers in it. Names that no entry needs are left out.
+    pub fn with_owners(self, owners: &Owners) -> Result<Manifest, BadManifest> {
+        let owners = owners.used_by(&self.entries);
+        if owners.check() { Ok(Manifest { owners, ..self }) } else { Err(BadManifest::Owners) }
     }
 
     /// Reads the file.
@@ -287,7 +303,8 @@ impl Manifest {
         if entries.len() != header.entries {
             return Err(BadManifest::Count { announced: header.entries, found: entries.len() });
         }
-        Manifest::new(header.role, header.env_version, entries)
+        let owners = Owners { users: header.users, groups: header.groups };
+        Manifest::new(header.role, header.env_version, entries)?.with_owners(&owners)
     }
 
     /// The file that [`Manifest::parse`] reads back.
@@ -298,6 +315,8 @@ impl Manifest {
             role: self.role,
             env_version: self.env_version,
             entries: self.entries.len(),
+            users: self.owners.users.clone(),
+            groups: self.owners.groups.clone(),
         };
         let mut bytes = serde_json::to_vec(&header)?;
         bytes.push(b'\n');
@@ -313,9 +332,16 @@ impl Manifest {
         &self.entries
     }
 
-    /// The entries of one set.
-    pub fn of_set(&self, set: FileSet) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(move |entry| entry.set == set)
+    /// The entries of one set, sorted by path.
+    pub fn of_set(&self, set: FileSet) -> std::slice::Iter<'_, Entry> {
+        let start = self.entries.partition_point(|entry| entry.set < set);
+        let end = self.entries.partition_point(|entry| entry.set <= set);
+        self.entries[start..end].iter()
+    }
+
+    /// What the server that made the Snapshot calls the numbers in it.
+    pub fn owners(&self) -> &Owners {
+        &self.owners
     }
 }
 
@@ -354,6 +380,17 @@ mod tests {
     fn a_manifest_reads_back_from_its_file() {
         let manifest = sample();
         assert_eq!(Manifest::parse(&manifest.to_file().unwrap()).unwrap(), manifest);
+    }
+
+    #[test]
+    fn the_names_of_owners_are_kept_where_something_is_owned() {
+        let names = |pairs: &[(u32, &str)]| pairs.iter().map(|(n, name)| (*n, (*name).to_owned())).collect();
+        let owners = Owners { users: names(&[(0, "root"), (7, "lp")]), groups: names(&[(0, "root")]) };
+        let manifest = sample().with_owners(&owners).unwrap();
+        assert_eq!(manifest.owners().users, names(&[(0, "root")]), "nothing is lp's");
+        assert_eq!(Manifest::parse(&manifest.to_file().unwrap()).unwrap(), manifest);
+        let bad = Owners { users: names(&[(0, "a:b")]), ..Owners::default() };
+        assert!(matches!(sample().with_owners(&bad), Err(BadManifest::Owners)));
     }
 
     #[test]

@@ -19,16 +19,18 @@ use atlas_host::{
     FileError,
     durable::{self, temp_name},
     object,
-    tree::{Dir, Rename},
+    tree::{Dir, ObjectType, Rename},
 };
 use atlas_model::{
-    TreePath,
+    PathList, TreePath,
     manifest::{Entry, FileSet, Kind, Manifest, Meta},
+    reserved,
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet, btree_map},
     ffi::{OsStr, OsString},
     fmt,
+    rc::Rc,
 };
 
 /// What has to be done to one path.
@@ -65,41 +67,143 @@ impl fmt::Display for Change {
     }
 }
 
+/// What an installation brings, and what it keeps its hands off.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// The objects, sorted by path, as a [`Manifest`] has them.
+    pub entries: &'a [Entry],
+    /// The copies; `None` where no object needs one.
+    pub files: Option<Dir>,
+    /// The content of files that are made here instead of copied.
+    pub made: BTreeMap<TreePath, Vec<u8>>,
+    /// What is left as it is, whatever the Snapshot says.
+    pub protected: Protected,
+    /// When a file is taken to be unchanged.
+    pub trust: Trust,
+}
+
+/// When a file of the tree is taken to be what the Manifest says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Its bytes were read, and those of its copy in the Snapshot.
+    Bytes,
+    /// Size, modification time to the nanosecond, owner, mode and attributes are the same. Installing gives files the time of the Manifest, so
+    /// whoever writes to one later gives it another.
+    Stat,
+}
+
+/// Paths that an installation leaves as they are.
+#[derive(Debug, Default)]
+pub struct Protected {
+    /// These, and what lies below.
+    pub paths: PathList,
+    /// Those that belong to the machine, too: [`reserved`].
+    pub reserved: bool,
+}
+
+impl Protected {
+    /// Why `path` is left as it is.
+    pub fn why(&self, path: &TreePath) -> Option<&'static str> {
+        let reserved = self.reserved.then(|| reserved::why(path)).flatten();
+        reserved.or_else(|| self.paths.covers(path).then_some("it is kept as this server has it"))
+    }
+
+    /// Whether something that is left as it is may lie below `dir`.
+    fn may_lie_below(&self, dir: &TreePath) -> bool {
+        self.reserved && reserved::below(dir).is_some() || self.paths.paths().iter().any(|path| path.is_within(dir))
+    }
+}
+
 /// The difference between a Snapshot's set and a server's tree.
 #[derive(Debug)]
 pub struct Plan<'a> {
-    entries: Vec<&'a Entry>,
-    files: Option<Dir>,
+    wanted: Wanted<'a>,
     changes: Vec<Change>,
+    left: Vec<(TreePath, &'static str)>,
 }
 
 impl<'a> Plan<'a> {
     /// Compares; writes nothing. Every copy in the Snapshot that will be used is opened, so that a missing one is found here.
     pub fn make(root: &Dir, snapshot: &'a Snapshot, set: FileSet) -> Result<Plan<'a>, SidError> {
-        let entries: Vec<&Entry> = snapshot.manifest.of_set(set).collect();
-        let wanted: BTreeSet<&TreePath> = entries.iter().filter(|e| e.kind != Kind::Absent).map(|e| &e.path).collect();
-        let mut plan = Plan { files: snapshot.files(set)?, entries, changes: vec![] };
+        let wanted = Wanted {
+            entries: snapshot.manifest.of_set(set).as_slice(),
+            files: snapshot.files(set)?,
+            made: BTreeMap::new(),
+            protected: Protected::default(),
+            trust: Trust::Bytes,
+        };
+        Plan::of(root, wanted)
+    }
+
+    /// The same for objects that the caller chose. With [`Trust::Stat`] a missing or damaged copy of something that differs is found when it
+    /// is staged.
+    pub fn of(root: &Dir, wanted: Wanted<'a>) -> Result<Plan<'a>, SidError> {
+        let mut plan = Plan { wanted, changes: vec![], left: vec![] };
+        let entries = plan.wanted.entries;
+        let names: BTreeSet<&TreePath> = entries.iter().filter(|e| e.kind != Kind::Absent).map(|e| &e.path).collect();
         let mut made_whole: Option<&TreePath> = None;
-        for entry in plan.entries.clone() {
-            plan.check_copy(entry)?;
+        let mut parents = Parents::default();
+        for entry in entries {
+            if let Some(why) = plan.wanted.protected.why(&entry.path) {
+                plan.left.push((entry.path.clone(), why));
+                continue;
+            }
+            if plan.wanted.trust == Trust::Bytes {
+                plan.check_copy(entry)?;
+            }
             if made_whole.is_some_and(|dir| entry.path.is_within(dir)) {
                 continue;
             }
-            let is = match parent_of(root, &entry.path)? {
-                Some(parent) => object::read_to_compare(&parent, entry.path.name(), &entry.kind)?,
+            let is = match parents.of(root, &entry.path)? {
+                Some(parent) => plan.read(parent, entry)?,
                 None => Kind::Absent,
             };
             if let Some(change) = change(&is, entry) {
                 if matches!(entry.kind, Kind::Dir { .. }) && !matches!(change, Change::Adjust(..)) {
                     made_whole = Some(&entry.path);
                 }
-                plan.changes.push(change);
+                plan.add(change, &is);
             }
             if matches!((&is, &entry.kind), (Kind::Dir { .. }, Kind::Dir { .. })) {
-                plan.changes.extend(strangers(root, &entry.path, &wanted)?);
+                plan.remove_strangers(root, &entry.path, &names)?;
             }
         }
         Ok(plan)
+    }
+
+    fn read(&self, parent: &Dir, entry: &Entry) -> Result<Kind, SidError> {
+        let name = entry.path.name();
+        Ok(match self.wanted.trust {
+            Trust::Bytes => object::read_to_compare(parent, name, &entry.kind)?,
+            Trust::Stat => object::look_to_compare(parent, name, &entry.kind)?,
+        })
+    }
+
+    /// Adds a change, unless something that is left as it is would go with it.
+    fn add(&mut self, change: Change, is: &Kind) {
+        let takes_away = matches!((&change, is), (Change::Remove(_) | Change::Replace(_), Kind::Dir { .. }));
+        if takes_away && self.wanted.protected.may_lie_below(change.path()) {
+            self.left.push((change.path().clone(), "it is a directory that may hold what this server keeps"));
+        } else {
+            self.changes.push(change);
+        }
+    }
+
+    /// Objects in a directory of the set that the set does not have: leftovers of another identity, and what PRI removed.
+    fn remove_strangers(&mut self, root: &Dir, path: &TreePath, names: &BTreeSet<&TreePath>) -> Result<(), SidError> {
+        let dir = root.dir(path.relative())?;
+        for name in dir.names(Manifest::MAX_ENTRIES)? {
+            let inner = path
+                .join(&name)
+                .map_err(|error| FileError::on("read", dir.show(&name))(std::io::Error::other(error)))?;
+            if names.contains(&inner) || self.wanted.protected.why(&inner).is_some() {
+                continue;
+            }
+            let is_dir = dir.stat(&name)?.is_some_and(|stat| ObjectType::of(&stat) == ObjectType::Dir);
+            let is = if is_dir { object::read(&dir, &name)? } else { Kind::Absent };
+            self.add(Change::Remove(inner), &is);
+        }
+        Ok(())
     }
 
     /// What differs, in the order of paths.
@@ -107,14 +211,24 @@ impl<'a> Plan<'a> {
         &self.changes
     }
 
+    /// What the Snapshot has, and what is left as it is nevertheless, with the reason.
+    pub fn left(&self) -> &[(TreePath, &'static str)] {
+        &self.left
+    }
+
+    /// Makes the changes for which `first` says so before the others.
+    pub fn put_first(&mut self, first: impl Fn(&TreePath) -> bool) {
+        self.changes.sort_by_key(|change| !first(change.path()));
+    }
+
     /// The copy in the Snapshot must be there, and of the kind that the Manifest says.
     fn check_copy(&self, entry: &Entry) -> Result<(), SidError> {
-        if entry.kind == Kind::Absent {
+        if entry.kind == Kind::Absent || self.wanted.made.contains_key(&entry.path) {
             return Ok(());
         }
         let damaged =
             |path: &Dir, why: &str| SidError::Damaged { path: path.show(entry.path.relative()), why: why.into() };
-        let Some(files) = &self.files else { return Ok(()) };
+        let Some(files) = &self.wanted.files else { return Ok(()) };
         let (dir, name) = files.parent_of(&entry.path).map_err(|error| match leads_out(&entry.path, error) {
             SidError::File(error) if error.is_not_found() => damaged(files, "it is missing"),
             other => other,
@@ -134,9 +248,9 @@ impl<'a> Plan<'a> {
     /// Makes everything ready beside its target. Whatever fails, the tree is as it was.
     pub fn stage<'r>(&self, root: &'r Dir) -> Result<Staged<'r>, SidError> {
         let mut staged = Staged { root, items: vec![] };
-        let mut cleaned = BTreeSet::new();
+        let mut parents = BTreeMap::new();
         for change in &self.changes {
-            let result = self.stage_one(root, change, &mut cleaned);
+            let result = self.stage_one(root, change, &mut parents);
             match result {
                 Ok(item) => staged.items.push(item),
                 Err(error) => {
@@ -145,7 +259,7 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        if let Err(error) = root.sync_file_system() {
+        if let Err(error) = staged.flush() {
             staged.discard();
             return Err(error.into());
         }
@@ -156,16 +270,20 @@ impl<'a> Plan<'a> {
         &self,
         root: &Dir,
         change: &Change,
-        cleaned: &mut BTreeSet<Option<TreePath>>,
+        parents: &mut BTreeMap<Option<TreePath>, Rc<Dir>>,
     ) -> Result<Item, SidError> {
         let path = change.path();
-        let parent = match path.parent() {
-            Some(parent) => root.make_dirs(parent.relative()).map_err(|error| leads_out(path, error))?,
-            None => root.dir(".")?,
+        let parent = match parents.entry(path.parent()) {
+            btree_map::Entry::Occupied(held) => Rc::clone(held.get()),
+            btree_map::Entry::Vacant(free) => {
+                let parent = match path.parent() {
+                    Some(parent) => root.make_dirs(parent.relative()).map_err(|error| leads_out(path, error))?,
+                    None => root.dir(".")?,
+                };
+                durable::remove_leftovers(&parent)?;
+                Rc::clone(free.insert(Rc::new(parent)))
+            }
         };
-        if cleaned.insert(path.parent()) {
-            durable::remove_leftovers(&parent)?;
-        }
         let temp = temp_name();
         if matches!(change, Change::Add(_) | Change::Replace(_))
             && let Err(error) = self.make_temp(path, &parent, &temp)
@@ -179,22 +297,48 @@ impl<'a> Plan<'a> {
 
     /// Makes the object at `path`, with all that lies below it, under the name `temp`.
     fn make_temp(&self, path: &TreePath, parent: &Dir, temp: &OsStr) -> Result<(), SidError> {
-        let Some(files) = &self.files else { return Ok(()) };
-        let below: Vec<&&Entry> =
-            self.entries.iter().filter(|e| e.path.is_within(path) && e.kind != Kind::Absent).collect();
-        for entry in &below {
-            let (from, name) = files.parent_of(&entry.path)?;
+        let all = self.wanted.entries;
+        let start = all.partition_point(|entry| entry.path.as_path() < path.as_path());
+        for entry in all[start..].iter().take_while(|entry| entry.path.is_within(path)) {
+            if entry.kind == Kind::Absent || self.wanted.protected.why(&entry.path).is_some() {
+                continue;
+            }
             if entry.path == *path {
-                object::make(&entry.kind, &from, name, parent, temp)?;
+                self.make_object(entry, parent, temp)?;
             } else {
                 let inner = entry.path.relative().strip_prefix(path.relative()).unwrap_or(entry.path.relative());
                 let to = parent
                     .dir(temp)?
                     .dir(inner.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(".".as_ref()))?;
-                object::make(&entry.kind, &from, name, &to, name)?;
+                self.make_object(entry, &to, entry.path.name())?;
             }
         }
         Ok(())
+    }
+
+    fn make_object(&self, entry: &Entry, to: &Dir, name: &OsStr) -> Result<(), SidError> {
+        if let Some(content) = self.wanted.made.get(&entry.path) {
+            return Ok(object::make_of(&entry.kind, content, to, name)?);
+        }
+        let Some(files) = &self.wanted.files else { return Ok(()) };
+        let (from, from_name) = files.parent_of(&entry.path).map_err(|error| leads_out(&entry.path, error))?;
+        Ok(object::make(&entry.kind, &from, from_name, to, name)?)
+    }
+}
+
+/// The directory that holds the path last asked for; paths come sorted, so that it mostly holds the next one, too.
+#[derive(Default)]
+struct Parents {
+    last: Option<(Option<TreePath>, Option<Dir>)>,
+}
+
+impl Parents {
+    fn of(&mut self, root: &Dir, path: &TreePath) -> Result<Option<&Dir>, SidError> {
+        let parent = path.parent();
+        if self.last.as_ref().is_none_or(|(of, _)| *of != parent) {
+            self.last = Some((parent, parent_of(root, path)?));
+        }
+        Ok(self.last.as_ref().and_then(|(_, dir)| dir.as_ref()))
     }
 }
 
@@ -210,25 +354,11 @@ fn change(is: &Kind, entry: &Entry) -> Option<Change> {
     }
 }
 
-/// Objects in a directory of the set that the set does not have: leftovers of another identity.
-fn strangers(root: &Dir, path: &TreePath, wanted: &BTreeSet<&TreePath>) -> Result<Vec<Change>, SidError> {
-    let dir = root.dir(path.relative())?;
-    let mut strangers = Vec::new();
-    for name in dir.names(Manifest::MAX_ENTRIES)? {
-        let inner =
-            path.join(&name).map_err(|error| FileError::on("read", dir.show(&name))(std::io::Error::other(error)))?;
-        if !wanted.contains(&inner) {
-            strangers.push(Change::Remove(inner));
-        }
-    }
-    Ok(strangers)
-}
-
 /// One change, ready to be made.
 #[derive(Debug)]
 struct Item {
     change: Change,
-    parent: Dir,
+    parent: Rc<Dir>,
     temp: OsString,
     /// What a directory was before it was adjusted.
     before: Option<Meta>,
@@ -242,6 +372,19 @@ pub struct Staged<'a> {
 }
 
 impl Staged<'_> {
+    /// Makes durable what was staged: once for each file system that has some of it.
+    fn flush(&self) -> Result<(), FileError> {
+        let mut flushed = BTreeSet::new();
+        for item in &self.items {
+            if let Some(stat) = item.parent.stat(OsStr::new("."))?
+                && flushed.insert(stat.st_dev)
+            {
+                item.parent.sync_file_system()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes all changes. On a failure those made are taken back, and the tree is as it was.
     pub fn commit(mut self) -> Result<Vec<Change>, SidError> {
         for index in 0..self.items.len() {
@@ -251,8 +394,12 @@ impl Staged<'_> {
                 return Err(error.into());
             }
         }
+        let mut synced: Vec<&Rc<Dir>> = Vec::new();
         for item in &self.items {
-            item.parent.sync()?;
+            if !synced.last().is_some_and(|last| Rc::ptr_eq(last, &item.parent)) {
+                item.parent.sync()?;
+                synced.push(&item.parent);
+            }
         }
         let changes = self.items.iter().map(|item| item.change.clone()).collect();
         self.discard();

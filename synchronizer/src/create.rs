@@ -55,7 +55,7 @@ fn declare_format(sid: &SidData) -> Result<bool, FileError> {
     durable::write_if_changed(&sid.dir().make_dirs("formats")?, OsStr::new("manifest.toml"), writer.as_bytes(), 0o600)
 }
 
-fn read_bound(tree: &Dir) -> anyhow::Result<BoundData> {
+pub(crate) fn read_bound(tree: &Dir) -> anyhow::Result<BoundData> {
     BoundData::read(tree)
         .context("read which environment this server is")
         .hint("run 'atlas init' again with this server's EnvVersion and cluster")?
@@ -64,7 +64,7 @@ fn read_bound(tree: &Dir) -> anyhow::Result<BoundData> {
 }
 
 /// Opens the Unbound file system; on the running system it must be mounted, lest the root disk be written to in its stead.
-fn open_unbound(root: &Path) -> anyhow::Result<Dir> {
+pub(crate) fn open_unbound(root: &Path) -> anyhow::Result<Dir> {
     let at = root.join(UNBOUND_MOUNT);
     let not_mounted = || format!("no Unbound set is mounted at {}", at.display());
     let hint =
@@ -80,7 +80,7 @@ fn open_unbound(root: &Path) -> anyhow::Result<Dir> {
     Ok(dir)
 }
 
-fn open_sid(unbound: &Dir) -> anyhow::Result<SidData> {
+pub(crate) fn open_sid(unbound: &Dir) -> anyhow::Result<SidData> {
     let opened = SidData::open(unbound);
     let hint = match &opened {
         Err(SidError::File(file)) if file.source.kind() == io::ErrorKind::PermissionDenied => "run it as root",
@@ -89,7 +89,7 @@ fn open_sid(unbound: &Dir) -> anyhow::Result<SidData> {
     opened.context("open the Sync and Identity Data").hint(hint)
 }
 
-fn check_cluster(disks: &ClusterId, server: &ClusterId) -> anyhow::Result<()> {
+pub(crate) fn check_cluster(disks: &ClusterId, server: &ClusterId) -> anyhow::Result<()> {
     let differ = || anyhow::anyhow!("the Unbound disks belong to cluster '{disks}', this server to '{server}'");
     if disks == server { Ok(()) } else { Err(differ()) }
         .hint("shut down and put in the disks of this server's own cluster; nothing was written")

@@ -11,6 +11,7 @@
 //! or not at all. The root disk never takes the place of an Unbound set that is not mounted.
 
 mod create;
+pub mod install;
 
 use atlas_cli::{Common, Exit};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -27,6 +28,7 @@ use clap::{CommandFactory, Parser, Subcommand};
     after_help = "Examples:
   ssSync create                   take a Snapshot of this server, as its Role and EnvVersion
   ssSync create --json            the same, told as JSON
+  ssSync install                  on a secondary: take over what PRI's Snapshot brings
 
 Exit codes: 0 done, 1 failed, 2 called wrongly."
 )]
@@ -50,6 +52,13 @@ pub enum Verb {
   ssSync create
   ssSync create --root /mnt/server --json")]
     Create,
+    /// On a secondary: install what PRI's Snapshot for this EnvVersion brings
+    ///
+    /// Replaces only what differs, and removes what PRI removed. What belongs to this machine, and its identity, stay as they are.
+    #[command(after_help = "Examples:
+  ssSync install
+  ssSync install --json")]
+    Install,
 }
 
 /// The definition of the program, for man pages and completions.
@@ -61,5 +70,6 @@ pub fn command() -> clap::Command {
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     match args.command {
         Verb::Create => create::run(&args.common),
+        Verb::Install => install::run(&args.common),
     }
 }

@@ -1,0 +1,205 @@
+//! Which paths belong to one machine, and are never carried from PRI to a secondary.
+//!
+//! A server's disks, its boot loader, its ids and what ATLAS keeps of itself are right on that machine alone. So a line of a
+//! SyncFilePaths list that names such a path is refused when the Snapshot is made; a listed directory that *holds* one (`/etc/ssh`
+//! holds the host keys) is carried without it; and an installation leaves such a path as it is, whatever the Snapshot says.
+//!
+//! A `*` in the table stands for any characters within one component.
+
+use crate::{PathList, TreePath};
+use std::os::unix::ffi::OsStrExt;
+
+const KERNEL: &str = "it is made by the kernel or at boot, and holds no configuration";
+const BOOT: &str = "it belongs to the boot loader, kernel and initramfs of one machine";
+const DISKS: &str = "it names the disks of one machine; on another it would mount or start the wrong ones, or none";
+const ID: &str = "it is the id of one installation, and must differ from machine to machine";
+const HOST_KEY: &str = "the host keys are part of a server's identity; list them in IdentFilePaths";
+const NAMES: &str = "it ties names to the hardware addresses of one machine";
+const ATLAS: &str =
+    "it says which machine this is and what is installed on it; ATLAS keeps it for each server by itself";
+const UNBOUND: &str = "it lies on the Unbound disks, which move between machines as a whole";
+const PACKAGES: &str = "it records which packages are installed on one machine";
+
+/// Each with everything below it.
+const TABLE: [(&str, &str); 62] = [
+    ("/boot", BOOT),
+    ("/dev", KERNEL),
+    ("/efi", BOOT),
+    ("/etc/.pwd.lock", KERNEL),
+    ("/etc/adjtime", ID),
+    ("/etc/crypttab", DISKS),
+    ("/etc/default/grub", BOOT),
+    ("/etc/default/grub.d", BOOT),
+    ("/etc/default/mdadm", DISKS),
+    ("/etc/dracut.conf", BOOT),
+    ("/etc/dracut.conf.d", BOOT),
+    ("/etc/fstab", DISKS),
+    ("/etc/grub.d", BOOT),
+    ("/etc/hostid", ID),
+    ("/etc/initramfs", BOOT),
+    ("/etc/initramfs-tools", BOOT),
+    ("/etc/iscsi/initiatorname.iscsi", ID),
+    ("/etc/kernel", BOOT),
+    ("/etc/kernel-img.conf", BOOT),
+    ("/etc/ld.so.cache", PACKAGES),
+    ("/etc/lvm", DISKS),
+    ("/etc/machine-id", ID),
+    ("/etc/machine-info", ID),
+    ("/etc/mdadm", DISKS),
+    ("/etc/mdadm.conf", DISKS),
+    ("/etc/mtab", KERNEL),
+    ("/etc/multipath", DISKS),
+    ("/etc/multipath.conf", DISKS),
+    ("/etc/nvme/hostid", ID),
+    ("/etc/nvme/hostnqn", ID),
+    ("/etc/ssh/ssh_host_*", HOST_KEY),
+    ("/etc/systemd/network/*-persistent-*", NAMES),
+    ("/etc/udev/rules.d/*-persistent-*.rules", NAMES),
+    ("/etc/zfs/zpool.cache", DISKS),
+    ("/lib/firmware", BOOT),
+    ("/lib/modules", BOOT),
+    ("/lost+found", DISKS),
+    ("/media", DISKS),
+    ("/mnt", DISKS),
+    ("/opt/atlas", ATLAS),
+    ("/proc", KERNEL),
+    ("/run", KERNEL),
+    ("/sys", KERNEL),
+    ("/tmp", KERNEL),
+    ("/unbound", UNBOUND),
+    ("/usr/lib/firmware", BOOT),
+    ("/usr/lib/modules", BOOT),
+    ("/usr/share/atlas", ATLAS),
+    ("/var/cache/apt", PACKAGES),
+    ("/var/lib/apt", PACKAGES),
+    ("/var/lib/atlas", ATLAS),
+    ("/var/lib/dbus/machine-id", ID),
+    ("/var/lib/dpkg", PACKAGES),
+    ("/var/lib/initramfs-tools", BOOT),
+    ("/var/lib/systemd/credential.secret", ID),
+    ("/var/lib/systemd/random-seed", ID),
+    ("/var/lock", KERNEL),
+    ("/var/log/atlas", ATLAS),
+    ("/var/run", KERNEL),
+    ("/var/tmp", KERNEL),
+    ("/vmlinuz", BOOT),
+    ("/initrd.img", BOOT),
+];
+
+/// Why `path` stays with one machine; `None` where nothing speaks against carrying it.
+pub fn why(path: &TreePath) -> Option<&'static str> {
+    TABLE.iter().find(|(pattern, _)| relate(pattern, path) == Relation::Within).map(|(_, why)| *why)
+}
+
+/// The first pattern of the table that may have something below `dir`.
+pub fn below(dir: &TreePath) -> Option<&'static str> {
+    TABLE.iter().find(|(pattern, _)| relate(pattern, dir) == Relation::Holds).map(|(pattern, _)| *pattern)
+}
+
+/// The line of a SyncFilePaths list that must not be there, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path} cannot be the same on every server: {why}")]
+pub struct Reserved {
+    /// The listed path.
+    pub path: TreePath,
+    /// The reason.
+    pub why: &'static str,
+}
+
+/// Holds the paths that are to be the same on every server against the table, and against those that make one server's identity.
+///
+/// # Errors
+/// The first path that must not be listed.
+pub fn check(sync: &PathList, ident: &PathList) -> Result<(), Reserved> {
+    let own = "it is part of the identity (IdentFilePaths), which each server keeps for itself";
+    let refused = |path: &TreePath| why(path).or_else(|| ident.covers(path).then_some(own));
+    match sync.paths().iter().find_map(|path| refused(path).map(|why| (path, why))) {
+        Some((path, why)) => Err(Reserved { path: path.clone(), why }),
+        None => Ok(()),
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Relation {
+    /// The path is what the pattern names, or lies below it.
+    Within,
+    /// The pattern names something below the path.
+    Holds,
+    Apart,
+}
+
+fn relate(pattern: &str, path: &TreePath) -> Relation {
+    let mut components = path.relative().iter();
+    for wanted in pattern[1..].split('/') {
+        match components.next() {
+            None => return Relation::Holds,
+            Some(is) if !component_fits(wanted.as_bytes(), is.as_bytes()) => return Relation::Apart,
+            Some(_) => {}
+        }
+    }
+    Relation::Within
+}
+
+fn component_fits(pattern: &[u8], name: &[u8]) -> bool {
+    match pattern.iter().position(|b| *b == b'*') {
+        None => pattern == name,
+        Some(star) => {
+            let (start, rest) = (&pattern[..star], &pattern[star + 1..]);
+            name.starts_with(start) && (start.len()..=name.len()).any(|at| component_fits(rest, &name[at..]))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> TreePath {
+        TreePath::parse(text).unwrap()
+    }
+
+    #[test]
+    fn what_belongs_to_one_machine_is_named_with_its_reason() {
+        for (text, expected) in [
+            ("/etc/fstab", DISKS),
+            ("/etc/ssh/ssh_host_ed25519_key.pub", HOST_KEY),
+            ("/etc/udev/rules.d/70-persistent-net.rules", NAMES),
+            ("/boot/grub/grub.cfg", BOOT),
+            ("/opt/atlas/EnvID", ATLAS),
+            ("/unbound/SID_DATA/MasterConfig", UNBOUND),
+        ] {
+            assert_eq!(why(&path(text)), Some(expected), "{text}");
+        }
+        for text in
+            ["/etc/fstab.d", "/etc/ssh/sshd_config", "/etc/nginx", "/etc", "/etc/udev/rules.d/63-x.rules", "/bootx"]
+        {
+            assert_eq!(why(&path(text)), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_directory_knows_what_it_must_not_carry() {
+        assert_eq!(below(&path("/etc/ssh")), Some("/etc/ssh/ssh_host_*"));
+        assert_eq!(below(&path("/etc/nginx")), None);
+        assert!(below(&path("/etc")).is_some() && below(&path("/etc/fstab")).is_none());
+    }
+
+    #[test]
+    fn a_line_that_names_the_hardware_or_the_identity_is_refused() {
+        let list = |text: &str| PathList::parse(text.as_bytes()).unwrap();
+        assert_eq!(check(&list("/etc/nginx\n/etc\n"), &list("/etc/hostname\n")), Ok(()));
+        let refused = check(&list("/etc/nginx\n/etc/fstab\n"), &PathList::default()).unwrap_err();
+        assert!(refused.to_string().starts_with("/etc/fstab cannot be the same on every server: it names the disks"));
+        let refused =
+            check(&list("/etc/systemd/network/10-lan.network\n"), &list("/etc/systemd/network\n")).unwrap_err();
+        assert!(refused.why.contains("IdentFilePaths"));
+    }
+
+    #[test]
+    fn every_pattern_is_a_path_and_stands_once() {
+        for (index, (pattern, _)) in TABLE.iter().enumerate() {
+            assert_eq!(path(pattern).to_string(), *pattern);
+            assert!(TABLE[..index].iter().all(|(other, _)| other != pattern), "{pattern}");
+        }
+    }
+}
