@@ -45,6 +45,16 @@ fn write_temp(dir: &Dir, temp: &OsStr, content: &[u8], mode: u32) -> Result<(), 
         .map_err(FileError::on("write", dir.show(temp)))
 }
 
+/// Writes `content` as `name` in `dir` without flushing it: within something that has no name yet that anyone reads, and that is flushed
+/// whole before it gets one. A file of that name gives way; other names of it stay as they are.
+pub fn put(dir: &Dir, name: &OsStr, content: &[u8], mode: u32) -> Result<(), FileError> {
+    dir.remove(name)?;
+    let mut file = dir.create_new(name, 0o600)?;
+    file.write_all(content)
+        .and_then(|()| file.set_permissions(std::fs::Permissions::from_mode(mode)))
+        .map_err(FileError::on("write", dir.show(name)))
+}
+
 /// Like [`write()`]; does nothing where the content is there already. Says whether it wrote.
 pub fn write_if_changed(dir: &Dir, name: &OsStr, content: &[u8], mode: u32) -> Result<bool, FileError> {
     if dir.read_if_there(name, content.len()).ok().flatten().as_deref() == Some(content) {

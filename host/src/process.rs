@@ -4,7 +4,11 @@
 //! dropped: the program never blocks on a full pipe, and the text that is kept says that it was cut.
 
 use nix::{
-    sys::signal::{Signal, killpg},
+    errno::Errno,
+    sys::{
+        signal::{Signal, killpg},
+        wait::{Id, WaitPidFlag, waitid},
+    },
     unistd::Pid,
 };
 use std::{
@@ -12,7 +16,8 @@ use std::{
     fmt,
     io::{self, Read},
     os::unix::process::{CommandExt, ExitStatusExt},
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, ChildStdin, ChildStdout, ExitStatus, Stdio},
+    sync::mpsc::RecvTimeoutError,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -27,6 +32,7 @@ pub struct Command {
     args: Vec<OsString>,
     root: Option<std::path::PathBuf>,
     envs: Vec<(OsString, OsString)>,
+    inherits_env: bool,
     deadline: Duration,
 }
 
@@ -103,6 +109,7 @@ impl Command {
             args: vec![],
             root: None,
             envs: vec![],
+            inherits_env: true,
             deadline: Duration::from_secs(30),
         }
     }
@@ -131,6 +138,12 @@ impl Command {
         self
     }
 
+    /// Gives it no variable of this process's environment but PATH, and those set with [`Command::env`].
+    pub fn own_env(mut self) -> Command {
+        self.inherits_env = false;
+        self
+    }
+
     /// How long it may take.
     pub fn deadline(mut self, deadline: Duration) -> Command {
         self.deadline = deadline;
@@ -140,19 +153,7 @@ impl Command {
     /// Runs it to its end, whatever its exit status.
     pub fn output(&self) -> Result<Output, ProcessError> {
         let started = |source| ProcessError::Start { program: self.to_string(), source };
-        let mut command = std::process::Command::new(&self.program);
-        command.args(&self.args).envs(self.envs.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        if let Some(root) = self.root.clone() {
-            // SAFETY: between fork and exec only two system calls are made; the path was allocated before.
-            unsafe {
-                command.pre_exec(move || {
-                    nix::unistd::chroot(&root)?;
-                    nix::unistd::chdir("/").map_err(io::Error::from)
-                })
-            };
-        }
-        let mut child = command.spawn().map_err(started)?;
+        let mut child = self.prepared().stdin(Stdio::null()).spawn().map_err(started)?;
         let stdout = keep(child.stdout.take());
         let stderr = keep(child.stderr.take());
         let status = self.wait(&mut child).map_err(started)?;
@@ -162,14 +163,83 @@ impl Command {
         Ok(Output { status, stdout: finish(stdout), stderr: finish(stderr) })
     }
 
+    /// Runs it to its end, while `feed` writes its standard input and `take` reads its standard output, each at its own pace; another
+    /// exit status than 0 is an error.
+    ///
+    /// An error of `feed` or `take` comes back inside, where the program itself did not fail: one that ends early closes their pipes.
+    pub fn converse<T>(
+        &self,
+        feed: impl FnOnce(ChildStdin) -> io::Result<()> + Send,
+        take: impl FnOnce(&mut ChildStdout) -> io::Result<T>,
+    ) -> Result<io::Result<T>, ProcessError> {
+        let started = |source| ProcessError::Start { program: self.to_string(), source };
+        let mut child = self.prepared().stdin(Stdio::piped()).spawn().map_err(started)?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), keep(child.stderr.take()));
+        let (Some(stdin), Some(mut stdout)) = (stdin, stdout) else {
+            return Err(started(io::Error::other("its standard input and output could not be had")));
+        };
+        let pid = pid_of(&child);
+        let (ended, is_ended) = std::sync::mpsc::channel::<()>();
+        let (fed, taken, in_time) = std::thread::scope(|scope| {
+            let watch = scope.spawn(move || {
+                let in_time = !matches!(is_ended.recv_timeout(self.deadline), Err(RecvTimeoutError::Timeout));
+                if !in_time {
+                    // The program is not reaped before this thread has ended: the number is still its own.
+                    let _ = killpg(pid, Signal::SIGKILL);
+                }
+                in_time
+            });
+            let feeder = scope.spawn(move || feed(stdin));
+            let taken = take(&mut stdout);
+            // Nobody reads any more: the program must not wait for us.
+            drop(stdout);
+            let fed = feeder.join().unwrap_or_else(|_| Err(io::Error::other("the writer panicked")));
+            // Waits for the end without reaping.
+            while let Err(Errno::EINTR) = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {}
+            drop(ended);
+            (fed, taken, watch.join().unwrap_or(false))
+        });
+        let status = child.wait().map_err(started)?;
+        let output = Output { status, stdout: vec![], stderr: finish(stderr) };
+        if !in_time {
+            return Err(ProcessError::Deadline { program: self.to_string(), deadline: self.deadline });
+        }
+        // What ended the conversation on our side explains more than that the program then failed, too.
+        match fed {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Ok(Err(error)),
+            fed if status.success() => Ok(fed.and(taken)),
+            _ => Err(self.failed(&output)),
+        }
+    }
+
+    fn prepared(&self) -> std::process::Command {
+        let mut command = std::process::Command::new(&self.program);
+        if !self.inherits_env {
+            command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        }
+        command.args(&self.args).envs(self.envs.iter().map(|(name, value)| (name, value)));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        if let Some(root) = self.root.clone() {
+            // SAFETY: between fork and exec only two system calls are made; the path was allocated before.
+            unsafe {
+                command.pre_exec(move || {
+                    nix::unistd::chroot(&root)?;
+                    nix::unistd::chdir("/").map_err(io::Error::from)
+                })
+            };
+        }
+        command
+    }
+
     /// Runs it to its end; another exit status than 0 is an error.
     pub fn run(&self) -> Result<Output, ProcessError> {
         let output = self.output()?;
-        if output.status.success() {
-            return Ok(output);
-        }
-        let complaint = output.complaint();
-        Err(ProcessError::Failed { program: self.to_string(), status: output.status.to_string(), complaint })
+        if output.status.success() { Ok(output) } else { Err(self.failed(&output)) }
+    }
+
+    fn failed(&self, output: &Output) -> ProcessError {
+        let (program, status) = (self.to_string(), output.status.to_string());
+        ProcessError::Failed { program, status, complaint: output.complaint() }
     }
 
     /// Waits for the end, at most until the deadline; then ends the whole group and gives `None`.
@@ -181,9 +251,8 @@ impl Command {
                 return Ok(Some(status));
             }
             if Instant::now() >= until {
-                let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
                 // It may have ended by itself since; then there is nobody to signal.
-                let _ = killpg(group, Signal::SIGKILL);
+                let _ = killpg(pid_of(child), Signal::SIGKILL);
                 child.wait()?;
                 return Ok(None);
             }
@@ -191,6 +260,10 @@ impl Command {
             pause = (pause * 2).min(Duration::from_millis(20));
         }
     }
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX))
 }
 
 /// Reads a stream to its end on a thread of its own, keeping at most [`OUTPUT_LIMIT`] bytes.
@@ -223,6 +296,7 @@ pub fn ended_by_signal(status: ExitStatus) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     fn sh(script: &str) -> Command {
         Command::new("sh").args(["-c", script])
@@ -258,6 +332,38 @@ mod tests {
     fn endless_output_is_kept_to_the_bound() {
         let output = sh("head -c 3000000 /dev/zero").run().unwrap();
         assert_eq!(output.stdout.len(), OUTPUT_LIMIT);
+    }
+
+    #[test]
+    fn a_conversation_carries_more_than_a_pipe_holds_both_ways() {
+        let sent = vec![b'x'; 3 << 20];
+        let answer = Command::new("cat").converse(
+            |mut input| input.write_all(&sent),
+            |output| {
+                let mut got = Vec::new();
+                output.read_to_end(&mut got).map(|_| got)
+            },
+        );
+        assert!(answer.unwrap().unwrap() == sent);
+    }
+
+    #[test]
+    fn a_conversation_with_a_program_that_fails_or_hangs_ends_with_its_fault() {
+        let feed = |mut input: ChildStdin| input.write_all(&vec![b'x'; 1 << 20]);
+        let error = sh("echo 'no room' >&2; exit 7").converse(feed, |_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains("status: 7") && error.ends_with("no room"), "{error}");
+        let hangs =
+            sh("sleep 60").deadline(Duration::from_millis(200)).converse(feed, |out| out.read_to_end(&mut vec![]));
+        assert!(matches!(hangs, Err(ProcessError::Deadline { .. })), "{hangs:?}");
+        let ours = Command::new("cat").converse(|_| Err(io::Error::other("our own")), |_| Ok(()));
+        assert_eq!(ours.unwrap().unwrap_err().to_string(), "our own");
+    }
+
+    #[test]
+    fn an_environment_of_its_own_has_what_was_given_and_the_path() {
+        let text = Command::new("env").own_env().env("ATLAS_ROLE", "PRI").run().unwrap().text();
+        let names: Vec<&str> = text.lines().filter_map(|line| line.split('=').next()).collect();
+        assert!(names.contains(&"ATLAS_ROLE") && names.contains(&"PATH") && names.len() == 2, "{text}");
     }
 
     #[test]

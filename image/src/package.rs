@@ -51,7 +51,7 @@ const LINKS: [(&str, &str); 1] = [("usr/bin/atlas-boot", "../lib/atlas/atlas-boo
 const DIRECTORIES: [&str; 2] = ["unbound", "opt/atlas/work"];
 
 /// Besides the libraries, which `dpkg-shlibdeps` finds.
-const DEPENDS: &str = "mdadm, initramfs-tools, e2fsprogs, systemd, udev";
+const DEPENDS: &str = "mdadm, initramfs-tools, e2fsprogs, git, systemd, udev";
 
 const DESCRIPTION: &str = "Disk-swap failover: a server is who its front disks say it is
  At boot, before the network is configured, ATLAS finds the server's removable

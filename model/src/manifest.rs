@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Which part of a Snapshot an entry belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileSet {
     /// IdentFiles: what sets the identity of the server.
@@ -182,17 +182,42 @@ pub struct Manifest {
     entries: Vec<Entry>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Header {
+/// The first line of a Manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
     atlas: String,
     format: u32,
-    role: Role,
-    env_version: EnvVersion,
-    entries: usize,
+    /// Whose Snapshot it is.
+    pub role: Role,
+    /// For which Environment.
+    pub env_version: EnvVersion,
+    /// How many lines follow.
+    pub entries: usize,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     users: BTreeMap<u32, String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     groups: BTreeMap<u32, String>,
+}
+
+impl Header {
+    /// The first line of a Manifest with this many entries.
+    pub fn new(role: Role, env_version: EnvVersion, entries: usize, owners: &Owners) -> Header {
+        let (users, groups) = (owners.users.clone(), owners.groups.clone());
+        Header { atlas: "manifest".into(), format: 1, role, env_version, entries, users, groups }
+    }
+
+    /// Reads the line.
+    pub fn parse(line: &[u8]) -> Result<Header, BadManifest> {
+        let header: serde_json::Value = serde_json::from_slice(line).map_err(|_| BadManifest::NotManifest)?;
+        if header["atlas"] != "manifest" {
+            return Err(BadManifest::NotManifest);
+        }
+        match header["format"].as_u64() {
+            Some(1) => {}
+            other => return Err(BadManifest::UnknownFormat(other.and_then(|n| n.try_into().ok()).unwrap_or(0))),
+        }
+        serde_json::from_value(header).map_err(|error| unreadable(1, &error))
+    }
 }
 
 /// Why a file is no Manifest.
@@ -286,15 +311,7 @@ impl Manifest {
             serde_json::from_slice(text).map_err(|error| unreadable(line, &error))
         };
         let (_, first) = lines.next().ok_or(BadManifest::NotManifest)?;
-        let header: serde_json::Value = serde_json::from_slice(first).map_err(|_| BadManifest::NotManifest)?;
-        if header["atlas"] != "manifest" {
-            return Err(BadManifest::NotManifest);
-        }
-        match header["format"].as_u64() {
-            Some(1) => {}
-            other => return Err(BadManifest::UnknownFormat(other.and_then(|n| n.try_into().ok()).unwrap_or(0))),
-        }
-        let header: Header = serde_json::from_value(header).map_err(|error| unreadable(1, &error))?;
+        let header = Header::parse(first)?;
         let entries = lines
             .filter(|(_, text)| !text.is_empty())
             .take(Self::MAX_ENTRIES + 1)
@@ -309,16 +326,8 @@ impl Manifest {
 
     /// The file that [`Manifest::parse`] reads back.
     pub fn to_file(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let header = Header {
-            atlas: "manifest".into(),
-            format: 1,
-            role: self.role,
-            env_version: self.env_version,
-            entries: self.entries.len(),
-            users: self.owners.users.clone(),
-            groups: self.owners.groups.clone(),
-        };
-        let mut bytes = serde_json::to_vec(&header)?;
+        let mut bytes =
+            serde_json::to_vec(&Header::new(self.role, self.env_version, self.entries.len(), &self.owners))?;
         bytes.push(b'\n');
         for entry in &self.entries {
             serde_json::to_writer(&mut bytes, entry)?;

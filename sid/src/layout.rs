@@ -103,6 +103,15 @@ pub enum SidError {
         #[source]
         source: ProcessError,
     },
+    /// git could not read or write the history.
+    #[error("the history {} cannot be used", path.display())]
+    History {
+        /// The repository.
+        path: PathBuf,
+        /// What git said.
+        #[source]
+        source: ProcessError,
+    },
     /// A file went on changing while it was copied.
     #[error("{0} changes while it is copied, also at the last of several attempts")]
     Restless(TreePath),

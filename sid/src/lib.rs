@@ -13,6 +13,7 @@
 //!       Residue/Sync/Env3/ …             what only Env3 can express of the Snapshot that this one was converted from
 //!       Manifest                         every object with its digest
 //!     Env1/ …
+//!   history/                             a git repository: what changed, when and by whom
 //!   formats/manifest.toml                which program wrote the Snapshots, and in which format
 //!   .next-PRI/                           a Role being built, or the one before it on its way out; nobody reads it
 //! /opt/atlas/                            on the Bound disk: EnvID, Cluster, bin/SyncConverterN
@@ -26,8 +27,10 @@
 pub mod bound;
 pub mod convert;
 pub mod create;
+pub mod history;
 pub mod install;
 pub mod layout;
+pub mod lines;
 pub mod residue;
 pub mod scan;
 pub mod snapshot;

@@ -25,10 +25,11 @@ const PACKAGES: [Needed; 11] = [
 ];
 
 /// For the tests besides.
-const TEST_PACKAGES: [Needed; 7] = [
+const TEST_PACKAGES: [Needed; 8] = [
     ("acl", "access lists"),
     ("attr", "extended attributes"),
     ("mdadm", "RAID superblocks"),
+    ("git", "the history of Snapshots"),
     ("strace", "runs cut at every call"),
     ("g++", "programs that crash"),
     ("clang", "programs that crash"),
