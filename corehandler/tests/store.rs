@@ -4,6 +4,7 @@
 
 mod common;
 
+use atlas_host::{mount, testing::own_mounts};
 use common::{Environment, build, built, crash};
 use serde_json::Value;
 use std::{
@@ -277,30 +278,21 @@ fn a_server_without_debug_information_and_one_with_it_count_the_same_crash() {
     }
 }
 
-/// A small disk: a tmpfs, which only root can mount.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path, size: &str) -> SmallDisk {
-        fs::create_dir_all(at).unwrap();
-        let options = format!("size={size}");
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(at).status().unwrap();
-        assert!(status.success(), "this test mounts a small tmpfs and must be run by root");
-        SmallDisk(at.to_owned())
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
+/// The place of the store, on a disk of this size.
+fn small_store(server: &Server, size_bytes: u64) -> PathBuf {
+    let place = server.path("var/lib/atlas/crashes");
+    fs::create_dir_all(&place).unwrap();
+    mount::memory(&place, size_bytes).unwrap();
+    place
 }
 
 #[test]
 fn on_a_full_disk_the_fact_is_kept_and_the_core_is_not() {
+    if !own_mounts("on_a_full_disk_the_fact_is_kept_and_the_core_is_not") {
+        return;
+    }
     let server = Server::new();
-    let place = server.path("var/lib/atlas/crashes");
-    let _disk = SmallDisk::mount(&place, "40k");
+    let place = small_store(&server, 40 << 10);
     // An environment that does not pack well makes the core larger than the disk.
     let core = crash(&server.dir, "1", "X=$(head -c 60000 /dev/urandom | base64 -w0)");
     fs::create_dir_all(server.path("var/lib/atlas/cores")).unwrap();
@@ -316,16 +308,18 @@ fn on_a_full_disk_the_fact_is_kept_and_the_core_is_not() {
 
 #[test]
 fn where_not_even_a_fact_can_be_written_the_core_waits() {
+    if !own_mounts("where_not_even_a_fact_can_be_written_the_core_waits") {
+        return;
+    }
     let server = Server::new();
-    let place = server.path("var/lib/atlas/crashes");
-    let disk = SmallDisk::mount(&place, "4k");
+    let place = small_store(&server, 4 << 10);
     fs::write(place.join("filler"), [0; 4096]).unwrap();
     let core = server.crash("1", "core.1");
     let refused = server.call(&["scan"]);
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("No space left"), "{refused:?}");
     assert!(core.exists());
-    drop(disk);
+    mount::unmount(&place).unwrap();
     assert_eq!(server.call(&["scan"]).status.code(), Some(3));
     assert_eq!(server.only()["count"], 1);
 }

@@ -24,6 +24,9 @@ pub mod mount;
 pub mod object;
 pub mod process;
 pub mod rehearsal;
+#[cfg(any(test, feature = "testing"))]
+#[allow(clippy::expect_used, clippy::panic, reason = "a test ends where something is not as it must be")]
+pub mod testing;
 pub mod tree;
 
 use std::{io, path::PathBuf};
