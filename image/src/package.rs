@@ -45,7 +45,11 @@ const MODULES: &str = "image/package/modules";
 const PACKER: &str = "atlas-module";
 
 /// Links that are part of the package: where, and to what.
-const LINKS: [(&str, &str); 1] = [("usr/bin/atlas-boot", "../lib/atlas/atlas-boot")];
+const LINKS: [(&str, &str); 2] = [
+    ("usr/bin/atlas-boot", "../lib/atlas/atlas-boot"),
+    // agetty does not look into /run/issue.d where there is an /etc/issue, and a refusal may be unable to write to /etc.
+    ("etc/issue.d/atlas.issue", "/run/issue.d/atlas.issue"),
+];
 
 /// Where the Unbound disk's file system is mounted, and where atlas-boot mounts working memory.
 const DIRECTORIES: [&str; 2] = ["unbound", "opt/atlas/work"];
@@ -247,14 +251,14 @@ fn control(libraries: &str) -> String {
     )
 }
 
-/// All files below /etc: dpkg keeps what an administrator changed there.
+/// All files below /etc: dpkg keeps what an administrator changed there. A link cannot be one of them.
 fn conffiles(staged: &Path) -> Result<String> {
     fn list(directory: &Path, staged: &Path, found: &mut Vec<String>) -> Result<()> {
         for entry in fs::read_dir(directory)? {
             let path = entry?.path();
             if path.is_dir() {
                 list(&path, staged, found)?;
-            } else {
+            } else if !path.is_symlink() {
                 found.push(format!("/{}\n", path.strip_prefix(staged)?.display()));
             }
         }
@@ -330,6 +334,7 @@ mod tests {
         fs::create_dir_all(folder.path().join("etc/b")).unwrap();
         fs::write(folder.path().join("etc/b/x"), "").unwrap();
         fs::write(folder.path().join("etc/a"), "").unwrap();
+        symlink("/run/b", folder.path().join("etc/link")).unwrap();
         assert_eq!(conffiles(folder.path()).unwrap(), "/etc/a\n/etc/b/x\n");
     }
 

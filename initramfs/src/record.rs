@@ -3,7 +3,7 @@
 //! ```text
 //! /run/atlas/boot.json         the report
 //! /run/atlas/network-allowed   there: network services may start (their units ask for it)
-//! /run/issue.d/atlas.issue     a refusal, above the login prompt of every console
+//! /run/issue.d/atlas.issue     a refusal or a warning, above the login prompt of every console (also by way of a link in /etc/issue.d)
 //! ```
 
 use crate::Places;
@@ -18,8 +18,13 @@ pub fn write(places: &Places, report: &BootReport) -> Result<(), FileError> {
     dir.remove(OsStr::new("network-allowed"))?;
     let json = serde_json::to_vec_pretty(report).map_err(FileError::on("write", dir.show("boot.json")))?;
     durable::write(&dir, OsStr::new("boot.json"), &json, 0o644)?;
-    if let Some(refusal) = &report.refusal {
-        let issue = format!("\n{}\n", refusal.screen());
+    let above_the_login = match &report.refusal {
+        Some(refusal) => Some(refusal.screen()),
+        None if report.warnings.is_empty() => None,
+        None => Some(summary(report)),
+    };
+    if let Some(text) = above_the_login {
+        let issue = format!("\n{text}\n");
         // agetty reads a backslash as the beginning of a code.
         durable::write(
             &run.make_dirs("issue.d")?,
