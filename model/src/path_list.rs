@@ -91,7 +91,9 @@ impl PathList {
 
     /// Whether `path` is listed, or lies below a listed one.
     pub fn covers(&self, path: &TreePath) -> bool {
-        self.0.iter().any(|listed| path.is_within(listed))
+        // None lies below another, so that only the one before can hold it.
+        let after = self.0.partition_point(|listed| listed.as_path() <= path.as_path());
+        after.checked_sub(1).is_some_and(|before| path.is_within(&self.0[before]))
     }
 
     /// The file that [`PathList::parse`] reads back, with a heading that says what it is.

@@ -10,9 +10,18 @@
 //! DST must hold IdentFilePaths, IdentFiles, the SyncFilePaths lists and SyncFiles when it ends with 0, and may hold Residue
 //! ([`crate::residue`]). Its Manifest is made here, from what is there; a listed path that leads out of DST is refused.
 
-use crate::{create::write_manifest, layout::SidError, residue, scan::scan, snapshot::read_list};
+use crate::{
+    create::write_manifest,
+    layout::SidError,
+    residue,
+    scan::scan,
+    snapshot::{MANIFEST, read_list},
+};
 use atlas_host::{process::Command, tree::Dir};
-use atlas_model::{EnvVersion, Role, manifest::FileSet};
+use atlas_model::{
+    EnvVersion, Owners, Role,
+    manifest::{FileSet, Manifest},
+};
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -82,5 +91,13 @@ pub fn convert(
         entries.extend(scan(&target.dir(set.dir_name())?, &list, set)?);
     }
     entries.extend(residue::entries(&target)?);
-    write_manifest(&target, role, to, entries).map(drop)
+    write_manifest(&target, role, to, entries, &owners_in(source)?).map(drop)
+}
+
+/// Whose numbers the files have: a conversion keeps them.
+fn owners_in(snapshot: &Dir) -> Result<Owners, SidError> {
+    let Some(content) = snapshot.read_if_there(MANIFEST, Manifest::MAX_SIZE)? else { return Ok(Owners::default()) };
+    let manifest = Manifest::parse(&content);
+    let manifest = manifest.map_err(|source| SidError::Manifest { path: snapshot.show(MANIFEST), source })?;
+    Ok(manifest.owners().clone())
 }

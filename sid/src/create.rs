@@ -3,17 +3,18 @@
 //! The older versions are made from it in the same transaction [190-194], so that a Role directory never holds Snapshots of two moments.
 
 use crate::{
-    convert,
+    accounts, convert,
     layout::{SidData, SidError},
     residue,
-    scan::scan,
+    scan::scan_except,
     snapshot::{MANIFEST, env_versions, read_list},
     transaction::Transaction,
 };
 use atlas_host::{durable, object, tree::Dir};
 use atlas_model::{
-    EnvVersion, PathList, Role,
+    EnvVersion, Owners, PathList, Role,
     manifest::{Entry, FileSet, Kind, Manifest},
+    reserved,
 };
 use std::ffi::OsStr;
 
@@ -63,13 +64,16 @@ fn fill(
     let dir = transaction.dir().dir(&name)?;
     lists.write(&dir)?;
     let mut entries = Vec::new();
-    for (set, list) in [(FileSet::Ident, &lists.ident), (FileSet::Sync, &lists.sync)] {
+    // A listed directory may hold a part of the identity, which is not everybody's.
+    for (set, list, except) in
+        [(FileSet::Ident, &lists.ident, &PathList::default()), (FileSet::Sync, &lists.sync, &lists.ident)]
+    {
         dir.make_dir(set.dir_name(), 0o700)?;
-        entries.extend(copy_set(root, &dir.dir(set.dir_name())?, list, set)?);
+        entries.extend(copy_set(root, &dir.dir(set.dir_name())?, list, set, except)?);
     }
     residue::carry(sid, role, env_version, &dir)?;
     entries.extend(residue::entries(&dir)?);
-    let manifest = write_manifest(&dir, role, env_version, entries)?;
+    let manifest = write_manifest(&dir, role, env_version, entries, &accounts::owners_of(root)?)?;
     let mut converted_to = Vec::new();
     let mut version = env_version;
     while let Some(older) = version.older() {
@@ -88,15 +92,17 @@ fn fill(
     })
 }
 
-/// Writes the Manifest of a Snapshot directory.
+/// Writes the Manifest of a Snapshot directory; `owners` are the accounts of the server that the files are from.
 pub(crate) fn write_manifest(
     dir: &Dir,
     role: Role,
     env_version: EnvVersion,
     entries: Vec<Entry>,
+    owners: &Owners,
 ) -> Result<Manifest, SidError> {
     let path = dir.show(MANIFEST);
     let manifest = Manifest::new(role, env_version, entries)
+        .and_then(|manifest| manifest.with_owners(owners))
         .map_err(|source| SidError::Manifest { path: path.clone(), source })?;
     let content = manifest.to_file().map_err(|source| SidError::Damaged { path, why: source.to_string() })?;
     durable::write(dir, OsStr::new(MANIFEST), &content, 0o600)?;
@@ -104,20 +110,21 @@ pub(crate) fn write_manifest(
 }
 
 /// Copies all objects of `list`; what changes meanwhile is noticed by its digest, and the whole set is taken again.
-fn copy_set(root: &Dir, files: &Dir, list: &PathList, set: FileSet) -> Result<Vec<Entry>, SidError> {
+fn copy_set(root: &Dir, files: &Dir, list: &PathList, set: FileSet, except: &PathList) -> Result<Vec<Entry>, SidError> {
+    let scan = || scan_except(root, list, set, except);
     let mut restless = None;
     for _ in 0..ATTEMPTS {
-        let before = scan(root, list, set)?;
+        let before = scan()?;
         match copy_entries(root, files, &before) {
             Ok(()) => {
-                let after = scan(root, list, set)?;
+                let after = scan()?;
                 let moved = before.iter().zip(&after).find(|(a, b)| a.path != b.path || !a.kind.same_as(&b.kind));
                 if moved.is_none() && before.len() == after.len() {
                     return Ok(before);
                 }
                 restless = moved.map(|(entry, _)| entry).or(before.last()).map(|entry| entry.path.clone());
             }
-            Err((path, error)) if scan(root, list, set)? == before => return Err(crate::scan::leads_out(&path, error)),
+            Err((path, error)) if scan()? == before => return Err(crate::scan::leads_out(&path, error)),
             Err((path, _)) => restless = Some(path),
         }
         for name in files.names(usize::MAX - 1)? {
@@ -173,6 +180,8 @@ impl Lists {
                 }
                 if is_source {
                     let more = read_list(&dir, name)?.unwrap_or_default();
+                    reserved::check(&more, &lists.ident)
+                        .map_err(|source| SidError::Reserved { path: dir.show(name), source })?;
                     lists.sync = lists.sync.paths().iter().chain(more.paths()).cloned().collect();
                 }
             }

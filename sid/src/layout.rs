@@ -3,7 +3,7 @@
 use atlas_host::{FileError, lock::Lock, process::ProcessError, tree::Dir};
 use atlas_model::{
     EnvVersion, MasterConfig, Role, TreePath, env_version::BadEnvVersion, manifest::BadManifest,
-    master_config::BadMasterConfig, path_list::BadPathList,
+    master_config::BadMasterConfig, path_list::BadPathList, reserved::Reserved,
 };
 use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
@@ -53,6 +53,15 @@ pub enum SidError {
         /// What is wrong.
         #[source]
         source: BadPathList,
+    },
+    /// A list names what must not be the same on every server.
+    #[error("{} lists what cannot be synchronised", path.display())]
+    Reserved {
+        /// The file.
+        path: PathBuf,
+        /// What, and why.
+        #[source]
+        source: Reserved,
     },
     /// A Manifest cannot be read.
     #[error("{} is no valid Manifest", path.display())]

@@ -24,6 +24,7 @@
 //! - A Snapshot newer than SnapshotEnvVersion, or not listed whole in its Manifest, is never used [189, 222].
 //! - Files below a Role are never changed in place, so that the next Role directory may share them by hard links.
 
+pub mod accounts;
 pub mod bound;
 pub mod convert;
 pub mod create;

@@ -5,20 +5,28 @@ use atlas_host::{FileError, object, tree::Dir};
 use atlas_model::{
     PathList, TreePath,
     manifest::{Entry, FileSet, Kind, Manifest},
+    reserved,
 };
 
 /// Reads every object of `list` below `tree`: listed files, and listed directories with all that they hold.
 ///
 /// A listed path that is not there, its directory included, is an entry, too: `absent`.
+///
+/// SyncFiles come without what belongs to one machine ([`reserved`]).
 pub fn scan(tree: &Dir, list: &PathList, set: FileSet) -> Result<Vec<Entry>, SidError> {
-    let mut entries = Vec::new();
+    scan_except(tree, list, set, &PathList::default())
+}
+
+/// The same without the paths of `except`, and what lies below them.
+pub fn scan_except(tree: &Dir, list: &PathList, set: FileSet, except: &PathList) -> Result<Vec<Entry>, SidError> {
+    let mut scan = Scan { set, except, entries: Vec::new() };
     for path in list.paths() {
         match parent_of(tree, path)? {
-            Some(parent) => scan_object(&parent, path, set, &mut entries)?,
-            None => entries.push(Entry { set, path: path.clone(), kind: Kind::Absent }),
+            Some(parent) => scan.object(&parent, path)?,
+            None => scan.entries.push(Entry { set, path: path.clone(), kind: Kind::Absent }),
         }
     }
-    Ok(entries)
+    Ok(scan.entries)
 }
 
 /// The directory that holds `path`, if it is there. One that is reached through a link is refused.
@@ -40,22 +48,33 @@ pub(crate) fn leads_out(path: &TreePath, error: FileError) -> SidError {
     if is_path { SidError::LeadsOut { path: path.clone(), source: error } } else { error.into() }
 }
 
-fn scan_object(parent: &Dir, path: &TreePath, set: FileSet, entries: &mut Vec<Entry>) -> Result<(), SidError> {
-    if entries.len() >= Manifest::MAX_ENTRIES {
-        let source = std::io::Error::other(format!("more than {} objects are listed", Manifest::MAX_ENTRIES));
-        return Err(FileError::on("read", parent.shown())(source).into());
-    }
-    let kind = object::read(parent, path.name())?;
-    let is_dir = matches!(kind, Kind::Dir { .. });
-    entries.push(Entry { set, path: path.clone(), kind });
-    if is_dir {
-        let dir = parent.dir(path.name())?;
-        for name in dir.names(Manifest::MAX_ENTRIES)? {
-            let below = path
-                .join(&name)
-                .map_err(|error| FileError::on("read", dir.show(&name))(std::io::Error::other(error)))?;
-            scan_object(&dir, &below, set, entries)?;
+struct Scan<'a> {
+    set: FileSet,
+    except: &'a PathList,
+    entries: Vec<Entry>,
+}
+
+impl Scan<'_> {
+    fn object(&mut self, parent: &Dir, path: &TreePath) -> Result<(), SidError> {
+        if self.set == FileSet::Sync && reserved::why(path).is_some() || self.except.covers(path) {
+            return Ok(());
         }
+        if self.entries.len() >= Manifest::MAX_ENTRIES {
+            let source = std::io::Error::other(format!("more than {} objects are listed", Manifest::MAX_ENTRIES));
+            return Err(FileError::on("read", parent.shown())(source).into());
+        }
+        let kind = object::read(parent, path.name())?;
+        let is_dir = matches!(kind, Kind::Dir { .. });
+        self.entries.push(Entry { set: self.set, path: path.clone(), kind });
+        if is_dir {
+            let dir = parent.dir(path.name())?;
+            for name in dir.names(Manifest::MAX_ENTRIES)? {
+                let below = path
+                    .join(&name)
+                    .map_err(|error| FileError::on("read", dir.show(&name))(std::io::Error::other(error)))?;
+                self.object(&dir, &below)?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }

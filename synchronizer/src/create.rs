@@ -103,6 +103,7 @@ fn hint_for(error: &SidError, role: Role, env_version: EnvVersion) -> String {
                 "list the paths of the identity in SID_DATA/{role}/{env_version}/IdentFilePaths; 'atlas init' makes a first list"
             )
         }
+        SidError::Reserved { .. } => "take that line off the list; each server keeps such files for itself".into(),
         SidError::PathList { .. } => "mend that line of the list".into(),
         SidError::LeadsOut { .. } => "name the real path in the list, without '..' and without links on the way".into(),
         SidError::Restless(path) => format!("stop what writes to {path}, or take it off the list"),
