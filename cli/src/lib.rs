@@ -17,6 +17,7 @@
 //! # fn run(_: &Args) -> anyhow::Result<atlas_cli::Exit> { Ok(atlas_cli::Exit::Done) }
 //! ```
 
+pub mod notice;
 pub mod table;
 pub mod version;
 

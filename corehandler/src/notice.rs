@@ -1,14 +1,7 @@
-//! Notices: one small file each, in the one place where whatever watches this server looks.
-//!
-//! ```text
-//! /run/atlas/notices/TIME-SOURCE-KEY.json   {"format":1,"time":…,"source":"ssCoreHandler","severity":"warning","title":…,"text":…}
-//! ```
+//! What somebody should know, put where whatever watches this server looks: see [`atlas_cli::notice`].
 
-use atlas_host::{FileError, durable, tree::Dir};
-use std::{ffi::OsStr, path::Path};
-
-/// The most notices that wait; beyond it the oldest make room.
-const WAITING: usize = 500;
+use atlas_host::FileError;
+use std::path::Path;
 
 /// What somebody should know.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -22,16 +15,6 @@ pub struct Notice {
 impl Notice {
     /// Puts it where it is seen; `key` makes the file's name, and one of the same second and key replaces the other.
     pub fn send(&self, root: &Path, source: &str, key: &str) -> Result<(), FileError> {
-        let dir = Dir::open_root(root)?.make_dirs("run/atlas/notices")?;
-        let names = dir.names(100_000)?;
-        for name in names.iter().take((names.len() + 1).saturating_sub(WAITING)) {
-            dir.remove(name)?;
-        }
-        let time = crate::store::seconds_now();
-        let content = serde_json::json!({
-            "format": 1, "time": time, "source": source, "severity": "warning", "title": self.title, "text": self.text,
-        });
-        let name = format!("{time}-{source}-{key}.json");
-        durable::write(&dir, OsStr::new(&name), content.to_string().as_bytes(), 0o644)
+        atlas_cli::notice::send(root, source, key, &self.title, &self.text)
     }
 }

@@ -9,6 +9,7 @@
 //! | [`object`] | one object with owner, mode, ACL, attributes, times | attributes lost on the way |
 //! | [`lock`] | one holder | two programs at once; a lock file that was replaced |
 //! | [`process`] | other programs, with deadlines and bounded output | hanging, endless output |
+//! | [`stream`] | a conversation with another program | a partner that is silent, or slow on purpose |
 //! | [`block`] | block devices and their superblocks | trusting names and probe order |
 //! | [`mount`] | mounts | |
 //! | [`rehearsal`] | a device whose writes go to memory | writing to a disk before it is known that one may |
@@ -24,6 +25,7 @@ pub mod mount;
 pub mod object;
 pub mod process;
 pub mod rehearsal;
+pub mod stream;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::expect_used, clippy::panic, reason = "a test ends where something is not as it must be")]
 pub mod testing;

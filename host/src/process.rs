@@ -3,6 +3,7 @@
 //! A program runs in a process group of its own, so that the deadline ends its children, too. Output beyond the bound is read and
 //! dropped: the program never blocks on a full pipe, and the text that is kept says that it was cut.
 
+use crate::stream::{Hearing, Speaking};
 use nix::{
     errno::Errno,
     sys::{
@@ -163,6 +164,20 @@ impl Command {
         Ok(Output { status, stdout: finish(stdout), stderr: finish(stderr) })
     }
 
+    /// Starts it, to talk with it through its standard input and output. The deadline is that of the whole conversation.
+    pub fn talk(&self, silence: Duration) -> Result<Conversation, ProcessError> {
+        let started = |source| ProcessError::Start { program: self.to_string(), source };
+        let mut child = self.prepared().stdin(Stdio::piped()).spawn().map_err(started)?;
+        let stderr = keep(child.stderr.take());
+        let (Some(input), Some(output)) = (child.stdout.take(), child.stdin.take()) else {
+            return Err(started(io::Error::other("it has no standard input or output")));
+        };
+        let until = Instant::now() + self.deadline;
+        let heard = Hearing::new(input.into(), silence, until).map_err(started)?;
+        let said = Speaking::new(output.into(), silence, until).map_err(started)?;
+        Ok(Conversation { command: self.clone(), child, streams: Some((heard, said)), stderr: Some(stderr) })
+    }
+
     /// Runs it to its end, while `feed` writes its standard input and `take` reads its standard output, each at its own pace; another
     /// exit status than 0 is an error.
     ///
@@ -251,8 +266,7 @@ impl Command {
                 return Ok(Some(status));
             }
             if Instant::now() >= until {
-                // It may have ended by itself since; then there is nobody to signal.
-                let _ = killpg(pid_of(child), Signal::SIGKILL);
+                end_group(child);
                 child.wait()?;
                 return Ok(None);
             }
@@ -264,6 +278,49 @@ impl Command {
 
 fn pid_of(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX))
+}
+
+/// Ends a program and all that it started.
+fn end_group(child: &Child) {
+    // It may have ended by itself since; then there is nobody to signal.
+    let _ = killpg(pid_of(child), Signal::SIGKILL);
+}
+
+/// A program that is being talked with. Dropped, it is ended with all that it started.
+#[derive(Debug)]
+pub struct Conversation {
+    command: Command,
+    child: Child,
+    streams: Option<(Hearing, Speaking)>,
+    stderr: Option<JoinHandle<Vec<u8>>>,
+}
+
+impl Conversation {
+    /// What is heard from it, and what is said to it. To be taken once.
+    pub fn streams(&mut self) -> io::Result<(Hearing, Speaking)> {
+        self.streams.take().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Waits a moment for the program to end by itself; gives how it did, and what it complained of.
+    pub fn end(mut self) -> Result<Output, ProcessError> {
+        drop(self.streams.take());
+        let command = self.command.clone().deadline(Duration::from_secs(5));
+        let status = command
+            .wait(&mut self.child)
+            .map_err(|source| ProcessError::Start { program: command.to_string(), source })?
+            .ok_or_else(|| ProcessError::Deadline { program: command.to_string(), deadline: command.deadline })?;
+        Ok(Output { status, stdout: vec![], stderr: self.stderr.take().map(finish).unwrap_or_default() })
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        // Reaped already: then its number may be another's by now.
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            end_group(&self.child);
+            let _ = self.child.wait();
+        }
+    }
 }
 
 /// Reads a stream to its end on a thread of its own, keeping at most [`OUTPUT_LIMIT`] bytes.

@@ -19,6 +19,11 @@ impl Digest {
     pub fn from_bytes(bytes: [u8; 32]) -> Digest {
         Digest(bytes)
     }
+
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 /// A text that is no digest.

@@ -34,6 +34,11 @@ impl EnvVersion {
         EnvVersion::try_from(self.0 - 1).ok()
     }
 
+    /// All versions from the oldest to `newest`.
+    pub fn up_to(newest: EnvVersion) -> impl Iterator<Item = EnvVersion> {
+        (1..=newest.0).map(EnvVersion)
+    }
+
     /// The name of a Snapshot's directory below its Role: `Env2`.
     pub fn dir_name(self) -> String {
         format!("Env{}", self.0)

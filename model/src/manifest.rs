@@ -33,6 +33,9 @@ pub enum FileSet {
 }
 
 impl FileSet {
+    /// Every set, in the order of the Manifest.
+    pub const ALL: [FileSet; 3] = [FileSet::Ident, FileSet::Sync, FileSet::Residue];
+
     /// The directory in a Snapshot that holds the copies.
     pub fn dir_name(self) -> &'static str {
         match self {

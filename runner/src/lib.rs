@@ -13,13 +13,11 @@
 //! | [`start`] | ssStartHandler: the command line and the notices |
 //! | [`profile`] | what is normal for a server and a program; the rules that compare |
 //! | [`measure`] | what the server is like now |
-//! | [`notice`] | telling somebody |
 
 pub mod copy;
 pub mod handlers;
 pub mod log;
 pub mod measure;
-pub mod notice;
 pub mod profile;
 pub mod run;
 pub mod start;

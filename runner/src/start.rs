@@ -1,7 +1,7 @@
 //! ssStartHandler: is the server as it should be, before a program is run?
 
 use crate::{
-    measure, notice,
+    measure,
     profile::{Exceeded, Profile},
 };
 use anyhow::{Context, Result};
@@ -92,7 +92,7 @@ fn run(arguments: &Arguments) -> Result<Exit> {
         format!("before a run of {}: {}", if program.is_empty() { "a program" } else { program }, exceeded[0].measure);
     let key = if program.is_empty() { "server" } else { program };
     // One who reads the log is told even where notices cannot be written.
-    if let Err(error) = notice::send(root, "ssStartHandler", key, &title, &text.join("\n")) {
+    if let Err(error) = atlas_cli::notice::send(root, "ssStartHandler", key, &title, &text.join("\n")) {
         print(format!("no notice was sent: {error}"))?;
     }
     Ok(Exit::No)

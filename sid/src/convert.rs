@@ -12,10 +12,11 @@
 
 use crate::{
     create::write_manifest,
-    layout::SidError,
+    layout::{SidData, SidError},
     residue,
     scan::scan,
-    snapshot::{MANIFEST, read_list},
+    snapshot::{self, MANIFEST, read_list},
+    transaction::Transaction,
 };
 use atlas_host::{process::Command, tree::Dir};
 use atlas_model::{
@@ -57,6 +58,70 @@ pub fn step(
     to: EnvVersion,
 ) -> Result<(), SidError> {
     convert(converters, &role_dir.dir(from.dir_name())?, role_dir, role, from, to)
+}
+
+/// ConvertToNewer: makes the Snapshots of `role` up to `env_version` from the newest that is there, and publishes them with it [199].
+///
+/// Gives the versions that were made; none where SnapshotEnvVersion is that version or a newer one.
+pub fn to_newer(
+    converters: &Converters,
+    sid: &SidData,
+    role: Role,
+    env_version: EnvVersion,
+) -> Result<Vec<EnvVersion>, SidError> {
+    let none = |why: &str| SidError::NoSnapshot { role, env_version, why: why.into() };
+    let dir = sid.role_dir(role)?.ok_or_else(|| none("nothing was received from it"))?;
+    let newest = snapshot::newest(&dir)?.ok_or_else(|| none("it never made one"))?;
+    let missing: Vec<_> = EnvVersion::up_to(env_version).filter(|version| *version > newest).collect();
+    if missing.is_empty() {
+        return Ok(missing);
+    }
+    let transaction = Transaction::begin(sid, role)?;
+    let fill = || -> Result<(), SidError> {
+        transaction.keep(|version| version <= newest)?;
+        let mut from = newest;
+        for to in &missing {
+            step(converters, transaction.dir(), role, from, *to)?;
+            from = *to;
+        }
+        Ok(())
+    };
+    match fill() {
+        Ok(()) => transaction.generation().and_then(|same| transaction.publish_as(env_version, same)).map(|()| missing),
+        Err(error) => transaction.abandon().and(Err(error)),
+    }
+}
+
+/// ConvertToOlder: makes all older Snapshots of `role` again from the one of `env_version`, and publishes them with it [191].
+///
+/// Snapshot Create does this by itself, in the same transaction; this is for when a converter was mended since.
+pub fn to_older(
+    converters: &Converters,
+    sid: &SidData,
+    role: Role,
+    env_version: EnvVersion,
+) -> Result<Vec<EnvVersion>, SidError> {
+    let newest = sid.role_dir(role)?.map(|dir| snapshot::newest(&dir)).transpose()?.flatten();
+    if newest != Some(env_version) {
+        let why = "there is none of this version to convert; make one first".into();
+        return Err(SidError::NoSnapshot { role, env_version, why });
+    }
+    let transaction = Transaction::begin(sid, role)?;
+    let fill = || -> Result<Vec<EnvVersion>, SidError> {
+        transaction.keep(|version| version == env_version)?;
+        let mut made = Vec::new();
+        let mut from = env_version;
+        while let Some(to) = from.older() {
+            step(converters, transaction.dir(), role, from, to)?;
+            made.push(to);
+            from = to;
+        }
+        Ok(made)
+    };
+    match fill() {
+        Ok(made) => transaction.generation().and_then(|same| transaction.publish_as(env_version, same)).map(|()| made),
+        Err(error) => transaction.abandon().and(Err(error)),
+    }
 }
 
 /// Converts the Snapshot in `source` into `EnvN` in `target_dir`, one version up or down.

@@ -5,9 +5,10 @@
 use crate::{
     accounts, convert,
     layout::{SidData, SidError},
+    outgoing::fingerprint,
     residue,
     scan::scan_except,
-    snapshot::{MANIFEST, env_versions, read_list},
+    snapshot::{MANIFEST, env_versions, newest, read_list},
     transaction::Transaction,
 };
 use atlas_host::{durable, object, tree::Dir};
@@ -30,6 +31,8 @@ pub struct Created {
     pub env_version: EnvVersion,
     /// The number of this change of the Role.
     pub generation: u64,
+    /// Whether anything differs from the generation before.
+    pub changed: bool,
     /// How many objects of the identity it holds.
     pub ident_objects: usize,
     /// How many other objects.
@@ -42,13 +45,19 @@ pub struct Created {
 pub fn create(root: &Dir, sid: &SidData, role: Role, env_version: EnvVersion) -> Result<Created, SidError> {
     let lists = Lists::read(sid, role, env_version)?;
     let transaction = Transaction::begin(sid, role)?;
-    match fill(root, sid, &transaction, &lists, role, env_version) {
-        Ok(created) => transaction.publish(env_version).map(|generation| Created { generation, ..created }),
-        Err(error) => {
-            transaction.abandon()?;
-            Err(error)
-        }
+    let created = match fill(root, sid, &transaction, &lists, role, env_version) {
+        Ok(created) => created,
+        Err(error) => return transaction.abandon().and(Err(error)),
+    };
+    if let Some(current) = sid.role_dir(role)?
+        && newest(&current)? == Some(env_version)
+        && fingerprint(&current, env_version)? == fingerprint(transaction.dir(), env_version)?
+    {
+        let generation = transaction.generation()?;
+        transaction.abandon()?;
+        return Ok(Created { generation, changed: false, ..created });
     }
+    transaction.publish(env_version).map(|generation| Created { generation, ..created })
 }
 
 fn fill(
@@ -86,6 +95,7 @@ fn fill(
         role,
         env_version,
         generation: 0,
+        changed: true,
         ident_objects: manifest.of_set(FileSet::Ident).filter(|entry| entry.kind != Kind::Absent).count(),
         sync_objects: manifest.of_set(FileSet::Sync).filter(|entry| entry.kind != Kind::Absent).count(),
         converted_to,
@@ -155,6 +165,21 @@ fn copy_entries(root: &Dir, files: &Dir, entries: &[Entry]) -> Result<(), CopyEr
         object::make_dir_time(&entry.kind, &to, name).map_err(on)?;
     }
     Ok(())
+}
+
+/// Makes `list` one of the lists that the next Snapshot Create of (`role`, `env_version`) goes by, under the name `name`.
+pub fn adopt_list(
+    sid: &SidData,
+    role: Role,
+    env_version: EnvVersion,
+    name: &str,
+    list: &PathList,
+) -> Result<bool, SidError> {
+    let none = || SidError::NoSnapshot { role, env_version, why: format!("there is no directory {role}") };
+    let role_dir = sid.role_dir(role)?.ok_or_else(none)?;
+    let newest = env_versions(&role_dir)?.into_iter().rev().find(|version| *version <= env_version).ok_or_else(none)?;
+    let text = list.to_file("Made from PRI's list at every cycle; changes here are lost.");
+    Ok(durable::write_if_changed(&role_dir.dir(newest.dir_name())?, OsStr::new(name), text.as_bytes(), 0o600)?)
 }
 
 /// The path lists of a Role: those of the newest Environment that is not newer than the server's [271].

@@ -121,6 +121,22 @@ pub enum SidError {
         #[source]
         source: ProcessError,
     },
+    /// What a partner sent breaks a rule.
+    #[error("what came as the Snapshots of {role} is refused: {why}")]
+    Received {
+        /// Whose Snapshots.
+        role: Role,
+        /// Which rule.
+        why: String,
+    },
+    /// What is remembered of a partner cannot be read.
+    #[error("{} says nothing of the last cycle: {why}", path.display())]
+    Bond {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// A file went on changing while it was copied.
     #[error("{0} changes while it is copied, also at the last of several attempts")]
     Restless(TreePath),
@@ -137,9 +153,10 @@ impl SidData {
         &self.dir
     }
 
-    /// Waits for the lock under which everything here is changed.
-    pub fn lock(&self, deadline: Duration) -> Result<Lock, SidError> {
-        Ok(Lock::take(&self.dir, OsStr::new(".lock"), deadline)?)
+    /// Waits for the lock under which the directory of `role` is changed. Each Role has its own: a partner that sends slowly holds up
+    /// nobody else.
+    pub fn lock(&self, role: Role, deadline: Duration) -> Result<Lock, SidError> {
+        Ok(Lock::take(&self.dir, OsStr::new(&format!(".lock-{role}")), deadline)?)
     }
 
     /// Reads MasterConfig.

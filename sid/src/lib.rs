@@ -3,7 +3,7 @@
 //! ```text
 //! /unbound/SID_DATA/                     0700 root
 //!   MasterConfig                         who this disk makes of a server
-//!   .lock                                held by whoever changes anything here
+//!   .lock-PRI                            held by whoever changes the directory of that Role
 //!   PRI/                                 one unit: replaced whole, by one exchange of names
 //!     SnapshotEnvVersion                 the newest EnvVersion with a valid Snapshot; not there: none was ever made
 //!     Generation                         how many Creates found a change; a partner's copy has the number of the original
@@ -15,6 +15,7 @@
 //!     Env1/ …
 //!   history/                             a git repository: what changed, when and by whom
 //!   formats/manifest.toml                which program wrote the Snapshots, and in which format
+//!   bonds/SEC1                           the last cycle that was completed with this partner, as both remember it
 //!   .next-PRI/                           a Role being built, or the one before it on its way out; nobody reads it
 //! /opt/atlas/                            on the Bound disk: EnvID, Cluster, bin/SyncConverterN
 //! ```
@@ -25,13 +26,16 @@
 //! - Files below a Role are never changed in place, so that the next Role directory may share them by hard links.
 
 pub mod accounts;
+pub mod bond;
 pub mod bound;
 pub mod convert;
 pub mod create;
 pub mod history;
+pub mod incoming;
 pub mod install;
 pub mod layout;
 pub mod lines;
+pub mod outgoing;
 pub mod residue;
 pub mod scan;
 pub mod snapshot;

@@ -39,7 +39,7 @@ pub enum Found {
 /// Finds what `role_dir` has for a server of `env_version`.
 pub fn find(role_dir: &Dir, role: Role, env_version: EnvVersion) -> Result<Found, SidError> {
     let none = |why: String| Err(SidError::NoSnapshot { role, env_version, why });
-    let Some(newest) = read_env_version(role_dir, SNAPSHOT_ENV_VERSION)? else {
+    let Some(newest) = newest(role_dir)? else {
         return from_scratch(role_dir, role, env_version);
     };
     let version = newest.min(env_version);
@@ -73,6 +73,11 @@ fn from_scratch(role_dir: &Dir, role: Role, env_version: EnvVersion) -> Result<F
     }
     let why = format!("there is neither a Snapshot nor an IdentFilePaths for {env_version} or older");
     Err(SidError::NoSnapshot { role, env_version, why })
+}
+
+/// SnapshotEnvVersion: the newest version with a valid Snapshot; `None` where none was ever made [189].
+pub fn newest(role_dir: &Dir) -> Result<Option<EnvVersion>, SidError> {
+    read_env_version(role_dir, SNAPSHOT_ENV_VERSION)
 }
 
 /// How many times the Role's Snapshots were made anew on the server that has the Role; 0 where that was never counted.

@@ -37,7 +37,7 @@ pub struct Transaction<'a> {
 impl<'a> Transaction<'a> {
     /// Begins with an empty directory.
     pub fn begin(sid: &'a SidData, role: Role) -> Result<Transaction<'a>, SidError> {
-        let lock = sid.lock(Duration::from_secs(60))?;
+        let lock = sid.lock(role, Duration::from_secs(60))?;
         let next_name = OsString::from(format!(".next-{role}"));
         sid.dir().remove_tree(&next_name)?;
         sid.dir().make_dir(&next_name, 0o700)?;

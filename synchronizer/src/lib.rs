@@ -1,36 +1,73 @@
-//! `ssSync`: takes and keeps Snapshots of this server's configuration [187-194].
+//! The Synchronizer: keeps every secondary's configuration equivalent to PRI's [173-330].
 //!
 //! ```text
-//!   this server                                        its Unbound set
-//!   /opt/atlas/EnvID     ── Env2 ──┐             ┌──   /unbound/SID_DATA/MasterConfig    cluster, PRI
-//!   /opt/atlas/Cluster   ──────────┴─ must agree ┘
-//!   /etc/hostname, …     ── copied as IdentFilePaths and SyncFilePaths… name them ──►   SID_DATA/PRI/Env2/
+//!   PRI                                               SECn
+//!   ssSyncLoop ── every few minutes, or when a listed file changed
+//!      └─ ssRun ── ssSync cycle                       sshd ── ssSync serve        (PRI's key may run this alone)
+//!           create, older                                │
+//!           send          ═══════ one ssh session ═════► receive
+//!           SyncUp        ─────────────────────────────► create, newer, install, create, older
+//!           receive       ◄═════════════════════════════ send
+//!           newer, compare
+//!      /run/atlas/cycle.json                          /run/atlas/synced.json
 //! ```
 //!
-//! Invariant: a Snapshot is made for the Role that the mounted Unbound set gives and for the Environment of this server's own disk,
-//! or not at all. The root disk never takes the place of an Unbound set that is not mounted.
+//! | module | is |
+//! |---|---|
+//! | [`cycle`] | PRI's side, all partners at once |
+//! | `serve` | a secondary's side |
+//! | `protocol` | what they say to each other, and role verification |
+//! | `create`, `convert`, `install`, `compare` | the steps, each also a command |
+//! | `keys` | how partners know each other |
+//! | `suspend` | when no cycle may run |
+//! | `looped`, `ctrl` | `ssSyncLoop` and `ssSyncCtrl` |
+//! | `report` | what was done, for people and programs |
+//!
+//! Invariants: a Snapshot is made for the Role that the mounted Unbound set gives and for the Environment of this server's own disk,
+//! or not at all. The root disk never takes the place of an Unbound set that is not mounted. Nothing is written on a partner before
+//! both have verified who the other is.
 
+mod accept;
+mod compare;
+mod convert;
 mod create;
+pub mod ctrl;
+mod cycle;
+mod identity;
 pub mod install;
+mod keys;
+pub mod looped;
+mod protocol;
+mod report;
+mod serve;
+mod server;
+mod suspend;
+
+pub use cycle::CycleArgs;
 
 use atlas_cli::{Common, Exit};
+use atlas_model::Role;
 use clap::{CommandFactory, Parser, Subcommand};
 
-/// Take a Snapshot of this server's configuration
+/// Keep every secondary's configuration equivalent to PRI's
 ///
 /// A Snapshot is a copy of the files that make this server what it is: its network identity (IdentFilePaths) and its other
 /// configuration (SyncFilePaths). It lies on the Unbound disks, in the directory of this server's Role and EnvVersion, so that
-/// whichever machine holds these disks at its next boot can take the identity over.
+/// whichever machine holds these disks at its next boot can take the identity over. A cycle, driven by PRI, takes its Snapshot to every
+/// secondary, has it installed there, and brings back what the secondary has then, to be compared.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "ssSync",
     version,
     after_help = "Examples:
+  ssSync cycle                    bring all secondaries up to date now, on PRI
+  ssSync cycle --json             the same, told as JSON
   ssSync create                   take a Snapshot of this server, as its Role and EnvVersion
-  ssSync create --json            the same, told as JSON
-  ssSync install                  on a secondary: take over what PRI's Snapshot brings
+  ssSync compare                  where the secondaries differ from PRI, as of the last cycle
 
-Exit codes: 0 done, 1 failed, 2 called wrongly."
+  ssSync keys                     this server's public key; on the partner: ssSync trust ROLE KEY
+
+Exit codes: 0 done, 1 failed, 2 called wrongly, 3 done, but something differs or a partner is not in step."
 )]
 pub struct Args {
     /// What to do.
@@ -42,8 +79,16 @@ pub struct Args {
 }
 
 /// What `ssSync` does.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
+    /// Run one whole cycle with all partners, on PRI
+    ///
+    /// Takes PRI's Snapshot, sends every secondary what it lacks, has it converted and installed there, receives the secondary's own
+    /// Snapshot and compares. All partners at once; one that is slow or dead holds up nobody else. What fails leaves what was there before.
+    #[command(after_help = "Examples:
+  ssSync cycle
+  ssSync cycle --partner SEC2 --json")]
+    Cycle(CycleArgs),
     /// Take a Snapshot of this server, and make those for all older EnvVersions from it
     ///
     /// The Role comes from MasterConfig on the Unbound disks, the EnvVersion from this server's own disk. The Snapshot takes the
@@ -52,13 +97,52 @@ pub enum Verb {
   ssSync create
   ssSync create --root /mnt/server --json")]
     Create,
-    /// On a secondary: install what PRI's Snapshot for this EnvVersion brings
-    ///
-    /// Replaces only what differs, and removes what PRI removed. What belongs to this machine, and its identity, stay as they are.
+    /// Make this server's Snapshots for all older EnvVersions again from its newest one
+    Older,
+    /// Send this server's Snapshots to the secondaries, without having them installed; on PRI
+    Send(CycleArgs),
+    /// Make the partners' Snapshots for this server's EnvVersion from their older ones
+    Newer,
+    /// Install what PRI's Snapshot for this EnvVersion brings; on a secondary
     #[command(after_help = "Examples:
   ssSync install
   ssSync install --json")]
     Install,
+    /// Show where this server's identity differs from its Snapshot; atlas-boot installs it at the next boot
+    Identity,
+    /// Show where the secondaries differ from PRI, as of the last cycle; on PRI
+    Compare {
+        /// Only these; all secondaries where none is named
+        roles: Vec<Role>,
+    },
+    /// Print the public key that the partner has to trust
+    #[command(after_help = "Example, on both servers:
+  pri#  ssSync keys                            prints: ssh-ed25519 AAAA…
+  sec#  ssSync trust PRI 'ssh-ed25519 AAAA…'
+  sec#  ssSync keys                            prints: ssh-ed25519 BBBB…
+  pri#  ssSync trust SEC1 'ssh-ed25519 BBBB…'")]
+    Keys,
+    /// Know a partner by its public key from now on
+    Trust {
+        /// The partner's Role
+        role: Role,
+        /// The line that 'ssSync keys' printed there
+        key: String,
+    },
+    /// Meet a partner anew, whose disks are not the ones that this server remembers
+    ///
+    /// Partners remember their last cycle. Where one of them comes with other disks (an old mirror half, a restored copy), both refuse. Only
+    /// where you know that the disks on both sides are the right ones, run this on both.
+    Accept {
+        /// The partner's Role
+        role: Role,
+        /// Do it; without this, only what it would mean is said
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Answer PRI on standard input and output; what PRI's key runs here
+    #[command(hide = true)]
+    Serve,
 }
 
 /// The definition of the program, for man pages and completions.
@@ -68,8 +152,19 @@ pub fn command() -> clap::Command {
 
 /// Runs the program.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    match args.command {
-        Verb::Create => create::run(&args.common),
-        Verb::Install => install::run(&args.common),
+    let common = &args.common;
+    match &args.command {
+        Verb::Cycle(cycle) => cycle::run(common, cycle),
+        Verb::Create => create::run(common),
+        Verb::Older => convert::older(common),
+        Verb::Send(cycle) => cycle::run_send(common, cycle),
+        Verb::Newer => convert::newer(common),
+        Verb::Install => install::run(common),
+        Verb::Identity => identity::run(common),
+        Verb::Compare { roles } => compare::run(common, roles),
+        Verb::Keys => keys::show(common),
+        Verb::Trust { role, key } => keys::trust(common, *role, key),
+        Verb::Accept { role, yes } => accept::run(common, *role, *yes),
+        Verb::Serve => serve::run(common),
     }
 }

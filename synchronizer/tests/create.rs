@@ -63,7 +63,7 @@ fn what_was_made_is_told_to_people_and_programs() {
 
     let answer: Value = serde_json::from_slice(&ss_sync(tmp.path(), &["--json"]).stdout).unwrap();
     let expected = json!({
-        "format": 1, "role": "PRI", "env_version": 1, "generation": 2, "ident_objects": 2, "sync_objects": 2, "converted_to": []
+        "format": 1, "role": "PRI", "env_version": 1, "generation": 1, "changed": false, "ident_objects": 2, "sync_objects": 2, "converted_to": []
     });
     assert_eq!(answer, expected);
 }

@@ -1,10 +1,8 @@
 //! `ssSync install`.
 
 use super::{InstallReport, install};
-use crate::create::{check_cluster, open_sid, open_unbound, read_bound};
-use anyhow::Context;
-use atlas_cli::{Common, Exit, Hint, print, print_json};
-use atlas_host::tree::Dir;
+use crate::server::Server;
+use atlas_cli::{Common, Exit, print, print_json};
 use atlas_model::Role;
 use atlas_sid::snapshot::generation;
 
@@ -18,16 +16,9 @@ struct Answer {
 
 /// Installs, and says what was changed.
 pub(crate) fn run(common: &Common) -> anyhow::Result<Exit> {
-    let tree = Dir::open_root(&common.root)
-        .context("open the server's tree")
-        .hint("name an existing directory with --root")?;
-    let bound = read_bound(&tree)?;
-    let unbound = open_unbound(&common.root)?;
-    let sid = open_sid(&unbound)?;
-    let config = sid.master_config().context("read who this server is")?;
-    check_cluster(config.cluster(), &bound.cluster)?;
-    let generation = sid.role_dir(Role::Pri)?.map_or(Ok(0), |dir| generation(&dir))?;
-    let report = install(&tree, &sid, config.role(), bound.env_id, generation)?;
+    let server = Server::open(&common.root)?;
+    let generation = server.sid.role_dir(Role::Pri)?.map_or(Ok(0), |dir| generation(&dir))?;
+    let report = install(&server.root, &server.sid, server.role(), server.env_version(), generation)?;
     if common.json {
         print_json(&Answer { format: 1, report })?;
     } else {

@@ -1,7 +1,7 @@
 //! Notices: one small file each, in the one place where whatever watches this server looks.
 //!
 //! ```text
-//! /run/atlas/notices/TIME-SOURCE-KEY.json   {"format":1,"time":…,"source":"ssStartHandler","severity":"warning","title":…,"text":…}
+//! /run/atlas/notices/TIME-SOURCE-KEY.json   {"format":1,"time":…,"source":"ssSync","severity":"warning","title":…,"text":…}
 //! ```
 
 use atlas_host::{FileError, durable, tree::Dir};

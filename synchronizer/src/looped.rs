@@ -1,0 +1,239 @@
+//! `ssSyncLoop`: begins a SyncCycle every few minutes, and soon after a listed path changed [318, 327-329].
+//!
+//! It only decides when. The cycle itself is another program, run through ssRun, so that nothing that goes wrong in one can stop this one.
+//!
+//! ```text
+//!   started ──► wait: at most --every, or until a watched path changed and has been quiet for --settle ──► ssRun ssSync cycle ──┐
+//!                 ▲                                                                                                            │
+//!                 └────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+
+use crate::{server::Server, suspend::Suspended};
+use atlas_cli::{Common, Exit, print};
+use atlas_host::process::Command;
+use atlas_model::{PathList, Role, manifest::FileSet};
+use atlas_sid::snapshot;
+use clap::{CommandFactory, Parser};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+};
+use std::{
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// Begin a SyncCycle every few minutes, and soon after a listed file changed
+///
+/// Runs in the foreground until it is stopped; 'ssSyncCtrl start' runs it as a service. On a secondary it waits: there, PRI drives.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "ssSyncLoop",
+    version,
+    after_help = "Examples:
+  ssSyncLoop                      what the service runs
+  ssSyncLoop --every 60           every minute
+
+Exit codes: 0 stopped, 1 failed, 2 called wrongly."
+)]
+pub struct Args {
+    /// Seconds from the end of one cycle to the beginning of the next
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub every: u64,
+    /// Seconds of quiet after a change before a cycle begins
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3_600))]
+    pub settle: u64,
+    /// End after this many cycles
+    #[arg(long, value_name = "COUNT")]
+    pub cycles: Option<u64>,
+    /// Run this instead of 'ssRun ssSync cycle'
+    #[arg(long, value_name = "COMMAND", hide = true)]
+    pub command: Option<String>,
+    /// How to do and tell it.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// The definition of the program, for man pages and completions.
+pub fn command() -> clap::Command {
+    Args::command()
+}
+
+/// The longest that a cycle may take: its own deadlines end it long before.
+const CYCLE_DEADLINE: Duration = Duration::from_secs(3600);
+/// How often a server that is no PRI, or whose disks are not there, is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// The most paths that are watched; beyond, the interval finds changes.
+const MAX_WATCHED: usize = 5000;
+
+/// Runs the program.
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    let mut done = 0;
+    while args.cycles.is_none_or(|cycles| done < cycles) {
+        let watch = match ready(&args.common.root) {
+            Ok(paths) => {
+                cycle(args)?;
+                done += 1;
+                Some(Watch::new(&paths))
+            }
+            Err(why) => {
+                print(format!("no cycle: {why:#}\n"))?;
+                None
+            }
+        };
+        let longest = if watch.is_some() {
+            Duration::from_secs(args.every)
+        } else {
+            LOOK_AGAIN.min(Duration::from_secs(args.every))
+        };
+        if args.cycles.is_none_or(|cycles| done < cycles) {
+            wait(watch.as_ref(), longest, Duration::from_secs(args.settle));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// The paths to watch, where a cycle can run now; `Err` says why it can't.
+fn ready(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let server = Server::open(root)?;
+    anyhow::ensure!(server.role() == Role::Pri, "this server is {}; PRI drives", server.role());
+    if let Some(suspended) = Suspended::read(&server.sid)? {
+        anyhow::bail!("suspended: {}", suspended.reason);
+    }
+    let mut paths = Vec::new();
+    if let Some(role) = server.sid.role_dir(server.role())? {
+        for version in
+            snapshot::env_versions(&role)?.into_iter().rev().filter(|version| *version <= server.env_version()).take(1)
+        {
+            let dir = role.dir(version.dir_name())?;
+            for set in [FileSet::Ident, FileSet::Sync] {
+                let list: PathList = snapshot::read_list(&dir, set.list_name())?.unwrap_or_default();
+                paths.extend(list.paths().iter().map(|path| root.join(path.relative())));
+            }
+        }
+    }
+    Ok(paths)
+}
+
+fn cycle(args: &Args) -> anyhow::Result<()> {
+    let root = args.common.root.display().to_string();
+    let command = match &args.command {
+        Some(command) => Command::new("/bin/sh").args(["-c", command]),
+        None => Command::new(beside("ssRun"))
+            .args(["--root", &root, "--"])
+            .arg(beside("ssSync"))
+            .args(["cycle", "--root", &root]),
+    };
+    match command.deadline(CYCLE_DEADLINE).output() {
+        // What a cycle found is in its report; that it ran is all that matters here.
+        Ok(output) => print(output.text()),
+        Err(error) => print(format!("the cycle could not be run: {:#}\n", anyhow::Error::new(error))),
+    }
+}
+
+/// The program of this name that is set, which lies beside this one.
+fn beside(name: &str) -> PathBuf {
+    let own = std::env::args_os().next().map(PathBuf::from).filter(|own| own.components().count() > 1);
+    let beside = own.map(|own| own.with_file_name(name)).filter(|path| path.exists());
+    beside.unwrap_or_else(|| Path::new("/opt/atlas/bin").join(name))
+}
+
+/// Paths that are watched, and what the kernel says of them.
+#[derive(Debug)]
+struct Watch(Option<Inotify>);
+
+impl Watch {
+    /// Watches the directories that hold these paths, and those that are directories themselves. What cannot be watched is found by the interval.
+    fn new(paths: &[PathBuf]) -> Watch {
+        let Ok(inotify) = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC) else { return Watch(None) };
+        let flags = AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_MOVE
+            | AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_ATTRIB;
+        let mut left = MAX_WATCHED;
+        let mut queue: Vec<(PathBuf, bool)> = paths.iter().map(|path| (path.clone(), true)).collect();
+        while let Some((path, listed)) = queue.pop() {
+            let is_dir = path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+            if !is_dir && !listed {
+                continue;
+            }
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+            // One that is gone again has nothing to watch.
+            let _ = inotify.add_watch(&path, flags);
+            if is_dir {
+                let inner = std::fs::read_dir(&path).into_iter().flatten().flatten();
+                queue.extend(inner.map(|entry| (entry.path(), false)));
+            } else if let Some(parent) = path.parent() {
+                // A file that is replaced is another one: its name is watched where it stands.
+                let _ = inotify.add_watch(parent, AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CREATE);
+            }
+        }
+        Watch(Some(inotify))
+    }
+
+    /// Whether something changed within this time.
+    fn changed_within(&self, time: Duration) -> bool {
+        let Some(inotify) = &self.0 else {
+            std::thread::sleep(time);
+            return false;
+        };
+        let timeout = PollTimeout::try_from(time.min(Duration::from_secs(3600))).unwrap_or(PollTimeout::MAX);
+        let seen = matches!(poll(&mut [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)], timeout), Ok(1..));
+        // What happened does not matter, only that something did: emptied, so that the next is seen.
+        while inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
+        seen
+    }
+}
+
+/// Waits for the next cycle's time: `longest`, or a change and then `settle` of quiet, whichever comes first.
+fn wait(watch: Option<&Watch>, longest: Duration, settle: Duration) {
+    let until = Instant::now() + longest;
+    let left = || until.saturating_duration_since(Instant::now());
+    let Some(watch) = watch else {
+        std::thread::sleep(longest);
+        return;
+    };
+    while !left().is_zero() {
+        if watch.changed_within(left()) {
+            while !left().is_zero() && watch.changed_within(settle.min(left())) {}
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waited(watch: &Watch, longest: u64) -> Duration {
+        let started = Instant::now();
+        wait(Some(watch), Duration::from_millis(longest), Duration::from_millis(50));
+        started.elapsed()
+    }
+
+    #[test]
+    fn a_changed_file_ends_the_wait_and_an_unchanged_one_does_not() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("etc/deep");
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = tmp.path().join("etc/hosts");
+        std::fs::write(&file, "a").unwrap();
+        for change in ["replaced", "below"] {
+            let watch = Watch::new(&[file.clone(), tmp.path().join("etc")]);
+            assert!(waited(&watch, 300) >= Duration::from_millis(300), "nothing happened, but the wait ended");
+            match change {
+                "replaced" => {
+                    std::fs::write(tmp.path().join("etc/new"), "b").unwrap();
+                    std::fs::rename(tmp.path().join("etc/new"), &file).unwrap();
+                }
+                _ => std::fs::write(dir.join("f"), "c").unwrap(),
+            }
+            assert!(waited(&watch, 60_000) < Duration::from_secs(30), "{change} was not seen");
+        }
+    }
+}

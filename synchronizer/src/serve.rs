@@ -1,0 +1,134 @@
+//! The secondary's side of a cycle: answers PRI, and nobody else, on standard input and output [208-209, 324].
+//!
+//! This is what PRI's key may run on a secondary, and all that it may run. Whatever comes is from another machine: the messages are
+//! bounded and validated by `protocol`, the Snapshots by `sid`.
+
+use crate::{
+    compare, create, cycle, install,
+    protocol::{Fault, Hello, Message, Wire, check_pri, due, introduce, receive, send},
+    report::{self, Problem, SecondaryReport, now, timed},
+    server::Server,
+};
+use anyhow::Context;
+use atlas_cli::{Common, Exit};
+use atlas_host::stream::{Hearing, Speaking};
+use atlas_model::{Role, manifest::FileSet};
+use atlas_sid::{
+    bond::Bond,
+    convert::{self, Converters},
+    create::adopt_list,
+    snapshot::{self, Snapshot},
+};
+use std::{
+    io::{Read, Write},
+    os::fd::AsFd,
+    time::Instant,
+};
+
+/// Serves one conversation.
+pub(crate) fn run(common: &Common) -> anyhow::Result<Exit> {
+    let until = Instant::now() + cycle::WHOLE;
+    let input = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let output = std::io::stdout().as_fd().try_clone_to_owned()?;
+    let heard = Hearing::new(input, cycle::SILENCE, until)?;
+    let said = Speaking::new(output, cycle::SILENCE, until)?;
+    let mut wire = Wire::new(heard, said);
+    let served = Server::open(&common.root).and_then(|server| serve(&server, &mut wire));
+    if let Err(error) = &served {
+        // PRI's report is where the reason is read; where PRI is gone, nobody can be told.
+        let _ = match error.downcast_ref::<Fault>() {
+            Some(Fault::Refused(why)) => wire.say(&Message::Refused { why: why.clone() }),
+            Some(Fault::Partner(_) | Fault::Connection(_)) => Ok(()),
+            _ => wire.say(&Message::Failed { why: format!("{error:#}") }),
+        };
+    }
+    served.map(|()| Exit::Done)
+}
+
+/// Answers PRI from its first word to its last.
+pub(crate) fn serve<R: Read, W: Write>(server: &Server, wire: &mut Wire<R, W>) -> anyhow::Result<()> {
+    let pri = due!(wire, Message::Hello(hello) => hello, "Hello");
+    let mut own = introduce(server, pri.role)?;
+    // Who is called by another Role says who it is, so that both can tell the operator.
+    let checked = check_pri(&own, &pri);
+    own.to = pri.role;
+    if let Err(why) = checked {
+        tell_of_refusal(server, &pri, &why);
+        wire.say(&Message::Hello(Box::new(own)))?;
+        return Err(Fault::Refused(why).into());
+    }
+    let _alone = cycle::lock(&server.sid, "a cycle is under way here already")?;
+    wire.say(&Message::Hello(Box::new(own)))?;
+    receive(wire, &server.sid, Role::Pri).context("receive PRI's Snapshots")?;
+    match wire.hear()? {
+        Message::Bye => return Ok(()),
+        Message::SyncUp => {}
+        _ => return Err(Fault::Protocol("neither SyncUp nor Bye followed the Snapshots".into()).into()),
+    }
+    let report = sync_up(server, wire)?;
+    report::publish(&server.root, report::SYNCED, &report)?;
+    wire.say(&Message::SyncedUp { report: Box::new(report) })?;
+    send(wire, &server.sid, server.role()).context("send this server's Snapshots back")?;
+    let knot = due!(wire, Message::Tie { knot } => knot, "Tie");
+    Bond { last: Some(knot), next: None }.write(&server.sid, Role::Pri)?;
+    Ok(wire.say(&Message::Tied)?)
+}
+
+/// Whoever watches this server is told, too: the caller may be the one who is wrong.
+fn tell_of_refusal(server: &Server, caller: &Hello, why: &str) {
+    let problem = Problem {
+        server: server.role(),
+        what: format!("a call of {} was refused: {why}", caller.role),
+        hint: "nothing was changed; see 'Role verification' in the manual before anything is swapped".into(),
+    };
+    // The refusal itself must not depend on whether somebody can be told.
+    let _ = report::notify(&server.path, &[problem], &[]);
+}
+
+/// Takes over what PRI sent [208-209].
+fn sync_up<R: Read, W: Write>(server: &Server, wire: &mut Wire<R, W>) -> anyhow::Result<SecondaryReport> {
+    let (role, env_version) = (server.role(), server.env_version());
+    let mut steps = Vec::new();
+    let mut working = |step: &str| wire.say(&Message::Working { step: step.into() });
+
+    // What somebody changed here since the last cycle goes into the history before it is undone [310].
+    working("create")?;
+    let local = timed(&mut steps, "create before", || create::snapshot(server, create::Cause::Local))?;
+
+    working("newer")?;
+    let converters = Converters::of(&server.path);
+    let converted = timed(&mut steps, "newer", || convert::to_newer(&converters, &server.sid, Role::Pri, env_version))
+        .with_context(|| format!("convert PRI's Snapshot to {env_version}"))?;
+
+    working("install")?;
+    let generation = server.sid.role_dir(Role::Pri)?.map_or(Ok(0), |dir| snapshot::generation(&dir))?;
+    let installed =
+        timed(&mut steps, "install", || install::install(&server.root, &server.sid, role, env_version, generation))
+            .context("install PRI's configuration")?;
+
+    working("create")?;
+    adopt_pri_list(server)?;
+    timed(&mut steps, "create after", || create::snapshot(server, create::Cause::Installed { generation }))?;
+    Ok(SecondaryReport {
+        format: 1,
+        role,
+        env_version,
+        time: now(),
+        installed: Some(generation),
+        changed_locally: local.changed,
+        converted,
+        problems: vec![],
+        install: serde_json::to_value(&installed)?,
+        steps,
+    })
+}
+
+/// What PRI synchronizes is what this server compares with: its list becomes one of the lists here.
+fn adopt_pri_list(server: &Server) -> anyhow::Result<()> {
+    let Some(dir) = server.sid.role_dir(Role::Pri)? else { return Ok(()) };
+    let Some(pri) = Snapshot::open(&dir, Role::Pri, server.env_version())? else { return Ok(()) };
+    if let Some(list) = snapshot::read_list(&pri.dir, FileSet::Sync.list_name())? {
+        adopt_list(&server.sid, server.role(), server.env_version(), compare::PRI_LIST, &list)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! The server that this program runs on: what its own disk and the mounted Unbound set say of it, checked against each other.
+
+use anyhow::Context;
+use atlas_cli::Hint;
+use atlas_host::{mount, tree::Dir};
+use atlas_model::{ClusterId, EnvVersion, MasterConfig, Role};
+use atlas_sid::{BoundData, SidData, SidError, bound::ESD_DATA, layout::UNBOUND_MOUNT};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// A server whose disks agree on its cluster.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// Where its tree lies; `/` on the running server.
+    pub(crate) path: PathBuf,
+    /// Its tree.
+    pub(crate) root: Dir,
+    /// What its own disk says.
+    pub(crate) bound: BoundData,
+    /// What lies on the Unbound set.
+    pub(crate) sid: SidData,
+    /// Who the Unbound set makes of it.
+    pub(crate) config: MasterConfig,
+}
+
+impl Server {
+    /// Reads all of it; writes nothing.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Server> {
+        let root =
+            Dir::open_root(path).context("open the server's tree").hint("name an existing directory with --root")?;
+        let bound = read_bound(&root)?;
+        let unbound = open_unbound(path)?;
+        let sid = open_sid(&unbound)?;
+        let config = sid
+            .master_config()
+            .context("read who this server is")
+            .hint("restore MasterConfig; on a new Unbound set, 'atlas init' writes it")?;
+        check_cluster(config.cluster(), &bound.cluster)?;
+        Ok(Server { path: path.to_owned(), root, bound, sid, config })
+    }
+
+    /// Its Role.
+    pub(crate) fn role(&self) -> Role {
+        self.config.role()
+    }
+
+    /// Its Environment.
+    pub(crate) fn env_version(&self) -> EnvVersion {
+        self.bound.env_id
+    }
+}
+
+fn read_bound(tree: &Dir) -> anyhow::Result<BoundData> {
+    BoundData::read(tree)
+        .context("read which environment this server is")
+        .hint("run 'atlas init' again with this server's EnvVersion and cluster")?
+        .ok_or_else(|| anyhow::anyhow!("this server was never set up: {} has no EnvID", tree.show(ESD_DATA).display()))
+        .hint("run 'atlas init' first; 'atlas init --help' shows how")
+}
+
+/// Opens the Unbound file system; on the running system it must be mounted, lest the root disk be written to in its stead.
+fn open_unbound(root: &Path) -> anyhow::Result<Dir> {
+    let at = root.join(UNBOUND_MOUNT);
+    let not_mounted = || format!("no Unbound set is mounted at {}", at.display());
+    let hint =
+        "see /run/atlas/boot.json for why the last boot did not mount it, and 'atlas init --check' for its state now";
+    let dir = match Dir::open_root(&at) {
+        Err(error) if error.is_not_found() => return Err(error).with_context(not_mounted).hint(hint),
+        other => other.context("open the Unbound file system")?,
+    };
+    let canonical = std::fs::canonicalize(root).with_context(|| format!("look at {}", root.display()))?;
+    if canonical == Path::new("/") && !mount::is_mount_point(&at)? {
+        return Err(anyhow::anyhow!(not_mounted())).hint(hint);
+    }
+    Ok(dir)
+}
+
+fn open_sid(unbound: &Dir) -> anyhow::Result<SidData> {
+    let opened = SidData::open(unbound);
+    let hint = match &opened {
+        Err(SidError::File(file)) if file.source.kind() == io::ErrorKind::PermissionDenied => "run it as root",
+        _ => "on a new Unbound set, run 'atlas init'; otherwise check that these are the right disks",
+    };
+    opened.context("open the Sync and Identity Data").hint(hint)
+}
+
+fn check_cluster(disks: &ClusterId, server: &ClusterId) -> anyhow::Result<()> {
+    let differ = || anyhow::anyhow!("the Unbound disks belong to cluster '{disks}', this server to '{server}'");
+    if disks == server { Ok(()) } else { Err(differ()) }
+        .hint("shut down and put in the disks of this server's own cluster; nothing was written")
+}

@@ -1,0 +1,270 @@
+//! Whole cycles between real programs, each server a tree in a temporary directory; only the ssh between them is left out.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+use serde_json::Value;
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+/// Three servers below one directory: PRI, SEC1 and SEC2, all of Env1.
+struct Cluster {
+    tmp: tempfile::TempDir,
+}
+
+fn write(root: &Path, path: &str, content: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+fn partner(role: &str) -> String {
+    format!("[[partner]]\nrole = \"{role}\"\nhost = \"{}\"\n", role.to_lowercase())
+}
+
+impl Cluster {
+    fn new() -> Cluster {
+        let cluster = Cluster { tmp: tempfile::tempdir().unwrap() };
+        for (role, partners) in [("PRI", vec!["SEC1", "SEC2"]), ("SEC1", vec!["PRI"]), ("SEC2", vec!["PRI"])] {
+            let root = cluster.root(role);
+            let partners: String = partners.into_iter().map(partner).collect();
+            let config = format!("format = 1\ncluster = \"bakery\"\nrole = \"{role}\"\n{partners}");
+            write(&root, "unbound/SID_DATA/MasterConfig", &config);
+            write(&root, "opt/atlas/EnvID", "1\n");
+            write(&root, "opt/atlas/Cluster", "bakery\n");
+            write(&root, "etc/hostname", &format!("{}\n", role.to_lowercase()));
+            write(&root, &format!("unbound/SID_DATA/{role}/Env1/IdentFilePaths"), "/etc/hostname\n");
+            let listed = if role == "PRI" { "/etc/app\n" } else { "" };
+            write(&root, &format!("unbound/SID_DATA/{role}/Env1/SyncFilePathsSpecial"), listed);
+        }
+        for (name, content) in [("app.conf", "port = 1\n"), ("sub/more.conf", "x\n"), ("secret", "s\n")] {
+            write(&cluster.root("PRI"), &format!("etc/app/{name}"), content);
+        }
+        fs::set_permissions(cluster.root("PRI").join("etc/app/secret"), fs::Permissions::from_mode(0o600)).unwrap();
+        let call = format!(
+            "#!/bin/sh\nexec {} serve --root {}/\"$1\"\n",
+            env!("CARGO_BIN_EXE_ssSync"),
+            cluster.tmp.path().display()
+        );
+        cluster.answer_with(&call);
+        cluster
+    }
+
+    fn root(&self, role: &str) -> PathBuf {
+        self.tmp.path().join(role)
+    }
+
+    /// What takes the place of ssh: called with the Role and the host.
+    fn answer_with(&self, script: &str) {
+        let path = self.tmp.path().join("call");
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn ss_sync(&self, role: &str, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_ssSync")).args(args).arg("--root").arg(self.root(role)).output().unwrap()
+    }
+
+    /// Runs a cycle; gives its exit code and report.
+    fn cycle(&self) -> (i32, Value) {
+        let call = self.tmp.path().join("call").display().to_string();
+        let output = self.ss_sync("PRI", &["cycle", "--json", "--rsh", &call]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| Value::String(error));
+        (output.status.code().unwrap(), report)
+    }
+
+    fn synced(&self) -> Value {
+        let (code, report) = self.cycle();
+        assert_eq!(code, 0, "{report:#}");
+        report
+    }
+
+    fn read(&self, role: &str, path: &str) -> String {
+        fs::read_to_string(self.root(role).join(path)).unwrap_or_else(|error| panic!("{role} {path}: {error}"))
+    }
+
+    fn partner<'r>(report: &'r Value, role: &str) -> &'r Value {
+        report["partners"].as_array().unwrap().iter().find(|partner| partner["role"] == role).unwrap()
+    }
+}
+
+#[test]
+fn a_cycle_brings_every_secondary_to_what_pri_has() {
+    let cluster = Cluster::new();
+    let report = cluster.synced();
+    for role in ["SEC1", "SEC2"] {
+        assert_eq!(cluster.read(role, "etc/app/app.conf"), "port = 1\n");
+        assert_eq!(cluster.read(role, "etc/app/sub/more.conf"), "x\n");
+        let mode = fs::metadata(cluster.root(role).join("etc/app/secret")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        assert_eq!(cluster.read(role, "etc/hostname"), format!("{}\n", role.to_lowercase()), "the identity is its own");
+        let at_pri = cluster.read("PRI", &format!("unbound/SID_DATA/{role}/Env1/IdentFiles/etc/hostname"));
+        assert_eq!(at_pri, format!("{}\n", role.to_lowercase()));
+        let partner = Cluster::partner(&report, role);
+        assert_eq!((&partner["outcome"], &partner["secondary"]["installed"]), (&"synced".into(), &1.into()));
+        assert_eq!(partner["sent"]["files"], 4);
+    }
+}
+
+#[test]
+fn only_what_changed_travels_and_what_pri_removed_goes() {
+    let cluster = Cluster::new();
+    cluster.synced();
+    let report = cluster.synced();
+    assert_eq!((&report["changed"], &report["generation"]), (&false.into(), &1.into()), "{report:#}");
+    assert_eq!(Cluster::partner(&report, "SEC1")["sent"]["changed"], false);
+    assert_eq!(Cluster::partner(&report, "SEC1")["received"]["changed"], false);
+
+    write(&cluster.root("PRI"), "etc/app/app.conf", "port = 2\n");
+    fs::remove_dir_all(cluster.root("PRI").join("etc/app/sub")).unwrap();
+    let report = cluster.synced();
+    assert_eq!(Cluster::partner(&report, "SEC1")["sent"]["files"], 1);
+    for role in ["SEC1", "SEC2"] {
+        assert_eq!(cluster.read(role, "etc/app/app.conf"), "port = 2\n");
+        assert!(!cluster.root(role).join("etc/app/sub").exists());
+    }
+}
+
+#[test]
+fn a_local_change_is_undone_and_told() {
+    let cluster = Cluster::new();
+    cluster.synced();
+    write(&cluster.root("SEC1"), "etc/app/app.conf", "port = 666\n");
+    write(&cluster.root("SEC1"), "etc/app/stray.conf", "here\n");
+    let report = cluster.synced();
+    assert_eq!(Cluster::partner(&report, "SEC1")["secondary"]["changed_locally"], true);
+    assert_eq!(Cluster::partner(&report, "SEC2")["secondary"]["changed_locally"], false);
+    assert_eq!(cluster.read("SEC1", "etc/app/app.conf"), "port = 1\n");
+    assert!(!cluster.root("SEC1").join("etc/app/stray.conf").exists());
+}
+
+#[test]
+fn a_dead_or_silent_partner_holds_up_nobody_else() {
+    let cluster = Cluster::new();
+    let dead = format!(
+        "#!/bin/sh\n[ $1 = SEC2 ] && {{ echo 'No route to host' >&2; exit 255; }}\nexec {} serve --root {}/$1\n",
+        env!("CARGO_BIN_EXE_ssSync"),
+        cluster.tmp.path().display()
+    );
+    cluster.answer_with(&dead);
+    let (code, report) = cluster.cycle();
+    assert_eq!(code, 3);
+    assert_eq!(Cluster::partner(&report, "SEC1")["outcome"], "synced");
+    let lost = Cluster::partner(&report, "SEC2");
+    assert_eq!(lost["outcome"], "unreachable");
+    assert!(lost["why"].as_str().unwrap().contains("No route to host"), "{lost:#}");
+    assert!(report["problems"][0]["hint"].as_str().unwrap().contains("network"));
+}
+
+#[test]
+fn who_is_not_who_it_should_be_is_refused_and_nothing_is_written() {
+    let cluster = Cluster::new();
+    let swapped = format!(
+        "#!/bin/sh\nexec {} serve --root {}/SEC1\n",
+        env!("CARGO_BIN_EXE_ssSync"),
+        cluster.tmp.path().display()
+    );
+    cluster.answer_with(&swapped);
+    let (code, report) = cluster.cycle();
+    assert_eq!(code, 3);
+    let wrong = Cluster::partner(&report, "SEC2");
+    assert_eq!(wrong["outcome"], "refused", "{wrong:#}");
+    assert!(wrong["why"].as_str().unwrap().contains("SEC2"), "{wrong:#}");
+    assert!(!cluster.root("PRI").join("unbound/SID_DATA/SEC2").exists());
+
+    // Two servers that hold Role PRI: each is told, nothing is sent.
+    let config = cluster.read("PRI", "unbound/SID_DATA/MasterConfig");
+    write(&cluster.root("SEC1"), "unbound/SID_DATA/MasterConfig", &config);
+    let (_, report) = cluster.cycle();
+    assert_eq!(Cluster::partner(&report, "SEC1")["outcome"], "refused");
+    let notices = fs::read_dir(cluster.root("SEC1").join("run/atlas/notices")).unwrap();
+    let told: String = notices.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+    assert!(told.contains("two servers hold Role PRI"), "{told}");
+}
+
+#[test]
+fn an_old_copy_of_pris_disks_is_refused_until_an_operator_accepts_it() {
+    let cluster = Cluster::new();
+    cluster.synced();
+    let copy = cluster.tmp.path().join("old");
+    let cp =
+        |from: &Path, to: &Path| assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+    cp(&cluster.root("PRI"), &copy);
+    cluster.synced();
+    fs::remove_dir_all(cluster.root("PRI")).unwrap();
+    cp(&copy, &cluster.root("PRI"));
+    write(&cluster.root("PRI"), "etc/app/app.conf", "port = 0\n");
+    let (code, report) = cluster.cycle();
+    assert_eq!(code, 3);
+    let refused = Cluster::partner(&report, "SEC1");
+    assert_eq!(refused["outcome"], "refused");
+    assert!(refused["why"].as_str().unwrap().contains("old copy"), "{refused:#}");
+    assert_eq!(cluster.read("SEC1", "etc/app/app.conf"), "port = 1\n");
+
+    assert_eq!(cluster.ss_sync("SEC1", &["accept", "PRI"]).status.code(), Some(1), "it asks first");
+    for (role, partner) in [("SEC1", "PRI"), ("SEC2", "PRI"), ("PRI", "SEC1"), ("PRI", "SEC2")] {
+        assert_eq!(cluster.ss_sync(role, &["accept", partner, "--yes"]).status.code(), Some(0));
+    }
+    cluster.synced();
+    assert_eq!(cluster.read("SEC1", "etc/app/app.conf"), "port = 0\n");
+}
+
+#[test]
+fn a_partner_that_talks_nonsense_costs_one_report_and_nothing_else() {
+    let cluster = Cluster::new();
+    let nonsense =
+        "#!/bin/sh\ncase $1 in SEC1) head -c 100000 /dev/zero;; *) printf '\\377\\377\\377\\377'; cat;; esac\n";
+    cluster.answer_with(nonsense);
+    let (code, report) = cluster.cycle();
+    assert_eq!(code, 3);
+    for role in ["SEC1", "SEC2"] {
+        let partner = Cluster::partner(&report, role);
+        assert_eq!(partner["outcome"], "failed", "{partner:#}");
+        assert!(partner["why"].as_str().unwrap().contains("protocol"), "{partner:#}");
+        assert!(!cluster.root("PRI").join("unbound/SID_DATA").join(role).exists());
+    }
+}
+
+#[test]
+fn suspended_nothing_runs_and_the_reason_is_told() {
+    let cluster = Cluster::new();
+    let ctrl = |args: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_ssSyncCtrl"))
+            .args(args)
+            .arg("--root")
+            .arg(cluster.root("PRI"))
+            .output()
+            .unwrap()
+    };
+    assert!(ctrl(&["suspend", "new mail server"]).status.success());
+    let (code, said) = cluster.cycle();
+    assert_eq!(code, 1);
+    assert!(said.as_str().unwrap().contains("new mail server"), "{said}");
+    let status = ctrl(&["status"]);
+    assert_eq!(status.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&status.stdout).contains("new mail server"));
+    assert!(ctrl(&["resume"]).status.success());
+    cluster.synced();
+}
+
+#[test]
+fn keys_are_trusted_for_one_command_by_the_partners_that_master_config_lists() {
+    let cluster = Cluster::new();
+    let said = |output: Output| {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let key = said(cluster.ss_sync("PRI", &["keys"]));
+    assert!(key.starts_with("ssh-ed25519 "));
+    assert_eq!(key, said(cluster.ss_sync("PRI", &["keys"])), "it is made once");
+    said(cluster.ss_sync("SEC1", &["trust", "PRI", key.trim()]));
+    said(cluster.ss_sync("SEC1", &["trust", "PRI", key.trim()]));
+    let authorized = cluster.read("SEC1", "unbound/SID_DATA/keys/authorized_keys");
+    assert_eq!(authorized, format!("restrict,command=\"/opt/atlas/bin/ssSync serve\" {} PRI\n", key.trim()));
+    assert_eq!(cluster.ss_sync("SEC1", &["trust", "SEC2", key.trim()]).status.code(), Some(1));
+    assert_eq!(cluster.ss_sync("SEC1", &["trust", "PRI", "command=\"sh\" ssh-ed25519 AAAA"]).status.code(), Some(1));
+}
