@@ -15,9 +15,11 @@ use crate::command::{run, within};
 use crate::programs::{self, EARLY_BOOT, Program};
 
 /// What is copied with everything below it: from the repository, to the server, with which mode.
-const TREES: [(&str, &str, u32); 5] = [
+const TREES: [(&str, &str, u32); 7] = [
     ("initramfs/initramfs-tools", "usr/share/initramfs-tools", 0o755),
     ("initramfs/udev", "usr/lib/udev/rules.d", 0o644),
+    ("synchronizer/systemd", "usr/lib/systemd/system", 0o644),
+    ("synchronizer/sshd", "etc/ssh/sshd_config.d", 0o644),
     ("image/package/copyright", "usr/share/doc/atlas/copyright", 0o644),
     ("docs/man", "usr/share/man/man1", 0o644),
     ("docs/completions/bash", "usr/share/bash-completion/completions", 0o644),

@@ -36,7 +36,9 @@ pub fn of_sid(error: &SidError) -> Refusal {
             .because("an identity that is half converted could be a wrong one")
             .remedy("look at the converter's message, mend or install /opt/atlas/bin/SyncConverterN, and reboot")
             .remedy("or boot the disks in a server with the EnvVersion that made them"),
-        SidError::PathList { .. } | SidError::Reserved { .. } | SidError::Manifest { .. } | SidError::Damaged { .. } | SidError::EnvVersion { .. } | SidError::Restless(_) | SidError::History { .. } | SidError::Received { .. } | SidError::Bond { .. } => {
+        // Those from Restless on belong to the running server; a boot meets none of them.
+        SidError::PathList { .. } | SidError::Reserved { .. } | SidError::Manifest { .. } | SidError::Damaged { .. } | SidError::EnvVersion { .. }
+        | SidError::Restless(_) | SidError::History { .. } | SidError::Received { .. } | SidError::Bond { .. } => {
             Refusal::new(RefusalCode::SnapshotDamaged, "The Snapshot of this role is damaged.")
                 .because("an identity of which a part is wrong or missing is a wrong one")
                 .remedy("boot the disks in the server where they ran last, and run 'ssSync create' there")

@@ -54,7 +54,8 @@ pub(crate) fn serve<R: Read, W: Write>(server: &Server, wire: &mut Wire<R, W>) -
     own.to = pri.role;
     if let Err(why) = checked {
         tell_of_refusal(server, &pri, &why);
-        wire.say(&Message::Hello(Box::new(own)))?;
+        // It may have found out by itself and be gone.
+        let _ = wire.say(&Message::Hello(Box::new(own)));
         return Err(Fault::Refused(why).into());
     }
     let _alone = cycle::lock(&server.sid, "a cycle is under way here already")?;

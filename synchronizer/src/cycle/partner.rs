@@ -83,17 +83,17 @@ pub(crate) fn talk<R: Read, W: Write>(
     report.env_version = Some(partner.env_version);
     report.clock_ahead = Some(i64::try_from(partner.clock).unwrap_or(i64::MAX).saturating_sub_unsigned(now()));
     if let Err(why) = check_partner(&own, &partner) {
-        wire.say(&Message::Refused { why: why.clone() })?;
+        // It may have found out by itself and be gone.
+        let _ = wire.say(&Message::Refused { why: why.clone() });
         return Err(Fault::Refused(why));
     }
     let talked = exchange(server, role, wire, report, own.bond.last, upto);
     if let Err(fault) = &talked {
         // The partner learns why, where it still listens; what it has not published it forgets.
-        let told = match fault {
+        let _ = match fault {
             Fault::Connection(_) | Fault::Partner(_) | Fault::Refused(_) => Ok(()),
             other => wire.say(&Message::Failed { why: other.to_string() }),
         };
-        drop(told);
     }
     talked
 }

@@ -26,6 +26,8 @@ fn programs() -> Vec<Command> {
         atlas_console::command(),
         atlas_boot::args::command(),
         atlas_synchronizer::command(),
+        atlas_synchronizer::ctrl::command(),
+        atlas_synchronizer::looped::command(),
         atlas_module::command(),
         atlas_runner::run::command(),
         atlas_runner::start::command(),
