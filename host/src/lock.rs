@@ -52,6 +52,46 @@ impl Lock {
     }
 }
 
+/// The lock of all programs that change accounts (`useradd`, `passwd` and the like): `lckpwdf` of the C library takes the same one.
+#[derive(Debug)]
+pub struct AccountsLock {
+    // The kernel lets go of it when the file is closed.
+    _file: Option<File>,
+}
+
+impl AccountsLock {
+    /// Takes it on the server whose tree is `root`, waiting for another holder at most until `deadline` has passed.
+    pub fn take(root: &Dir, deadline: Duration) -> Result<AccountsLock, FileError> {
+        let (name, until) = (OsStr::new(".pwd.lock"), Instant::now() + deadline);
+        let etc = match root.dir("etc") {
+            Ok(etc) => etc,
+            // There are no accounts.
+            Err(error) if error.is_not_found() => return Ok(AccountsLock { _file: None }),
+            Err(error) => return Err(error),
+        };
+        let file = match etc.create_new(name, 0o600) {
+            Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => etc.file_to_write(name)?,
+            other => other?,
+        };
+        let whole = nix::libc::flock {
+            l_type: nix::libc::F_WRLCK as nix::libc::c_short,
+            l_whence: nix::libc::SEEK_SET as nix::libc::c_short,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        loop {
+            match nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETLK(&whole)) {
+                Ok(_) => return Ok(AccountsLock { _file: Some(file) }),
+                Err(nix::errno::Errno::EACCES | nix::errno::Errno::EAGAIN) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(errno) => return Err(FileError::on("lock", etc.show(name))(errno)),
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

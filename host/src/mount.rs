@@ -42,6 +42,36 @@ pub fn memory(at: &Path, limit_bytes: u64) -> Result<(), FileError> {
         .map_err(FileError::on("mount a file system in memory at", at))
 }
 
+/// Gives this process mounts of its own: what it mounts from now on nobody else sees, and it is gone when the process ends.
+pub fn own_mounts() -> Result<(), FileError> {
+    let failed = |errno: nix::errno::Errno| FileError::on("make mounts of its own for", "this process")(errno);
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(failed)?;
+    let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(failed)
+}
+
+/// Shows the tree at `at` read-only to this process, which must have mounts of its own. Other file systems mounted below stay as they are.
+pub fn show_read_only(at: &Path) -> Result<(), FileError> {
+    use nix::mount::MsFlags;
+    let mount = |source: Option<&Path>, flags| {
+        nix::mount::mount(source, at, None::<&str>, flags, None::<&str>).map_err(FileError::on("show read-only", at))
+    };
+    if at != Path::new("/") {
+        mount(Some(at), MsFlags::MS_BIND | MsFlags::MS_REC)?;
+    }
+    let flags = remount_flags(at, Access::ReadOnly);
+    mount(None, flags | MsFlags::MS_BIND)
+}
+
+/// Shows the directory `at` with all that is changed in it from now on in `upper`; `work` is an empty directory beside that.
+pub fn overlay(at: &Path, upper: &Path, work: &Path) -> Result<(), FileError> {
+    let escape = |path: &Path| path.display().to_string().replace('\\', "\\\\").replace(',', "\\,").replace(':', "\\:");
+    // Directories are renamed, too: without redirect_dir, only those that were made above could be.
+    let data = format!("lowerdir={},upperdir={},workdir={},redirect_dir=on", escape(at), escape(upper), escape(work));
+    nix::mount::mount(Some("atlas"), at, Some("overlay"), nix::mount::MsFlags::empty(), Some(data.as_str()))
+        .map_err(FileError::on("mount an overlay over", at))
+}
+
 /// Makes a mounted ext4 file system writable, or read-only.
 pub fn change_access(at: &Path, access: Access) -> Result<(), FileError> {
     nix::mount::mount(None::<&str>, at, None::<&str>, remount_flags(at, access), None::<&str>)

@@ -99,9 +99,17 @@ impl Dir {
 
     /// Opens a regular file for reading. Anything else, a pipe that would block for ever above all, is refused.
     pub fn file(&self, path: impl AsRef<Path>) -> Result<File, FileError> {
-        let path = path.as_ref();
+        self.file_for(path.as_ref(), OFlag::O_RDONLY)
+    }
+
+    /// The same for reading and writing in place, as only a lock needs it.
+    pub(crate) fn file_to_write(&self, path: impl AsRef<Path>) -> Result<File, FileError> {
+        self.file_for(path.as_ref(), OFlag::O_RDWR)
+    }
+
+    fn file_for(&self, path: &Path, access: OFlag) -> Result<File, FileError> {
         let fd = self
-            .openat2(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0)
+            .openat2(path, access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0)
             .map_err(FileError::on("open", self.show(path)))?;
         let stat = nix::sys::stat::fstat(&fd).map_err(FileError::on("look at", self.show(path)))?;
         if ObjectType::of(&stat) != ObjectType::File {

@@ -147,9 +147,9 @@ fn copy_set(root: &Dir, files: &Dir, list: &PathList, set: FileSet, except: &Pat
     }
 }
 
-type CopyError = (atlas_model::TreePath, atlas_host::FileError);
+pub(crate) type CopyError = (atlas_model::TreePath, atlas_host::FileError);
 
-fn copy_entries(root: &Dir, files: &Dir, entries: &[Entry]) -> Result<(), CopyError> {
+pub(crate) fn copy_entries(root: &Dir, files: &Dir, entries: &[Entry]) -> Result<(), CopyError> {
     for entry in entries.iter().filter(|entry| entry.kind != Kind::Absent) {
         let on = |error| (entry.path.clone(), error);
         let (from, name) = root.parent_of(&entry.path).map_err(on)?;

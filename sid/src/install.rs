@@ -80,6 +80,8 @@ pub struct Wanted<'a> {
     pub protected: Protected,
     /// When a file is taken to be unchanged.
     pub trust: Trust,
+    /// Whether what lies in a directory of the set, and is not in the set, is removed.
+    pub removes_strangers: bool,
 }
 
 /// When a file of the tree is taken to be what the Manifest says.
@@ -131,6 +133,7 @@ impl<'a> Plan<'a> {
             made: BTreeMap::new(),
             protected: Protected::default(),
             trust: Trust::Bytes,
+            removes_strangers: true,
         };
         Plan::of(root, wanted)
     }
@@ -164,7 +167,7 @@ impl<'a> Plan<'a> {
                 }
                 plan.add(change, &is);
             }
-            if matches!((&is, &entry.kind), (Kind::Dir { .. }, Kind::Dir { .. })) {
+            if plan.wanted.removes_strangers && matches!((&is, &entry.kind), (Kind::Dir { .. }, Kind::Dir { .. })) {
                 plan.remove_strangers(root, &entry.path, &names)?;
             }
         }

@@ -33,6 +33,7 @@ pub mod create;
 pub mod history;
 pub mod incoming;
 pub mod install;
+pub mod keep;
 pub mod layout;
 pub mod lines;
 pub mod outgoing;

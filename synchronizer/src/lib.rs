@@ -104,10 +104,20 @@ pub enum Verb {
     /// Make the partners' Snapshots for this server's EnvVersion from their older ones
     Newer,
     /// Install what PRI's Snapshot for this EnvVersion brings; on a secondary
+    ///
+    /// Replaces only what differs, and removes what PRI removed. This server's identity, and what belongs to this machine (its disks, boot
+    /// loader, ids), stay as they are. Accounts are merged: people as on PRI, the system's accounts with the numbers that they have here.
+    /// Services check the new files before these are published, and are reloaded or restarted afterwards; the files of one that does not
+    /// work with them are left or put back as they were. Cut off anywhere, the next run completes it.
     #[command(after_help = "Examples:
   ssSync install
-  ssSync install --json")]
-    Install,
+  ssSync install --json
+  ssSync install --confirm-removal     where so much was removed on PRI that a run refuses
+  ssSync install --retry               after a service was mended that did not work with PRI's files
+
+Exit codes: 0 installed, 1 failed and nothing was changed, or the next run completes it, 2 called wrongly, 3 installed, and something needs
+somebody.")]
+    Install(install::Options),
     /// Show where this server's identity differs from its Snapshot; atlas-boot installs it at the next boot
     Identity,
     /// Show where the secondaries differ from PRI, as of the last cycle; on PRI
@@ -143,6 +153,9 @@ pub enum Verb {
     /// Answer PRI on standard input and output; what PRI's key runs here
     #[command(hide = true)]
     Serve,
+    /// Installs where only the services' checks see it; run by 'ssSync install'
+    #[command(hide = true)]
+    RehearseInstall(install::Rehearse),
 }
 
 /// The definition of the program, for man pages and completions.
@@ -159,12 +172,13 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         Verb::Older => convert::older(common),
         Verb::Send(cycle) => cycle::run_send(common, cycle),
         Verb::Newer => convert::newer(common),
-        Verb::Install => install::run(common),
+        Verb::Install(options) => install::run(common, *options),
         Verb::Identity => identity::run(common),
         Verb::Compare { roles } => compare::run(common, roles),
         Verb::Keys => keys::show(common),
         Verb::Trust { role, key } => keys::trust(common, *role, key),
         Verb::Accept { role, yes } => accept::run(common, *role, *yes),
         Verb::Serve => serve::run(common),
+        Verb::RehearseInstall(rehearse) => install::run_rehearsal(common, rehearse),
     }
 }

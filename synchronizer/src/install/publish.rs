@@ -1,0 +1,150 @@
+//! From the decision to the last service: keep, stage, publish, tell, put back.
+
+use super::{
+    Left, NAMED, Outcome, Rehearsed, Run, parents,
+    record::Pending,
+    services::{self, Service, Told},
+    source::Brought,
+};
+use anyhow::Context;
+use atlas_cli::Hint;
+use atlas_host::lock::AccountsLock;
+use atlas_model::manifest::Entry;
+use atlas_sid::{
+    install::{Plan, Protected, Trust, Wanted},
+    keep::Kept,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+/// How long another program may hold the files of accounts.
+const ACCOUNTS_DEADLINE: Duration = Duration::from_secs(60);
+
+impl Run<'_> {
+    /// Installs what is not held, and has the services work with it.
+    pub(super) fn publish(&mut self) -> anyhow::Result<()> {
+        let lock = AccountsLock::take(self.root, ACCOUNTS_DEADLINE)
+            .context("wait for another program that changes accounts")
+            .hint("see with 'fuser /etc/.pwd.lock' which one it is")?;
+        let brought = self.source.bring(self.root)?;
+        let plan = brought.plan(self.source, self.root, &self.held_paths(), self.trust)?;
+        self.report.warnings.extend(brought.warnings.iter().cloned());
+        self.report.problems.extend(brought.problems.iter().cloned());
+        let left = plan.left().iter().take(NAMED);
+        self.report.left = left.map(|(path, why)| Left { path: path.clone(), why: (*why).to_owned() }).collect();
+        let mut to_tell: BTreeSet<String> = self.touched(&plan).iter().map(|service| service.name.clone()).collect();
+        if plan.changes().is_empty() && self.pending.services.is_empty() {
+            return Ok(());
+        }
+        let mut kept = self.records.kept(self.own, self.env_version)?;
+        if !plan.changes().is_empty() {
+            self.put_in_place(&plan, &to_tell, &mut kept)?;
+        }
+        drop(lock);
+        to_tell.extend(std::mem::take(&mut self.pending.services));
+        self.tell(&to_tell, &kept, &brought)
+    }
+
+    /// Makes the changes: all of them, or none.
+    fn put_in_place(&mut self, plan: &Plan<'_>, to_tell: &BTreeSet<String>, kept: &mut Kept) -> anyhow::Result<()> {
+        let hint = "free some space on the file system that is named; nothing was changed";
+        let was_pending = !self.pending.services.is_empty() || !self.pending.touched.is_empty();
+        let mut touched = parents(plan.changes());
+        touched.extend(std::mem::take(&mut self.pending.touched));
+        let services = to_tell.union(&self.pending.services).cloned().collect();
+        self.records.begin(&Pending { format: 1, services, touched })?;
+        let made_ready = kept
+            .add(self.root, plan.changes())
+            .context("keep what will be replaced")
+            .and_then(|()| plan.stage(self.root).context("make ready what PRI has changed"));
+        let result = made_ready
+            .hint(hint)
+            .and_then(|staged| staged.commit().context("install what PRI has changed").hint("nothing was changed"));
+        match result {
+            Ok(changes) => {
+                self.report.change_count = changes.len();
+                self.report.changes = changes.iter().take(NAMED).map(ToString::to_string).collect();
+                Ok(())
+            }
+            Err(error) => {
+                // What an earlier run left to do is still to be done.
+                if !was_pending {
+                    self.records.clear()?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells the services, watches them, and gives the files of before to those that do not come up.
+    fn tell(&mut self, names: &BTreeSet<String>, kept: &Kept, brought: &Brought) -> anyhow::Result<()> {
+        let root = self.root.shown();
+        let not_rehearsed = matches!(self.report.rehearsal, Rehearsed::NotPossible(_));
+        let mut watched: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let mut fallen: BTreeMap<&str, String> = BTreeMap::new();
+        for service in self.services.iter().filter(|service| names.contains(&service.name)) {
+            let ran = service.active(root);
+            let checked = if not_rehearsed { service.check(root) } else { Ok(()) };
+            match checked.and_then(|()| service.tell(root)) {
+                Ok(told) => {
+                    self.outcomes.insert(service.name.clone(), told.into());
+                    watched.insert(&service.name, ran);
+                }
+                Err(why) => drop(fallen.insert(&service.name, why)),
+            }
+        }
+        let all: Vec<String> = watched.values().flatten().cloned().collect();
+        if services::first_to_fall(root, &all).is_some() {
+            for (name, units) in &watched {
+                if let Some(unit) = services::first_to_fall_now(root, units) {
+                    fallen.insert(name, format!("{unit} does not run any more"));
+                }
+            }
+        }
+        let services = self.services;
+        for service in services.iter().filter(|service| fallen.contains_key(service.name.as_str())) {
+            let why = fallen[service.name.as_str()].clone();
+            self.put_back(service, why, kept, brought)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a service the files that it had, and starts it with them.
+    fn put_back(&mut self, service: &Service, mut why: String, kept: &Kept, brought: &Brought) -> anyhow::Result<()> {
+        let entries: Vec<Entry> = kept.entries().iter().filter(|entry| service.reads(&entry.path)).cloned().collect();
+        let wanted = Wanted {
+            entries: &entries,
+            files: Some(kept.files()?),
+            made: BTreeMap::new(),
+            protected: Protected { reserved: true, ..Protected::default() },
+            trust: Trust::Bytes,
+            removes_strangers: false,
+        };
+        Plan::of(self.root, wanted)?
+            .stage(self.root)
+            .and_then(|staged| staged.commit())
+            .with_context(|| {
+                format!("put back the files of {}, which does not come up with PRI's ({why})", service.name)
+            })
+            .hint("the next run tries again")?;
+        if let Err(error) = service.restart(self.root.shown()) {
+            why = format!("{why}; with the files of before it does not come up either: {error}");
+        }
+        self.hold(&service.name, why.clone(), brought)?;
+        self.outcomes.insert(service.name.clone(), Outcome::PutBack(why));
+        Ok(())
+    }
+}
+
+impl From<Told> for Outcome {
+    fn from(told: Told) -> Outcome {
+        match told {
+            Told::NobodyToTell => Outcome::NobodyToTell,
+            Told::NotRunning => Outcome::NotRunning,
+            Told::Reloaded => Outcome::Reloaded,
+            Told::Restarted => Outcome::Restarted,
+        }
+    }
+}

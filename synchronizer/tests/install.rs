@@ -1,0 +1,301 @@
+//! `ssSync install` on a secondary: what PRI's Snapshot brings, and what it must not.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it must be")]
+
+mod common;
+
+use common::{World, lines, outcome, ss_sync};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+};
+
+#[test]
+fn only_what_differs_is_replaced_and_what_pri_removed_goes() {
+    let world = World::new("/etc/web\n/etc/motd\n");
+    world.write("pri/etc/motd", "welcome\n");
+    let report = world.cycle();
+    assert_eq!(lines(&report, "changes"), ["added /etc/motd", "added /etc/web"]);
+    assert_eq!(report["generation"], 1);
+    assert_eq!(world.read("sec/etc/web/sites/shop"), "shop\n");
+    assert_eq!(world.report(&[])["change_count"], 0);
+
+    let kept = fs::metadata(world.path("sec/etc/web/sites/shop")).unwrap().ino();
+    world.write("pri/etc/web/web.conf", "good 2\n");
+    fs::remove_file(world.path("pri/etc/motd")).unwrap();
+    world.write("sec/etc/web/local", "a local edit\n");
+    let report = world.cycle();
+    assert_eq!(
+        lines(&report, "changes"),
+        ["removed /etc/motd", "removed /etc/web/local", "replaced /etc/web/web.conf"]
+    );
+    assert_eq!(fs::metadata(world.path("sec/etc/web/sites/shop")).unwrap().ino(), kept, "it was not touched");
+    assert_eq!(world.read("sec/etc/hostname"), "SEC1", "the identity stays");
+    let installed: serde_json::Value =
+        serde_json::from_str(&world.read("sec/var/lib/atlas/install/installed.json")).unwrap();
+    assert_eq!((&installed["generation"], &installed["format"]), (&2.into(), &1.into()));
+}
+
+#[test]
+fn a_local_edit_is_undone_and_one_that_hides_behind_size_and_time_once_every_byte_is_compared() {
+    let world = World::new("/etc/web\n");
+    world.cycle();
+    world.write("sec/etc/web/web.conf", "evil 1\n");
+    assert_eq!(lines(&world.report(&[]), "changes"), ["replaced /etc/web/web.conf"]);
+    let time = fs::metadata(world.path("sec/etc/web/web.conf")).unwrap().modified().unwrap();
+    world.write("sec/etc/web/web.conf", "evil 1\n");
+    fs::File::options().write(true).open(world.path("sec/etc/web/web.conf")).unwrap().set_modified(time).unwrap();
+    assert_eq!(world.report(&[])["change_count"], 0);
+    assert_eq!(world.report(&["--every-byte"])["change_count"], 1);
+    assert_eq!(world.read("sec/etc/web/web.conf"), "good 1\n");
+}
+
+#[test]
+fn what_pri_lists_no_longer_stays_and_is_told_once() {
+    let world = World::new("/etc/web\n/etc/motd\n");
+    world.write("pri/etc/motd", "welcome\n");
+    world.cycle();
+    world.list("/etc/web\n");
+    let report = world.cycle();
+    assert_eq!(lines(&report, "no_longer_listed"), ["/etc/motd"]);
+    assert!(world.there("sec/etc/motd"));
+    assert_eq!(lines(&world.report(&[]), "no_longer_listed"), Vec::<String>::new());
+}
+
+#[test]
+fn pri_itself_and_a_secondary_without_a_snapshot_install_nothing() {
+    let world = World::new("/etc/web\n");
+    assert!(world.refusal().contains("no Snapshot of PRI was received yet"));
+    world.send();
+    let output = ss_sync(&world.path("pri"), &["install"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("this server is PRI"));
+}
+
+#[test]
+fn a_list_that_names_the_hardware_or_the_identity_is_refused_when_the_snapshot_is_made() {
+    for (line, why) in [
+        ("/etc/fstab", "names the disks of one machine"),
+        ("/etc/machine-id", "id of one installation"),
+        ("/etc/ssh/ssh_host_rsa_key", "list them in IdentFilePaths"),
+        ("/etc/hostname", "part of the identity"),
+    ] {
+        let world = World::new(&format!("/etc/web\n{line}\n"));
+        let output = ss_sync(&world.path("pri"), &["create"]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(told.contains("SyncFilePathsSpecial") && told.contains(line) && told.contains(why), "{told}");
+        assert!(told.contains("take that line off the list"), "{told}");
+    }
+}
+
+#[test]
+fn what_belongs_to_one_machine_is_neither_carried_nor_touched_in_a_listed_directory() {
+    let world = World::new("/etc\n");
+    for (server, text) in [("pri", "pri's"), ("sec", "this one's")] {
+        for path in
+            ["etc/fstab", "etc/ssh/ssh_host_rsa_key", "etc/ssh/sshd_config", "etc/udev/rules.d/70-persistent-net.rules"]
+        {
+            world.write(&format!("{server}/{path}"), text);
+        }
+    }
+    world.write("sec/etc/mdadm/mdadm.conf", "this one's");
+    world.cycle();
+    assert!(!world.there("sec/unbound/SID_DATA/PRI/Env1/SyncFiles/etc/fstab"), "it did not even travel");
+    assert!(!world.there("sec/unbound/SID_DATA/PRI/Env1/SyncFiles/etc/hostname"), "nor did the identity");
+    assert_eq!(world.read("sec/etc/ssh/sshd_config"), "pri's");
+    for path in ["fstab", "ssh/ssh_host_rsa_key", "udev/rules.d/70-persistent-net.rules", "mdadm/mdadm.conf"] {
+        assert_eq!(world.read(&format!("sec/etc/{path}")), "this one's", "{path}");
+    }
+    assert_eq!(world.read("sec/etc/hostname"), "SEC1");
+}
+
+/// Writes a Snapshot as no ATLAS makes it, whatever the lists say.
+fn forge(world: &World, from: &str, to: &str) {
+    world.send();
+    let snapshot = "sec/unbound/SID_DATA/PRI/Env1";
+    for name in ["Manifest", "SyncFilePaths", "SyncFilePathsSpecial"] {
+        let path = format!("{snapshot}/{name}");
+        world.write(&path, &world.read(&path).replace(from, to));
+    }
+    fs::rename(world.path(&format!("{snapshot}/SyncFiles{from}")), world.path(&format!("{snapshot}/SyncFiles{to}")))
+        .unwrap();
+}
+
+#[test]
+fn a_snapshot_that_brings_what_belongs_to_this_machine_nevertheless_is_installed_without_it() {
+    let world = World::new("/etc/web\n/etc/zzz\n");
+    world.write("pri/etc/zzz", "pri's disks");
+    world.write("sec/etc/zzz", "");
+    forge(&world, "/etc/zzz", "/etc/fstab");
+    world.write("sec/etc/fstab", "this one's");
+    let report = world.report(&[]);
+    assert_eq!(world.read("sec/etc/fstab"), "this one's");
+    assert_eq!(report["left"][0]["path"], "/etc/fstab");
+    assert!(report["left"][0]["why"].as_str().unwrap().contains("disks of one machine"), "{report}");
+}
+
+#[test]
+fn an_empty_or_unmounted_source_is_refused_until_an_operator_confirms_it() {
+    let world = World::new("/etc/web\n/etc/motd\n");
+    world.write("pri/etc/motd", "welcome\n");
+    for index in 0..30 {
+        world.write(&format!("pri/etc/web/sites/{index}"), "x");
+    }
+    world.cycle();
+    for remove in ["pri/etc/web/sites", "pri/etc/web"] {
+        fs::remove_dir_all(world.path(remove)).unwrap();
+        if remove.ends_with("web") {
+            // The mount point that is left.
+            fs::create_dir(world.path(remove)).unwrap();
+        }
+        world.send();
+        let told = world.refusal();
+        assert!(
+            told.contains("/etc/web") && told.contains("would remove") && told.contains("--confirm-removal"),
+            "{told}"
+        );
+        assert!(world.there("sec/etc/web/sites/29"), "nothing was removed");
+    }
+    let report = world.report(&["--confirm-removal"]);
+    assert!(report["change_count"].as_u64().unwrap() > 0 && !world.there("sec/etc/web/sites"));
+    assert_eq!(world.report(&[])["change_count"], 0, "confirmed once is enough");
+}
+
+#[test]
+fn some_removals_among_many_files_are_ordinary() {
+    let world = World::new("/etc/web\n");
+    for index in 0..30 {
+        world.write(&format!("pri/etc/web/sites/{index}"), "x");
+    }
+    world.cycle();
+    for index in 0..14 {
+        fs::remove_file(world.path(&format!("pri/etc/web/sites/{index}"))).unwrap();
+    }
+    assert_eq!(world.cycle()["change_count"], 14);
+}
+
+#[test]
+fn accounts_are_merged_before_the_files_that_they_own() {
+    let world = World::new("/etc/group\n/etc/passwd\n/etc/shadow\n/etc/web\n");
+    world.write(
+        "pri/etc/passwd",
+        "root:x:0:0:root:/root:/bin/bash\nweb:x:990:980::/:/bin/false\nann:x:1000:1000::/home/ann:/bin/sh\n",
+    );
+    world.write("pri/etc/group", "root:x:0:\nweb:x:980:\nann:x:1000:\n");
+    world.write("pri/etc/shadow", "root:new:1::::::\nann:secret:1::::::\n");
+    fs::set_permissions(world.path("pri/etc/shadow"), PermissionsExt::from_mode(0o640)).unwrap();
+    world.write(
+        "sec/etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\nweb:x:101:102::/:/bin/false\neve:x:1003:1003::/:/bin/sh\n",
+    );
+    world.write("sec/etc/group", "root:x:0:\nweb:x:102:\n");
+    world.write("sec/etc/shadow", "root:old:1::::::\neve:x:1::::::\n");
+    std::os::unix::fs::chown(world.path("pri/etc/web/web.conf"), Some(990), Some(980)).unwrap();
+    std::os::unix::fs::chown(world.path("pri/etc/web/sites"), Some(1000), Some(1000)).unwrap();
+    let report = world.cycle();
+    assert_eq!(lines(&report, "changes")[..3], ["replaced /etc/group", "replaced /etc/passwd", "replaced /etc/shadow"]);
+    let passwd = "root:x:0:0:root:/root:/bin/bash\nweb:x:101:102::/:/bin/false\nann:x:1000:1000::/home/ann:/bin/sh\n";
+    assert_eq!(world.read("sec/etc/passwd"), passwd);
+    assert_eq!(world.read("sec/etc/shadow"), "root:new:1::::::\nann:secret:1::::::\n");
+    let owner = |path: &str| fs::metadata(world.path(path)).map(|meta| (meta.uid(), meta.gid())).unwrap();
+    assert_eq!((owner("sec/etc/web/web.conf"), owner("sec/etc/web/sites")), ((101, 102), (1000, 1000)));
+    assert!(
+        lines(&report, "warnings").iter().any(|line| line.contains("web has the number 990 on PRI and 101 here")),
+        "{report}"
+    );
+    assert_eq!(world.report(&[])["change_count"], 0, "merged accounts stay as they are");
+}
+
+#[test]
+fn an_owner_that_is_not_here_is_a_problem_and_nobody_gets_the_file() {
+    let world = World::new("/etc/web\n");
+    world.write("pri/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nweb:x:990:0::/:/bin/false\n");
+    world.write("sec/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nother:x:990:0::/:/bin/false\n");
+    std::os::unix::fs::chown(world.path("pri/etc/web/web.conf"), Some(990), Some(0)).unwrap();
+    fs::set_permissions(world.path("pri/etc/web/web.conf"), PermissionsExt::from_mode(0o4755)).unwrap();
+    let report = world.cycle();
+    assert!(lines(&report, "problems")[0].contains("/etc/web/web.conf belongs to web:root on PRI"), "{report}");
+    let meta = fs::metadata(world.path("sec/etc/web/web.conf")).unwrap();
+    assert_eq!((meta.uid(), meta.mode() & 0o7777), (0, 0o755));
+}
+
+#[test]
+fn malformed_or_missing_accounts_change_nothing() {
+    let world = World::new("/etc/passwd\n/etc/web\n");
+    world.write("pri/etc/passwd", "");
+    world.send();
+    let told = world.refusal();
+    assert!(told.contains("PRI's /etc/passwd is malformed: it has no root"), "{told}");
+    assert!(!world.there("sec/etc/web"), "the whole installation is refused");
+    fs::remove_file(world.path("pri/etc/passwd")).unwrap();
+    let report = world.cycle();
+    assert!(lines(&report, "problems")[0].contains("/etc/passwd is no file on PRI"), "{report}");
+    assert!(world.there("sec/etc/passwd") && world.there("sec/etc/web"));
+}
+
+#[test]
+fn a_directory_that_became_a_link_leads_no_write_elsewhere() {
+    for way in ["etc/web", "etc/web/sites"] {
+        let world = World::new("/etc/web/sites/shop\n/etc/web/web.conf\n");
+        world.cycle();
+        world.write("outside/shop", "not ours\n");
+        world.write("outside/web.conf", "not ours\n");
+        fs::remove_dir_all(world.path("sec").join(way)).unwrap();
+        symlink(world.path("outside"), world.path("sec").join(way)).unwrap();
+        world.write("pri/etc/web/sites/shop", "new\n");
+        world.send();
+        let told = world.refusal();
+        assert!(told.contains("leads out of the tree"), "{told}");
+        assert_eq!(fs::read_dir(world.path("outside")).unwrap().count(), 2);
+        assert_eq!(world.read("outside/shop") + &world.read("outside/web.conf"), "not ours\nnot ours\n");
+    }
+}
+
+#[test]
+fn a_link_in_the_place_of_a_listed_object_is_replaced_and_not_followed() {
+    let world = World::new("/etc/web\n");
+    world.cycle();
+    world.write("outside/shop", "not ours\n");
+    for (path, to) in [("sec/etc/web/web.conf", "outside/shop"), ("sec/etc/web/sites", "outside")] {
+        let _ = fs::remove_file(world.path(path));
+        let _ = fs::remove_dir_all(world.path(path));
+        symlink(world.path(to), world.path(path)).unwrap();
+    }
+    assert_eq!(lines(&world.report(&[]), "changes"), ["replaced /etc/web/sites", "replaced /etc/web/web.conf"]);
+    assert_eq!(world.read("sec/etc/web/web.conf"), "good 1\n");
+    assert_eq!(world.read("outside/shop"), "not ours\n");
+}
+
+#[test]
+fn a_full_disk_changes_nothing_and_leaves_nothing() {
+    if !atlas_host::testing::own_mounts("a_full_disk_changes_nothing_and_leaves_nothing") {
+        return;
+    }
+    let world = World::new("/etc/web\n");
+    world.cycle();
+    let small = world.path("sec/etc/web/sites");
+    atlas_host::mount::memory(&small, 64 << 10).unwrap();
+    world.write("sec/etc/web/sites/shop", "shop\n");
+    world.report(&[]);
+    world.write("pri/etc/web/web.conf", "good 2\n");
+    world.write("pri/etc/web/sites/big", &"x".repeat(100 << 10));
+    world.send();
+    let told = world.refusal();
+    assert!(told.contains("No space left") && told.contains("free some space"), "{told}");
+    assert_eq!(world.read("sec/etc/web/web.conf"), "good 1\n");
+    let names: Vec<_> = fs::read_dir(&small).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["shop"]);
+    assert!(!world.there("sec/var/lib/atlas/install/pending.json") && !world.there("sec/var/lib/atlas/install/kept"));
+    fs::remove_file(world.path("pri/etc/web/sites/big")).unwrap();
+    assert_eq!(world.cycle()["change_count"], 1);
+}
+
+#[test]
+fn a_service_that_is_not_here_is_told_apart_and_its_files_are_installed() {
+    let world = World::new("/etc/nginx\n");
+    world.write("pri/etc/nginx/nginx.conf", "events {}\n");
+    let report = world.cycle();
+    assert_eq!(outcome(&report, "nginx"), "not-installed-here");
+    assert!(world.there("sec/etc/nginx/nginx.conf"));
+}

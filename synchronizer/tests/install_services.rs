@@ -1,0 +1,142 @@
+//! `ssSync install` and the services: rehearsed, told, watched, put back.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it must be")]
+
+mod common;
+
+use common::{World, lines, outcome};
+use serde_json::Value;
+use std::{fs, path::Path};
+
+fn runs_with(world: &World) -> Value {
+    let installed: Value = serde_json::from_str(&world.read("sec/var/lib/atlas/install/installed.json")).unwrap();
+    installed["services"]["web"]["runs_with"].clone()
+}
+
+/// What a run must not leave: a mount, temporary names, its records of what is under way.
+fn assert_nothing_left(world: &World) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(world.tmp.path().to_str().unwrap()), "{mounts}");
+    for gone in ["pending.json", "kept"] {
+        assert!(!world.there(&format!("sec/var/lib/atlas/install/{gone}")), "{gone} is left");
+    }
+    assert_eq!(fs::read_dir(world.path("sec/var/lib/atlas/install/rehearsal")).unwrap().count(), 0);
+    fn assert_no_temp(dir: &Path) {
+        for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+            assert!(!entry.file_name().to_str().unwrap().starts_with(".atlas-tmp-"), "{:?}", entry.path());
+            if entry.file_type().unwrap().is_dir() {
+                assert_no_temp(&entry.path());
+            }
+        }
+    }
+    assert_no_temp(&world.path("sec/etc"));
+}
+
+#[test]
+fn the_check_sees_the_new_files_before_anybody_else_and_the_service_is_reloaded() {
+    let world = World::with_service("/etc/web\n");
+    let report = world.cycle();
+    assert_eq!(report["rehearsal"], "done", "{report}");
+    assert_eq!((outcome(&report, "web").as_str(), world.told().as_str()), ("reloaded", "reload web.service\n"));
+    assert!(!world.there("sec/etc/web/trace"), "the check wrote to the real directory");
+    assert_eq!(runs_with(&world), 1);
+    assert_nothing_left(&world);
+
+    let report = world.report(&[]);
+    assert_eq!((outcome(&report, "web").as_str(), world.told().as_str()), ("unchanged", ""));
+    assert_eq!(report["rehearsal"], "not-needed");
+}
+
+#[test]
+fn files_that_a_check_complains_of_are_held_until_pri_changes_them() {
+    let world = World::with_service("/etc/web\n/etc/motd\n");
+    world.cycle();
+    world.told();
+    world.write("pri/etc/web/web.conf", "bad 2\n");
+    world.write("pri/etc/motd", "welcome\n");
+    let report = world.cycle();
+    assert_eq!(outcome(&report, "web"), "held");
+    assert_eq!(lines(&report, "changes"), ["added /etc/motd"], "what others read is installed");
+    assert!(lines(&report, "problems")[0].contains("web.conf: bad is no directive"), "{report}");
+    assert_eq!((world.read("sec/etc/web/web.conf").as_str(), world.told().as_str()), ("good 1\n", ""));
+    assert_eq!(runs_with(&world), 1);
+    let again = world.report(&[]);
+    assert_eq!(
+        (outcome(&again, "web").as_str(), &again["rehearsal"]),
+        ("held", &"not-needed".into()),
+        "it is not tried again"
+    );
+    assert_eq!(outcome(&world.report(&["--retry"]), "web"), "held");
+
+    world.write("pri/etc/web/web.conf", "good 3\n");
+    let report = world.cycle();
+    assert_eq!((outcome(&report, "web").as_str(), runs_with(&world)), ("reloaded", 3.into()));
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn a_check_that_complains_of_the_files_here_as_well_holds_nothing() {
+    let world = World::with_service("/etc/web\n");
+    world.write("sec/etc/web/web.conf", "bad here\n");
+    world.write("pri/etc/web/web.conf", "bad there\n");
+    assert_eq!(outcome(&world.cycle(), "web"), "reloaded");
+    assert_eq!(world.read("sec/etc/web/web.conf"), "bad there\n");
+}
+
+#[test]
+fn a_service_that_does_not_come_up_gets_the_files_of_before_back() {
+    let world = World::with_service("/etc/web\n");
+    world.cycle();
+    world.told();
+    world.write("pri/etc/web/web.conf", "crash 2\n");
+    world.write("pri/etc/web/new/file", "new\n");
+    fs::remove_dir_all(world.path("pri/etc/web/sites")).unwrap();
+    let report = world.cycle();
+    assert_eq!(outcome(&report, "web"), "put-back");
+    assert!(lines(&report, "problems")[0].contains("web.service does not run any more"), "{report}");
+    assert_eq!(world.read("sec/etc/web/web.conf"), "good 1\n");
+    assert_eq!(world.read("sec/etc/web/sites/shop"), "shop\n");
+    assert!(!world.there("sec/etc/web/new"));
+    assert_eq!(world.read("sec/units/web.service"), "up\n", "it runs again");
+    assert_eq!(world.told(), "reload web.service\nrestart web.service\n");
+    assert_eq!(runs_with(&world), 1);
+    assert_nothing_left(&world);
+    assert_eq!((outcome(&world.report(&[]), "web").as_str(), world.told().as_str()), ("held", ""), "it does not flap");
+}
+
+#[test]
+fn a_service_that_does_not_run_is_checked_and_left_alone() {
+    let world = World::with_service("/etc/web\n");
+    world.write("sec/units/web.service", "down\n");
+    let report = world.cycle();
+    assert_eq!((outcome(&report, "web").as_str(), world.told().as_str()), ("not-running", ""));
+    assert_eq!(runs_with(&world), Value::Null);
+    world.write("pri/etc/web/web.conf", "bad\n");
+    assert_eq!(outcome(&world.cycle(), "web"), "held");
+}
+
+#[test]
+fn where_nothing_can_be_rehearsed_the_check_comes_after_and_the_files_are_put_back() {
+    // A directory that the rehearsal cannot make, because the root of the tree is none of its overlays.
+    let world = World::with_service("/etc/web\n/new/file\n");
+    world.cycle();
+    fs::remove_dir_all(world.path("sec/new")).unwrap_or_default();
+    world.write("pri/new/file", "new\n");
+    world.write("pri/etc/web/web.conf", "bad 2\n");
+    let report = world.cycle();
+    assert!(report["rehearsal"]["not-possible"].as_str().unwrap().contains("Read-only file system"), "{report}");
+    assert_eq!(outcome(&report, "web"), "put-back");
+    assert_eq!(world.read("sec/etc/web/web.conf"), "good 1\n");
+    assert_eq!(world.read("sec/new/file"), "new\n", "the rest is installed");
+}
+
+#[test]
+fn a_check_that_hangs_ends_at_its_deadline() {
+    let world = World::with_service("/etc/web\n");
+    world.write("sec/usr/sbin/webcheck", "#!/bin/sh\nwhile :; do :; done\n");
+    let table = world.read("sec/etc/atlas/services.d/web.toml");
+    world.write("sec/etc/atlas/services.d/web.toml", &format!("{table}seconds = 1\n"));
+    let report = world.cycle();
+    // With the files that are here it hangs as well: that says nothing about PRI's.
+    assert_eq!((outcome(&report, "web").as_str(), &report["rehearsal"]), ("reloaded", &"done".into()));
+}
