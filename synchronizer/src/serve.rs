@@ -118,10 +118,15 @@ fn sync_up<R: Read, W: Write>(server: &Server, wire: &mut Wire<R, W>) -> anyhow:
         installed: Some(generation),
         changed_locally: local.changed,
         converted,
-        problems: vec![],
+        problems: installed.problems.iter().map(|what| needs_somebody(role, what)).collect(),
         install: serde_json::to_value(&installed)?,
         steps,
     })
+}
+
+fn needs_somebody(role: Role, what: &str) -> Problem {
+    let hint = "mend it on PRI or on that server; 'ssSync install --retry' there tries files again that a service did not work with";
+    Problem { server: role, what: what.to_owned(), hint: hint.to_owned() }
 }
 
 /// What PRI synchronizes is what this server compares with: its list becomes one of the lists here.
