@@ -142,6 +142,12 @@ impl Told {
     }
 }
 
+/// An error and its causes in one line, each said once: for a report or a log.
+pub fn in_one_line(error: &anyhow::Error) -> String {
+    let told = Told::of(error);
+    std::iter::once(told.error).chain(told.causes).collect::<Vec<_>>().join(": ")
+}
+
 /// Ends a program: prints the error, if there is one, and gives the exit code.
 pub fn finish(program: &str, json: bool, result: anyhow::Result<Exit>) -> ExitCode {
     match result {

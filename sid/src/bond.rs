@@ -103,22 +103,22 @@ pub fn fit(pri: &Bond, sec: &Bond) -> Fit {
         (_, _, None) => Fit::New,
         (last, next, Some(known)) if last.as_ref() == Some(known) || next.as_ref() == Some(known) => Fit::Known,
         (None, None, Some(known)) => Fit::PriDiffers(format!(
-            "PRI's disks know of no cycle with this secondary, which remembers {}: they are new, or an old copy",
+            "PRI's disks remember no cycle with this secondary, which remembers cycle {}: they are new, or an old copy",
             known.count
         )),
         (last, next, Some(known)) => {
             let newest = next.as_ref().or(last.as_ref()).map_or(0, |knot| knot.count);
             match known.count.cmp(&newest) {
                 std::cmp::Ordering::Greater => Fit::PriDiffers(format!(
-                    "PRI's disks know of {newest} cycles with this secondary, which remembers {}: they are an old copy",
+                    "PRI's disks remember cycle {newest} with this secondary, which remembers cycle {}: they are an old copy",
                     known.count
                 )),
                 std::cmp::Ordering::Less => Fit::SecDiffers(format!(
-                    "this secondary's disks know of {} cycles with PRI, which remembers {newest}: they are an old copy",
+                    "this secondary's disks remember cycle {} with PRI, which remembers cycle {newest}: they are an old copy",
                     known.count
                 )),
                 std::cmp::Ordering::Equal => Fit::PriDiffers(format!(
-                    "both remember {newest} cycles, but not the same ones: a copy of one of the disk sets is in use elsewhere"
+                    "both remember a cycle {newest}, but not the same one: a copy of one of the disk sets is in use elsewhere"
                 )),
             }
         }
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn an_old_copy_is_found_on_the_side_that_has_it() {
         let (old, new) = (bond(Some(knot(3, 'a')), None), bond(Some(knot(9, 'b')), None));
-        assert!(matches!(fit(&old, &new), Fit::PriDiffers(why) if why.contains("3 cycles") && why.contains("9")));
+        assert!(matches!(fit(&old, &new), Fit::PriDiffers(why) if why.contains("cycle 3") && why.contains("cycle 9")));
         assert!(matches!(fit(&new, &old), Fit::SecDiffers(_)));
         assert!(
             matches!(fit(&Bond::default(), &new), Fit::PriDiffers(_)),

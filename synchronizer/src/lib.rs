@@ -41,6 +41,8 @@ mod protocol;
 mod report;
 mod serve;
 mod server;
+#[cfg(test)]
+mod simulation;
 mod suspend;
 
 pub use cycle::CycleArgs;

@@ -8,8 +8,8 @@
 //!                 └────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
-use crate::{server::Server, suspend::Suspended};
-use atlas_cli::{Common, Exit, print};
+use crate::server::Server;
+use atlas_cli::{Common, Exit, in_one_line, print};
 use atlas_host::process::Command;
 use atlas_model::{PathList, Role, manifest::FileSet};
 use atlas_sid::snapshot;
@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
                 Some(Watch::new(&paths))
             }
             Err(why) => {
-                print(format!("no cycle: {why:#}\n"))?;
+                print(format!("no cycle: {}\n", in_one_line(&why)))?;
                 None
             }
         };
@@ -98,9 +98,6 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 fn ready(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let server = Server::open(root)?;
     anyhow::ensure!(server.role() == Role::Pri, "this server is {}; PRI drives", server.role());
-    if let Some(suspended) = Suspended::read(&server.sid)? {
-        anyhow::bail!("suspended: {}", suspended.reason);
-    }
     let mut paths = Vec::new();
     if let Some(role) = server.sid.role_dir(server.role())? {
         for version in

@@ -10,7 +10,7 @@ use crate::{
     server::Server,
 };
 use anyhow::Context;
-use atlas_cli::{Common, Exit};
+use atlas_cli::{Common, Exit, in_one_line};
 use atlas_host::stream::{Hearing, Speaking};
 use atlas_model::{Role, manifest::FileSet};
 use atlas_sid::{
@@ -22,6 +22,7 @@ use atlas_sid::{
 use std::{
     io::{Read, Write},
     os::fd::AsFd,
+    path::Path,
     time::Instant,
 };
 
@@ -32,21 +33,25 @@ pub(crate) fn run(common: &Common) -> anyhow::Result<Exit> {
     let output = std::io::stdout().as_fd().try_clone_to_owned()?;
     let heard = Hearing::new(input, cycle::SILENCE, until)?;
     let said = Speaking::new(output, cycle::SILENCE, until)?;
-    let mut wire = Wire::new(heard, said);
-    let served = Server::open(&common.root).and_then(|server| serve(&server, &mut wire));
+    converse(&common.root, &mut Wire::new(heard, said)).map(|()| Exit::Done)
+}
+
+/// The whole conversation. Where it fails, PRI is told why.
+pub(crate) fn converse<R: Read, W: Write>(root: &Path, wire: &mut Wire<R, W>) -> anyhow::Result<()> {
+    let served = Server::open(root).and_then(|server| serve(&server, wire));
     if let Err(error) = &served {
         // PRI's report is where the reason is read; where PRI is gone, nobody can be told.
         let _ = match error.downcast_ref::<Fault>() {
             Some(Fault::Refused(why)) => wire.say(&Message::Refused { why: why.clone() }),
             Some(Fault::Partner(_) | Fault::Connection(_)) => Ok(()),
-            _ => wire.say(&Message::Failed { why: format!("{error:#}") }),
+            _ => wire.say(&Message::Failed { why: in_one_line(error) }),
         };
     }
-    served.map(|()| Exit::Done)
+    served
 }
 
 /// Answers PRI from its first word to its last.
-pub(crate) fn serve<R: Read, W: Write>(server: &Server, wire: &mut Wire<R, W>) -> anyhow::Result<()> {
+fn serve<R: Read, W: Write>(server: &Server, wire: &mut Wire<R, W>) -> anyhow::Result<()> {
     let pri = due!(wire, Message::Hello(hello) => hello, "Hello");
     let mut own = introduce(server, pri.role)?;
     // Who is called by another Role says who it is, so that both can tell the operator.
@@ -116,7 +121,8 @@ fn sync_up<R: Read, W: Write>(server: &Server, wire: &mut Wire<R, W>) -> anyhow:
         env_version,
         time: now(),
         installed: Some(generation),
-        changed_locally: local.changed,
+        // The first Snapshot of all finds what was there before ATLAS.
+        changed_locally: local.changed && local.generation > 1,
         converted,
         problems: installed.problems.iter().map(|what| needs_somebody(role, what)).collect(),
         install: serde_json::to_value(&installed)?,

@@ -7,7 +7,7 @@
 //! A partner that is slow, dead or wrong costs the others nothing but the wait for the report: each conversation has its deadlines.
 //! Nothing is repaired in the middle: what failed leaves what was there before, and the next cycle begins afresh [290].
 
-mod partner;
+pub(crate) mod partner;
 
 use crate::{
     create,
@@ -16,7 +16,7 @@ use crate::{
     suspend::Suspended,
 };
 use anyhow::Context;
-use atlas_cli::{Common, Exit, Hint, Style, Table, print, print_json};
+use atlas_cli::{Common, Exit, Hint, Style, Table, in_one_line, print, print_json};
 use atlas_host::{lock::Lock, process::Command};
 use atlas_model::{Partner, Role};
 use atlas_sid::{SidData, snapshot};
@@ -63,16 +63,19 @@ fn go(common: &Common, args: &CycleArgs, upto: Upto) -> anyhow::Result<Exit> {
         return Err(anyhow::anyhow!("this server is {}; the cycle is driven by PRI", server.role()))
             .hint("run it on PRI; this server does its part when PRI calls");
     }
-    if let Some(suspended) = Suspended::read(&server.sid)? {
-        return Err(anyhow::anyhow!("the Synchronizer is suspended: {}", suspended.reason))
-            .hint("when the change is complete: ssSyncCtrl resume");
-    }
     let _alone = lock(&server.sid, "another cycle is under way")?;
     let before = CycleReport::last(&server.root);
-    let report = match cycle(&server, args, upto) {
+    let chosen: Vec<&Partner> = server
+        .config
+        .partners()
+        .iter()
+        .filter(|partner| args.partners.is_empty() || args.partners.contains(&partner.role))
+        .collect();
+    let converse = |partner: &Partner| partner::converse(&server, partner, &call(&server, partner, args), upto);
+    let report = match cycle(&server, &chosen, upto, converse) {
         Ok(report) => report,
         Err(error) => {
-            let what = format!("no cycle: {error:#}");
+            let what = format!("no cycle: {}", in_one_line(&error));
             let hint = "the secondaries stay as they are; 'ssSync cycle' on PRI says what to do".into();
             report::notify(&server.path, &[Problem { server: Role::Pri, what, hint }], &[])?;
             return Err(error);
@@ -95,7 +98,18 @@ pub(crate) fn lock(sid: &SidData, held: &'static str) -> anyhow::Result<Lock> {
     Lock::take(sid.dir(), OsStr::new(".cycle"), Duration::ZERO).context(held).hint("wait until it has ended")
 }
 
-fn cycle(server: &Server, args: &CycleArgs, upto: Upto) -> anyhow::Result<CycleReport> {
+/// The cycle itself; `converse` has the conversation with one partner.
+pub(crate) fn cycle(
+    server: &Server,
+    chosen: &[&Partner],
+    upto: Upto,
+    converse: impl Fn(&Partner) -> PartnerReport + Sync,
+) -> anyhow::Result<CycleReport> {
+    // An alert at every cycle that does not run, so that nobody forgets it [306].
+    if let Some(suspended) = Suspended::read(&server.sid)? {
+        return Err(anyhow::anyhow!("the Synchronizer is suspended: {}", suspended.reason))
+            .hint("when the change is complete: ssSyncCtrl resume");
+    }
     let time = now();
     let mut steps = Vec::new();
     let created = match upto {
@@ -103,18 +117,9 @@ fn cycle(server: &Server, args: &CycleArgs, upto: Upto) -> anyhow::Result<CycleR
         Upto::Compare => Some(timed(&mut steps, "create", || create::snapshot(server, create::Cause::Local))?),
     };
     let generation = server.sid.role_dir(Role::Pri)?.map_or(Ok(0), |dir| snapshot::generation(&dir))?;
-    let chosen: Vec<&Partner> = server
-        .config
-        .partners()
-        .iter()
-        .filter(|partner| args.partners.is_empty() || args.partners.contains(&partner.role))
-        .collect();
     let partners: Vec<PartnerReport> = std::thread::scope(|scope| {
-        let running: Vec<_> = chosen
-            .iter()
-            .map(|partner| scope.spawn(|| partner::converse(server, partner, &call(server, partner, args), upto)))
-            .collect();
-        let ended = running.into_iter().zip(&chosen);
+        let running: Vec<_> = chosen.iter().map(|partner| scope.spawn(|| converse(partner))).collect();
+        let ended = running.into_iter().zip(chosen);
         ended.map(|(thread, partner)| thread.join().unwrap_or_else(|_| partner::lost(partner))).collect()
     });
     let problems = partners.iter().flat_map(problems).collect();

@@ -7,13 +7,14 @@ use crate::{
     report::{Outcome, PartnerReport, now, timed},
     server::Server,
 };
+use atlas_cli::in_one_line;
 use atlas_host::process::{Command, Conversation};
 use atlas_model::{Partner, Role};
 use atlas_sid::bond::{Bond, Knot};
 use std::io::{Read, Write};
 
 /// A report of which nothing is known yet.
-fn blank(partner: &Partner) -> PartnerReport {
+pub(crate) fn blank(partner: &Partner) -> PartnerReport {
     PartnerReport {
         role: partner.role,
         host: partner.host.clone(),
@@ -40,7 +41,7 @@ pub(crate) fn converse(server: &Server, partner: &Partner, call: &Command, upto:
     let mut conversation = match call.talk(super::SILENCE) {
         Ok(conversation) => conversation,
         Err(error) => {
-            (report.outcome, report.why) = (Outcome::Unreachable, Some(format!("{:#}", anyhow::Error::new(error))));
+            (report.outcome, report.why) = (Outcome::Unreachable, Some(in_one_line(&error.into())));
             return report;
         }
     };
@@ -56,7 +57,7 @@ pub(crate) fn converse(server: &Server, partner: &Partner, call: &Command, upto:
 
 /// What a fault says of the partner. Where it never said a word, what its ssh complained of is the reason.
 fn blame(fault: Fault, report: &PartnerReport, conversation: Conversation) -> (Outcome, Option<String>) {
-    let text = |fault: Fault| format!("{:#}", anyhow::Error::new(fault));
+    let text = |fault: Fault| in_one_line(&fault.into());
     match fault {
         Fault::Refused(why) => (Outcome::Refused, Some(why)),
         Fault::Connection(error) => {
@@ -136,7 +137,7 @@ fn exchange<R: Read, W: Write>(
     Bond { last: Some(knot), next: None }.write(&server.sid, role)?;
 
     let compared = timed(steps, "compare", || compare::with(&server.sid, server.env_version(), role));
-    let compared = compared.map_err(|error| Fault::Partner(format!("{error:#}")))?;
+    let compared = compared.map_err(|error| Fault::Partner(in_one_line(&error)))?;
     (report.outcome, report.why) = match compare::summary(&compared) {
         Some(why) => (Outcome::Differs, Some(why)),
         None => (Outcome::Synced, None),
