@@ -15,7 +15,8 @@ use crate::command::{run, within};
 use crate::programs::{self, EARLY_BOOT, Program};
 
 /// What is copied with everything below it: from the repository, to the server, with which mode.
-const TREES: [(&str, &str, u32); 7] = [
+const TREES: [(&str, &str, u32); 8] = [
+    ("converters/parts", "usr/lib/atlas/converters", 0o644),
     ("initramfs/initramfs-tools", "usr/share/initramfs-tools", 0o755),
     ("initramfs/udev", "usr/lib/udev/rules.d", 0o644),
     ("synchronizer/systemd", "usr/lib/systemd/system", 0o644),
@@ -155,7 +156,7 @@ fn stage(repository: &Path, programs: &[Program], staged: &Path) -> Result<()> {
 /// Whether a program is delivered as a module, several versions of which may lie side by side: those that run again and again on
 /// a server. What installs modules, what runs before them, and the operator's front are plain files of the package.
 fn is_module(program: &Program) -> bool {
-    program.name.starts_with("ss")
+    program.name.starts_with("ss") || program.name.starts_with("SyncConverter")
 }
 
 /// Packs a program as the bundle that `postinst` installs, with the `atlas-module` that is packaged beside it.

@@ -20,7 +20,8 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 pub(crate) const EARLY_BOOT: &str = "atlas-boot";
 
 /// The crates whose programs are installed into /usr/bin, all of them, under the names the crates give.
-const CRATES: [&str; 5] = ["atlas-console", "atlas-corehandler", "atlas-module", "atlas-runner", "atlas-synchronizer"];
+const CRATES: [&str; 6] =
+    ["atlas-console", "atlas-converters", "atlas-corehandler", "atlas-module", "atlas-runner", "atlas-synchronizer"];
 
 /// A program as cargo built it: release profile, stripped.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::process;
 
 /// Every crate of the workspace, and those of the others it may name in its Cargo.toml.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     // The nouns and rules, the machine, the frame of a program, the data: each stands on those before it.
     ("atlas-model", &[]),
     ("atlas-host", &["atlas-model"]),
@@ -15,6 +15,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     // Products.
     ("atlas-boot", &["atlas-model", "atlas-host", "atlas-sid"]),
     ("atlas-synchronizer", &["atlas-model", "atlas-host", "atlas-cli", "atlas-sid"]),
+    ("atlas-converters", &["atlas-model", "atlas-host", "atlas-cli"]),
     ("atlas-console", &["atlas-model", "atlas-host", "atlas-cli", "atlas-sid"]),
     ("atlas-module", &["atlas-model", "atlas-host", "atlas-cli"]),
     ("atlas-corehandler", &["atlas-model", "atlas-host", "atlas-cli"]),
@@ -26,10 +27,18 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     // Looks at the command lines of all programs and at nothing else.
     (
         "xtask-generate",
-        &["atlas-boot", "atlas-synchronizer", "atlas-console", "atlas-module", "atlas-corehandler", "atlas-runner"],
+        &[
+            "atlas-boot",
+            "atlas-synchronizer",
+            "atlas-converters",
+            "atlas-console",
+            "atlas-module",
+            "atlas-corehandler",
+            "atlas-runner",
+        ],
     ),
     // Feeds the parsers; lies outside the workspace because it needs a nightly compiler.
-    ("atlas-fuzz", &["atlas-model", "atlas-sid", "atlas-host"]),
+    ("atlas-fuzz", &["atlas-model", "atlas-sid", "atlas-host", "atlas-converters"]),
 ];
 
 #[derive(Deserialize)]

@@ -1,0 +1,26 @@
+//! Changes that are too much for rules about lines, each a pair of pure functions on a tree.
+
+mod interfaces;
+mod network;
+mod nginx;
+
+use crate::{Direction, Error, part::Transform, tree::Tree};
+
+pub use interfaces::parse as parse_interfaces;
+pub use network::parse as parse_network;
+
+/// Applies one.
+pub(crate) fn apply(transform: Transform, tree: &mut Tree, direction: Direction) -> Result<(), Error> {
+    match (transform, direction) {
+        (Transform::IfupdownNetworkd, Direction::Newer) => network::to_newer(tree),
+        (Transform::IfupdownNetworkd, Direction::Older) => network::to_older(tree),
+        // 'listen … http2' is read by the newer version, too.
+        (Transform::Nginx, Direction::Newer) => nginx::each_file(tree, nginx::newer),
+        (Transform::Nginx, Direction::Older) => nginx::each_file(tree, nginx::older),
+    }
+}
+
+/// One file of nginx as versions before 1.25.1 read it, and as later ones do.
+pub fn nginx(text: &str) -> (String, String) {
+    (nginx::older(text), nginx::newer(text))
+}

@@ -1,0 +1,250 @@
+//! Every part that is shipped, on generated trees: there and back gives the same bytes, whatever the files say.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it must be")]
+
+use atlas_converters::{
+    Direction, convert_tree,
+    part::{Part, Rule, Syntax},
+    program::Programs,
+    residue::Residue,
+    tree::{Object, Tree, plain_meta},
+};
+use atlas_model::{
+    TreePath,
+    manifest::{Kind, Meta},
+};
+use proptest::prelude::*;
+use std::{fs, path::Path};
+
+/// The parts of both converters, each with the converter's number.
+fn shipped() -> Vec<(u32, Part)> {
+    let mut parts = Vec::new();
+    for number in [2, 3] {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("parts/Env{number}"));
+        let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        for file in files {
+            let name = file.file_stem().unwrap().to_str().unwrap();
+            let part = Part::parse(name, &fs::read(&file).unwrap());
+            parts.push((number, part.unwrap_or_else(|error| panic!("{}: {error}", file.display()))));
+        }
+    }
+    parts
+}
+
+fn path(text: &str) -> TreePath {
+    TreePath::parse(text).unwrap()
+}
+
+/// What files may hold besides what the rules name.
+const LINES: [&str; 32] = [
+    "",
+    "# a comment",
+    "some text, löslich",
+    "  indented   text ",
+    "no newline at all\r",
+    "[global]",
+    "[www]",
+    "Match User x",
+    "ssh:x:101:",
+    "_ssh:x:101:",
+    "ntp:x:110:115::/nonexistent:/usr/sbin/nologin",
+    "ntpsec:*:19000:0:99999:7:::",
+    "clock:x:33:a,ntp,b",
+    "server time.example nts iburst",
+    "nts enable",
+    "driftfile /var/lib/ntp/ntp.drift",
+    "server {",
+    "  listen 443 ssl;",
+    "  listen 80 default_server; http2 on;",
+    "  http2 on;",
+    "  ssl on;",
+    "  listen 443 quic;",
+    "}",
+    "compatibility_level = 3.6",
+    "password_encryption = on  # x",
+    "access.format = \"%R %{milli}d\"",
+    "HostKeyAlgorithms +ssh-dss",
+    "PubkeyAcceptedAlgorithms ssh-ed25519,ssh-dss,ssh-rsa",
+    "auto lo",
+    "iface lo inet loopback",
+    "auto eth0\niface eth0 inet static\n    address 192.168.1.10/24\n    gateway 192.168.1.1",
+    "[Match]\nName=eth0\n[Network]\nAddress=192.168.1.10/24",
+];
+
+/// The files that a part is about, in one version, and lines that its rules look for.
+fn about(part: &Part, direction: Direction) -> (Vec<TreePath>, Vec<String>) {
+    let mut files = Vec::new();
+    let mut lines: Vec<String> = LINES.iter().map(|line| (*line).to_owned()).collect();
+    let mut add = |patterns: &[atlas_converters::part::Pattern]| {
+        files.extend(patterns.iter().map(|pattern| path(&pattern.to_string().replace('*', "x"))));
+    };
+    let mut moves = Vec::new();
+    for rule in &part.rules {
+        match rule {
+            Rule::Move(older, newer) => moves.push((older.clone(), newer.clone())),
+            Rule::Text(text) => {
+                add(&text.files);
+                lines.extend([format!("a {} b", text.older), format!("x={}", text.newer)]);
+            }
+            Rule::Key(key) => {
+                add(&key.files);
+                for name in key.names.iter().flat_map(|(older, newer)| [older, newer]).flatten() {
+                    lines.push(match key.syntax {
+                        Syntax::Words => format!("{name} on"),
+                        Syntax::Ini => format!("{name} = 1 \\"),
+                        Syntax::Postgresql => format!("{name} = 'x' # y"),
+                    });
+                }
+            }
+            Rule::Line(line) => add(&line.files),
+            Rule::Program(program) => add(&program.newer),
+            Rule::Transform(_) => {}
+        }
+    }
+    files.extend(
+        ["/etc/nginx/sites-enabled/x", "/etc/network/interfaces", "/etc/systemd/network/10-lan.network"].map(path),
+    );
+    files.push(path("/etc/systemd/network/50-ifupdown-eth0.network"));
+    for (older, newer) in moves {
+        let (is_older, place) = (direction == Direction::Newer, [&newer, &older]);
+        let place = place[usize::from(is_older)].clone();
+        let below = |one: &TreePath| one.is_within(&newer);
+        if is_older {
+            for file in files.iter_mut().filter(|file| below(file)) {
+                let rest = file.relative().strip_prefix(newer.relative()).unwrap().to_owned();
+                *file = rest.iter().fold(older.clone(), |at, name| at.join(name).unwrap());
+            }
+        }
+        if !files.iter().any(|file| file.is_within(&place)) {
+            files.push(place);
+        }
+    }
+    files.sort();
+    files.dedup();
+    (files, lines)
+}
+
+/// A tree with some of these files, listed as themselves or by their directory.
+fn tree(files: Vec<TreePath>, lines: Vec<String>) -> impl Strategy<Value = Tree> {
+    let line = proptest::sample::select(lines);
+    let content = proptest::collection::vec(line, 0..12);
+    let file = (content, any::<bool>(), 0..4_u8, any::<bool>());
+    proptest::collection::vec(file, files.len()).prop_map(move |contents| {
+        let mut tree = Tree::default();
+        let mut list = String::from("# what is listed\n");
+        for (path, (lines, newline, kind, by_dir)) in files.iter().zip(contents) {
+            let meta = Meta { mode: 0o640, mtime: 1_700_000_000 + i64::from(kind), ..plain_meta() };
+            let end = if newline { "\n" } else { "" };
+            let object = match kind {
+                0 => continue,
+                1 if !newline => Object::plain(Kind::Absent),
+                _ => Object::file((lines.join("\n") + end).into_bytes(), meta.clone()),
+            };
+            tree.objects.insert(path.clone(), object);
+            match path.parent().filter(|_| by_dir) {
+                Some(parent) => {
+                    list.push_str(&format!("{parent}\n"));
+                    tree.objects.insert(parent, Object::plain(Kind::Dir { meta: Meta { mode: 0o755, ..meta } }));
+                }
+                None => list.push_str(&format!("{path}\n")),
+            }
+        }
+        let target = files.first().map(ToString::to_string).unwrap_or_default();
+        let link = Kind::Link { target, meta: Meta { mode: 0, ..plain_meta() } };
+        tree.objects.insert(TreePath::parse("/etc/link").unwrap(), Object::plain(link));
+        tree.lists.insert("SyncFilePaths".into(), list.into_bytes());
+        tree
+    })
+}
+
+/// Converts, or gives nothing where a part refuses what cannot be expressed.
+fn convert(parts: &[Part], tree: &Tree, kept: &Residue, direction: Direction) -> Option<(Tree, Residue)> {
+    match convert_tree(parts, tree, kept, direction, &Programs::none()) {
+        Ok((tree, residue, left_out)) => {
+            assert!(left_out.is_empty(), "left out: {left_out:?}");
+            Some((tree, residue))
+        }
+        Err(atlas_converters::Error::Part { part, source, .. }) => {
+            assert_eq!(part, "network", "{source}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The two ways of one part, or of a whole converter, on a tree.
+fn there_and_back(parts: &[Part], tree: &Tree, direction: Direction) -> bool {
+    let Some((other, residue)) = convert(parts, tree, &Residue::default(), direction) else { return false };
+    let (again, _) = convert(parts, &other, &residue, direction.back()).expect("what was made can be converted back");
+    assert_eq!(&again, tree);
+    // Once more, from what came back, makes the same.
+    let (other_again, _) = convert(parts, &again, &Residue::default(), direction).unwrap();
+    assert_eq!(other_again, other);
+    true
+}
+
+#[test]
+fn every_part_gives_the_same_bytes_there_and_back() {
+    let converted = std::cell::Cell::new(0);
+    for (number, part) in shipped() {
+        for direction in [Direction::Older, Direction::Newer] {
+            let (files, lines) = about(&part, direction);
+            let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(60));
+            let parts = [part.clone()];
+            let result = runner.run(&tree(files, lines), |tree| {
+                converted.set(converted.get() + usize::from(there_and_back(&parts, &tree, direction)));
+                Ok(())
+            });
+            result.unwrap_or_else(|error| panic!("Env{number} {} {}: {error}", part.name, direction.name()));
+        }
+    }
+    let converted = converted.get();
+    assert!(converted > 1000, "only {converted} trees were not refused");
+}
+
+#[test]
+fn all_parts_of_a_converter_together_give_the_same_bytes_there_and_back() {
+    for number in [2, 3] {
+        let parts: Vec<Part> = shipped().into_iter().filter(|(of, _)| *of == number).map(|(_, part)| part).collect();
+        for direction in [Direction::Older, Direction::Newer] {
+            let (mut files, mut lines) = (vec![], vec![]);
+            for part in &parts {
+                let (more, further) = about(part, direction);
+                files.extend(more);
+                lines.extend(further);
+            }
+            files.sort();
+            files.dedup();
+            let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(60));
+            let result = runner.run(&tree(files, lines), |tree| {
+                there_and_back(&parts, &tree, direction);
+                Ok(())
+            });
+            result.unwrap_or_else(|error| panic!("Env{number} {}: {error}", direction.name()));
+        }
+    }
+}
+
+#[test]
+fn what_is_changed_on_the_older_server_meanwhile_is_kept_and_so_is_what_only_the_newer_one_knows() {
+    let parts: Vec<Part> = shipped().into_iter().filter(|(of, _)| *of == 2).map(|(_, part)| part).collect();
+    let sshd = path("/etc/ssh/sshd_config");
+    let mut new = Tree::default();
+    new.put(&sshd, b"Port 22\nRequiredRSASize 3072\nKbdInteractiveAuthentication no\nUsePAM yes\n".to_vec(), None);
+    let (mut old, residue) = convert(&parts, &new, &Residue::default(), Direction::Older).unwrap();
+    assert_eq!(old.text(&sshd).unwrap().unwrap(), b"Port 22\nChallengeResponseAuthentication no\nUsePAM yes\n");
+
+    old.put(&sshd, b"Port 2222\nX11Forwarding no\nChallengeResponseAuthentication yes\nUsePAM yes\n".to_vec(), None);
+    let (merged, _, left_out) = convert_tree(&parts, &old, &residue, Direction::Newer, &Programs::none()).unwrap();
+    // The lines around the kept one are others now: it is told, and nothing that was changed is undone.
+    assert_eq!(left_out, ["/etc/ssh/sshd_config"]);
+    let text = String::from_utf8(merged.text(&sshd).unwrap().unwrap()).unwrap();
+    assert_eq!(text, "Port 2222\nX11Forwarding no\nKbdInteractiveAuthentication yes\nUsePAM yes\n");
+
+    old.put(&sshd, b"Port 22\nChallengeResponseAuthentication no\nUsePAM no\nX11Forwarding no\n".to_vec(), None);
+    let (merged, _, left_out) = convert_tree(&parts, &old, &residue, Direction::Newer, &Programs::none()).unwrap();
+    assert!(left_out.is_empty());
+    let text = String::from_utf8(merged.text(&sshd).unwrap().unwrap()).unwrap();
+    assert_eq!(text, "Port 22\nRequiredRSASize 3072\nKbdInteractiveAuthentication no\nUsePAM no\nX11Forwarding no\n");
+}
