@@ -17,6 +17,7 @@
 //! # fn run(_: &Args) -> anyhow::Result<atlas_cli::Exit> { Ok(atlas_cli::Exit::Done) }
 //! ```
 
+pub mod log;
 pub mod notice;
 pub mod table;
 pub mod version;
@@ -198,6 +199,11 @@ impl Style {
     /// For standard output.
     pub fn stdout() -> Style {
         Style::for_stream(&std::io::stdout())
+    }
+
+    /// Whether there is somebody to see colours.
+    pub fn has_colour(self) -> bool {
+        self.colour
     }
 
     fn paint(self, code: &str, text: &str) -> String {

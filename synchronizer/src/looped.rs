@@ -9,7 +9,7 @@
 //! ```
 
 use crate::server::Server;
-use atlas_cli::{Common, Exit, in_one_line, print};
+use atlas_cli::{Common, Exit, in_one_line};
 use atlas_host::process::Command;
 use atlas_model::{PathList, Role, manifest::FileSet};
 use atlas_sid::snapshot;
@@ -69,16 +69,19 @@ const MAX_WATCHED: usize = 5000;
 
 /// Runs the program.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    atlas_cli::log::begin();
     let mut done = 0;
     while args.cycles.is_none_or(|cycles| done < cycles) {
         let watch = match ready(&args.common.root) {
             Ok(paths) => {
-                cycle(args)?;
+                // Before the cycle: what changes while it runs is seen afterwards.
+                let watch = Watch::new(&paths);
+                cycle(args);
                 done += 1;
-                Some(Watch::new(&paths))
+                Some(watch)
             }
             Err(why) => {
-                print(format!("no cycle: {}\n", in_one_line(&why)))?;
+                tracing::info!("no cycle: {}", in_one_line(&why));
                 None
             }
         };
@@ -113,19 +116,20 @@ fn ready(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn cycle(args: &Args) -> anyhow::Result<()> {
+fn cycle(args: &Args) {
     let root = args.common.root.display().to_string();
     let command = match &args.command {
         Some(command) => Command::new("/bin/sh").args(["-c", command]),
         None => Command::new(beside("ssRun"))
-            .args(["--root", &root, "--"])
+            .args(["--root", &root, "--roll", "day", "--stamp", "--"])
             .arg(beside("ssSync"))
             .args(["cycle", "--root", &root]),
     };
+    // What a cycle found is in its report; here it matters only whether it ran.
     match command.deadline(CYCLE_DEADLINE).output() {
-        // What a cycle found is in its report; that it ran is all that matters here.
-        Ok(output) => print(output.text()),
-        Err(error) => print(format!("the cycle could not be run: {:#}\n", anyhow::Error::new(error))),
+        Ok(output) if matches!(output.status.code(), Some(0 | 3)) => tracing::info!("a cycle: {}", output.status),
+        Ok(output) => tracing::warn!("a cycle failed ({}): {}", output.status, output.complaint()),
+        Err(error) => tracing::error!("the cycle could not be run: {}", in_one_line(&error.into())),
     }
 }
 

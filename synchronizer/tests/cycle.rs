@@ -268,3 +268,45 @@ fn keys_are_trusted_for_one_command_by_the_partners_that_master_config_lists() {
     assert_eq!(cluster.ss_sync("SEC1", &["trust", "SEC2", key.trim()]).status.code(), Some(1));
     assert_eq!(cluster.ss_sync("SEC1", &["trust", "PRI", "command=\"sh\" ssh-ed25519 AAAA"]).status.code(), Some(1));
 }
+
+#[test]
+fn the_loop_begins_a_cycle_at_once_and_again_soon_after_a_listed_file_changed() {
+    let cluster = Cluster::new();
+    cluster.synced();
+    let (root, log) = (cluster.root("PRI"), cluster.tmp.path().join("log"));
+    let note = format!("echo cycle >> {}", log.display());
+    let args = ["--cycles", "2", "--every", "3600", "--settle", "0", "--command", &note];
+    let mut running =
+        Command::new(env!("CARGO_BIN_EXE_ssSyncLoop")).args(args).arg("--root").arg(&root).spawn().unwrap();
+    let cycles = || fs::read_to_string(&log).unwrap_or_default().lines().count();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while cycles() < 1 && std::time::Instant::now() < until {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(cycles(), 1);
+    // Again and again: the first may come before the program watches.
+    while running.try_wait().unwrap().is_none() && std::time::Instant::now() < until {
+        write(&root, "etc/app/app.conf", "port = 3\n");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert!(running.try_wait().unwrap().is_some_and(|status| status.success()), "the change was not seen");
+    assert_eq!(cycles(), 2);
+}
+
+#[test]
+fn the_loop_waits_on_a_secondary() {
+    let cluster = Cluster::new();
+    let mut running = Command::new(env!("CARGO_BIN_EXE_ssSyncLoop"))
+        .args(["--cycles", "1", "--command", "true", "--root"])
+        .arg(cluster.root("SEC1"))
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = std::io::BufReader::new(running.stderr.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+    assert!(line.contains("PRI drives"), "{line}");
+    assert!(running.try_wait().unwrap().is_none(), "it did not wait");
+    running.kill().unwrap();
+    running.wait().unwrap();
+}
