@@ -9,6 +9,7 @@
 //! A core comes from a program that has just shown that it cannot be trusted: every count and size is bounded, and nothing is read
 //! into memory but the notes and what is asked for.
 
+use crate::unpack::{self, Packing};
 use object::{
     Endianness,
     elf::{self, FileHeader64},
@@ -19,7 +20,7 @@ use object::{
 };
 use std::{
     fs::File,
-    io::{self, Read, Seek},
+    io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -32,8 +33,6 @@ pub const THREADS_LIMIT: usize = 100_000;
 pub const MAPPINGS_LIMIT: u64 = 1 << 20;
 /// The bytes of the environment that are looked at.
 const ENVIRONMENT_LIMIT: u64 = 256 << 10;
-/// What a compressed core may unfold to, in bytes.
-pub const UNPACKED_LIMIT: u64 = 64 << 30;
 
 /// Why a file is not taken for a core.
 #[derive(Debug, thiserror::Error)]
@@ -164,27 +163,24 @@ fn text(data: &[u8]) -> String {
 }
 
 impl Core {
-    /// Opens a core file; one packed by zstd (as systemd keeps them) is unpacked into a file without a name first.
+    /// Opens a core file; one that is packed (see [`crate::unpack`]) is unpacked into a file without a name first.
     pub fn open(path: &Path) -> Result<Core, CoreError> {
         let failed = |source| CoreError::Read { path: path.to_owned(), source };
+        let refused = |why: String| CoreError::Refused { path: path.to_owned(), why };
         // A pipe at that name would hold us for ever.
         if !std::fs::metadata(path).map_err(failed)?.is_file() {
-            return Err(CoreError::Refused { path: path.to_owned(), why: "it is no regular file".into() });
+            return Err(refused("it is no regular file".into()));
         }
         let mut file = File::open(path).map_err(failed)?;
-        let mut magic = [0; 6];
-        let got = file.read(&mut magic).map_err(failed)?;
-        file.rewind().map_err(failed)?;
-        let refused = |why: &str| CoreError::Refused { path: path.to_owned(), why: why.into() };
-        match &magic[..got] {
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => file = unpack(file).map_err(failed)?,
-            [0x04, 0x22, 0x4d, 0x18, ..] => return Err(refused("it is packed with lz4; unpack it first (lz4 -d)")),
-            [0xfd, b'7', b'z', b'X', ..] => return Err(refused("it is packed with xz; unpack it first (xz -d)")),
-            [0x7f, b'E', b'L', b'F', ..] => {}
-            [] => return Err(refused("it is empty")),
-            _ => return Err(refused("it does not begin like an ELF file")),
+        if let Some(packing) = Packing::of_file(&file).map_err(failed)? {
+            file = unpack::unpacked(&file, packing).map_err(|why| refused(why.to_string()))?;
         }
-        Core::parse(&file).map_err(|why| refused(&why))
+        let mut magic = [0; 4];
+        match file.read_at(&mut magic, 0).map_err(failed)? {
+            0 => Err(refused("it is empty".into())),
+            _ if magic == *b"\x7fELF" => Core::parse(&file).map_err(refused),
+            _ => Err(refused("it does not begin like an ELF file".into())),
+        }
     }
 
     /// Reads the headers and notes of an opened core.
@@ -368,17 +364,4 @@ impl Core {
 /// Whether a file is as long as its headers say; what is no core counts as whole.
 pub fn is_whole(file: &File) -> bool {
     Core::parse(file).map_or(true, |core| core.missing_bytes == 0)
-}
-
-/// Unpacks into a file that has no name, so that nothing is left behind.
-fn unpack(packed: File) -> io::Result<File> {
-    let mut unpacked = tempfile::tempfile()?;
-    let mut decoder = zstd::Decoder::new(packed)?;
-    decoder.window_log_max(31)?;
-    let written = io::copy(&mut decoder.take(UNPACKED_LIMIT + 1), &mut unpacked)?;
-    if written > UNPACKED_LIMIT {
-        return Err(io::Error::other(format!("it unpacks to more than {UNPACKED_LIMIT} bytes")));
-    }
-    unpacked.rewind()?;
-    Ok(unpacked)
 }

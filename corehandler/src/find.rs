@@ -80,10 +80,10 @@ fn look(dir: &Dir, path: &Path, is_ours: bool, found: &mut Vec<Found>) -> Result
     Ok(())
 }
 
+/// `core`, `core.4711`, what systemd makes of it, and the reports of apport.
 fn is_core_name(name: &str) -> bool {
     let rest = name.strip_prefix("core");
-    let bare = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-', '_']));
-    bare && !name.ends_with(".lz4") && !name.ends_with(".xz")
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-', '_'])) || name.ends_with(".crash")
 }
 
 /// A core that the kernel still writes is shorter than its headers say; wait for the next time.
@@ -123,12 +123,12 @@ mod tests {
         let cores = tmp.path().join(OWN_PLACE);
         std::fs::create_dir_all(&cores).unwrap();
         let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
-        for name in ["core", "core.12", "corelation", "other"] {
+        for name in ["core", "core.12", "core.sh.0.ab.lz4", "_bin_sh.0.crash", "corelation", "other"] {
             std::fs::write(cores.join(name), name).unwrap();
             std::fs::File::options().write(true).open(cores.join(name)).unwrap().set_modified(old).unwrap();
         }
         std::os::unix::fs::symlink("/etc/passwd", cores.join("core.link")).unwrap();
         let names: Vec<_> = super::cores(tmp.path(), &[]).unwrap().into_iter().map(|found| found.path).collect();
-        assert_eq!(names, [cores.join("core"), cores.join("core.12")]);
+        assert_eq!(names, ["_bin_sh.0.crash", "core", "core.12", "core.sh.0.ab.lz4"].map(|name| cores.join(name)));
     }
 }

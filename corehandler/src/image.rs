@@ -3,6 +3,7 @@
 //! Only what is asked for is read, from a file of any size; nothing of it is believed before its build id (or, where it has none, its
 //! first page) was compared with what the core says was running.
 
+use crate::unpack::Packing;
 use object::{
     Object, ObjectSection, ObjectSegment, ReadCache, ReadRef,
     elf::FileHeader64,
@@ -12,7 +13,7 @@ use std::{
     cell::{OnceCell, RefCell},
     collections::BTreeMap,
     fs::File,
-    io::{self, Write},
+    io::{self, Read},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     rc::Rc,
@@ -21,7 +22,7 @@ use std::{
 /// The largest section that is read, in bytes.
 pub const SECTION_LIMIT: u64 = 1 << 30;
 /// The largest table of a "mini debug info" section, unpacked, in bytes.
-const MINI_LIMIT: usize = 256 << 20;
+const MINI_LIMIT: u64 = 256 << 20;
 
 /// Where an image's bytes are.
 #[derive(Debug)]
@@ -219,9 +220,10 @@ impl Image {
     pub fn mini(&self) -> Option<&Image> {
         let unpack = || {
             let packed = self.section(".gnu_debugdata")?;
-            let mut unpacked = Bounded(Vec::new());
-            lzma_rs::xz_decompress(&mut packed.data.as_slice(), &mut unpacked).ok()?;
-            Image::from_memory(unpacked.0).ok().map(Box::new)
+            let mut unpacked = Vec::new();
+            let reader = Packing::Xz.reader(Box::new(packed.data.as_slice())).ok()?;
+            reader.take(MINI_LIMIT + 1).read_to_end(&mut unpacked).ok()?;
+            (unpacked.len() as u64 <= MINI_LIMIT).then(|| Image::from_memory(unpacked).ok().map(Box::new))?
         };
         self.mini.get_or_init(unpack).as_deref()
     }
@@ -378,22 +380,5 @@ impl Candidate {
             std::cmp::Ordering::Equal if self.names.len() < NAMES => self.names.push(entry.name),
             _ => {}
         }
-    }
-}
-
-/// Memory with a bound.
-struct Bounded(Vec<u8>);
-
-impl Write for Bounded {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        if self.0.len() + data.len() > MINI_LIMIT {
-            return Err(io::Error::other(format!("it unpacks to more than {MINI_LIMIT} bytes")));
-        }
-        self.0.extend_from_slice(data);
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! find       where the cores are
-//! core_file  registers, mappings, memory          image   the ELF files that code came from
+//! core_file  registers, mappings, memory          unpack  those that others packed, or put into a report
+//! image      the ELF files that code came from
 //! space      which file was mapped where, and whether the file on this disk is that one
 //! unwind     the return addresses, and how each was found
 //! traceback  their functions, and those that left by a jump            inline  those that were copied into others
@@ -35,6 +36,7 @@ pub mod signature;
 pub mod space;
 pub mod store;
 pub mod traceback;
+pub mod unpack;
 pub mod unwind;
 
 pub use command::command;

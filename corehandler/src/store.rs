@@ -17,6 +17,7 @@ use crate::{
     record::Record,
     signature::{Signature, Strength},
     traceback::Traceback,
+    unpack::{self, Packing, UNPACKED_LIMIT},
 };
 use atlas_host::{FileError, durable, lock::Lock, tree::Dir};
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,7 @@ use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     fs::File,
-    io,
+    io::{self, Read},
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -315,16 +316,11 @@ impl Store {
     fn pack(&self, core: &Path, temp: &OsStr) -> io::Result<()> {
         let mut source = File::open(core)?;
         let mut target = self.cores.create_new(temp, 0o600).map_err(|error| error.source)?;
-        let packed = {
-            let mut magic = [0; 4];
-            let got = std::os::unix::fs::FileExt::read_at(&source, &mut magic, 0)?;
-            magic[..got] == [0x28, 0xb5, 0x2f, 0xfd]
-        };
-        if packed {
+        if Packing::of_file(&source)? == Some(Packing::Zstd) {
             io::copy(&mut source, &mut target)?;
         } else {
             let mut encoder = zstd::Encoder::new(&mut target, 3)?;
-            io::copy(&mut source, &mut encoder)?;
+            io::copy(&mut unpack::content(core)?.take(UNPACKED_LIMIT), &mut encoder)?;
             encoder.finish()?;
         }
         target.sync_all()

@@ -34,6 +34,7 @@ const TEST_PACKAGES: [Needed; 8] = [
     ("g++", "programs that crash"),
     ("clang", "programs that crash"),
     ("xz-utils", "debug information as it is packed"),
+    ("lz4", "cores as they are packed"),
 ];
 
 /// Installs what is missing, and says what that is; silent where nothing is.

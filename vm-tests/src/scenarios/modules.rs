@@ -53,6 +53,7 @@ pub(crate) fn crashing_version_is_rolled_back(ctx: &Context) -> Result<()> {
     println!("      rolled back, from the command to the running service, emulated: {:.1} s", took.as_secs_f64());
     server.sh("systemctl stop oven")?;
     trial_ends_by_itself(&server)?;
+    crashes_are_known(&server)?;
     server.shutdown(secs(120))
 }
 
@@ -69,4 +70,22 @@ fn trial_ends_by_itself(server: &Server) -> Result<()> {
     ensure!(crashes == "4", "one crash before, and three on trial, not {crashes}");
     server.sh("systemctl stop oven")?;
     Ok(())
+}
+
+/// The system's own catcher has taken the cores of the three crashes: they are found where it keeps them, and are one kind of crash.
+fn crashes_are_known(server: &Server) -> Result<()> {
+    let pattern = server.sh("cat /proc/sys/kernel/core_pattern")?;
+    ensure!(pattern.contains("systemd-coredump"), "cores are not taken by systemd-coredump, but by '{pattern}'");
+    let kept = "ls /var/lib/systemd/coredump/core.bakeOven.*";
+    server.sh(&format!(
+        "for i in $(seq 100); do test $({kept} | wc -l) = 3 && exit 0; sleep 0.2; done; {kept}; exit 1"
+    ))?;
+    server.sh("ssCoreHandler scan || test $? = 3")?;
+    let list: serde_json::Value = serde_json::from_str(&server.sh("ssCoreHandler list --json")?)?;
+    let crashes = list["crashes"].as_array().map_or(0, Vec::len);
+    ensure!(crashes == 1 && list["crashes"][0]["count"] == 3, "not one kind of crash, three times: {list:#}");
+    server.sh("ssCoreHandler scan")?;
+    ensure!(server.sh("ls /var/lib/systemd/coredump | wc -l")? == "3", "cores that another program keeps are its own");
+    println!("      three cores of systemd-coredump, one crash: {}", list["crashes"][0]["signature"]);
+    server.sh("rm /var/lib/systemd/coredump/core.*").map(drop)
 }
