@@ -31,6 +31,8 @@ pub const NOTES_LIMIT: u64 = 64 << 20;
 pub const THREADS_LIMIT: usize = 100_000;
 /// The mappings that are read at most.
 pub const MAPPINGS_LIMIT: u64 = 1 << 20;
+/// The parts of memory that are read at most; Linux lets a process have 65 530, if nobody raised that.
+pub const PARTS_LIMIT: u32 = 1 << 20;
 /// The bytes of the environment that are looked at.
 const ENVIRONMENT_LIMIT: u64 = 256 << 10;
 
@@ -198,6 +200,10 @@ impl Core {
                 header.e_machine(endian).0
             ));
         }
+        // Asked first: all headers are read at once, and a file with holes can promise any number of them.
+        if header.phnum(endian, &cache).map_err(|error| error.to_string())? > PARTS_LIMIT {
+            return Err(format!("it has more than {PARTS_LIMIT} parts of memory"));
+        }
         let programs = header.program_headers(endian, &cache).map_err(|error| error.to_string())?;
         let mut core = Core::empty(file.try_clone().map_err(|error| error.to_string())?);
         let mut notes_size = 0u64;
@@ -302,7 +308,7 @@ impl Core {
     /// NT_FILE: count, page size, then start, end and page of each; then the names.
     fn files(&mut self, data: &[u8]) -> Result<(), String> {
         let (Some(count), Some(page)) = (u64_at(data, 0), u64_at(data, 8)) else { return Ok(()) };
-        if count > MAPPINGS_LIMIT {
+        if count.saturating_add(self.mappings.len() as u64) > MAPPINGS_LIMIT {
             return Err(format!("it has more than {MAPPINGS_LIMIT} mapped files"));
         }
         let names_at = 16 + 24 * usize::try_from(count).unwrap_or(0);

@@ -7,6 +7,7 @@ use crate::unpack::Packing;
 use object::{
     Object, ObjectSection, ObjectSegment, ReadCache, ReadRef,
     elf::FileHeader64,
+    read::elf::{FileHeader, SectionHeader},
     read::{CompressedData, CompressionFormat, elf::ElfFile},
 };
 use std::{
@@ -93,8 +94,10 @@ pub struct Image {
 impl Image {
     /// Opens a file.
     pub fn open(path: &Path) -> io::Result<Image> {
-        if !std::fs::metadata(path)?.is_file() {
-            return Err(io::Error::other("it is no regular file"));
+        // A file of the kernel's seems empty, and reading it may never end.
+        let metadata = std::fs::metadata(path)?;
+        if !metadata.is_file() || metadata.len() == 0 {
+            return Err(io::Error::other("it is no regular file with content"));
         }
         let file = File::open(path)?;
         let cache = ReadCache::new(&file);
@@ -317,8 +320,27 @@ impl Image {
 /// What a file says of itself: its sections, its loaded parts, its build id.
 type Description = (Vec<Section>, Vec<Load>, Option<Vec<u8>>);
 
+/// The parts and sections that are read at most.
+const PARTS_LIMIT: u32 = 1 << 18;
+
+/// Whether the headers ask for more than any program has. They are read whole, as symbol tables are, and a file with holes can promise
+/// any number of them.
+fn asks_too_much<'d>(data: impl ReadRef<'d>) -> object::Result<bool> {
+    let header = FileHeader64::<object::LittleEndian>::parse(data)?;
+    let endian = header.endian()?;
+    if header.phnum(endian, data)? > PARTS_LIMIT || header.shnum(endian, data)? > PARTS_LIMIT {
+        return Ok(true);
+    }
+    let symbols = |kind| kind == object::elf::SHT_SYMTAB || kind == object::elf::SHT_DYNSYM;
+    let mut sections = header.section_headers(endian, data)?.iter();
+    Ok(sections.any(|section| symbols(section.sh_type(endian)) && section.sh_size(endian) > MINI_LIMIT))
+}
+
 /// Reads the headers.
 fn describe<'d>(data: impl ReadRef<'d>) -> io::Result<Description> {
+    if asks_too_much(data).map_err(io::Error::other)? {
+        return Err(io::Error::other("its headers ask for more than any program has"));
+    }
     let elf = ElfFile::<FileHeader64<object::LittleEndian>, _>::parse(data).map_err(io::Error::other)?;
     let mut sections = Vec::new();
     for section in elf.sections() {

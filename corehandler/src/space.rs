@@ -124,18 +124,23 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 const PAGE: usize = 4096;
+/// The files of code that are looked at; a program with a thousand libraries is a large one.
+const MODULES_LIMIT: usize = 10_000;
 
 impl Space {
     /// Finds the modules of a core, and their files.
     pub fn new(core: Core, search: &Search) -> Space {
         let mut modules = Vec::new();
         let mut mappings = core.mappings.iter().peekable();
-        while let Some(first) = mappings.next() {
+        // What is mapped first of all files is the program.
+        let program = core.mappings.iter().find(|mapping| mapping.path.starts_with('/'));
+        while let Some(first) = mappings.next().filter(|_| modules.len() < MODULES_LIMIT) {
             let mut own = vec![first.clone()];
             while let Some(next) = mappings.next_if(|next| next.path == first.path && next.offset != 0) {
                 own.push(next.clone());
             }
-            modules.extend(Module::found(&core, own, search));
+            let is_program = program.is_some_and(|program| std::ptr::eq(program, first));
+            modules.extend(Module::found(&core, own, is_program, search));
         }
         modules.extend(Module::vdso(&core));
         modules.sort_by_key(|module| module.start);
@@ -203,7 +208,7 @@ impl Module {
     }
 
     /// The module that these mappings of one file make; `None` for a file that is no code.
-    fn found(core: &Core, mappings: Vec<Mapping>, search: &Search) -> Option<Module> {
+    fn found(core: &Core, mappings: Vec<Mapping>, is_program: bool, search: &Search) -> Option<Module> {
         let (first, last) = (mappings.first()?.clone(), mappings.last()?.clone());
         let code = mappings.iter().any(|mapping| core.is_executable(mapping.start) == Some(true));
         if !code {
@@ -214,7 +219,6 @@ impl Module {
         page.truncate(got);
         let running = Running::of(core, &first, &page);
         let path = first.path.strip_suffix(" (deleted)").unwrap_or(&first.path);
-        let is_program = core.mappings.iter().find(|mapping| mapping.path.starts_with('/')) == Some(&first);
         let given = search.program.as_deref().filter(|_| is_program || same_name(search.program.as_deref(), path));
         let candidates = given.map(Path::to_owned).into_iter().chain([search.below_root(path)]);
         let (mut identity, mut image) = (Identity::Missing, None);

@@ -32,7 +32,7 @@ pub(crate) fn crashing_version_is_rolled_back(ctx: &Context) -> Result<()> {
     ensure!(report["outcome"] == "not-initialised", "{report:#}");
     ensure!(server.sh("systemctl is-active systemd-networkd")? == "active");
 
-    install(&server, "v1", "#!/bin/sh\necho v1 bakes\nexec sleep 1000\n")?;
+    install(&server, "v1", "#!/bin/sh\necho v1 bakes\nsleep 1000\nexit 0\n")?;
     install(&server, "v2", "#!/bin/sh\necho v2 crashes\nkill -SEGV $$\n")?;
     server.write_file("/etc/systemd/system/oven.service", UNIT.as_bytes())?;
     server.sh(
@@ -62,30 +62,33 @@ fn trial_ends_by_itself(server: &Server) -> Result<()> {
     server.write_file("/etc/systemd/system/oven.service", KEPT_UNIT.as_bytes())?;
     let began = Instant::now();
     server.sh("atlas-module set bakeOven v2 --try 3 && systemctl daemon-reload && systemctl start oven")?;
-    server.sh("for i in $(seq 200); do atlas-module list | grep 'v1 .* pid' && exit 0; sleep 0.2; done; exit 1")?;
+    let is_back = "readlink /opt/atlas/bin/bakeOven | grep -q v1 && pgrep -f 'sleep 1000'";
+    server.sh(&format!("for i in $(seq 60); do {is_back} && exit 0; sleep 1; done; exit 1"))?;
     println!("      set back by itself after three crashes, emulated: {:.1} s", began.elapsed().as_secs_f64());
     let alert = server.sh("cat /run/atlas/alerts/module-bakeOven.json")?;
     ensure!(alert.contains("did not report itself healthy within 3 starts; update/v1 is set again"), "{alert}");
     let crashes = server.sh("journalctl -u oven -o cat | grep -c 'v2 crashes'")?;
     ensure!(crashes == "4", "one crash before, and three on trial, not {crashes}");
+    let list = server.sh("atlas-module list bakeOven")?;
+    ensure!(list.lines().any(|line| line.contains("v1") && line.contains("pid")), "{list}");
     server.sh("systemctl stop oven")?;
     Ok(())
 }
 
-/// The system's own catcher has taken the cores of the three crashes: they are found where it keeps them, and are one kind of crash.
+/// The system's own catcher has taken the cores of all four crashes: they are found where it keeps them, and are one kind of crash.
 fn crashes_are_known(server: &Server) -> Result<()> {
     let pattern = server.sh("cat /proc/sys/kernel/core_pattern")?;
     ensure!(pattern.contains("systemd-coredump"), "cores are not taken by systemd-coredump, but by '{pattern}'");
     let kept = "ls /var/lib/systemd/coredump/core.bakeOven.*";
     server.sh(&format!(
-        "for i in $(seq 100); do test $({kept} | wc -l) = 3 && exit 0; sleep 0.2; done; {kept}; exit 1"
+        "for i in $(seq 100); do test $({kept} | wc -l) = 4 && exit 0; sleep 0.2; done; {kept}; exit 1"
     ))?;
     server.sh("ssCoreHandler scan || test $? = 3")?;
     let list: serde_json::Value = serde_json::from_str(&server.sh("ssCoreHandler list --json")?)?;
     let crashes = list["crashes"].as_array().map_or(0, Vec::len);
-    ensure!(crashes == 1 && list["crashes"][0]["count"] == 3, "not one kind of crash, three times: {list:#}");
+    ensure!(crashes == 1 && list["crashes"][0]["count"] == 4, "not one kind of crash, four times: {list:#}");
     server.sh("ssCoreHandler scan")?;
-    ensure!(server.sh("ls /var/lib/systemd/coredump | wc -l")? == "3", "cores that another program keeps are its own");
-    println!("      three cores of systemd-coredump, one crash: {}", list["crashes"][0]["signature"]);
+    ensure!(server.sh("ls /var/lib/systemd/coredump | wc -l")? == "4", "cores that another program keeps are its own");
+    println!("      four cores of systemd-coredump, one crash: {}", list["crashes"][0]["signature"]);
     server.sh("rm /var/lib/systemd/coredump/core.*").map(drop)
 }
