@@ -13,6 +13,7 @@
 
 mod common;
 
+use atlas_host::testing::cuts::copy_tree;
 use atlas_module::{
     links::SetState,
     name::ModuleName,
@@ -20,7 +21,7 @@ use atlas_module::{
     verify::verify,
     view::{self, Part},
 };
-use common::{Server, copy_tree};
+use common::Server;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     fs,

@@ -25,7 +25,7 @@ const PACKAGES: [Needed; 11] = [
 ];
 
 /// For the tests besides.
-const TEST_PACKAGES: [Needed; 8] = [
+const TEST_PACKAGES: [Needed; 9] = [
     ("acl", "access lists"),
     ("attr", "extended attributes"),
     ("mdadm", "RAID superblocks"),

@@ -151,9 +151,3 @@ pub fn package(dir: &Path, module: &str, version: &str, files: &[(&str, &str)]) 
     Answer::of(&Command::new(PROGRAM).args(args).output().unwrap()).done();
     output
 }
-
-/// Copies a tree as it is: links as links, second names of a file as second names.
-pub fn copy_tree(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("-a").arg("--").arg(from).arg(to).status().unwrap();
-    assert!(status.success(), "cp -a {} {}", from.display(), to.display());
-}

@@ -1,4 +1,6 @@
-//! For the tests of all crates: mounts, without root's rights.
+//! For the tests of all crates: mounts, without root's rights; runs that are cut at every system call.
+
+pub mod cuts;
 
 use std::process::Command;
 
