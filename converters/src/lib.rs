@@ -21,7 +21,7 @@ mod command;
 pub mod confine;
 mod load;
 pub mod part;
-mod patch;
+pub mod patch;
 pub mod program;
 pub mod residue;
 mod rule;

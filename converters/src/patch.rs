@@ -6,7 +6,7 @@ use diffy::{DiffOptions, Hunk, Line, Patch};
 const CONTEXT: usize = 3;
 
 /// The diff that makes `new` of `old`; `name` is what its heading calls the file.
-pub(crate) fn between(old: &[u8], new: &[u8], name: &str) -> Vec<u8> {
+pub fn between(old: &[u8], new: &[u8], name: &str) -> Vec<u8> {
     let mut options = DiffOptions::new();
     options.set_context_len(CONTEXT).set_original_filename(name.to_owned()).set_modified_filename(name.to_owned());
     options.create_patch_bytes(old, new).to_bytes()
@@ -14,18 +14,18 @@ pub(crate) fn between(old: &[u8], new: &[u8], name: &str) -> Vec<u8> {
 
 /// What a diff did.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Applied {
+pub struct Applied {
     /// The file after it.
-    pub(crate) content: Vec<u8>,
+    pub content: Vec<u8>,
     /// How many of its changes no longer fitted and were left out.
-    pub(crate) left_out: usize,
+    pub left_out: usize,
 }
 
 /// Puts each change back where its surroundings are; `None` for what is no diff.
 ///
 /// A change whose surroundings are nowhere, even with less and less of them asked for, is left out: what was changed in the file
 /// since then counts.
-pub(crate) fn apply(content: &[u8], diff: &[u8]) -> Option<Applied> {
+pub fn apply(content: &[u8], diff: &[u8]) -> Option<Applied> {
     let patch = Patch::from_bytes(diff).ok()?;
     let mut lines: Vec<&[u8]> = content.split_inclusive(|byte| *byte == b'\n').collect();
     let (mut left_out, mut moved) = (0, 0_isize);

@@ -22,7 +22,7 @@ use crate::{
 use atlas_host::{object, tree::Dir};
 use atlas_model::{
     EnvVersion, TreePath,
-    manifest::{Kind, Meta},
+    manifest::{FileSet, Kind, Meta},
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, ffi::OsStr, path::Path, rc::Rc};
@@ -43,19 +43,52 @@ struct Header {
 }
 
 /// One thing to put back.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "change")]
-enum Change {
+pub enum Change {
     /// The lines of a file; and its owner, mode, times, if they are still what they were.
     Edit {
+        /// Which.
         path: TreePath,
+        /// What they were, and what they become.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         meta: Option<(Meta, Meta)>,
     },
     /// A whole object: where `was` is (nothing, if that is none), `is` belongs.
-    Put { path: TreePath, was: Option<Kind>, is: Option<Kind> },
+    Put {
+        /// Where.
+        path: TreePath,
+        /// What has to be there.
+        was: Option<Kind>,
+        /// What takes its place.
+        is: Option<Kind>,
+    },
     /// The lines of a path list.
-    List { name: String },
+    List {
+        /// Its name: `IdentFilePaths`, or `SyncFilePaths…`.
+        name: String,
+    },
+}
+
+impl Change {
+    /// Reads the file `Changes`; `None` where it is none of this format. A partner may have written it.
+    pub fn parse_all(content: &[u8]) -> Option<Vec<Change>> {
+        let mut lines = content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let header: Header = lines.next().and_then(|line| serde_json::from_slice(line).ok())?;
+        if header.atlas != "residue" || header.format != 1 {
+            return None;
+        }
+        let changes: Option<Vec<Change>> = lines.map(|line| serde_json::from_slice(line).ok()).collect();
+        changes.filter(|changes| changes.iter().all(Change::is_sound))
+    }
+
+    /// A list must have the name of one: it becomes that of a file.
+    fn is_sound(&self) -> bool {
+        let Change::List { name } = self else { return true };
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let is_list = name == FileSet::Ident.list_name() || name.starts_with(FileSet::Sync.list_name());
+        is_list && name.chars().all(plain)
+    }
 }
 
 /// All that has to be put back into one tree.
@@ -223,23 +256,17 @@ impl Residue {
     /// Reads what [`Residue::write`] wrote.
     pub fn read(dir: &Dir) -> Result<Residue, Error> {
         let content = dir.read(CHANGES, MAX_CHANGES)?;
-        let mut lines = content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let header: Option<Header> = lines.next().and_then(|line| serde_json::from_slice(line).ok());
         let damaged = || Error::Damaged(format!("{} is no residue of format 1", dir.show(CHANGES).display()));
-        header.filter(|header| header.atlas == "residue" && header.format == 1).ok_or_else(damaged)?;
+        let changes = Change::parse_all(&content).ok_or_else(damaged)?;
         let mut residue = Residue::default();
         let store = match dir.dir(FILES) {
             Ok(files) => Some(Rc::new(Store::Dir(files))),
             Err(error) if error.is_not_found() => None,
             Err(error) => return Err(error.into()),
         };
-        for line in lines {
-            let change: Change = serde_json::from_slice(line).map_err(|_| damaged())?;
+        for change in changes {
             match &change {
                 Change::List { name } => {
-                    if name.contains('/') {
-                        return Err(damaged());
-                    }
                     residue.lists.insert(name.clone(), dir.read(Path::new(LISTS).join(name), MAX_DIFF)?);
                 }
                 Change::Edit { path, .. } => {

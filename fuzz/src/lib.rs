@@ -1,3 +1,4 @@
-//! The properties that the fuzz targets check; `model/tests/fuzz_seeds.rs` includes the same file.
+//! The properties that the fuzz targets check; `model/tests/fuzz_seeds.rs` and `converters/tests/fuzz_seeds.rs` include the same files.
 
+pub mod converters;
 pub mod properties;

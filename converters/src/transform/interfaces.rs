@@ -172,7 +172,7 @@ fn prefix(mask: &str, family: &str) -> Option<u32> {
 }
 
 /// The stanzas that describe an interface.
-pub(crate) fn stanzas(one: &Interface) -> String {
+pub fn stanzas(one: &Interface) -> String {
     let mut text = String::new();
     let name = &one.name;
     if one.auto {

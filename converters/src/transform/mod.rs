@@ -6,7 +6,7 @@ mod nginx;
 
 use crate::{Direction, Error, part::Transform, tree::Tree};
 
-pub use interfaces::parse as parse_interfaces;
+pub use interfaces::{parse as parse_interfaces, stanzas};
 pub use network::parse as parse_network;
 
 /// Applies one.
