@@ -11,6 +11,7 @@
 //! ([`crate::residue`]). Its Manifest is made here, from what is there; a listed path that leads out of DST is refused.
 
 use crate::{
+    accounts,
     create::write_manifest,
     layout::{SidData, SidError},
     residue,
@@ -156,13 +157,48 @@ pub fn convert(
         entries.extend(scan(&target.dir(set.dir_name())?, &list, set)?);
     }
     entries.extend(residue::entries(&target)?);
-    write_manifest(&target, role, to, entries, &owners_in(source)?).map(drop)
+    write_manifest(&target, role, to, entries, &owners_after(source, &target)?).map(drop)
 }
 
-/// Whose numbers the files have: a conversion keeps them.
+/// Whose numbers the files of a converted Snapshot have: a conversion keeps them, and may give an account another name.
+fn owners_after(source: &Dir, target: &Dir) -> Result<Owners, SidError> {
+    let mut owners = owners_in(source)?;
+    let renamed = accounts::owners_of(&target.dir(FileSet::Sync.dir_name())?)?;
+    owners.users.extend(renamed.users);
+    owners.groups.extend(renamed.groups);
+    Ok(owners)
+}
+
+/// Whose numbers the files of a Snapshot have.
 fn owners_in(snapshot: &Dir) -> Result<Owners, SidError> {
     let Some(content) = snapshot.read_if_there(MANIFEST, Manifest::MAX_SIZE)? else { return Ok(Owners::default()) };
     let manifest = Manifest::parse(&content);
     let manifest = manifest.map_err(|source| SidError::Manifest { path: snapshot.show(MANIFEST), source })?;
     Ok(manifest.owners().clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atlas_model::manifest::{Entry, Kind, Meta};
+
+    #[test]
+    fn an_account_that_the_other_version_calls_otherwise_is_called_so_in_the_manifest() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = |name: &str| {
+            std::fs::create_dir_all(tmp.path().join(name).join("SyncFiles/etc")).unwrap();
+            Dir::open_root(tmp.path().join(name)).unwrap()
+        };
+        let (source, target) = (dir("Env1"), dir("Env2"));
+        let meta = Meta { mode: 0o755, uid: 110, gid: 42, mtime: 0, mtime_ns: 0, xattrs: [].into() };
+        let path = atlas_model::TreePath::parse("/etc/a").unwrap();
+        let entries = vec![Entry { set: FileSet::Sync, path, kind: Kind::Dir { meta } }];
+        let names = |number: u32, name: &str| [(number, name.to_owned())].into();
+        let owners = Owners { users: names(110, "ntp"), groups: names(42, "shadow") };
+        write_manifest(&source, Role::Pri, EnvVersion::OLDEST, entries, &owners).unwrap();
+        assert_eq!(owners_after(&source, &target).unwrap(), owners);
+        std::fs::write(tmp.path().join("Env2/SyncFiles/etc/passwd"), "ntpsec:x:110:115::/:/bin/false\n").unwrap();
+        let renamed = Owners { users: names(110, "ntpsec"), ..owners };
+        assert_eq!(owners_after(&source, &target).unwrap(), renamed);
+    }
 }
