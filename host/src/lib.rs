@@ -7,6 +7,7 @@
 //! | [`tree`] | a directory held open, and paths opened below it | links and `..` that lead out of the tree |
 //! | [`durable`] | whole files, or none | half-written files after a crash |
 //! | [`object`] | one object with owner, mode, ACL, attributes, times | attributes lost on the way |
+//! | [`stamp`] | whether an object changed, unread | a change that nobody sees |
 //! | [`lock`] | one holder | two programs at once; a lock file that was replaced |
 //! | [`process`] | other programs, with deadlines and bounded output | hanging, endless output |
 //! | [`stream`] | a conversation with another program | a partner that is silent, or slow on purpose |
@@ -25,6 +26,7 @@ pub mod mount;
 pub mod object;
 pub mod process;
 pub mod rehearsal;
+pub mod stamp;
 pub mod stream;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::expect_used, clippy::panic, reason = "a test ends where something is not as it must be")]

@@ -37,11 +37,7 @@ use xattr::FileExt;
 pub fn read(dir: &Dir, name: &OsStr) -> Result<Kind, FileError> {
     let Some(stat) = dir.stat(name)? else { return Ok(Kind::Absent) };
     match ObjectType::of(&stat) {
-        ObjectType::File => {
-            let file = dir.file(name)?;
-            let (size, sha256) = digest(&file).map_err(FileError::on("read", dir.show(name)))?;
-            Ok(Kind::File { size, sha256, meta: meta(dir, name, &stat, Some(&file))? })
-        }
+        ObjectType::File => read_file(&dir.file(name)?, &stat, dir, name),
         ObjectType::Dir => {
             let opened = open_dir_as_file(&dir.dir(name)?, dir, name)?;
             Ok(Kind::Dir { meta: meta(dir, name, &stat, Some(&opened))? })
@@ -55,6 +51,12 @@ pub fn read(dir: &Dir, name: &OsStr) -> Result<Kind, FileError> {
             Err(FileError::on("read", dir.show(name))(source))
         }
     }
+}
+
+/// Reads the open file at `name`, of which `stat` was said.
+pub(crate) fn read_file(file: &File, stat: &FileStat, dir: &Dir, name: &OsStr) -> Result<Kind, FileError> {
+    let (size, sha256) = digest(file, stat.st_size).map_err(FileError::on("read", dir.show(name)))?;
+    Ok(Kind::File { size, sha256, meta: meta(dir, name, stat, Some(file))? })
 }
 
 /// Like [`read`], for comparing with `wanted`: exact where the two are the same, cheaper where they are not.
@@ -89,8 +91,10 @@ pub fn look_to_compare(dir: &Dir, name: &OsStr, wanted: &Kind) -> Result<Kind, F
     read_to_compare(dir, name, wanted)
 }
 
-fn digest(mut file: &File) -> io::Result<(u64, Digest)> {
-    let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 64 << 10]);
+/// `expected` is how long the file probably is: a small one needs no large buffer.
+fn digest(mut file: &File, expected: i64) -> io::Result<(u64, Digest)> {
+    let length = usize::try_from(expected).unwrap_or(0).saturating_add(1).clamp(512, 64 << 10);
+    let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; length]);
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok((size, Digest::from_bytes(hash.finalize().into()))),

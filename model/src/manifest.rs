@@ -209,6 +209,11 @@ impl Header {
         Header { atlas: "manifest".into(), format: 1, role, env_version, entries, users, groups }
     }
 
+    /// What the server that made the Snapshot calls the numbers in it.
+    pub fn owners(&self) -> Owners {
+        Owners { users: self.users.clone(), groups: self.groups.clone() }
+    }
+
     /// Reads the line.
     pub fn parse(line: &[u8]) -> Result<Header, BadManifest> {
         let header: serde_json::Value = serde_json::from_slice(line).map_err(|_| BadManifest::NotManifest)?;
@@ -342,6 +347,11 @@ impl Manifest {
     /// All entries, sorted by set and path.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// The same, without the Manifest.
+    pub fn into_entries(self) -> Vec<Entry> {
+        self.entries
     }
 
     /// The entries of one set, sorted by path.

@@ -9,13 +9,13 @@
 //! keeps what was there before the first of the two.
 
 use crate::{
-    create::{copy_entries, write_manifest},
+    create::write_manifest,
     install::Change,
     layout::SidError,
     scan::{leads_out, parent_of, scan},
     snapshot::MANIFEST,
 };
-use atlas_host::{object, tree::Dir};
+use atlas_host::{FileError, object, tree::Dir};
 use atlas_model::{
     EnvVersion, Owners, Role, TreePath,
     manifest::{Entry, FileSet, Kind, Manifest},
@@ -94,4 +94,24 @@ fn before(root: &Dir, change: &Change) -> Result<Vec<Entry>, SidError> {
         },
         Change::Replace(path) | Change::Remove(path) => scan(root, &[path.clone()].into_iter().collect(), set)?,
     })
+}
+
+type CopyError = (TreePath, FileError);
+
+fn copy_entries(root: &Dir, files: &Dir, entries: &[Entry]) -> Result<(), CopyError> {
+    for entry in entries.iter().filter(|entry| entry.kind != Kind::Absent) {
+        let on = |error| (entry.path.clone(), error);
+        let (from, name) = root.parent_of(&entry.path).map_err(on)?;
+        let to = match entry.path.parent() {
+            Some(parent) => files.make_dirs(parent.relative()).map_err(on)?,
+            None => files.dir(".").map_err(on)?,
+        };
+        object::make(&entry.kind, &from, name, &to, name).map_err(on)?;
+    }
+    for entry in entries.iter().rev().filter(|entry| matches!(entry.kind, Kind::Dir { .. })) {
+        let on = |error| (entry.path.clone(), error);
+        let (to, name) = files.parent_of(&entry.path).map_err(on)?;
+        object::make_dir_time(&entry.kind, &to, name).map_err(on)?;
+    }
+    Ok(())
 }

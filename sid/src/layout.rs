@@ -159,6 +159,11 @@ impl SidData {
         Ok(Lock::take(&self.dir, OsStr::new(&format!(".lock-{role}")), deadline)?)
     }
 
+    /// Waits for the lock under which the history, which all Roles share, is written.
+    pub fn lock_history(&self, deadline: Duration) -> Result<Lock, SidError> {
+        Ok(Lock::take(&self.dir, OsStr::new(".lock-history"), deadline)?)
+    }
+
     /// Reads MasterConfig.
     pub fn master_config(&self) -> Result<MasterConfig, SidError> {
         let name = "MasterConfig";

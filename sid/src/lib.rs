@@ -3,7 +3,7 @@
 //! ```text
 //! /unbound/SID_DATA/                     0700 root
 //!   MasterConfig                         who this disk makes of a server
-//!   .lock-PRI                            held by whoever changes the directory of that Role
+//!   .lock-PRI  .lock-history             held by whoever changes the directory of that Role, or the history of all
 //!   PRI/                                 one unit: replaced whole, by one exchange of names
 //!     SnapshotEnvVersion                 the newest EnvVersion with a valid Snapshot; not there: none was ever made
 //!     Generation                         how many Creates found a change; a partner's copy has the number of the original
@@ -16,6 +16,8 @@
 //!   history/                             a git repository: what changed, when and by whom
 //!   formats/manifest.toml                which program wrote the Snapshots, and in which format
 //!   bonds/SEC1                           the last cycle that was completed with this partner, as both remember it
+//!   .last-PRI/                            the Role's directory before this one, whole; the next is made from it
+//!   .stat-cache-PRI                      what the last Create saw, so that the next need not read it again
 //!   .next-PRI/                           a Role being built, or the one before it on its way out; nobody reads it
 //! /opt/atlas/                            on the Bound disk: EnvID, Cluster, bin/SyncConverterN
 //! ```

@@ -56,3 +56,24 @@ pub(crate) fn carry(sid: &SidData, role: Role, env_version: EnvVersion, to: &Dir
     }
     Ok(())
 }
+
+/// Whether the residue of the Snapshot in `snapshot` is what [`carry`] would take.
+pub(crate) fn is_current(sid: &SidData, role: Role, env_version: EnvVersion, snapshot: &Dir) -> Result<bool, SidError> {
+    // The primary's comes from its own Snapshot.
+    if role.is_primary() {
+        return Ok(true);
+    }
+    let Some(primary) = sid.role_dir(Role::Pri)? else { return Ok(true) };
+    let theirs = match primary.dir(env_version.dir_name()) {
+        Ok(dir) => entries(&dir)?,
+        Err(error) if error.is_not_found() => return Ok(true),
+        Err(error) => return Err(error.into()),
+    };
+    let common = format!("/{}", OF_SETS[1].1);
+    let of_services = |entries: Vec<Entry>| -> Vec<(TreePath, Kind)> {
+        let all = entries.into_iter().map(|entry| (entry.path, entry.kind));
+        all.filter(|(path, _)| path.to_string().starts_with(&common)).collect()
+    };
+    let (theirs, ours) = (of_services(theirs), of_services(entries(snapshot)?));
+    Ok(theirs.len() == ours.len() && theirs.iter().zip(&ours).all(|(a, b)| a.0 == b.0 && a.1.same_as(&b.1)))
+}

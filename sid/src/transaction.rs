@@ -6,6 +6,10 @@
 //!   publish   flushed; then .next-PRI and PRI change their names at one instant; then the old one, now .next-PRI, is removed
 //! ```
 //!
+//! A Create keeps the old one, as .last-PRI, and the next Create makes its .next-PRI from that: only what changed since then has to be done to
+//! it, and everything else is there already, shared with PRI by hard links. Such a directory was published, so it is whole; before it is
+//! changed it gets the other name.
+//!
 //! Cut off anywhere, PRI is the old one or the new one, whole. What is left under the other name is removed by the next `begin`.
 
 use crate::{
@@ -31,18 +35,37 @@ pub struct Transaction<'a> {
     role: Role,
     next_name: OsString,
     next: Dir,
-    _lock: Lock,
+    /// Whether the directory that is replaced is kept for the next time.
+    keeps_last: bool,
+    /// Held by this, or by the caller as long as this lives.
+    _lock: Option<Lock>,
 }
 
 impl<'a> Transaction<'a> {
     /// Begins with an empty directory.
     pub fn begin(sid: &'a SidData, role: Role) -> Result<Transaction<'a>, SidError> {
         let lock = sid.lock(role, Duration::from_secs(60))?;
-        let next_name = OsString::from(format!(".next-{role}"));
+        let next_name = next_name(role);
         sid.dir().remove_tree(&next_name)?;
         sid.dir().make_dir(&next_name, 0o700)?;
         let next = sid.dir().dir(&next_name)?;
-        Ok(Transaction { sid, role, next_name, next, _lock: lock })
+        Ok(Transaction { sid, role, next_name, next, keeps_last: false, _lock: Some(lock) })
+    }
+
+    /// Begins with the directory that was published before the one that is now, if it was kept: whole, as it was. What it costs to bring
+    /// it up to date depends on what changed since, not on how much there is.
+    pub fn begin_from_last(sid: &'a SidData, role: Role, _lock: &'a Lock) -> Result<Transaction<'a>, SidError> {
+        let next_name = next_name(role);
+        sid.dir().remove_tree(&next_name)?;
+        // From here on it is being changed, and its name says so.
+        match sid.dir().rename(&last_name(role), sid.dir(), &next_name, Rename::NoReplace) {
+            Err(error) if error.is_not_found() => {
+                sid.dir().make_dir(&next_name, 0o700)?;
+            }
+            other => other?,
+        }
+        let next = sid.dir().dir(&next_name)?;
+        Ok(Transaction { sid, role, next_name, next, keeps_last: true, _lock: None })
     }
 
     /// The directory to fill.
@@ -68,8 +91,8 @@ impl<'a> Transaction<'a> {
 
     /// The same for what is of a generation that is there: Snapshots converted from it, or received from the server that made it.
     pub fn publish_as(self, newest: EnvVersion, generation: u64) -> Result<(), SidError> {
-        durable::write(&self.next, OsStr::new(SNAPSHOT_ENV_VERSION), newest.to_file().as_bytes(), 0o600)?;
-        durable::write(&self.next, OsStr::new(GENERATION), format!("{generation}\n").as_bytes(), 0o600)?;
+        durable::put(&self.next, OsStr::new(SNAPSHOT_ENV_VERSION), newest.to_file().as_bytes(), 0o600)?;
+        durable::put(&self.next, OsStr::new(GENERATION), format!("{generation}\n").as_bytes(), 0o600)?;
         self.publish_as_it_is()
     }
 
@@ -91,8 +114,12 @@ impl<'a> Transaction<'a> {
         parent.rename(&self.next_name, parent, &name, how)?;
         parent.sync()?;
         if how == Rename::Exchange {
-            // The old one. What cannot be removed now is removed by the next `begin`.
-            let _ = parent.remove_tree(&self.next_name);
+            // The old one. What cannot be kept or removed now is removed by the next `begin`.
+            let _ = if self.keeps_last {
+                parent.rename(&self.next_name, parent, &last_name(self.role), Rename::NoReplace)
+            } else {
+                parent.remove_tree(&self.next_name).map(drop)
+            };
         }
         Ok(())
     }
@@ -102,6 +129,14 @@ impl<'a> Transaction<'a> {
         self.sid.dir().remove_tree(&self.next_name)?;
         Ok(())
     }
+}
+
+fn next_name(role: Role) -> OsString {
+    format!(".next-{role}").into()
+}
+
+fn last_name(role: Role) -> OsString {
+    format!(".last-{role}").into()
 }
 
 /// Makes `name` in `to` a copy of `name` in `from` whose files are the same files.

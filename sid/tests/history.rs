@@ -60,8 +60,9 @@ impl World {
 
     /// Takes a Snapshot and records it.
     fn create(&self, tree: &str, role: Role) -> Option<history::Recorded> {
-        create::create(&Dir::open_root(self.path(tree)).unwrap(), &self.sid(), role, ENV1).unwrap();
-        self.record(role).unwrap()
+        let created = create::create(&Dir::open_root(self.path(tree)).unwrap(), &self.sid(), role, ENV1).unwrap();
+        assert_eq!(created.history_error, None);
+        created.recorded
     }
 
     fn record(&self, role: Role) -> Result<Option<history::Recorded>, atlas_sid::SidError> {
@@ -195,6 +196,11 @@ fn a_changed_path_list_alone_is_recorded() {
     let recorded = world.create("pri", Role::Pri).unwrap();
     assert_eq!(recorded.files, 0);
     assert!(world.git(&["show", "PRI"]).contains("+# nothing yet"));
+    // As an editor does that writes into the file.
+    let list = fs::File::options().append(true).open(world.path("unbound/SID_DATA/PRI/Env1/SyncFilePathsWeb"));
+    std::io::Write::write_all(&mut list.unwrap(), b"# nor now\n").unwrap();
+    world.create("pri", Role::Pri).unwrap();
+    assert!(world.git(&["show", "PRI"]).contains("+# nor now"));
 }
 
 #[test]
@@ -245,8 +251,11 @@ fn a_damaged_history_is_kept_and_a_new_one_begun() {
 fn a_failure_that_is_no_damage_keeps_the_history_and_the_next_time_records_both() {
     let world = World::new();
     world.create("pri", Role::Pri);
+    let first = world.git(&["rev-parse", "PRI"]);
     world.write("pri/etc/app/main.conf", "port 5\n");
-    create::create(&Dir::open_root(world.path("pri")).unwrap(), &world.sid(), Role::Pri, ENV1).unwrap();
+    world.create("pri", Role::Pri);
+    // As if the power had gone before the branch was changed.
+    fs::write(world.history().join("refs/heads/PRI"), first).unwrap();
     // The copy is not what the Manifest says: the Snapshot is at fault, not the history.
     let copy = world.path("unbound/SID_DATA/PRI/Env1/SyncFiles/etc/app/main.conf");
     fs::rename(&copy, world.path("away")).unwrap();

@@ -7,7 +7,7 @@ use atlas_host::{FileError, durable};
 use atlas_model::{EnvVersion, Role};
 use atlas_sid::{
     SidData, SidError,
-    create::{self, Created},
+    create::{self, Created, How},
 };
 use std::{ffi::OsStr, io};
 
@@ -20,8 +20,8 @@ struct Answer {
 }
 
 /// Makes the Snapshot and says what was made.
-pub(crate) fn run(common: &Common) -> anyhow::Result<Exit> {
-    let created = snapshot(&Server::open(&common.root)?, Cause::Local)?;
+pub(crate) fn run(common: &Common, full: bool) -> anyhow::Result<Exit> {
+    let created = snapshot(&Server::open(&common.root)?, full)?;
     if common.json {
         print_json(&Answer { format: 1, created })?;
     } else {
@@ -30,22 +30,11 @@ pub(crate) fn run(common: &Common) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Why a Snapshot is made: what a change that it finds goes back to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// Somebody may have changed something on this server.
-    Local,
-    /// PRI's Snapshot was just installed.
-    Installed {
-        /// Of this generation.
-        generation: u64,
-    },
-}
-
-/// Makes the Snapshot of this server's (Role, EnvVersion).
-pub(crate) fn snapshot(server: &Server, _cause: Cause) -> anyhow::Result<Created> {
+/// Makes the Snapshot of this server's (Role, EnvVersion); reads every file, or only what seems to have changed.
+pub(crate) fn snapshot(server: &Server, full: bool) -> anyhow::Result<Created> {
     let (role, env_version) = (server.role(), server.env_version());
-    let created = create::create(&server.root, &server.sid, role, env_version);
+    let how = How { reads_all: full, ..How::default() };
+    let created = create::create_how(&server.root, &server.sid, role, env_version, &how);
     let hint = created.as_ref().err().map(|error| hint_for(error, role, env_version)).unwrap_or_default();
     let created = created.with_context(|| format!("make the Snapshot of {role} for {env_version}")).hint(hint)?;
     declare_format(&server.sid).context("note which program wrote the Snapshot")?;
@@ -87,15 +76,26 @@ fn hint_for(error: &SidError, role: Role, env_version: EnvVersion) -> String {
 }
 
 fn tell(created: &Created) -> String {
-    let Created { role, env_version, ident_objects, sync_objects, converted_to, .. } = created;
+    let Created { role, env_version, ident_objects, sync_objects, changed, changed_objects, .. } = created;
     let objects = |count: &usize| if *count == 1 { "1 object".to_owned() } else { format!("{count} objects") };
     let mut text = format!(
         "Snapshot of {role} for {env_version}: identity {}, other configuration {}\n",
         objects(ident_objects),
         objects(sync_objects)
     );
-    for version in converted_to {
+    if !changed {
+        text.push_str("nothing changed since the one before\n");
+    } else if let Some(recorded) = &created.recorded {
+        text.push_str(&format!("changed: {}, recorded as {:.12}\n", objects(changed_objects), recorded.commit));
+    }
+    for version in &created.converted_to {
         text.push_str(&format!("converted from it: {version}\n"));
+    }
+    if let Some(aside) = created.recorded.as_ref().and_then(|recorded| recorded.set_aside.as_ref()) {
+        text.push_str(&format!("the history was damaged; it is kept as {}, and a new one begun\n", aside.display()));
+    }
+    if let Some(error) = &created.history_error {
+        text.push_str(&format!("NOT recorded in the history: {error}\n"));
     }
     text
 }

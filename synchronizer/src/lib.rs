@@ -94,11 +94,17 @@ pub enum Verb {
     /// Take a Snapshot of this server, and make those for all older EnvVersions from it
     ///
     /// The Role comes from MasterConfig on the Unbound disks, the EnvVersion from this server's own disk. The Snapshot takes the
-    /// place of the one before at one instant; cut off anywhere, the one before stays whole.
+    /// place of the one before at one instant; cut off anywhere, the one before stays whole. Where nothing changed since then,
+    /// nothing is written; otherwise the change is a commit of the history in SID_DATA/history.
     #[command(after_help = "Examples:
   ssSync create
+  ssSync create --full            read every byte, also of files whose times and sizes are as before
   ssSync create --root /mnt/server --json")]
-    Create,
+    Create {
+        /// Read every file, and do not trust times and sizes to tell that it is unchanged
+        #[arg(long)]
+        full: bool,
+    },
     /// Make this server's Snapshots for all older EnvVersions again from its newest one
     Older,
     /// Send this server's Snapshots to the secondaries, without having them installed; on PRI
@@ -170,7 +176,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let common = &args.common;
     match &args.command {
         Verb::Cycle(cycle) => cycle::run(common, cycle),
-        Verb::Create => create::run(common),
+        Verb::Create { full } => create::run(common, *full),
         Verb::Older => convert::older(common),
         Verb::Send(cycle) => cycle::run_send(common, cycle),
         Verb::Newer => convert::newer(common),

@@ -99,7 +99,7 @@ fn sync_up<R: Read, W: Write>(server: &Server, wire: &mut Wire<R, W>) -> anyhow:
 
     // What somebody changed here since the last cycle goes into the history before it is undone [310].
     working("create")?;
-    let local = timed(&mut steps, "create before", || create::snapshot(server, create::Cause::Local))?;
+    let local = timed(&mut steps, "create before", || create::snapshot(server, false))?;
 
     working("newer")?;
     let converters = Converters::of(&server.path);
@@ -114,7 +114,7 @@ fn sync_up<R: Read, W: Write>(server: &Server, wire: &mut Wire<R, W>) -> anyhow:
 
     working("create")?;
     adopt_pri_list(server)?;
-    timed(&mut steps, "create after", || create::snapshot(server, create::Cause::Installed { generation }))?;
+    timed(&mut steps, "create after", || create::snapshot(server, false))?;
     Ok(SecondaryReport {
         format: 1,
         role,

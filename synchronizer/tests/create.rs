@@ -59,13 +59,18 @@ fn what_was_made_is_told_to_people_and_programs() {
     let output = ss_sync(tmp.path(), &[]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(text, "Snapshot of PRI for Env1: identity 2 objects, other configuration 2 objects\n");
+    let (first, second) = text.split_once('\n').unwrap();
+    assert_eq!(first, "Snapshot of PRI for Env1: identity 2 objects, other configuration 2 objects");
+    assert!(second.starts_with("changed: 5 objects, recorded as "), "{second}");
 
     let answer: Value = serde_json::from_slice(&ss_sync(tmp.path(), &["--json"]).stdout).unwrap();
     let expected = json!({
-        "format": 1, "role": "PRI", "env_version": 1, "generation": 1, "changed": false, "ident_objects": 2, "sync_objects": 2, "converted_to": []
+        "format": 1, "role": "PRI", "env_version": 1, "generation": 1, "ident_objects": 2, "sync_objects": 2, "changed": false,
+        "changed_objects": 0, "converted_to": [], "recorded": null, "history_error": null
     });
     assert_eq!(answer, expected);
+    let text = String::from_utf8(ss_sync(tmp.path(), &[]).stdout).unwrap();
+    assert!(text.ends_with("nothing changed since the one before\n"), "{text}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! SID_DATA/history/                     0700; stock git reads it: git --git-dir /unbound/SID_DATA/history log -p PRI
 //!   refs/heads/PRI  refs/heads/SEC1 …   one branch for each Role
 //!   objects/pack/                       one pack for each commit, until git gathers them
-//!   recorded/PRI-COMMIT/                hard links to Manifest and path lists of the Snapshot that COMMIT holds
+//!   recorded/PRI-COMMIT/                Manifest (a hard link) and path lists of the Snapshot that COMMIT holds
 //! SID_DATA/history.damaged-TIME/        one that git could not go on with: kept, and a new one begun
 //! ```
 //!

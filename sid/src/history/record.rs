@@ -13,6 +13,7 @@ use crate::{
 };
 use atlas_host::{
     FileError, durable,
+    lock::Lock,
     tree::{Dir, Rename},
 };
 use atlas_model::{
@@ -24,6 +25,7 @@ use std::{
     ffi::{OsStr, OsString},
     io::{BufWriter, Read},
     path::PathBuf,
+    time::Duration,
 };
 
 /// A commit that was made.
@@ -48,6 +50,7 @@ pub struct Prepared {
     repository: Repository,
     role: Role,
     recorded: Recorded,
+    _lock: Lock,
 }
 
 /// What is recorded: one Snapshot of a Role directory, published or about to be.
@@ -63,7 +66,7 @@ pub struct Subject<'a> {
     pub generation: u64,
 }
 
-/// Records the published Snapshot of `role`, if it differs from what was recorded last. Takes no lock: the caller holds it.
+/// Records the published Snapshot of `role`, if it differs from what was recorded last. The caller holds the lock of the Role.
 ///
 /// Gives `None` where nothing changed, or nothing was ever published.
 pub fn record(sid: &SidData, role: Role, cause: &Cause) -> Result<Option<Recorded>, SidError> {
@@ -75,7 +78,8 @@ pub fn record(sid: &SidData, role: Role, cause: &Cause) -> Result<Option<Recorde
     prepared.finish().map(Some)
 }
 
-/// Writes the commit of a Snapshot, so that [`Prepared::finish`] needs to change only the branch. Under the lock.
+/// Writes the commit of a Snapshot, so that [`Prepared::finish`] needs to change only the branch. Under the lock of
+/// the Role; that of the history is held until the end.
 ///
 /// The caller flushes the file system between the two, and publishes the Snapshot, if that is still to be done. A history that is damaged is
 /// set aside and a new one begun.
@@ -106,6 +110,7 @@ fn is_of_history(error: &SidError, sid: &SidData) -> bool {
 
 fn attempt(sid: &SidData, subject: &Subject<'_>, cause: &Cause) -> Result<Option<Prepared>, SidError> {
     let role = subject.role;
+    let lock = sid.lock_history(Duration::from_secs(600))?;
     let snapshot = subject.role_dir.dir(subject.env_version.dir_name())?;
     let repository = Repository::open_or_begin(sid, role)?;
     let parent = repository.tip(role)?;
@@ -135,13 +140,13 @@ fn attempt(sid: &SidData, subject: &Subject<'_>, cause: &Cause) -> Result<Option
     let judged = message::judge(sid, &facts, &changes.summary, cause)?;
     let recorded = changes.write(&repository, &snapshot, &facts, parent.as_ref(), judged)?;
     link_recorded(&repository, role, &recorded.commit, &snapshot)?;
-    Ok(Some(Prepared { repository, role, recorded }))
+    Ok(Some(Prepared { repository, role, recorded, _lock: lock }))
 }
 
 impl Prepared {
     /// Makes the commit the newest of its branch. What it holds must have been flushed.
     pub fn finish(self) -> Result<Recorded, SidError> {
-        let Prepared { repository, role, recorded } = self;
+        let Prepared { repository, role, recorded, _lock } = self;
         repository.set_tip(role, &recorded.commit)?;
         repository.dir.dir("refs")?.remove_tree(OsStr::new("atlas"))?;
         let kept = recorded_name(role, &recorded.commit);
@@ -242,14 +247,10 @@ impl Changes {
 fn changed_lists(before: Option<&Dir>, snapshot: &Dir) -> Result<Vec<List>, SidError> {
     let mut changed = BTreeMap::new();
     for name in list_names(snapshot)? {
-        let same = before.map_or(Ok(false), |before| is_same_file(before, snapshot, &name))?;
-        if !same {
-            let content = snapshot.read(&name, PathList::MAX_SIZE)?;
-            if before.map(|before| before.read_if_there(&name, PathList::MAX_SIZE)).transpose()?.flatten().as_ref()
-                != Some(&content)
-            {
-                changed.insert(name, Some(content));
-            }
+        let content = snapshot.read(&name, PathList::MAX_SIZE)?;
+        let old = before.map(|before| before.read_if_there(&name, PathList::MAX_SIZE)).transpose()?.flatten();
+        if old.as_ref() != Some(&content) {
+            changed.insert(name, Some(content));
         }
     }
     for name in before.map(list_names).transpose()?.into_iter().flatten() {
@@ -277,15 +278,17 @@ fn recorded_name(role: Role, commit: &CommitId) -> OsString {
     format!("{role}-{commit}").into()
 }
 
-/// Links Manifest and lists of the Snapshot that `commit` holds.
+/// Keeps Manifest and lists of the Snapshot that `commit` holds.
 fn link_recorded(repository: &Repository, role: Role, commit: &CommitId, snapshot: &Dir) -> Result<(), SidError> {
     let recorded = repository.dir.make_dirs(RECORDED)?;
     let (name, temp) = (recorded_name(role, commit), durable::temp_name());
     recorded.remove_tree(&temp)?;
     recorded.make_dir(&temp, 0o700)?;
     let dir = recorded.dir(&temp)?;
-    for file in list_names(snapshot)?.iter().map(String::as_str).chain([MANIFEST]) {
-        snapshot.hard_link(OsStr::new(file), &dir, OsStr::new(file))?;
+    snapshot.hard_link(OsStr::new(MANIFEST), &dir, OsStr::new(MANIFEST))?;
+    // Lists are copied: an operator's editor may write into the file.
+    for list in list_names(snapshot)? {
+        durable::put(&dir, OsStr::new(&list), &snapshot.read(&list, PathList::MAX_SIZE)?, 0o600)?;
     }
     recorded.remove_tree(&name)?;
     Ok(recorded.rename(&temp, &recorded, &name, Rename::NoReplace)?)

@@ -17,7 +17,7 @@ use std::{
 
 /// The directory of the repository in the Sync and Identity Data.
 pub const HISTORY: &str = "history";
-/// Hard links to what the newest commit of each Role holds.
+/// Manifest and path lists that the newest commit of each Role holds.
 pub(super) const RECORDED: &str = "recorded";
 /// How long git may take: a first commit has all files.
 const DEADLINE: Duration = Duration::from_secs(600);

@@ -114,7 +114,7 @@ pub(crate) fn cycle(
     let mut steps = Vec::new();
     let created = match upto {
         Upto::Send => None,
-        Upto::Compare => Some(timed(&mut steps, "create", || create::snapshot(server, create::Cause::Local))?),
+        Upto::Compare => Some(timed(&mut steps, "create", || create::snapshot(server, false))?),
     };
     let generation = server.sid.role_dir(Role::Pri)?.map_or(Ok(0), |dir| snapshot::generation(&dir))?;
     let partners: Vec<PartnerReport> = std::thread::scope(|scope| {

@@ -39,7 +39,7 @@ fn everything_but(root: &Path, below: &str) -> Vec<(String, Vec<u8>)> {
 fn recorded() -> (Cluster, Vec<u8>, Vec<u8>) {
     let cluster = Cluster::new();
     let pri = Server::open(&cluster.root("pri")).unwrap();
-    crate::create::snapshot(&pri, crate::create::Cause::Local).unwrap();
+    crate::create::snapshot(&pri, false).unwrap();
     Cluster::copy(&cluster.root("sec1"), &cluster.root("fresh/sec1"));
     Cluster::copy(&cluster.root("pri"), &cluster.root("fresh/pri"));
     let ((heard_by_sec, said_by_pri), (heard_by_pri, said_by_sec)) = (io::pipe().unwrap(), io::pipe().unwrap());
