@@ -1,10 +1,11 @@
 //! `atlas`: the operator's front.
 //!
-//! `atlas X` is built in (`init`), or runs the program `atlas-X` that is found on PATH, with the arguments as they are. So each part
+//! `atlas X` is built in (`init`, `status`), or runs the program `atlas-X` that is found on PATH, with the arguments as they are. So each part
 //! of ATLAS brings its own program, and the operator learns one name.
 
 mod external;
 pub mod init;
+pub mod status;
 
 use atlas_cli::{Common, Exit};
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
@@ -21,6 +22,7 @@ use std::ffi::OsString;
 Examples:
   atlas init                      set this server up; asks for what it needs to know
   atlas init --check              would this server boot into its role?
+  atlas status                    can I fail over right now?
   atlas module list               which versions of the programs are installed
 
 Exit codes: 0 done, 1 failed, 2 called wrongly, 3 the answer is no."
@@ -39,6 +41,16 @@ pub struct Args {
 pub enum Verb {
     /// Make this machine a server of a cluster: its Unbound disks, who it is, what to take along
     Init(Box<init::InitArgs>),
+    /// Tell whether each secondary could take over now, and if not, why and what to do
+    ///
+    /// Run it on PRI. What is not known is said to be unknown: a report that is too old counts for nothing.
+    #[command(after_help = "Examples:
+  atlas status
+  atlas status --watch
+  atlas status --json
+
+Exit codes: 0 ready, 1 failed, 2 called wrongly, 3 not ready, or not known.")]
+    Status(status::StatusArgs),
     /// Another program, `atlas-X`.
     #[command(external_subcommand)]
     External(Vec<OsString>),
@@ -68,6 +80,7 @@ pub fn usage(args: &Args, error: &anyhow::Error) -> clap::Error {
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     match &args.command {
         Verb::Init(init) => init::run(init, &args.common),
+        Verb::Status(status) => status::run(status, &args.common),
         Verb::External(words) => Err(external::become_program(words, &args.common)),
     }
 }

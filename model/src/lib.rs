@@ -15,6 +15,7 @@
 //! ```
 
 pub mod compare;
+pub mod cycle;
 pub mod digest;
 pub mod env_version;
 pub mod ext4;

@@ -1,11 +1,8 @@
 //! `ssSync accept`: the one way out of a refusal for disks that are not the ones that a partner remembers. It is recorded as a notice.
 
-use crate::{
-    report::{self, Problem},
-    server::Server,
-};
+use crate::{report, server::Server};
 use atlas_cli::{Common, Exit, Hint, print, print_json};
-use atlas_model::Role;
+use atlas_model::{Role, cycle::Problem};
 use atlas_sid::bond::Bond;
 use serde::Serialize;
 

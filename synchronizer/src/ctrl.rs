@@ -2,14 +2,17 @@
 
 use crate::{
     cycle,
-    report::{CycleReport, Outcome, now},
+    report::{self, now},
     server::Server,
     suspend::Suspended,
 };
 use anyhow::Context;
 use atlas_cli::{Common, Exit, Hint, Style, Table, print, print_json};
 use atlas_host::process::Command;
-use atlas_model::Role;
+use atlas_model::{
+    Role,
+    cycle::{CycleReport, Outcome},
+};
 use clap::{CommandFactory, Parser, Subcommand};
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -151,7 +154,7 @@ fn status(common: &Common) -> anyhow::Result<Exit> {
     let service = Command::new("systemctl").args(["is-active", UNIT]).output();
     let service = service.map_or("unknown".to_owned(), |output| output.text().trim().to_owned());
     let suspended = Suspended::read(&server.sid)?;
-    let last = CycleReport::last(&server.root);
+    let last = report::last(&server.root);
     let age = last.as_ref().map(|last| now().saturating_sub(last.time));
     let good = suspended.is_none() && service == "active" && last.as_ref().is_some_and(CycleReport::is_good);
     let good = good || server.role() != Role::Pri;

@@ -6,13 +6,20 @@
 use crate::{
     compare, create, cycle, install,
     protocol::{Fault, Hello, Message, Wire, check_pri, due, introduce, receive, send},
-    report::{self, Problem, SecondaryReport, now, timed},
+    report::{self, now, timed},
     server::Server,
 };
 use anyhow::Context;
 use atlas_cli::{Common, Exit, in_one_line};
-use atlas_host::stream::{Hearing, Speaking};
-use atlas_model::{Role, manifest::FileSet};
+use atlas_host::{
+    process::Command,
+    stream::{Hearing, Speaking},
+};
+use atlas_model::{
+    Role,
+    cycle::{Problem, SYNCED, SecondaryReport},
+    manifest::FileSet,
+};
 use atlas_sid::{
     bond::Bond,
     convert::{self, Converters},
@@ -23,7 +30,7 @@ use std::{
     io::{Read, Write},
     os::fd::AsFd,
     path::Path,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Serves one conversation.
@@ -72,7 +79,7 @@ fn serve<R: Read, W: Write>(server: &Server, wire: &mut Wire<R, W>) -> anyhow::R
         _ => return Err(Fault::Protocol("neither SyncUp nor Bye followed the Snapshots".into()).into()),
     }
     let report = sync_up(server, wire)?;
-    report::publish(&server.root, report::SYNCED, &report)?;
+    report::publish(&server.root, SYNCED, &report)?;
     wire.say(&Message::SyncedUp { report: Box::new(report) })?;
     send(wire, &server.sid, server.role()).context("send this server's Snapshots back")?;
     let knot = due!(wire, Message::Tie { knot } => knot, "Tie");
@@ -124,6 +131,7 @@ fn sync_up<R: Read, W: Write>(server: &Server, wire: &mut Wire<R, W>) -> anyhow:
         // The first Snapshot of all finds what was there before ATLAS.
         changed_locally: local.changed && local.generation > 1,
         converted,
+        would_boot: would_boot(server),
         problems: installed.problems.iter().map(|what| needs_somebody(role, what)).collect(),
         install: serde_json::to_value(&installed)?,
         steps,
@@ -143,4 +151,20 @@ fn adopt_pri_list(server: &Server) -> anyhow::Result<()> {
         adopt_list(&server.sid, server.role(), server.env_version(), compare::PRI_LIST, &list)?;
     }
     Ok(())
+}
+
+/// Asks whether this server would boot into its role. What it would boot as after a swap depends on the same: the hook, the units, the
+/// programs.
+fn would_boot(server: &Server) -> Option<bool> {
+    // Below another root the answer would be about this machine.
+    if server.path != Path::new("/") {
+        return None;
+    }
+    let check =
+        Command::new("atlas").args(["init", "--check", "--json"]).deadline(Duration::from_secs(60)).output().ok()?;
+    match check.status.code() {
+        Some(0) => Some(true),
+        Some(3) => Some(false),
+        _ => None,
+    }
 }

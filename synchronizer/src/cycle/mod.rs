@@ -11,14 +11,17 @@ pub(crate) mod partner;
 
 use crate::{
     create,
-    report::{self, CycleReport, Outcome, PartnerReport, Problem, now, timed},
+    report::{self, now, timed},
     server::Server,
     suspend::Suspended,
 };
 use anyhow::Context;
 use atlas_cli::{Common, Exit, Hint, Style, Table, in_one_line, print, print_json};
 use atlas_host::{lock::Lock, process::Command};
-use atlas_model::{Partner, Role};
+use atlas_model::{
+    Partner, Role,
+    cycle::{CYCLE, CycleReport, Outcome, PartnerReport, Problem},
+};
 use atlas_sid::{SidData, snapshot};
 use std::{ffi::OsStr, time::Duration};
 
@@ -64,7 +67,7 @@ fn go(common: &Common, args: &CycleArgs, upto: Upto) -> anyhow::Result<Exit> {
             .hint("run it on PRI; this server does its part when PRI calls");
     }
     let _alone = lock(&server.sid, "another cycle is under way")?;
-    let before = CycleReport::last(&server.root);
+    let before = report::last(&server.root);
     let chosen: Vec<&Partner> = server
         .config
         .partners()
@@ -82,7 +85,7 @@ fn go(common: &Common, args: &CycleArgs, upto: Upto) -> anyhow::Result<Exit> {
         }
     };
     if upto == Upto::Compare && args.partners.is_empty() {
-        report::publish(&server.root, report::CYCLE, &report).context("write the report of the cycle")?;
+        report::publish(&server.root, CYCLE, &report).context("write the report of the cycle")?;
     }
     report::notify(&server.path, &report.problems, before.as_ref().map_or(&[], |before| &before.problems))?;
     if common.json {

@@ -4,12 +4,15 @@ use super::Upto;
 use crate::{
     compare,
     protocol::{Fault, Message, Wire, check_partner, due, introduce, receive, send},
-    report::{Outcome, PartnerReport, now, timed},
+    report::{now, timed},
     server::Server,
 };
 use atlas_cli::in_one_line;
 use atlas_host::process::{Command, Conversation};
-use atlas_model::{Partner, Role};
+use atlas_model::{
+    Partner, Role,
+    cycle::{Outcome, PartnerReport},
+};
 use atlas_sid::bond::{Bond, Knot};
 use std::io::{Read, Write};
 

@@ -27,10 +27,10 @@ mod transfer;
 mod wire;
 
 pub(crate) use check::{check_partner, check_pri, introduce};
-pub(crate) use transfer::{Moved, receive, send};
+pub(crate) use transfer::{receive, send};
 pub(crate) use wire::{Fault, Wire, due};
 
-use crate::report::SecondaryReport;
+use atlas_model::cycle::SecondaryReport;
 use atlas_model::{EnvVersion, Partner, Role};
 use atlas_sid::{
     bond::{Bond, Knot},

@@ -4,27 +4,13 @@ use super::{
     Message,
     wire::{Fault, Wire, due},
 };
-use atlas_model::{Digest, Role};
+use atlas_model::{Digest, Role, cycle::Moved};
 use atlas_sid::{
     SidData,
     incoming::{self, Incoming},
     outgoing::{MAX_DESCRIPTION_FILES, Outgoing, description_limit},
 };
-use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
-
-/// What a Snapshot Send moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Moved {
-    /// The generation that both sides hold now.
-    pub(crate) generation: u64,
-    /// Whether the receiver lacked anything.
-    pub(crate) changed: bool,
-    /// Files whose content travelled.
-    pub(crate) files: u64,
-    /// Bytes that travelled, descriptions included.
-    pub(crate) bytes: u64,
-}
 
 /// Offers the Snapshots of `role`, and sends what the other side lacks.
 pub(crate) fn send<R: Read, W: Write>(wire: &mut Wire<R, W>, sid: &SidData, role: Role) -> Result<Moved, Fault> {

@@ -1,8 +1,8 @@
 //! The conversation cut after every so many bytes: what is there is old or new, never mixed, and the next cycle mends everything.
 
 use super::{Cluster, Line, write};
-use crate::{report::Outcome, server::Server};
-use atlas_model::{EnvVersion, Role};
+use crate::server::Server;
+use atlas_model::{EnvVersion, Role, cycle::Outcome};
 use atlas_sid::{outgoing::fingerprint, snapshot::Snapshot};
 use std::fs;
 

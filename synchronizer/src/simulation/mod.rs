@@ -14,10 +14,10 @@ mod situations;
 use crate::{
     cycle::{self, Upto, partner},
     protocol::{Fault, Wire},
-    report::{CycleReport, Outcome, PartnerReport},
     serve,
     server::Server,
 };
+use atlas_model::cycle::{CycleReport, Outcome, PartnerReport};
 use std::{
     collections::BTreeMap,
     fs,

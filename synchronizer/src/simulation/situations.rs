@@ -23,12 +23,9 @@
 //! committed.
 
 use super::{Cluster, Line, write};
-use crate::{
-    report::{CycleReport, Outcome, PartnerReport},
-    server::Server,
-    suspend::Suspended,
-};
+use crate::{server::Server, suspend::Suspended};
 use atlas_cli::in_one_line;
+use atlas_model::cycle::{CycleReport, Outcome, PartnerReport};
 use atlas_sid::bond::Bond;
 use std::{fs, path::Path};
 

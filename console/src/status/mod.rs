@@ -1,0 +1,102 @@
+//! `atlas status`: can I fail over right now? One screen, the answer first.
+//!
+//! ```text
+//!   /run/atlas/boot.json      what this boot found            ─┐
+//!   /run/atlas/cycle.json     what the last cycle found        ├─► facts, each with its age ─► readiness: a pure decision
+//!   MasterConfig, mdstat, /run/atlas/notices                  ─┘
+//! ```
+//!
+//! Invariant: what is not known is said to be unknown. A report that is older than it should be counts for nothing, however good it was.
+
+mod facts;
+mod readiness;
+
+pub use readiness::{Facts, Readiness, Ready};
+
+use atlas_cli::{Common, Exit, Style, Table, print, print_json};
+use serde::Serialize;
+use std::{io::IsTerminal, time::Duration};
+
+/// How `atlas status` is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StatusArgs {
+    /// Show it again and again, every few seconds, until it is interrupted
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// How often `--watch` looks.
+const AGAIN: Duration = Duration::from_secs(5);
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    format: u32,
+    #[serde(flatten)]
+    facts: &'a Facts,
+    ready: &'a [Readiness],
+    /// What is wrong on this server itself.
+    here: &'a [String],
+}
+
+/// Looks, decides and tells.
+pub(crate) fn run(args: &StatusArgs, common: &Common) -> anyhow::Result<Exit> {
+    loop {
+        let facts = facts::gather(&common.root)?;
+        let ready = readiness::decide(&facts);
+        let here = readiness::here(&facts);
+        if common.json {
+            print_json(&Answer { format: 1, facts: &facts, ready: &ready, here: &here })?;
+        } else {
+            let clear = if args.watch && std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+            print(format!("{clear}{}", tell(&facts, &ready, &here)))?;
+        }
+        let good = here.is_empty() && ready.iter().all(|one| one.ready == Ready::Yes);
+        if !args.watch {
+            return Ok(if good { Exit::Done } else { Exit::No });
+        }
+        std::thread::sleep(AGAIN);
+    }
+}
+
+fn tell(facts: &Facts, ready: &[Readiness], here: &[String]) -> String {
+    let style = Style::stdout();
+    let mut text = String::new();
+    for one in ready {
+        let answer = match one.ready {
+            Ready::Yes => style.green("yes"),
+            Ready::No => style.red("NO"),
+            Ready::Unknown => style.yellow("UNKNOWN"),
+        };
+        text.push_str(&format!("{} {}: {answer}\n", style.bold("READY TO FAIL OVER TO"), one.role));
+        for reason in &one.reasons {
+            text.push_str(&format!("  {}\n    try: {}\n", reason.what, reason.hint));
+        }
+    }
+    for what in here {
+        text.push_str(&format!("{} {what}\n", style.red("here:")));
+    }
+    text.push('\n');
+    let mut table = Table::new(["server", "env", "host", "synced", "generation", "as of"]);
+    let own = facts.env_version.map_or("?".into(), |version| version.to_string());
+    let cycle = facts.cycle.as_ref();
+    table.row([
+        format!("{} (this one)", facts.role),
+        own,
+        String::new(),
+        String::new(),
+        cycle.map_or("?".into(), |cycle| cycle.generation.to_string()),
+        String::new(),
+    ]);
+    for partner in cycle.iter().flat_map(|cycle| &cycle.partners) {
+        let installed = partner.secondary.as_ref().and_then(|done| done.installed);
+        table.row([
+            partner.role.to_string(),
+            partner.env_version.map_or("?".into(), |version| version.to_string()),
+            partner.host.clone(),
+            format!("{:?}", partner.outcome).to_lowercase(),
+            installed.map_or("?".into(), |generation| generation.to_string()),
+            facts.cycle_age.map_or("?".into(), |age| format!("{age} s ago")),
+        ]);
+    }
+    text + &table.to_string()
+}

@@ -1,0 +1,303 @@
+//! The decision: from facts to `yes`, `no` or `unknown`, with the reasons in order of weight.
+
+use atlas_model::{
+    BootReport, EnvVersion, Partner, Role,
+    cycle::{CycleReport, Outcome, PartnerReport},
+};
+use serde::Serialize;
+
+/// A cycle that began longer ago than this says nothing about now, in seconds: three intervals.
+pub(super) const STALE: u64 = 900;
+/// Clocks that differ by more than this are told, in seconds.
+const CLOCK: i64 = 60;
+
+/// What is known on this server.
+#[derive(Clone, Debug, Serialize)]
+pub struct Facts {
+    /// Its Role.
+    pub role: Role,
+    /// Its partners.
+    pub partners: Vec<Partner>,
+    /// Its Environment.
+    pub env_version: Option<EnvVersion>,
+    /// What this boot found.
+    pub boot: Option<BootReport>,
+    /// The last cycle, on PRI.
+    pub cycle: Option<CycleReport>,
+    /// How long ago that began, in seconds.
+    pub cycle_age: Option<u64>,
+    /// Why cycles are suspended, where they are.
+    pub suspended: Option<String>,
+    /// Of the Unbound set's members, how many there should be and how many there are; nothing where it is no mirror.
+    pub members: Option<(u32, u32)>,
+}
+
+/// The answer for one secondary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    /// Which.
+    pub role: Role,
+    /// Whether PRI's disks would do in it.
+    pub ready: Ready,
+    /// Why not, the weightiest first.
+    pub reasons: Vec<Reason>,
+}
+
+/// Whether one could fail over now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ready {
+    /// Everything that is looked at is well.
+    Yes,
+    /// Something is known to stand in the way.
+    No,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// One reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// What is the matter, and who saw it.
+    pub what: String,
+    /// What to do.
+    pub hint: String,
+}
+
+fn reason(what: impl Into<String>, hint: impl Into<String>) -> Reason {
+    Reason { what: what.into(), hint: hint.into() }
+}
+
+/// Decides for every secondary; on a secondary there is nothing to decide.
+pub(super) fn decide(facts: &Facts) -> Vec<Readiness> {
+    if facts.role != Role::Pri {
+        return vec![];
+    }
+    facts.partners.iter().map(|partner| one(facts, partner.role)).collect()
+}
+
+fn one(facts: &Facts, role: Role) -> Readiness {
+    let unknown = |why: Reason| Readiness { role, ready: Ready::Unknown, reasons: vec![why] };
+    let (Some(cycle), Some(age)) = (&facts.cycle, facts.cycle_age) else {
+        return unknown(reason(
+            "no cycle has run since this server booted",
+            "ssSyncCtrl start, or for one cycle: ssSync cycle",
+        ));
+    };
+    if age > STALE {
+        let why = facts.suspended.as_ref().map_or_else(
+            || {
+                reason(
+                    format!("the last cycle began {} min ago", age / 60),
+                    "ssSyncCtrl status; systemctl status ssSyncLoop",
+                )
+            },
+            |why| {
+                reason(
+                    format!("no cycle for {} min: suspended, {why}", age / 60),
+                    "ssSyncCtrl resume, when the change is complete",
+                )
+            },
+        );
+        return unknown(why);
+    }
+    let Some(partner) = cycle.partners.iter().find(|partner| partner.role == role) else {
+        return unknown(reason("the last cycle did not know this secondary", "ssSync cycle"));
+    };
+    let (mut against, mut unclear) = (Vec::new(), Vec::new());
+    judge(partner, cycle, &mut against, &mut unclear);
+    let ready = match (against.is_empty(), unclear.is_empty()) {
+        (true, true) => Ready::Yes,
+        (false, _) => Ready::No,
+        (true, false) => Ready::Unknown,
+    };
+    against.append(&mut unclear);
+    Readiness { role, ready, reasons: against }
+}
+
+/// What speaks against it, and what is not known.
+fn judge(partner: &PartnerReport, cycle: &CycleReport, against: &mut Vec<Reason>, unclear: &mut Vec<Reason>) {
+    let role = partner.role;
+    for problem in cycle.problems.iter().filter(|problem| problem.server == role) {
+        against.push(reason(format!("{role}, seen by the last cycle: {}", problem.what), problem.hint.clone()));
+    }
+    let Some(secondary) = &partner.secondary else {
+        if against.is_empty() {
+            unclear.push(reason(format!("{role} sent no report"), "ssSync cycle"));
+        }
+        return;
+    };
+    match secondary.would_boot {
+        Some(true) => {}
+        Some(false) => against.insert(
+            0,
+            reason(
+                format!("{role} says that it would not boot into its role"),
+                format!("on {role}: atlas init --check"),
+            ),
+        ),
+        None => unclear.push(reason(
+            format!("{role} could not say whether it would boot into its role"),
+            format!("on {role}: atlas init --check"),
+        )),
+    }
+    if secondary.installed != Some(cycle.generation) {
+        against.push(reason(
+            format!(
+                "{role} has generation {} installed, PRI is at {}",
+                secondary.installed.unwrap_or(0),
+                cycle.generation
+            ),
+            "ssSync cycle",
+        ));
+    }
+    if partner.outcome != Outcome::Synced && against.is_empty() {
+        against.push(reason(format!("{role} is not in step with PRI"), "ssSync compare"));
+    }
+    if let Some(ahead) = partner.clock_ahead.filter(|ahead| ahead.abs() > CLOCK) {
+        against.push(reason(
+            format!("the clocks of PRI and {role} differ by {} s", ahead.abs()),
+            format!("see the time service on {role}"),
+        ));
+    }
+}
+
+/// What is wrong on this server itself.
+pub(super) fn here(facts: &Facts) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if let Some((wanted, there)) = facts.members.filter(|(wanted, there)| there < wanted) {
+        wrong.push(format!("the Unbound set runs with {there} of {wanted} disks; replace the other: mdadm --add"));
+    }
+    if let Some(why) = &facts.suspended {
+        wrong.push(format!("the Synchronizer is suspended: {why}"));
+    }
+    for problem in facts.cycle.iter().flat_map(|cycle| &cycle.problems).filter(|problem| problem.server == facts.role) {
+        wrong.push(problem.what.clone());
+    }
+    wrong.extend(facts.boot.iter().flat_map(|boot| boot.warnings.iter().cloned()));
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atlas_model::cycle::{Problem, SecondaryReport};
+
+    fn facts() -> Facts {
+        let env_version = EnvVersion::OLDEST;
+        let role = Role::Sec(1);
+        let secondary = SecondaryReport {
+            format: 1,
+            role,
+            env_version,
+            time: 0,
+            installed: Some(7),
+            install: serde_json::Value::Null,
+            changed_locally: false,
+            converted: vec![],
+            steps: vec![],
+            would_boot: Some(true),
+            problems: vec![],
+        };
+        let partner = PartnerReport {
+            role,
+            host: "sec1".into(),
+            outcome: Outcome::Synced,
+            why: None,
+            env_version: Some(env_version),
+            clock_ahead: Some(0),
+            sent: None,
+            received: None,
+            secondary: Some(secondary),
+            differences: vec![],
+            steps: vec![],
+        };
+        let cycle = CycleReport {
+            format: 1,
+            program: "ssSync".into(),
+            time: 0,
+            env_version,
+            generation: 7,
+            changed: false,
+            partners: vec![partner],
+            steps: vec![],
+            problems: vec![],
+        };
+        Facts {
+            role: Role::Pri,
+            partners: vec![Partner { role, host: "sec1".into() }],
+            env_version: Some(env_version),
+            boot: None,
+            cycle: Some(cycle),
+            cycle_age: Some(10),
+            suspended: None,
+            members: Some((2, 2)),
+        }
+    }
+
+    /// The answer after one thing was changed.
+    fn after(change: impl FnOnce(&mut Facts, &mut CycleReport)) -> Readiness {
+        let mut facts = facts();
+        let mut cycle = facts.cycle.take().unwrap();
+        change(&mut facts, &mut cycle);
+        facts.cycle.get_or_insert(cycle);
+        decide(&facts).remove(0)
+    }
+
+    #[test]
+    fn where_all_is_well_the_answer_is_yes() {
+        let answer = after(|_, _| {});
+        assert_eq!((answer.ready, answer.reasons.len()), (Ready::Yes, 0));
+        assert_eq!(here(&facts()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_not_known_is_never_yes() {
+        let mut none = facts();
+        none.cycle = None;
+        assert_eq!(decide(&none)[0].ready, Ready::Unknown);
+        let stale = after(|facts, _| facts.cycle_age = Some(STALE + 1));
+        assert_eq!(stale.ready, Ready::Unknown);
+        let suspended = after(|facts, _| (facts.cycle_age, facts.suspended) = (Some(STALE + 1), Some("mail".into())));
+        assert!(suspended.reasons[0].what.contains("mail") && suspended.reasons[0].hint.contains("resume"));
+        let silent = after(|_, cycle| cycle.partners[0].secondary = None);
+        assert_eq!(silent.ready, Ready::Unknown);
+        let unasked = after(|_, cycle| cycle.partners[0].secondary.as_mut().unwrap().would_boot = None);
+        assert_eq!(unasked.ready, Ready::Unknown);
+        let stranger = after(|_, cycle| cycle.partners.clear());
+        assert_eq!(stranger.ready, Ready::Unknown);
+    }
+
+    #[test]
+    fn each_thing_that_stands_in_the_way_is_told_with_what_to_do() {
+        type Change = fn(&mut Facts, &mut CycleReport);
+        let changes: [(&str, Change); 5] = [
+            ("would not boot", |_, cycle| cycle.partners[0].secondary.as_mut().unwrap().would_boot = Some(false)),
+            ("generation 6", |_, cycle| cycle.partners[0].secondary.as_mut().unwrap().installed = Some(6)),
+            ("differ by 7200 s", |_, cycle| cycle.partners[0].clock_ahead = Some(-7200)),
+            ("not in step", |_, cycle| cycle.partners[0].outcome = Outcome::Differs),
+            ("nginx does not start", |_, cycle| {
+                cycle.problems.push(Problem {
+                    server: Role::Sec(1),
+                    what: "nginx does not start".into(),
+                    hint: "look".into(),
+                });
+            }),
+        ];
+        for (what, change) in changes {
+            let answer = after(change);
+            assert_eq!(answer.ready, Ready::No, "{what}");
+            assert!(answer.reasons[0].what.contains(what) && !answer.reasons[0].hint.is_empty(), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_here_is_told_too() {
+        let mut facts = facts();
+        facts.members = Some((2, 1));
+        facts.suspended = Some("mail".into());
+        assert_eq!(here(&facts).len(), 2);
+        facts.role = Role::Sec(1);
+        assert_eq!(decide(&facts), vec![], "a secondary does not decide");
+    }
+}
