@@ -17,6 +17,7 @@
 use crate::{
     EnvVersion, TreePath,
     manifest::{Entry, FileSet, Kind, Manifest},
+    owners::Numbers,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -62,7 +63,7 @@ pub struct NotComparable {
 
 /// Every object of the SyncFiles in which the secondary's Snapshot differs from PRI's, by path.
 ///
-/// A listed path that is not there is the same as one that is not listed.
+/// A listed path that is not there is the same as one that is not listed. Owners are the same where their names are.
 ///
 /// # Errors
 /// Where the two are not of one EnvVersion.
@@ -75,12 +76,15 @@ pub fn compare(pri: &Manifest, secondary: &Manifest) -> Result<Vec<Difference>, 
         there.map(|entry| (entry.path.clone(), entry.kind.clone())).collect()
     };
     let (wanted, mut there) = (objects(pri), objects(secondary));
+    let numbers = Numbers::between(secondary.owners(), pri.owners());
     let mut differences = Vec::new();
     for (path, kind) in wanted {
         let what = match there.remove(&path) {
             None => What::Missing,
-            Some(other) if kind.same_as(&other) => continue,
-            Some(_) => What::Differs,
+            Some(other) => match is_same(&kind, other, &numbers) {
+                true => continue,
+                false => What::Differs,
+            },
         };
         differences.push(Difference { path, what });
     }
@@ -88,6 +92,15 @@ pub fn compare(pri: &Manifest, secondary: &Manifest) -> Result<Vec<Difference>, 
     differences.extend(only_newer(pri, secondary));
     differences.sort_by(|a, b| a.path.as_path().cmp(b.path.as_path()));
     Ok(differences)
+}
+
+/// Whether the secondary's object is PRI's, once its owners have PRI's numbers.
+fn is_same(pri: &Kind, mut secondary: Kind, numbers: &Numbers) -> bool {
+    let known = match &mut secondary {
+        Kind::File { meta, .. } | Kind::Dir { meta } | Kind::Link { meta, .. } => numbers.apply(meta),
+        Kind::Absent => true,
+    };
+    known && pri.same_as(&secondary)
 }
 
 fn only_newer(pri: &Manifest, secondary: &Manifest) -> Vec<Difference> {
@@ -147,6 +160,21 @@ mod tests {
         let expected = [("/b", What::Differs), ("/c", What::Missing), ("/d", What::Added)];
         assert_eq!(told(&pri, &sec), expected.map(|(path, what)| (path.to_owned(), what)));
         assert_eq!(told(&pri, &pri), []);
+    }
+
+    #[test]
+    fn owners_are_the_same_where_their_names_are() {
+        let owned = |uid: u32, name: &str| {
+            let meta = Meta { mode: 0o644, uid, gid: 0, mtime: 1, mtime_ns: 0, xattrs: BTreeMap::new() };
+            let kind = Kind::File { size: 0, sha256: Digest::of(b""), meta };
+            let entries = vec![Entry { set: Sync, path: TreePath::parse("/a").unwrap(), kind }];
+            let owners = crate::Owners { users: [(uid, name.to_owned())].into(), ..Default::default() };
+            Manifest::new(Role::Pri, EnvVersion::OLDEST, entries).unwrap().with_owners(&owners).unwrap()
+        };
+        let differs = [("/a".to_owned(), What::Differs)];
+        assert_eq!(told(&owned(33, "www-data"), &owned(48, "www-data")), []);
+        assert_eq!(told(&owned(33, "www-data"), &owned(33, "other")), differs);
+        assert_eq!(told(&owned(0, "root"), &owned(33, "other")), differs);
     }
 
     #[test]

@@ -388,25 +388,38 @@ impl Staged<'_> {
         Ok(())
     }
 
-    /// Makes all changes. On a failure those made are taken back, and the tree is as it was.
+    /// Makes all changes, durably. On a failure those made are taken back, and the tree is as it was.
     pub fn commit(mut self) -> Result<Vec<Change>, SidError> {
         for index in 0..self.items.len() {
             if let Err(error) = self.items[index].apply() {
-                self.items[..index].iter().rev().for_each(Item::take_back);
-                self.discard();
+                self.take_back(index);
                 return Err(error.into());
             }
         }
-        let mut synced: Vec<&Rc<Dir>> = Vec::new();
-        for item in &self.items {
-            if !synced.last().is_some_and(|last| Rc::ptr_eq(last, &item.parent)) {
-                item.parent.sync()?;
-                synced.push(&item.parent);
-            }
+        if let Err(error) = self.flush_names() {
+            self.take_back(self.items.len());
+            return Err(error.into());
         }
         let changes = self.items.iter().map(|item| item.change.clone()).collect();
         self.discard();
         Ok(changes)
+    }
+
+    fn flush_names(&self) -> Result<(), FileError> {
+        let mut flushed: Option<&Rc<Dir>> = None;
+        for item in &self.items {
+            if !flushed.is_some_and(|last| Rc::ptr_eq(last, &item.parent)) {
+                item.parent.sync()?;
+                flushed = Some(&item.parent);
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes the first `count` changes, and removes what was staged.
+    fn take_back(&self, count: usize) {
+        self.items[..count].iter().rev().for_each(Item::take_back);
+        self.discard();
     }
 
     /// Removes what lies under the temporary names: what was staged, or after a commit what was replaced.

@@ -4,11 +4,16 @@ use crate::{report::shortened, server::Server};
 use anyhow::Context;
 use atlas_cli::{Common, Exit, Hint, print, print_json};
 use atlas_model::{
-    EnvVersion, Role,
+    EnvVersion, Role, TreePath,
     compare::{What, compare, compare_at},
 };
-use atlas_sid::{SidData, snapshot::Snapshot};
+use atlas_sid::{
+    SidData,
+    accounts::{self, Which},
+    snapshot::Snapshot,
+};
 use serde::Serialize;
+use std::path::Path;
 
 /// On a secondary, the list of what PRI synchronizes: what the secondary is compared by.
 pub(crate) const PRI_LIST: &str = "SyncFilePathsPRI";
@@ -69,7 +74,15 @@ pub(crate) fn with(sid: &SidData, pri: EnvVersion, role: Role) -> anyhow::Result
         let dir = sid.role_dir(whose)?.with_context(|| format!("there is no Snapshot of {whose} here"))?;
         Snapshot::open(&dir, whose, env_version)?.with_context(|| format!("{whose} has no Snapshot for {env_version}"))
     };
-    let differences = compare(&open(Role::Pri)?.manifest, &open(role)?.manifest)?;
+    let (pri, secondary) = (open(Role::Pri)?, open(role)?);
+    let mut differences = compare(&pri.manifest, &secondary.manifest)?;
+    // Accounts are merged, not copied: these files differ on servers that agree.
+    let is_accounts = |path: &TreePath| Which::ALL.iter().any(|which| path.as_path() == Path::new(which.path()));
+    if differences.iter().any(|one| is_accounts(&one.path))
+        && accounts::agree(&accounts::in_snapshot(&pri)?, &accounts::in_snapshot(&secondary)?)
+    {
+        differences.retain(|one| one.what != What::Differs || !is_accounts(&one.path));
+    }
     let lines = differences.iter().map(|difference| match difference.what {
         What::Missing => format!("missing   {}", difference.path),
         What::Added => format!("added     {}", difference.path),

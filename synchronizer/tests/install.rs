@@ -205,6 +205,19 @@ fn accounts_are_merged_before_the_files_that_they_own() {
         "{report}"
     );
     assert_eq!(world.report(&[])["change_count"], 0, "merged accounts stay as they are");
+
+    // The numbers differ, and so do the files of accounts; the servers agree.
+    world.write("sec/unbound/SID_DATA/SEC1/Env1/SyncFilePathsPRI", "/etc/group\n/etc/passwd\n/etc/shadow\n/etc/web\n");
+    let compare = || {
+        let output = ss_sync(&world.path("sec"), &["create"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let _ = fs::remove_dir_all(world.path("pri/unbound/SID_DATA/SEC1"));
+        common::copy_tree(&world.path("sec/unbound/SID_DATA/SEC1"), &world.path("pri/unbound/SID_DATA/SEC1"));
+        String::from_utf8(ss_sync(&world.path("pri"), &["compare"]).stdout).unwrap()
+    };
+    assert!(compare().contains("the same as PRI"), "{}", compare());
+    world.write("sec/etc/passwd", &format!("{passwd}eve:x:1003:1003::/:/bin/sh\n"));
+    assert!(compare().contains("differs   /etc/passwd"), "{}", compare());
 }
 
 #[test]

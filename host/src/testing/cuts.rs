@@ -17,6 +17,27 @@ const KILLED: i32 = 128 + 9;
 /// The calls that need room on the disk.
 const NEED_ROOM: [&str; 8] = ["mkdirat", "symlinkat", "linkat", "openat2", "write", "fsync", "renameat", "renameat2"];
 
+/// The calls that change a disk, or make a change durable. A cut at another call leaves what a cut at the next of these leaves.
+pub const CHANGING: [&str; 17] = [
+    "write",
+    "pwrite64",
+    "copy_file_range",
+    "ftruncate",
+    "mkdirat",
+    "symlinkat",
+    "linkat",
+    "unlinkat",
+    "renameat",
+    "renameat2",
+    "fchown",
+    "fchownat",
+    "fchmod",
+    "utimensat",
+    "fsetxattr",
+    "fsync",
+    "syncfs",
+];
+
 /// A run that is to be cut: `PROGRAM --root COPY_OF_BEFORE ARGS`.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
@@ -78,11 +99,19 @@ impl Run<'_> {
     ///
     /// # Panics
     /// A run was not killed where it was to be, or the check panics.
-    pub fn killed_at_every_call(&self, check: impl Fn(&Path, &str)) -> usize {
+    pub fn killed_at_every_call(&self, check: impl FnMut(&Path, &str)) -> usize {
+        self.killed_at(|_| true, check)
+    }
+
+    /// The same at the calls that `chosen` names.
+    ///
+    /// # Panics
+    /// As [`Run::killed_at_every_call`], and where no call is chosen.
+    pub fn killed_at(&self, chosen: impl Fn(&str) -> bool, mut check: impl FnMut(&Path, &str)) -> usize {
         let work = self.work();
         let calls = self.calls(&work);
         let mut cuts = 0;
-        for (name, count) in &calls {
+        for (name, count) in calls.iter().filter(|(name, _)| chosen(name)) {
             // The first call of all is strace's own start of the program.
             for nth in 1..=*count {
                 if matches!(name.as_str(), "execve" | "exit_group") {
@@ -96,6 +125,7 @@ impl Run<'_> {
                 cuts += 1;
             }
         }
+        assert!(cuts > 0, "no call was cut");
         cuts
     }
 
@@ -104,11 +134,20 @@ impl Run<'_> {
     ///
     /// # Panics
     /// No call failed in a run, or the program ended otherwise than by 0 or 1, or the check panics.
-    pub fn disk_full_from_every_call(&self, check: impl Fn(&Path, bool, &str)) -> usize {
+    pub fn disk_full_from_every_call(&self, check: impl FnMut(&Path, bool, &str)) -> usize {
+        self.disk_full_from(|_| true, check)
+    }
+
+    /// The same for the calls that `chosen` names.
+    ///
+    /// # Panics
+    /// As [`Run::disk_full_from_every_call`].
+    pub fn disk_full_from(&self, chosen: impl Fn(&str) -> bool, mut check: impl FnMut(&Path, bool, &str)) -> usize {
         let work = self.work();
         let calls = self.calls(&work);
         let mut runs = 0;
-        for (name, count) in calls.iter().filter(|(name, _)| NEED_ROOM.contains(&name.as_str())) {
+        let needs_room = |name: &str| NEED_ROOM.contains(&name) && chosen(name);
+        for (name, count) in calls.iter().filter(|(name, _)| needs_room(name)) {
             for nth in 1..=*count {
                 self.fresh_copy(&work);
                 let log = work.with_extension("strace");

@@ -21,10 +21,16 @@ mod tests;
 
 pub use table::{BadAccounts, Which};
 
-use crate::layout::SidError;
+use crate::{layout::SidError, snapshot::Snapshot};
 use atlas_host::tree::Dir;
-use atlas_model::Owners;
-use std::collections::{BTreeMap, BTreeSet};
+use atlas_model::{
+    Owners,
+    manifest::{FileSet, Kind},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 use table::{Line, Table};
 
 /// The contents of a server's files of accounts, as far as they are there (or, of PRI's, synchronised).
@@ -101,6 +107,17 @@ pub fn read(root: &Dir) -> Result<Files, SidError> {
         }
     }
     Ok(files)
+}
+
+/// The files of accounts that a Snapshot synchronises.
+pub fn in_snapshot(snapshot: &Snapshot) -> Result<Files, SidError> {
+    let Some(copies) = snapshot.files(FileSet::Sync)? else { return Ok(Files::new()) };
+    let listed = |which: &Which| {
+        let mut entries = snapshot.manifest.of_set(FileSet::Sync);
+        entries.any(|entry| entry.path.as_path() == Path::new(which.path()) && matches!(entry.kind, Kind::File { .. }))
+    };
+    let read = |which: Which| Ok((which, copies.read(&which.path()[1..], Which::MAX_SIZE)?));
+    Which::ALL.into_iter().filter(listed).map(read).collect()
 }
 
 /// Whether a number is one that people get.

@@ -59,23 +59,18 @@ impl Run<'_> {
             .add(self.root, plan.changes())
             .context("keep what will be replaced")
             .and_then(|()| plan.stage(self.root).context("make ready what PRI has changed"));
-        let result = made_ready
-            .hint(hint)
-            .and_then(|staged| staged.commit().context("install what PRI has changed").hint("nothing was changed"));
-        match result {
-            Ok(changes) => {
-                self.report.change_count = changes.len();
-                self.report.changes = changes.iter().take(NAMED).map(ToString::to_string).collect();
-                Ok(())
-            }
-            Err(error) => {
-                // What an earlier run left to do is still to be done.
-                if !was_pending {
-                    self.records.clear()?;
-                }
-                Err(error)
-            }
+        // What an earlier run left to do is still to be done, after a failure as well.
+        if made_ready.is_err() && !was_pending {
+            self.records.clear()?;
         }
+        let changes = made_ready
+            .hint(hint)?
+            .commit()
+            .context("install what PRI has changed")
+            .hint("the changes were taken back; the next run cleans up and tries again")?;
+        self.report.change_count = changes.len();
+        self.report.changes = changes.iter().take(NAMED).map(ToString::to_string).collect();
+        Ok(())
     }
 
     /// Tells the services, watches them, and gives the files of before to those that do not come up.

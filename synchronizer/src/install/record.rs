@@ -102,6 +102,11 @@ impl Records {
         let lock = Lock::take(&dir, OsStr::new(".lock"), LOCK_DEADLINE)
             .context("wait for another installation")
             .hint("look with 'ps' which ssSync runs")?;
+        // What a run left that was cut off.
+        durable::remove_leftovers(&dir)?;
+        if dir.stat(OsStr::new(PENDING))?.is_none() {
+            dir.remove_tree(OsStr::new(KEPT))?;
+        }
         Ok(Records { dir, _lock: lock })
     }
 
