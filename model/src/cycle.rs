@@ -48,8 +48,11 @@ pub struct SecondaryReport {
     pub installed: Option<u64>,
     /// What the installation changed, and which services run with what.
     pub install: serde_json::Value,
-    /// What had been changed on the secondary itself since its last cycle: recorded in the history, then undone.
+    /// Whether something had been changed on the secondary itself since its last cycle: recorded in its history, then undone.
     pub changed_locally: bool,
+    /// The commit in the secondary's history that holds what had been changed there.
+    #[serde(default)]
+    pub local_commit: Option<String>,
     /// The versions that PRI's Snapshot was converted to here.
     pub converted: Vec<EnvVersion>,
     /// The steps, in order.
@@ -113,6 +116,9 @@ pub struct PartnerReport {
     pub secondary: Option<SecondaryReport>,
     /// Where its configuration differs from PRI's.
     pub differences: Vec<String>,
+    /// Why its Snapshot is not in PRI's history, where it is not.
+    #[serde(default)]
+    pub history_error: Option<String>,
     /// The steps, in order.
     pub steps: Vec<Step>,
 }

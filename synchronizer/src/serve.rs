@@ -130,6 +130,7 @@ fn sync_up<R: Read, W: Write>(server: &Server, wire: &mut Wire<R, W>) -> anyhow:
         installed: Some(generation),
         // The first Snapshot of all finds what was there before ATLAS.
         changed_locally: local.changed && local.generation > 1,
+        local_commit: local.recorded.filter(|_| local.generation > 1).map(|recorded| recorded.commit.to_string()),
         converted,
         would_boot: would_boot(server),
         problems: installed.problems.iter().map(|what| needs_somebody(role, what)).collect(),

@@ -143,6 +143,29 @@ fn a_local_change_is_undone_and_told() {
 }
 
 #[test]
+fn the_history_on_both_sides_says_who_changed_what() {
+    let cluster = Cluster::new();
+    cluster.synced();
+    write(&cluster.root("SEC1"), "etc/app/app.conf", "port = 666\n");
+    let report = cluster.synced();
+    let log = |role: &str, branch: &str| {
+        let repository = cluster.root(role).join("unbound/SID_DATA/history");
+        let output = Command::new("git").arg("--git-dir").arg(repository).args(["log", "-p", branch]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let at_sec1 = log("SEC1", "SEC1");
+    for (what, times) in [("+port = 666", 1), ("-port = 666", 1), ("changed on SEC1 itself", 1)] {
+        assert_eq!(at_sec1.matches(what).count(), times, "{what}\n{at_sec1}");
+    }
+    assert!(at_sec1.contains("installed from PRI generation 1"), "{at_sec1}");
+    let commit = Cluster::partner(&report, "SEC1")["secondary"]["local_commit"].as_str().unwrap().to_owned();
+    assert!(at_sec1.contains(&commit));
+    assert!(log("PRI", "PRI").contains("+port = 1"), "PRI's own");
+    assert!(log("PRI", "SEC2").contains("+port = 1"), "what SEC2 sent");
+}
+
+#[test]
 fn a_dead_or_silent_partner_holds_up_nobody_else() {
     let cluster = Cluster::new();
     let dead = format!(

@@ -194,6 +194,7 @@ mod tests {
             installed: Some(7),
             install: serde_json::Value::Null,
             changed_locally: false,
+            local_commit: None,
             converted: vec![],
             steps: vec![],
             would_boot: Some(true),
@@ -210,6 +211,7 @@ mod tests {
             received: None,
             secondary: Some(secondary),
             differences: vec![],
+            history_error: None,
             steps: vec![],
         };
         let cycle = CycleReport {

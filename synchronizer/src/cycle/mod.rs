@@ -170,6 +170,14 @@ fn call(server: &Server, partner: &Partner, args: &CycleArgs) -> Command {
 /// What somebody should look at.
 fn problems(partner: &PartnerReport) -> Vec<Problem> {
     let mut problems = partner.secondary.as_ref().map(|done| done.problems.clone()).unwrap_or_default();
+    if let Some(error) = &partner.history_error {
+        let what = format!("the history does not have what {} sent: {error}", partner.role);
+        problems.push(Problem {
+            server: Role::Pri,
+            what,
+            hint: "see the space on the Unbound file system; 'atlas history' on PRI".into(),
+        });
+    }
     let why = partner.why.clone().unwrap_or_default();
     let (what, hint) = match partner.outcome {
         Outcome::Synced => return problems,
@@ -220,6 +228,14 @@ fn tell(report: &CycleReport) -> String {
         ]);
     }
     text.push_str(&table.to_string());
+    for partner in &report.partners {
+        if let Some(commit) = partner.secondary.as_ref().and_then(|done| done.local_commit.as_ref()) {
+            text.push_str(&format!(
+                "{} had been changed locally; undone, its history has it as {commit:.12}\n",
+                partner.role
+            ));
+        }
+    }
     for problem in &report.problems {
         text.push_str(&format!(
             "\n{}: {}\n  try: {}\n",

@@ -13,8 +13,14 @@ use atlas_model::{
     Partner, Role,
     cycle::{Outcome, PartnerReport},
 };
-use atlas_sid::bond::{Bond, Knot};
-use std::io::{Read, Write};
+use atlas_sid::{
+    bond::{Bond, Knot},
+    history::{self, Cause},
+};
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
 
 /// A report of which nothing is known yet.
 pub(crate) fn blank(partner: &Partner) -> PartnerReport {
@@ -29,6 +35,7 @@ pub(crate) fn blank(partner: &Partner) -> PartnerReport {
         received: None,
         secondary: None,
         differences: vec![],
+        history_error: None,
         steps: vec![],
     }
 }
@@ -102,6 +109,13 @@ pub(crate) fn talk<R: Read, W: Write>(
     talked
 }
 
+/// Records what a secondary has now in PRI's history, too. A history that cannot be written keeps no cycle from going on.
+fn record(server: &Server, role: Role) -> anyhow::Result<()> {
+    let _lock = server.sid.lock(role, Duration::from_secs(60))?;
+    history::record(&server.sid, role, &Cause::Received)?;
+    Ok(())
+}
+
 fn exchange<R: Read, W: Write>(
     server: &Server,
     role: Role,
@@ -132,6 +146,7 @@ fn exchange<R: Read, W: Write>(
     }
     report.secondary = Some(*done);
     report.received = Some(timed(steps, "receive", || receive(wire, &server.sid, role))?);
+    report.history_error = timed(steps, "record", || record(server, role)).err().map(|error| in_one_line(&error));
 
     let knot = Knot::after(last.as_ref())?;
     Bond { last, next: Some(knot.clone()) }.write(&server.sid, role)?;

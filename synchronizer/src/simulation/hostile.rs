@@ -28,8 +28,7 @@ fn everything_but(root: &Path, below: &str) -> Vec<(String, Vec<u8>)> {
     }
     let mut found = Vec::new();
     list(root, &mut found);
-    let passing =
-        ["/.lock", "/.cycle", "/.next-", "/run/atlas/", "/bonds/", "/history", "/formats/", "/etc/.pwd.lock", below];
+    let passing = ["/SID_DATA/.", "/run/atlas/", "/bonds/", "/history", "/formats/", "/etc/.pwd.lock", below];
     found.retain(|(path, _)| !passing.iter().any(|part| path.contains(part)));
     found.sort();
     found
