@@ -239,6 +239,18 @@ impl Server {
         self.monitor("system_reset")
     }
 
+    /// Stops the machine in the middle of what it does, with all that it has written in the images of its disks, lets `look` see
+    /// these, and lets the machine go on. For the guest no time passes.
+    ///
+    /// # Errors
+    /// It is off, or the monitor does not answer, or what `look` fails with.
+    pub fn standing_still<T>(&self, look: impl FnOnce(&[Disk]) -> Result<T>) -> Result<T> {
+        self.monitor("stop")?;
+        let seen = look(&self.disks)?;
+        self.monitor("cont")?;
+        Ok(seen)
+    }
+
     // ---- disks, while it is off
 
     /// Puts a disk in, behind those there are.

@@ -73,8 +73,6 @@ pub(crate) struct Seen {
     pub(crate) leftovers: String,
     /// The arrays that run.
     pub(crate) mdstat: String,
-    /// All that stood on the console.
-    pub(crate) console: String,
 }
 
 impl Seen {
@@ -92,13 +90,19 @@ impl Seen {
     }
 }
 
+/// Prints the digests of the identity files of the root file system that it runs on.
+pub(crate) const IDENTITY: &str =
+    "(cd /etc && sha256sum hostname hosts resolv.conf systemd/network/* ssh/ssh_host_* 2>/dev/null) || true";
+/// Prints the temporary files that ATLAS left behind.
+pub(crate) const LEFTOVERS: &str = "find /etc /opt/atlas -name '.atlas-tmp-*'";
+
 const PROBE: &str = "
 say() { echo \"probe-$1: $(base64 -w0)\"; }
 say report < /run/atlas/boot.json
 [ -e /run/atlas/network-allowed ] && echo yes | say allowed || echo no | say allowed
-(cd /etc && sha256sum hostname hosts resolv.conf systemd/network/* ssh/ssh_host_* 2>/dev/null) | say identity
+{ @IDENTITY@; } | say identity
 grep ' /unbound ' /proc/mounts | say unbound
-find /etc /opt/atlas -name '.atlas-tmp-*' | say leftovers
+@LEFTOVERS@ | say leftovers
 say mdstat < /proc/mdstat
 echo 'probe: done'
 off
@@ -107,7 +111,8 @@ off
 /// Makes the probe the init of a server of the cast. Its kernel arguments need `init=/probe`.
 pub(crate) fn install_probe(server: &mut Server) -> Result<()> {
     let root = format!("{}-root", server.name());
-    let script = format!("{PROLOGUE}{PROBE}");
+    let probe = PROBE.replace("@IDENTITY@", IDENTITY).replace("@LEFTOVERS@", LEFTOVERS);
+    let script = format!("{PROLOGUE}{probe}");
     place_files(server.disk(&root)?.path(), &[PlacedFile { mode: 0o755, ..PlacedFile::new("/probe", script) }])
 }
 
@@ -132,6 +137,5 @@ pub(crate) fn probe(server: &mut Server) -> Result<Seen> {
         unbound_mount: part("unbound")?,
         leftovers: part("leftovers")?,
         mdstat: part("mdstat")?,
-        console,
     })
 }

@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use anyhow::{Context as _, Result};
 use atlas_image::{KERNEL_ARGUMENTS, PlacedFile, ServerImage, place_files};
 
+use super::bench::IDENTITY;
 use crate::{Boot, Context, Disk, Lan, Server, ServerBuilder, cache, lock, secs};
 
 /// PRI's address on the business network.
@@ -68,6 +69,10 @@ impl Part {
         [0, 1].map(|number| format!("{}-{number}", self.set))
     }
 
+    fn identity_file(self) -> String {
+        format!("{}-identity", self.place)
+    }
+
     fn own_files(self) -> [PlacedFile; 2] {
         let network = format!(
             "[Match]\nType=ether\n\n[Network]\nAddress={}/24\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n",
@@ -108,7 +113,7 @@ impl Cast {
         let image = atlas_image::server_image(&atlas_image::Options::new(&|_| ())?)?;
         let made_from =
             image.root.parent().and_then(|folder| folder.file_name()).context("an image without a folder")?;
-        let name = format!("cast-2-{}", made_from.to_string_lossy());
+        let name = format!("cast-3-{}", made_from.to_string_lossy());
         let folder = cache::made_once(&name, |folder| make(&image, folder))?;
         Ok(one.insert(Cast { image, folder }).clone())
     }
@@ -121,6 +126,12 @@ impl Cast {
     /// Copies of the two members of a set.
     pub(crate) fn members(&self, ctx: &Context, part: Part) -> Result<Vec<Disk>> {
         part.members().iter().map(|serial| self.disk(ctx, serial)).collect()
+    }
+
+    /// The digests of the identity files on a server's root disk, as [`IDENTITY`] prints them.
+    pub(crate) fn identity(&self, part: Part) -> Result<String> {
+        let file = self.folder.join(part.identity_file());
+        std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))
     }
 
     /// A server with a copy of its root disk and without any Unbound disk; `append` goes behind the kernel's arguments.
@@ -171,6 +182,7 @@ fn make_one(image: &ServerImage, part: Part, folder: &std::path::Path) -> Result
     }
     server.sh("rm -f /etc/ssh/ssh_host_*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key")?;
     server.sh("ssSync create && sync")?;
+    std::fs::write(folder.join(part.identity_file()), server.sh(IDENTITY)?)?;
     server.shutdown(secs(120))?;
     ctx.finish()?;
     for serial in [vec![part.root_serial()], part.members().to_vec()].concat() {

@@ -3,9 +3,9 @@
 use anyhow::{Context as _, Result, ensure};
 use atlas_image::{PlacedFile, place_files};
 
-use super::bench::{Seen, install_probe, probe, workbench};
+use super::bench::{install_probe, probe, workbench};
 use super::cast::{Cast, LEFT, RIGHT};
-use super::refusals::same_but_superblock;
+use super::refused::{Root, assert_refuses, stranger};
 use crate::{Context, Disk, Server};
 
 /// The right server with `disks` and the probe as init.
@@ -28,21 +28,15 @@ fn tune_root(server: &mut Server, program: &str, arguments: &[&str]) -> Result<(
 
 /// PRI's set as it is before the first Snapshot: MasterConfig and path lists, no IdentFiles. The OS keeps its own identity.
 pub(crate) fn from_scratch(ctx: &Context) -> Result<()> {
-    let own = probe(&mut probed(ctx, Cast::get()?.members(ctx, RIGHT)?)?)?.identity;
     let commands = "start_set; cd /mnt/set/SID_DATA/PRI
 rm -r SnapshotEnvVersion Env1/Manifest Env1/IdentFiles Env1/SyncFiles Env1/SyncFilePaths; ls Env1; cd /; stop_set";
     let (disks, _) = workbench(ctx, "bench", Cast::get()?.members(ctx, LEFT)?, commands)?;
-    // Another server of the same name: the one before is off, its disks are its own.
-    let fresh = Context::new(&format!("{}-2", ctx.name()), &ctx.logs().join("second"))?;
-    let disks = disks
-        .into_iter()
-        .map(|disk| disk.copy(&fresh.scratch().join(disk.serial()), disk.serial()))
-        .collect::<Result<_>>()?;
-    let seen = probe(&mut probed(&fresh, disks)?)?;
+    let seen = probe(&mut probed(ctx, disks)?)?;
     ensure!(seen.outcome() == "from-scratch" && seen.network_allowed, "{:#}", seen.report);
     ensure!(seen.text("/role") == "PRI" && seen.unbound_mount.contains("rw"), "{:#}", seen.report);
+    let own = Cast::get()?.identity(RIGHT)?;
     ensure!(seen.identity == own, "the OS lost its own identity:\n{}\n{own}", seen.identity);
-    fresh.finish()
+    Ok(())
 }
 
 /// A converter from Env1 to Env2 that moves the address into a file of another name; `exit_code` is how it ends.
@@ -92,44 +86,17 @@ pub(crate) fn converted_on_demand(ctx: &Context) -> Result<()> {
     workbench(ctx, "bench", members, look).map(drop)
 }
 
-/// Asserts a refusal after which the identity of the root disk is the one before, whole, and nothing was written to the members.
-fn refused_and_whole(server: &mut Server, before: &str, code: &str, phrase: &str) -> Result<Seen> {
-    let digests = |server: &mut Server| -> Result<Vec<String>> {
-        LEFT.members().iter().map(|serial| server.disk(serial)?.sha256()).collect()
-    };
-    let members = digests(server)?;
-    let seen = probe(server)?;
-    ensure!(seen.outcome() == code && !seen.network_allowed, "{:#}", seen.report);
-    ensure!(seen.console.contains(phrase), "the console does not say {phrase:?}:\n{}", seen.console);
-    ensure!(seen.identity == before, "the identity changed:\n{}\n{before}", seen.identity);
-    ensure!(seen.leftovers.is_empty(), "left behind: {}", seen.leftovers);
-    ensure!(digests(server)? == members, "something was written to a member");
-    Ok(seen)
-}
-
-/// What the identity of the right server's root disk is, seen with its own set.
-fn own_identity(ctx: &Context) -> Result<String> {
-    let other = Context::new(&format!("{}-own", ctx.name()), &ctx.logs().join("own"))?;
-    let seen = probe(&mut probed(&other, Cast::get()?.members(&other, RIGHT)?)?)?;
-    ensure!(seen.text("/role") == "SEC1", "{:#}", seen.report);
-    Ok(seen.identity)
-}
-
 /// The converter fails: refused, and nothing changed on either disk.
 pub(crate) fn converter_fails(ctx: &Context) -> Result<()> {
-    let own = own_identity(ctx)?;
-    let mut server = probed(ctx, Cast::get()?.members(ctx, LEFT)?)?;
+    let (lan, mut server) = stranger(ctx, Cast::get()?.members(ctx, LEFT)?)?;
     of_env2(&mut server, 3)?;
-    let root = server.disk("right-root")?.copy(&ctx.scratch().join("root-before"), "before")?;
-    refused_and_whole(&mut server, &own, "conversion-failed", "the converter of Env2 ran")?;
-    same_but_superblock(server.disk("right-root")?, &root)
+    let phrases = ["the converter of Env2 ran", "SyncConverterN"];
+    assert_refuses(ctx, &lan, &mut server, Root::Sound, "conversion-failed", &phrases)?;
+    server.power_cut()
 }
 
-/// The root disk is full to the last block: refused, the old identity whole.
-pub(crate) fn root_disk_full(ctx: &Context) -> Result<()> {
-    let own = own_identity(ctx)?;
-    let mut server = probed(ctx, Cast::get()?.members(ctx, LEFT)?)?;
-    let fill = "#!/bin/sh
+/// Fills the root disk to the last block: an init that does only that.
+const FILL: &str = "#!/bin/sh
 mount -t proc proc /proc; mount -o remount,rw /
 n=0
 for size in 256M 32M 4M 512K 64K 4K; do while fallocate -l $size /fill.$n 2>/dev/null; do n=$((n + 1)); done; done
@@ -137,30 +104,37 @@ while echo x > /fill.$n && [ -s /fill.$n ]; do n=$((n + 1)); done 2>/dev/null
 echo \"fill: available blocks $(stat -f -c %a /)\"
 sync; mount -o remount,ro /; echo 'fill: done'; echo o > /proc/sysrq-trigger; while :; do :; done
 ";
+
+/// The root disk is full to the last block: refused, the old identity whole.
+pub(crate) fn root_disk_full(ctx: &Context) -> Result<()> {
+    let (lan, mut server) = stranger(ctx, vec![])?;
     let root = server.disk("right-root")?.path().to_owned();
-    place_files(&root, &[PlacedFile { mode: 0o755, ..PlacedFile::new("/fill", fill) }])?;
+    place_files(&root, &[PlacedFile { mode: 0o755, ..PlacedFile::new("/fill", FILL) }])?;
+    let as_ever = server.boot.clone();
     let crate::Boot::Kernel { append, .. } = &mut server.boot else { anyhow::bail!("booted otherwise") };
-    *append = append.replace("init=/probe", "init=/fill");
-    let members = LEFT.members().iter().map(|serial| server.remove(serial)).collect::<Result<Vec<_>>>()?;
+    append.push_str(" init=/fill");
     server.start()?;
     server.wait_console("^fill: available blocks 0$", crate::secs(120)).context("the disk is not full")?;
     server.wait_off(crate::secs(60))?;
-    let crate::Boot::Kernel { append, .. } = &mut server.boot else { anyhow::bail!("booted otherwise") };
-    *append = append.replace("init=/fill", "init=/probe");
-    for member in members {
+    server.boot = as_ever;
+    for member in Cast::get()?.members(ctx, LEFT)? {
         server.insert(member)?;
     }
-    refused_and_whole(&mut server, &own, "root-not-writable", "No space left on device").map(drop)
+    let phrases = ["No space left on device", "if the disk is full, remove something"];
+    assert_refuses(ctx, &lan, &mut server, Root::Full, "root-not-writable", &phrases)?;
+    server.power_cut()
 }
 
 /// The root file system cannot be made writable: refused, the old identity whole.
 pub(crate) fn root_disk_read_only(ctx: &Context) -> Result<()> {
-    let own = own_identity(ctx)?;
-    let mut server = probed(ctx, Cast::get()?.members(ctx, LEFT)?)?;
+    let (lan, mut server) = stranger(ctx, Cast::get()?.members(ctx, LEFT)?)?;
     tune_root(&mut server, "/sbin/tune2fs", &["-O", "read-only"])?;
-    let seen = refused_and_whole(&mut server, &own, "root-not-writable", "Read-only file system")?;
-    ensure!(seen.console.contains("the disk may be dying"), "no remedy");
-    Ok(())
+    // Debian itself cannot make it writable either, and says so.
+    server.expect_console("Failed to start .*Remount Root and Kernel File Systems")?;
+    server.expect_console("Failed to start ")?;
+    let phrases = ["Read-only file system", "the disk may be dying"];
+    assert_refuses(ctx, &lan, &mut server, Root::ReadOnly, "root-not-writable", &phrases)?;
+    server.power_cut()
 }
 
 /// PRI had lost a member and ran on: it boots elsewhere with the one that is left, and with the stale one beside it, and says so.

@@ -4,10 +4,12 @@ mod bench;
 mod cast;
 mod failover;
 mod identity;
+mod init;
 mod modules;
 mod neighbours;
 mod parts;
 mod refusals;
+mod refused;
 mod upkeep;
 
 use crate::runner::{Scenario, Tier};
@@ -20,11 +22,13 @@ const fn vm(name: &'static str, act: fn(&crate::Context) -> anyhow::Result<()>) 
 pub const SCENARIOS: &[Scenario] = &[
     vm("kernel-upgrade-keeps-the-hook", upkeep::kernel_upgrade_keeps_the_hook),
     vm("package-removed-leaves-nothing", upkeep::package_removed_leaves_nothing),
+    vm("init-survives-power-cuts", init::init_survives_power_cuts),
     vm("swap-and-back", failover::swap_and_back),
     vm("swap-after-power-cut", failover::swap_after_power_cut),
+    vm("swap-of-a-degraded-set", failover::swap_of_a_degraded_set),
     vm("refused-until-accepted", failover::refused_until_accepted),
     vm("module-rolled-back", modules::crashing_version_is_rolled_back),
-    vm("init-is-careful", neighbours::init_is_careful),
+    vm("init-is-careful", init::init_is_careful),
     vm("debian-boots-healthy", parts::debian_boots_healthy),
     vm("refused-halves-written-apart", refusals::halves_written_apart),
     vm("identity-root-disk-full", identity::root_disk_full),

@@ -1,10 +1,10 @@
-//! What else may be in a machine: other arrays, a hardware RAID, an operator who runs `atlas init` again.
+//! What else may be in a machine: other arrays, a hardware RAID.
 
 use anyhow::{Result, ensure};
 
 use super::bench::{install_probe, probe, workbench};
 use super::cast::{Cast, LEFT, RIGHT};
-use crate::{Context, secs};
+use crate::Context;
 
 /// An array of the machine's own, beside the Unbound set: started by md as ever, and ATLAS does not touch it; and a degraded one
 /// that md by itself leaves inactive is left as md left it.
@@ -43,39 +43,4 @@ mkdir /mnt/new; mount -t ext4 /dev/vdd /mnt/new; cp -a /mnt/set/. /mnt/new/; umo
     ensure!(seen.outcome() == "identity-installed" && seen.text("/role") == "PRI", "{:#}", seen.report);
     ensure!(seen.text("/set/device") == "/dev/vdb" && seen.unbound_mount.contains("rw"), "{:#}", seen.report);
     Ok(())
-}
-
-/// `atlas init` on disks that hold something is refused unless told twice; run again, it changes nothing; `--check` says yes where the
-/// server would boot into its role, and no with the reason where it would not.
-pub(crate) fn init_is_careful(ctx: &Context) -> Result<()> {
-    let cast = Cast::get()?;
-    let mut builder = cast.bare(ctx, LEFT, "")?;
-    for member in cast.members(ctx, LEFT)? {
-        builder = builder.disk(member);
-    }
-    let mut server = builder.disk(ctx.blank_disk("BOOKS", 64)?).build();
-    server.start()?;
-    server.wait_booted(secs(180))?;
-    let check = server.exec("atlas init --check --json", secs(120))?;
-    ensure!(check.code == 0, "{} {}", check.text(), check.error_text());
-    let before = server.sh("find /unbound/SID_DATA /opt/atlas /etc/atlas -type f | sort | xargs sha256sum")?;
-    let again = server.exec(&LEFT.set_up(), secs(300))?;
-    ensure!(again.code == 0, "the second run fails: {} {}", again.text(), again.error_text());
-    let after = server.sh("find /unbound/SID_DATA /opt/atlas /etc/atlas -type f | sort | xargs sha256sum")?;
-    ensure!(before == after, "the second run changed:\n{before}\n{after}");
-
-    server.sh("mkfs.ext4 -q -L books /dev/vdd")?;
-    let other = LEFT.set_up().replace("/dev/vdb,/dev/vdc", "/dev/vdc,/dev/vdd");
-    for command in [other.clone(), format!("{other} --erase"), LEFT.set_up().replace("--role PRI", "--role SEC1")] {
-        let refused = server.exec(&command, secs(120))?;
-        ensure!(refused.code == 1 || refused.code == 2, "`{command}` ends with {}: {}", refused.code, refused.text());
-    }
-    ensure!(server.sh("blkid -o value -s LABEL /dev/vdd")? == "books", "a disk was erased without being told twice");
-    ensure!(server.sh("find /unbound/SID_DATA /opt/atlas /etc/atlas -type f | sort | xargs sha256sum")? == after);
-
-    server.sh("echo nonsense > /opt/atlas/EnvID")?;
-    let check = server.exec("atlas init --check", secs(120))?;
-    ensure!(check.code == 3 && check.text().contains("EnvID"), "check ends with {}: {}", check.code, check.text());
-    server.sh("echo 1 > /opt/atlas/EnvID")?;
-    server.shutdown(secs(120))
 }

@@ -1,50 +1,11 @@
-//! Situations in which a server must not take a role: it must say what is wrong and what to do, keep the network down, and have
-//! written nothing, to no disk.
-
-use std::process::Command;
+//! Situations in which a server must not take a role. What a refusal is, is asserted for each of them in the module `refused`.
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::bench::{Seen, install_probe, probe, workbench};
+use super::bench::{install_probe, probe, workbench};
 use super::cast::{Cast, LEFT, RIGHT};
-use crate::{Context, Disk, Server};
-
-/// Boots the right server with `disks` and asserts that it refuses as `code`, saying each of `phrases`.
-fn refused(ctx: &Context, disks: Vec<Disk>, code: &str, phrases: &[&str]) -> Result<Seen> {
-    let serials: Vec<String> = disks.iter().map(|disk| disk.serial().to_owned()).collect();
-    let mut builder = Cast::get()?.bare(ctx, RIGHT, "init=/probe atlas.wait=1")?;
-    for disk in disks {
-        builder = builder.disk(disk);
-    }
-    let mut server = builder.build();
-    install_probe(&mut server)?;
-    let digests = |server: &mut Server| -> Result<Vec<String>> {
-        serials.iter().map(|serial| server.disk(serial)?.sha256()).collect()
-    };
-    let root_before = server.disk("right-root")?.copy(&ctx.scratch().join("root-before"), "before")?;
-    let before = digests(&mut server)?;
-    let seen = probe(&mut server)?;
-    ensure!(seen.outcome() == code, "the outcome is {:?}: {:#}", seen.outcome(), seen.report);
-    ensure!(seen.text("/outcome") == "refused" && !seen.network_allowed, "refused, but the network is allowed");
-    ensure!(seen.unbound_mount.is_empty(), "refused, but mounted: {}", seen.unbound_mount);
-    ensure!(before == digests(&mut server)?, "something was written to a member of {serials:?}");
-    same_but_superblock(server.disk("right-root")?, &root_before)?;
-    for phrase in ["ATLAS REFUSED TO TAKE A ROLE", "What to do:", "The network stays down"].iter().chain(phrases) {
-        ensure!(seen.console.contains(phrase), "the console does not say {phrase:?}:\n{}", seen.console);
-    }
-    Ok(seen)
-}
-
-/// Debian checks its root file system at every boot, and notes so in the superblock: the first block. Nothing else may differ.
-pub(super) fn same_but_superblock(disk: &Disk, before: &Disk) -> Result<()> {
-    let compared = Command::new("cmp").arg("--ignore-initial=4096").args([before.path(), disk.path()]).output()?;
-    ensure!(
-        compared.status.success(),
-        "something was written to the root disk: {}",
-        String::from_utf8_lossy(&compared.stdout)
-    );
-    Ok(())
-}
+use super::refused::refused;
+use crate::{Context, Disk};
 
 /// PRI's set after `commands` were run on it, mounted at /mnt/set.
 fn pri_changed(ctx: &Context, commands: &str) -> Result<Vec<Disk>> {
@@ -54,25 +15,25 @@ fn pri_changed(ctx: &Context, commands: &str) -> Result<Vec<Disk>> {
 }
 
 pub(crate) fn no_set(ctx: &Context) -> Result<()> {
-    refused(ctx, vec![], "no-unbound-set", &["No disk with Unbound Data", "push the Unbound disks"]).map(drop)
+    refused(ctx, vec![], "no-unbound-set", &["No disk with Unbound Data", "push the Unbound disks"])
 }
 
 pub(crate) fn two_sets(ctx: &Context) -> Result<()> {
     let cast = Cast::get()?;
     let disks = [cast.members(ctx, LEFT)?, cast.members(ctx, RIGHT)?].into_iter().flatten().collect();
-    refused(ctx, disks, "two-sets", &["serial PRI-0", "serial SEC-1", "leave in only the disks"]).map(drop)
+    refused(ctx, disks, "two-sets", &["serial PRI-0", "serial SEC-1", "leave in only the disks"])
 }
 
 pub(crate) fn members_of_two_sets(ctx: &Context) -> Result<()> {
     let cast = Cast::get()?;
     let disks = vec![cast.disk(ctx, "PRI-0")?, cast.disk(ctx, "SEC-1")?];
-    refused(ctx, disks, "mixed-sets", &["serial PRI-0", "serial SEC-1"]).map(drop)
+    refused(ctx, disks, "mixed-sets", &["serial PRI-0", "serial SEC-1"])
 }
 
 pub(crate) fn half_of_a_healthy_pair(ctx: &Context) -> Result<()> {
     let disks = vec![Cast::get()?.disk(ctx, "PRI-1")?];
     let phrases = ["nothing fills slot 0", "may be booting in another server", "atlas-boot accept missing-member"];
-    refused(ctx, disks, "missing-member", &phrases).map(drop)
+    refused(ctx, disks, "missing-member", &phrases)
 }
 
 /// Each half is written alone, the same number of times, so that md would start them as one.
@@ -98,7 +59,7 @@ pub(crate) fn halves_written_apart(ctx: &Context) -> Result<()> {
     for (half, count) in halves.iter_mut().zip([a, b]) {
         set_events(half, even).with_context(|| format!("from {count} to {even}"))?;
     }
-    refused(ctx, halves, "written-apart", &["without all members", "--device DEVICE"]).map(drop)
+    refused(ctx, halves, "written-apart", &["without all members", "--device DEVICE"])
 }
 
 /// Writes the event count of a format 1.2 member, and the checksum that goes with it.
@@ -122,12 +83,12 @@ fn set_events(disk: &mut Disk, events: u64) -> Result<()> {
 
 pub(crate) fn master_config_absent(ctx: &Context) -> Result<()> {
     let disks = pri_changed(ctx, "rm MasterConfig")?;
-    refused(ctx, disks, "master-config-missing", &["has no MasterConfig"]).map(drop)
+    refused(ctx, disks, "master-config-missing", &["has no MasterConfig"])
 }
 
 fn bad_master_config(ctx: &Context, commands: &str, code: &str, phrases: &[&str]) -> Result<()> {
     let disks = pri_changed(ctx, &format!("{commands}\nls -l MasterConfig"))?;
-    refused(ctx, disks, code, phrases).map(drop)
+    refused(ctx, disks, code, phrases)
 }
 
 pub(crate) fn master_config_empty(ctx: &Context) -> Result<()> {
@@ -162,12 +123,12 @@ pub(crate) fn unknown_format(ctx: &Context) -> Result<()> {
 
 pub(crate) fn ident_path_climbs_out(ctx: &Context) -> Result<()> {
     let disks = pri_changed(ctx, "echo /etc/../root/.profile >> PRI/Env1/IdentFilePaths")?;
-    refused(ctx, disks, "bad-path", &["climbs out with '..'"]).map(drop)
+    refused(ctx, disks, "bad-path", &["climbs out with '..'"])
 }
 
 pub(crate) fn ident_path_through_a_link(ctx: &Context) -> Result<()> {
     let disks = pri_changed(ctx, "cd PRI/Env1/IdentFiles; mv etc real; ln -s /etc etc; ls -l etc")?;
-    refused(ctx, disks, "bad-path", &["leads out of the tree"]).map(drop)
+    refused(ctx, disks, "bad-path", &["leads out of the tree"])
 }
 
 /// The inode of the root directory is gone, and the file system knows that it has errors: e2fsck would have to ask.
@@ -178,7 +139,7 @@ debugfs -w -R 'clri <2>' /dev/md9; debugfs -w -R 'ssv state 2' /dev/md9; sync
 e2fsck -fn /dev/md9 && exit 9
 mount -t tmpfs none /mnt/set; stop_set";
     let (disks, _) = workbench(ctx, "bench", members, commands)?;
-    refused(ctx, disks, "filesystem-broken", &["the disks are untouched", "e2fsck -f -n"]).map(drop)
+    refused(ctx, disks, "filesystem-broken", &["the disks are untouched", "e2fsck -f -n"])
 }
 
 /// A file system that is merely marked as in need of a check is mended and used, and the report says so.

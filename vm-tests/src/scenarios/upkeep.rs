@@ -128,8 +128,9 @@ fn other_kernel(release: &str) -> Result<(String, PathBuf)> {
 }
 
 /// From now on the server boots the kernel and the initramfs of `release` that are on its root disk.
-fn boot_from_own_disk(ctx: &Context, server: &mut Server, release: &str) -> Result<()> {
-    let disk = server.disk(ROOT)?.path().to_owned();
+pub(super) fn boot_from_own_disk(ctx: &Context, server: &mut Server, release: &str) -> Result<()> {
+    let root = format!("{}-root", server.name());
+    let disk = server.disk(&root)?.path().to_owned();
     let take = |name: &str| -> Result<PathBuf> {
         let taken = ctx.scratch().join(name);
         let request = format!("dump /boot/{name}-{release} {}", taken.display());
