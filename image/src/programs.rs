@@ -38,6 +38,9 @@ pub struct Program {
 /// expect it costs nothing, and the relocations that it does without are a tenth of its size.
 const EARLY_BOOT_FLAGS: &str = "-C target-feature=+crt-static -C relocation-model=static";
 
+/// For everything from nothing, on a slow machine that others use too.
+const BUILD_DEADLINE: Duration = Duration::from_secs(3600);
+
 /// `atlas-boot`, proven to be static.
 pub(crate) fn build_early_boot(repository: &Path) -> Result<Program> {
     let mut command = cargo_build(repository, &[EARLY_BOOT]);
@@ -65,7 +68,7 @@ pub(crate) fn build_others(repository: &Path) -> Result<Vec<Program>> {
 
 fn cargo_build(repository: &Path, crates: &[&str]) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = within(Duration::from_secs(1200), cargo);
+    let mut command = within(BUILD_DEADLINE, cargo);
     command.current_dir(repository).args(["build", "--release", "--locked", "--target", TARGET]);
     command.args(["--message-format", "json-render-diagnostics"]);
     command.args(crates.iter().flat_map(|name| ["--package", name]));

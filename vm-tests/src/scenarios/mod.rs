@@ -53,6 +53,5 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("refused-no-set", refusals::no_set),
     vm("refused-two-sets", refusals::two_sets),
     vm("refused-members-of-two-sets", refusals::members_of_two_sets),
-    vm("refused-half-of-a-healthy-pair", refusals::half_of_a_healthy_pair),
     Scenario { name: "content-moves-with-the-disk", tier: Tier::Fast, act: parts::content_moves_with_the_disk },
 ];
