@@ -1,6 +1,9 @@
 //! `ssSync create`: Snapshot Create of this server's (Role, EnvVersion).
 
-use crate::server::Server;
+use crate::{
+    hooks::{self, HookReport, Point},
+    server::Server,
+};
 use anyhow::Context;
 use atlas_cli::{Common, Exit, Hint, print, print_json};
 use atlas_host::{FileError, durable};
@@ -16,29 +19,47 @@ use std::{ffi::OsStr, io};
 struct Answer {
     format: u32,
     #[serde(flatten)]
-    created: Created,
+    taken: Taken,
+}
+
+/// A Snapshot that was taken, and what the hooks around it did.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct Taken {
+    /// What was made.
+    #[serde(flatten)]
+    pub(crate) created: Created,
+    /// The hooks before and after it.
+    pub(crate) hooks: Vec<HookReport>,
 }
 
 /// Makes the Snapshot and says what was made.
 pub(crate) fn run(common: &Common, full: bool) -> anyhow::Result<Exit> {
-    let created = snapshot(&Server::open(&common.root)?, full)?;
+    let taken = snapshot(&Server::open(&common.root)?, full)?;
     if common.json {
-        print_json(&Answer { format: 1, created })?;
+        print_json(&Answer { format: 1, taken })?;
     } else {
-        print(tell(&created))?;
+        print(tell(&taken))?;
     }
     Ok(Exit::Done)
 }
 
 /// Makes the Snapshot of this server's (Role, EnvVersion); reads every file, or only what seems to have changed.
-pub(crate) fn snapshot(server: &Server, full: bool) -> anyhow::Result<Created> {
+pub(crate) fn snapshot(server: &Server, full: bool) -> anyhow::Result<Taken> {
     let (role, env_version) = (server.role(), server.env_version());
+    let mut hooks = hooks::run(&server.path, Point::BeforeCreate, role, env_version)
+        .context("run the hooks before the Snapshot")
+        .hint("mend the hook, or take it out of /etc/atlas/hooks.d; no Snapshot was made")?;
     let how = How { reads_all: full, ..How::default() };
     let created = create::create_how(&server.root, &server.sid, role, env_version, &how);
     let hint = created.as_ref().err().map(|error| hint_for(error, role, env_version)).unwrap_or_default();
     let created = created.with_context(|| format!("make the Snapshot of {role} for {env_version}")).hint(hint)?;
     declare_format(&server.sid).context("note which program wrote the Snapshot")?;
-    Ok(created)
+    hooks.extend(
+        hooks::run(&server.path, Point::AfterCreate, role, env_version)
+            .context("run the hooks after the Snapshot, which was made")
+            .hint("mend the hook, or take it out of /etc/atlas/hooks.d")?,
+    );
+    Ok(Taken { created, hooks })
 }
 
 /// Leaves word of the format and of who writes it, for a version that may be set later and cannot read it.
@@ -75,7 +96,8 @@ fn hint_for(error: &SidError, role: Role, env_version: EnvVersion) -> String {
     }
 }
 
-fn tell(created: &Created) -> String {
+fn tell(taken: &Taken) -> String {
+    let Taken { created, hooks } = taken;
     let Created { role, env_version, ident_objects, sync_objects, changed, changed_objects, .. } = created;
     let objects = |count: &usize| if *count == 1 { "1 object".to_owned() } else { format!("{count} objects") };
     let mut text = format!(
@@ -96,6 +118,12 @@ fn tell(created: &Created) -> String {
     }
     if let Some(error) = &created.history_error {
         text.push_str(&format!("NOT recorded in the history: {error}\n"));
+    }
+    for hook in hooks {
+        match &hook.error {
+            None => text.push_str(&format!("hook {}: done\n", hook.hook.display())),
+            Some(error) => text.push_str(&format!("hook {}: FAILED: {error}\n", hook.hook.display())),
+        }
     }
     text
 }

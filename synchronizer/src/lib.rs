@@ -33,6 +33,7 @@ mod convert;
 mod create;
 pub mod ctrl;
 mod cycle;
+pub mod hooks;
 mod identity;
 pub mod install;
 mod keys;
@@ -158,6 +159,18 @@ somebody.")]
         #[arg(long)]
         yes: bool,
     },
+    /// Run the hooks of a point now, as the Synchronizer runs them there
+    ///
+    /// Hooks are the programs in /etc/atlas/hooks.d/POINT, and POINT.PRI, POINT.SEC or POINT.SEC1 for one Role, in the order of their
+    /// names. They and their directories must belong to root and be writable by nobody else. They learn ATLAS_POINT, ATLAS_ROLE and
+    /// ATLAS_ENV_VERSION, and have five minutes each. One that fails before a step ends the step; after a step its failure is reported.
+    #[command(after_help = "Example: have the verifier's set-up run before each Snapshot on PRI
+  install -D verifier-setup /etc/atlas/hooks.d/before-create.PRI/10-verifier
+  ssSync hooks before-create")]
+    Hooks {
+        /// The point
+        point: hooks::Point,
+    },
     /// Answer PRI on standard input and output; what PRI's key runs here
     #[command(hide = true)]
     Serve,
@@ -186,6 +199,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         Verb::Keys => keys::show(common),
         Verb::Trust { role, key } => keys::trust(common, *role, key),
         Verb::Accept { role, yes } => accept::run(common, *role, *yes),
+        Verb::Hooks { point } => hooks::run_and_tell(common, *point),
         Verb::Serve => serve::run(common),
         Verb::RehearseInstall(rehearse) => install::run_rehearsal(common, rehearse),
     }

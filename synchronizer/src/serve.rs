@@ -106,7 +106,7 @@ fn sync_up<R: Read, W: Write>(server: &Server, wire: &mut Wire<R, W>) -> anyhow:
 
     // What somebody changed here since the last cycle goes into the history before it is undone [310].
     working("create")?;
-    let local = timed(&mut steps, "create before", || create::snapshot(server, false))?;
+    let local = timed(&mut steps, "create before", || create::snapshot(server, false))?.created;
 
     working("newer")?;
     let converters = Converters::of(&server.path);

@@ -66,7 +66,7 @@ fn what_was_made_is_told_to_people_and_programs() {
     let answer: Value = serde_json::from_slice(&ss_sync(tmp.path(), &["--json"]).stdout).unwrap();
     let expected = json!({
         "format": 1, "role": "PRI", "env_version": 1, "generation": 1, "ident_objects": 2, "sync_objects": 2, "changed": false,
-        "changed_objects": 0, "converted_to": [], "recorded": null, "history_error": null
+        "changed_objects": 0, "converted_to": [], "recorded": null, "history_error": null, "hooks": []
     });
     assert_eq!(answer, expected);
     let text = String::from_utf8(ss_sync(tmp.path(), &[]).stdout).unwrap();
@@ -174,6 +174,23 @@ fn the_root_disk_never_stands_in_for_an_unbound_set_that_is_not_mounted() {
         assert!(text.contains("no Unbound set is mounted at"), "{text}");
     }
     assert!(!tmp.path().join("unbound/SID_DATA/PRI/SnapshotEnvVersion").exists());
+}
+
+#[test]
+fn a_hook_that_fails_before_the_snapshot_keeps_it_from_being_made() {
+    let tmp = server();
+    assert!(ss_sync(tmp.path(), &[]).status.success());
+    write(tmp.path(), "etc/hostname", "renamed\n");
+    let hook = "etc/atlas/hooks.d/before-create.PRI/10-refuse";
+    write(tmp.path(), hook, "no program that the kernel knows");
+    fs::set_permissions(tmp.path().join(hook), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let text = complaint(tmp.path());
+    assert!(text.contains("10-refuse") && text.contains("no Snapshot was made"), "{text}");
+    assert_eq!(read(tmp.path(), "unbound/SID_DATA/PRI/Env1/IdentFiles/etc/hostname"), "pri\n");
+    fs::set_permissions(tmp.path().join(hook), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    assert!(complaint(tmp.path()).contains("others than its owner may write"));
+    fs::remove_file(tmp.path().join(hook)).unwrap();
+    assert!(ss_sync(tmp.path(), &[]).status.success());
 }
 
 #[test]

@@ -132,7 +132,7 @@ pub(crate) fn cycle(
         time,
         env_version: server.env_version(),
         generation,
-        changed: created.is_some_and(|created| created.changed),
+        changed: created.is_some_and(|taken| taken.created.changed),
         partners,
         steps,
         problems,
