@@ -59,9 +59,6 @@ exit {exit_code}
 /// The right server becomes one of Env2, with a converter that ends with `exit_code`.
 fn of_env2(server: &mut Server, exit_code: u8) -> Result<()> {
     let root = server.disk("right-root")?.path().to_owned();
-    let mkdir =
-        std::process::Command::new("/sbin/debugfs").args(["-w", "-R", "mkdir /opt/atlas/bin"]).arg(&root).status()?;
-    ensure!(mkdir.success());
     place_files(&root, &[PlacedFile::new("/opt/atlas/EnvID", "2\n"), converter(exit_code)])
 }
 
