@@ -25,7 +25,7 @@ const PACKAGES: [Needed; 11] = [
 ];
 
 /// For the tests besides.
-const TEST_PACKAGES: [Needed; 9] = [
+const TEST_PACKAGES: [Needed; 11] = [
     ("acl", "access lists"),
     ("attr", "extended attributes"),
     ("mdadm", "RAID superblocks"),
@@ -33,6 +33,8 @@ const TEST_PACKAGES: [Needed; 9] = [
     ("strace", "runs cut at every call"),
     ("g++", "programs that crash"),
     ("clang", "programs that crash"),
+    ("gdb", "tracebacks to compare with"),
+    ("libc6-dbg", "debug symbols of a library"),
     ("xz-utils", "debug information as it is packed"),
     ("lz4", "cores as they are packed"),
 ];
