@@ -55,7 +55,7 @@ pub fn read(dir: &Dir, name: &OsStr) -> Result<Kind, FileError> {
 
 /// Reads the open file at `name`, of which `stat` was said.
 pub(crate) fn read_file(file: &File, stat: &FileStat, dir: &Dir, name: &OsStr) -> Result<Kind, FileError> {
-    let (size, sha256) = digest(file, stat.st_size).map_err(FileError::on("read", dir.show(name)))?;
+    let (size, sha256) = digest(file, stat.st_size).map_err(|error| FileError::on("read", dir.show(name))(error))?;
     Ok(Kind::File { size, sha256, meta: meta(dir, name, stat, Some(file))? })
 }
 
@@ -93,15 +93,16 @@ pub fn look_to_compare(dir: &Dir, name: &OsStr, wanted: &Kind) -> Result<Kind, F
 
 /// `expected` is how long the file probably is: a small one needs no large buffer.
 fn digest(mut file: &File, expected: i64) -> io::Result<(u64, Digest)> {
-    let length = usize::try_from(expected).unwrap_or(0).saturating_add(1).clamp(512, 64 << 10);
+    let expected = u64::try_from(expected).unwrap_or(0);
+    let length = usize::try_from(expected).unwrap_or(usize::MAX).saturating_add(1).clamp(512, 64 << 10);
     let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; length]);
     loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok((size, Digest::from_bytes(hash.finalize().into()))),
-            count => {
-                hash.update(&buffer[..count]);
-                size += count as u64;
-            }
+        let count = file.read(&mut buffer)?;
+        hash.update(&buffer[..count]);
+        size += count as u64;
+        // Less than was asked for, where the end was expected, is the end.
+        if count == 0 || (count < buffer.len() && size == expected) {
+            return Ok((size, Digest::from_bytes(hash.finalize().into())));
         }
     }
 }
@@ -109,7 +110,7 @@ fn digest(mut file: &File, expected: i64) -> io::Result<(u64, Digest)> {
 fn meta(dir: &Dir, name: &OsStr, stat: &FileStat, file: Option<&File>) -> Result<Meta, FileError> {
     let mut xattrs = BTreeMap::new();
     if let Some(file) = file {
-        let failed = |source| FileError::on("read the attributes of", dir.show(name))(source);
+        let failed = |source: io::Error| FileError::on("read the attributes of", dir.show(name))(source);
         for key in supported(file.list_xattr()).map_err(failed)?.into_iter().flatten() {
             if let Some(value) = file.get_xattr(&key).map_err(failed)? {
                 xattrs.insert(escape(key.as_bytes()), value.iter().map(|b| format!("{b:02x}")).collect());

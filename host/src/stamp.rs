@@ -6,7 +6,7 @@ use crate::{
 };
 use atlas_model::manifest::Kind;
 use nix::sys::stat::{FileStat, fstat};
-use std::{ffi::OsStr, io};
+use std::{ffi::OsStr, fs::File, io};
 
 /// Where an object lies and when it changed last. The same stamp means the same content, owner, mode and attributes, unless the change
 /// falls into the clock tick in which the stamp was taken: every change sets `ctime`, which no program can set back.
@@ -51,11 +51,13 @@ impl Stamp {
 pub fn read_unmoved(dir: &Dir, name: &OsStr, stat: &FileStat) -> Result<Option<Kind>, FileError> {
     let now = |stat: Option<FileStat>| stat.map(|stat| Stamp::of(&stat));
     let kind = match ObjectType::of(stat) {
-        ObjectType::File => match dir.file(name) {
+        ObjectType::File => match dir.open_any(name.as_ref()) {
             Ok(file) => {
-                let kind = object::read_file(&file, stat, dir, name)?;
+                let file = File::from(file);
+                // What was opened may be something else by now: then its stamp is another, and what was read does not count.
+                let kind = object::read_file(&file, stat, dir, name);
                 let after = fstat(&file).map_err(FileError::on("look at", dir.show(name)))?;
-                return Ok((Stamp::of(&after) == Stamp::of(stat)).then_some(kind));
+                return if Stamp::of(&after) == Stamp::of(stat) { kind.map(Some) } else { Ok(None) };
             }
             Err(error) => Err(error),
         },

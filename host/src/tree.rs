@@ -118,6 +118,13 @@ impl Dir {
         Ok(File::from(fd))
     }
 
+    /// Opens whatever is there for reading, without waiting for anything. The caller looks at what it is before it reads.
+    pub(crate) fn open_any(&self, path: &Path) -> Result<OwnedFd, FileError> {
+        // The message is made only where there is an error: this is called for every file of a tree.
+        self.openat2(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0)
+            .map_err(|errno| FileError::on("open", self.show(path))(errno))
+    }
+
     /// Reads a file whole, at most `limit` bytes; the bound stands in the error.
     pub fn read(&self, path: impl AsRef<Path>, limit: usize) -> Result<Vec<u8>, FileError> {
         let path = path.as_ref();

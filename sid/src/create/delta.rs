@@ -34,6 +34,7 @@ impl Delta {
             return Ok(Delta { entries: pass.read, ..delta });
         };
         let mut read = pass.read.into_iter().peekable();
+        let mut line = Vec::new();
         while lines.advance()? {
             let (set, raw) = lines.place()?;
             if set == FileSet::Residue {
@@ -45,8 +46,14 @@ impl Delta {
             }
             match read.next_if(|entry| order(entry, set, &path).is_eq()) {
                 // The time of a directory or a link changed, or nothing did: the line stays.
-                Some(entry) if entry.kind.same_as(&lines.entry()?.kind) => {}
-                Some(entry) => delta.entries.push(entry),
+                Some(entry) => {
+                    line.clear();
+                    serde_json::to_writer(&mut line, &entry)
+                        .map_err(|error| FileError::on("write", MANIFEST)(io::Error::from(error)))?;
+                    if line != lines.raw() && !entry.kind.same_as(&lines.entry()?.kind) {
+                        delta.entries.push(entry);
+                    }
+                }
                 None if is_whole => delta.gone.push((set, lines.entry()?.path)),
                 None => {}
             }

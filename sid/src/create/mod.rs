@@ -213,7 +213,7 @@ impl Task<'_> {
             let created = Created { changed: false, ..answer };
             return Ok(Attempt::Done(Box::new(self.catch_up(created))));
         }
-        match self.replace(&next, published.as_ref(), writer, &answer) {
+        match self.replace(next, published.as_ref(), writer, &answer) {
             Ok(created) => Ok(Attempt::Done(Box::new(created))),
             Err(BuildError::Copy(path, error)) if last == (Seen { has_failed: true, ..seen }) => {
                 Err(crate::scan::leads_out(&path, error))
@@ -264,13 +264,13 @@ impl Task<'_> {
     /// Makes the next Role directory and publishes it.
     fn replace(
         &self,
-        next: &Next,
+        next: Next,
         published: Option<&Published>,
         mut writer: Writer<'_>,
         answer: &Created,
     ) -> Result<Created, BuildError> {
         let transaction = Transaction::begin_from_last(self.sid, self.role, &self.lock)?;
-        let made = self.fill(&transaction, next, published).and_then(|(dir, converted_to)| {
+        let made = self.fill(&transaction, &next, published).and_then(|(dir, converted_to)| {
             writer.begin()?;
             Ok((writer.finish(&self.key(&dir)?)?, converted_to))
         });
@@ -281,6 +281,7 @@ impl Task<'_> {
                 return Err(error);
             }
         };
+        drop(next);
         let generation = transaction.generation()? + 1;
         let (role, env_version) = (self.role, self.env_version);
         let subject = history::Subject { role, role_dir: transaction.dir(), env_version, generation };

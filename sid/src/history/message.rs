@@ -30,6 +30,8 @@ pub(super) struct Summary {
     pub(super) bytes: u64,
     /// Whether there is anything to record; objects of the residue count for nothing else, as no server has them.
     pub(super) is_worth_it: bool,
+    /// Whether it will be asked who changed them.
+    is_judged: bool,
     counts: [usize; 3],
     listed: Vec<(char, FileSet, TreePath)>,
     /// The configuration that a secondary may have from PRI: what it is now.
@@ -37,6 +39,11 @@ pub(super) struct Summary {
 }
 
 impl Summary {
+    /// Of a Role's changes; the first Snapshot and those of the primary are nobody else's doing.
+    pub(super) fn new(role: Role, is_first: bool) -> Summary {
+        Summary { is_judged: !role.is_primary() && !is_first, ..Summary::default() }
+    }
+
     pub(super) fn add(&mut self, difference: &Difference) {
         let Some(entry) = difference.entry() else { return };
         self.is_worth_it = true;
@@ -57,7 +64,7 @@ impl Summary {
         if self.listed.len() < LISTED {
             self.listed.push((sign, entry.set, entry.path.clone()));
         }
-        if entry.set == FileSet::Sync && self.sync.len() < JUDGED {
+        if self.is_judged && entry.set == FileSet::Sync && self.sync.len() < JUDGED {
             let kind = difference.new.as_ref().map_or(Kind::Absent, |entry| entry.kind.clone());
             self.sync.insert(entry.path.clone(), kind);
         }

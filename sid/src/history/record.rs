@@ -122,7 +122,7 @@ fn attempt(sid: &SidData, subject: &Subject<'_>, cause: &Cause) -> Result<Option
         return Ok(None);
     }
     repository.remove_leftovers()?;
-    let changes = Changes::find(before.as_ref(), &snapshot)?;
+    let changes = Changes::find(Summary::new(role, parent.is_none()), before.as_ref(), &snapshot)?;
     let facts = Facts {
         role,
         env_version: subject.env_version,
@@ -140,14 +140,16 @@ fn attempt(sid: &SidData, subject: &Subject<'_>, cause: &Cause) -> Result<Option
     let judged = message::judge(sid, &facts, &changes.summary, cause)?;
     let recorded = changes.write(&repository, &snapshot, &facts, parent.as_ref(), judged)?;
     link_recorded(&repository, role, &recorded.commit, &snapshot)?;
+    repository.prepare_tip(role, &recorded.commit)?;
     Ok(Some(Prepared { repository, role, recorded, _lock: lock }))
 }
 
 impl Prepared {
-    /// Makes the commit the newest of its branch. What it holds must have been flushed.
+    /// Makes the commit the newest of its branch. What it holds must have been flushed; the change of the branch is not: should it be lost,
+    /// the next Snapshot Create records the same once more.
     pub fn finish(self) -> Result<Recorded, SidError> {
         let Prepared { repository, role, recorded, _lock } = self;
-        repository.set_tip(role, &recorded.commit)?;
+        repository.set_tip(role)?;
         repository.dir.dir("refs")?.remove_tree(OsStr::new("atlas"))?;
         let kept = recorded_name(role, &recorded.commit);
         let dir = repository.dir.dir(RECORDED)?;
@@ -172,8 +174,8 @@ struct Changes {
 }
 
 impl Changes {
-    fn find(before: Option<&Dir>, snapshot: &Dir) -> Result<Changes, SidError> {
-        let mut changes = Changes { lists: changed_lists(before, snapshot)?, ..Changes::default() };
+    fn find(summary: Summary, before: Option<&Dir>, snapshot: &Dir) -> Result<Changes, SidError> {
+        let mut changes = Changes { summary, lists: changed_lists(before, snapshot)?, ..Changes::default() };
         let open = |dir: &Dir| Ok::<_, SidError>(Lines::open(dir.file(MANIFEST)?, dir.show(MANIFEST))?.1);
         compare(before.map(open).transpose()?, open(snapshot)?, |difference| {
             let Some(entry) = difference.entry() else { return Ok(()) };

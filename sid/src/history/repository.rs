@@ -158,15 +158,25 @@ impl Repository {
             .map_err(|error: BadCommitId| SidError::Damaged { path: self.dir.show(file), why: error.to_string() })
     }
 
-    /// Makes `commit` the newest of a Role, at one instant. Everything that it holds must be durable already.
-    pub(super) fn set_tip(&self, role: Role, commit: &CommitId) -> Result<(), SidError> {
+    /// Writes what [`Repository::set_tip`] makes the branch of a Role.
+    pub(super) fn prepare_tip(&self, role: Role, commit: &CommitId) -> Result<(), SidError> {
         let heads = self.dir.make_dirs("refs/heads")?;
-        Ok(durable::write(&heads, OsStr::new(&role.to_string()), format!("{commit}\n").as_bytes(), 0o600)?)
+        Ok(durable::put(&heads, &next_tip(role), format!("{commit}\n").as_bytes(), 0o600)?)
+    }
+
+    /// Makes the commit that was prepared the newest of a Role, at one instant. Everything that it holds must be durable already.
+    pub(super) fn set_tip(&self, role: Role) -> Result<(), SidError> {
+        let heads = self.dir.dir("refs/heads")?;
+        Ok(heads.rename(&next_tip(role), &heads, OsStr::new(&role.to_string()), Rename::Replace)?)
     }
 
     /// Removes what a killed git left. Under the lock; a git that an operator runs is left alone by the age of its files.
     pub(super) fn remove_leftovers(&self) -> Result<(), SidError> {
         self.dir.dir("refs")?.remove_tree(OsStr::new("atlas"))?;
+        let heads = self.dir.dir("refs/heads")?;
+        for name in heads.names(1000)?.iter().filter(|name| name.as_encoded_bytes().ends_with(b".lock")) {
+            heads.remove(name)?;
+        }
         let old = |dir: &Dir, name: &OsStr| -> Result<bool, FileError> {
             let age = dir.stat(name)?.map(|stat| now().saturating_sub(u64::try_from(stat.st_mtime).unwrap_or(0)));
             Ok(age.is_some_and(|age| age > LEFT_AFTER.as_secs()))
@@ -190,6 +200,11 @@ impl Repository {
         }
         Ok(())
     }
+}
+
+/// The name of a branch's file that is not in force yet: one that git passes over, as its own lock files.
+fn next_tip(role: Role) -> OsString {
+    format!("{role}.lock").into()
 }
 
 /// Seconds since 1970.

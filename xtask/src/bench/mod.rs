@@ -26,6 +26,8 @@ enum Name {
     Modules,
     /// From a core to its signature, next to gdb and eu-stack; and what ssRun adds to a run.
     Crashes,
+    /// Taking Snapshots: time and memory, next to rsync and git.
+    Sync,
 }
 
 /// One thing measured, next to the same thing of the peer, or next to a limit.
@@ -83,6 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         Name::Boot => boot::run()?,
         Name::Modules => product::MODULES.run()?,
         Name::Crashes => product::CRASHES.run()?,
+        Name::Sync => product::SYNC.run()?,
     };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);

@@ -33,6 +33,14 @@ pub(super) const CRASHES: Product = Product {
     peers: &[("gdb", "bench: the peer"), ("elfutils", "bench: the peer")],
 };
 
+/// Snapshots, next to rsync and git.
+pub(super) const SYNC: Product = Product {
+    crates: &["atlas-synchronizer"],
+    example: "bench_sync",
+    arguments: &["--json"],
+    peers: &[("rsync", "bench: the peer"), ("git", "bench: the peer"), ("time", "bench: memory in use")],
+};
+
 impl Product {
     pub(super) fn run(&self) -> Result<Vec<Row>> {
         setup::install(self.peers)?;
