@@ -9,8 +9,13 @@ rm -f /etc/nginx/sites-enabled/default
 systemctl enable systemd-networkd.service ssh.service nginx.service serial-getty@ttyS0.service qemu-guest-agent.service
 
 # What a server in a test never needs and each boot would pay for: nobody looks at its screen, it is not on the
-# internet, it has one LAN without DHCP, and it lives for minutes.
-systemctl disable getty@tty1.service e2scrub_reap.service e2scrub_all.timer \
+# internet, it has one LAN without DHCP, and it lives for minutes. Not every release has each of them. NFS is started by
+# the test that needs it.
+for unit in getty@tty1.service e2scrub_reap.service e2scrub_all.timer \
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer \
-    systemd-networkd-wait-online.service systemd-pstore.service
+    systemd-networkd-wait-online.service systemd-pstore.service \
+    nfs-server.service nfs-client.target nfs-blkmap.service rpcbind.service rpcbind.socket; do
+    systemctl cat "$unit" > /dev/null 2>&1 || continue
+    systemctl disable "$unit"
+done
 systemctl mask getty-static.service

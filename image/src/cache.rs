@@ -83,7 +83,7 @@ impl Cache {
             .or_else(|| variable("HOME").map(|home| home.join(".cache/atlas")));
         match directory {
             Some(directory) => Ok(Cache { directory }),
-            None => bail!("no place for the cache: set ATLAS_CACHE to a directory on a disk with 3 GB free"),
+            None => bail!("no place for the cache: set ATLAS_CACHE to a directory on a disk with 8 GB free"),
         }
     }
 

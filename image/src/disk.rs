@@ -70,11 +70,12 @@ fn image(options: &Options, package: Option<Package>) -> Result<ServerImage> {
         Some(_) => ("server", "server image: the package is installed, the disk is written"),
         None => ("plain", "plain image: the disk is written"),
     };
-    let entry = options.cache.entry(kind, key, |entry| {
+    let kind = format!("{kind}-{}", options.release.suite());
+    let entry = options.cache.entry(&kind, key, |entry| {
         (options.progress)(what);
         let arguments = [Some(entry), Some(Path::new(SIZE)), Some(Path::new(ROOT_LABEL)), package_file];
         let arguments: Vec<&Path> = arguments.into_iter().flatten().collect();
-        run_in_root_file_system(&tar, &unpack_and_build[1], &arguments, Duration::from_secs(300)).map(drop)
+        run_in_root_file_system(&tar, &unpack_and_build[1], &arguments, Duration::from_secs(900)).map(drop)
     })?;
     Ok(ServerImage {
         package,

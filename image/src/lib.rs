@@ -1,7 +1,8 @@
 //! The Debian package and the disk image of a server.
 //!
-//! What the tests boot is what a user would install: a Debian 12 made by `mmdebstrap`, and on it the package `atlas`,
-//! installed by `dpkg`. Every step's result is kept in a cache outside the build tree, under a digest of what made it:
+//! What the tests boot is what a user would install: a Debian made by `mmdebstrap`, and on it the package `atlas`,
+//! installed by `dpkg`. There are three of them, one for each [`Release`] that ATLAS runs on; a release that nobody asks for is
+//! never made. Every step's result is kept in a cache outside the build tree, under a digest of what made it:
 //!
 //! ```text
 //! rootfs/   package list, files ──mmdebstrap──▶ rootfs.tar ─┬──────────────▶ plain image    Debian, for comparison
@@ -10,6 +11,8 @@
 //! an image:  root.img        ext4, raw and sparse, label ATLAS-ROOT, no partition table
 //!            kernel, initrd  the ones that are in root.img's /boot
 //!            kernel-release  for example 6.1.0-40-cloud-amd64
+//!
+//! names in the cache: rootfs-bookworm-KEY, plain-bookworm-KEY, server-bookworm-KEY; package-KEY is one for all releases
 //! ```
 //!
 //! An image is shared by everyone who tests: copy `root.img` before a machine writes to it.
@@ -29,7 +32,7 @@ pub use disk::{KERNEL_ARGUMENTS, ROOT_LABEL, ROOT_PASSWORD, ServerImage, plain_i
 pub use package::{Package, package};
 pub use personality::{PlacedFile, place_files};
 pub use programs::Program;
-pub use rootfs::{root_file_system, run_in_root_file_system};
+pub use rootfs::{Release, root_file_system, run_in_root_file_system};
 
 /// From what, to where, and who is told.
 pub struct Options<'a> {
@@ -37,17 +40,25 @@ pub struct Options<'a> {
     pub repository: PathBuf,
     /// Where what is slow to make is kept.
     pub cache: Cache,
+    /// Which Debian; nothing of the package depends on it.
+    pub release: Release,
     /// Called with one line, such as `root file system: made by mmdebstrap`, before each step that takes its time.
     pub progress: &'a dyn Fn(&str),
 }
 
 impl<'a> Options<'a> {
-    /// This repository, and the cache of the user who runs this.
+    /// This repository, the cache of the user who runs this, and Debian 12.
     ///
     /// # Errors
     /// Where neither `$ATLAS_CACHE`, `$XDG_CACHE_HOME` nor `$HOME` says where a cache may be.
     pub fn new(progress: &'a dyn Fn(&str)) -> anyhow::Result<Self> {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default();
-        Ok(Options { repository, cache: Cache::of_user()?, progress })
+        Ok(Options { repository, cache: Cache::of_user()?, release: Release::default(), progress })
+    }
+
+    /// The same with another Debian.
+    #[must_use]
+    pub fn on(self, release: Release) -> Self {
+        Options { release, ..self }
     }
 }

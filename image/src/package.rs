@@ -57,7 +57,7 @@ const LINKS: [(&str, &str); 2] = [
 /// Where the Unbound disk's file system is mounted, and where atlas-boot mounts working memory.
 const DIRECTORIES: [&str; 2] = ["unbound", "opt/atlas/work"];
 
-/// Besides the libraries, which `dpkg-shlibdeps` finds.
+/// What the programs and hooks call. There are no libraries: the programs are static, so that this holds for every Debian.
 const DEPENDS: &str = "mdadm, initramfs-tools, e2fsprogs, git, systemd, udev";
 
 const DESCRIPTION: &str = "Disk-swap failover: a server is who its front disks say it is
@@ -74,19 +74,17 @@ const SOURCE_DATE_EPOCH: &str = "1767225600";
 pub struct Package {
     /// `…/atlas_VERSION_amd64.deb`
     pub path: PathBuf,
-    /// The programs in it; `atlas-boot`, the static one, comes first.
+    /// The programs in it; `atlas-boot` comes first.
     pub programs: Vec<Program>,
 }
 
 /// Builds the programs, and the package where they or its other parts changed.
 ///
 /// # Errors
-/// Where a program does not build, `atlas-boot` is not static, or `dpkg-deb` or `dpkg-shlibdeps` fails.
+/// Where a program does not build or is not static, or `dpkg-deb` fails.
 pub fn package(options: &Options) -> Result<Package> {
-    (options.progress)("programs: atlas-boot, static");
-    let mut built = vec![programs::build_early_boot(&options.repository)?];
-    (options.progress)("programs: the others");
-    built.extend(programs::build_others(&options.repository)?);
+    (options.progress)("programs: built by cargo, static");
+    let built = programs::build_all(&options.repository)?;
 
     let key = Key::default().with_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/package.rs"))?;
     let sources = copies().into_iter().map(|(source, ..)| options.repository.join(source));
@@ -145,7 +143,7 @@ fn stage(repository: &Path, programs: &[Program], staged: &Path) -> Result<()> {
         let name = script.file_name().context("a script without a name")?.to_owned();
         copy_tree(&script, &staged.join("DEBIAN").join(name), 0o755)?;
     }
-    fs::write(staged.join("DEBIAN/control"), control(&library_packages(staged, programs)?))?;
+    fs::write(staged.join("DEBIAN/control"), control())?;
     let conffiles = conffiles(staged)?;
     if !conffiles.is_empty() {
         fs::write(staged.join("DEBIAN/conffiles"), conffiles)?;
@@ -220,27 +218,7 @@ fn make_directories(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The packages of the shared libraries the programs use, as a control file lists them.
-fn library_packages(staged: &Path, programs: &[Program]) -> Result<String> {
-    let directory = staged.with_file_name("shlibdeps");
-    make_directories(&directory.join("debian"))?;
-    // dpkg-shlibdeps does not run outside a source package.
-    fs::write(directory.join("debian/control"), "Source: atlas\n\nPackage: atlas\nArchitecture: amd64\n")?;
-    let mut command = within(Duration::from_secs(60), "dpkg-shlibdeps");
-    command.current_dir(&directory).args(["-O", "--ignore-missing-info"]);
-    let dynamic = programs.iter().filter(|program| program.name != EARLY_BOOT);
-    command.args(dynamic.map(|program| format!("-e{}", program.path.display())));
-    let printed = run(&mut command, "find the libraries that the programs use")?;
-    fs::remove_dir_all(&directory)?;
-    libraries_in(&printed).map(str::to_owned)
-}
-
-fn libraries_in(printed: &str) -> Result<&str> {
-    let found = printed.lines().find_map(|line| line.strip_prefix("shlibs:Depends="));
-    found.with_context(|| format!("dpkg-shlibdeps names no libraries: {printed:?}"))
-}
-
-fn control(libraries: &str) -> String {
+fn control() -> String {
     format!(
         "Package: atlas\n\
          Version: {version}\n\
@@ -248,7 +226,7 @@ fn control(libraries: &str) -> String {
          Maintainer: ATLAS <atlas@localhost>\n\
          Section: admin\n\
          Priority: optional\n\
-         Depends: {DEPENDS}, {libraries}\n\
+         Depends: {DEPENDS}\n\
          Description: {DESCRIPTION}\n",
         version = env!("CARGO_PKG_VERSION"),
     )
@@ -339,11 +317,5 @@ mod tests {
         fs::write(folder.path().join("etc/a"), "").unwrap();
         symlink("/run/b", folder.path().join("etc/link")).unwrap();
         assert_eq!(conffiles(folder.path()).unwrap(), "/etc/a\n/etc/b/x\n");
-    }
-
-    #[test]
-    fn the_libraries_are_read_from_what_dpkg_shlibdeps_prints() {
-        assert_eq!(libraries_in("shlibs:Depends=libc6 (>= 2.34)\n").unwrap(), "libc6 (>= 2.34)");
-        assert!(libraries_in("").is_err());
     }
 }

@@ -1,8 +1,9 @@
 //! Building the programs that go into the package.
 //!
-//! `atlas-boot` runs in the initramfs, where nothing else is sure to be there: it is linked statically. Its build has a
-//! target directory of its own, because other flags would make cargo build every dependency again at each turn. All
-//! other programs use the libraries of Debian 12.
+//! All of them are linked statically, C library included: `atlas-boot` because nothing else is sure to be in an initramfs, the
+//! others because one package serves servers with different Debians, and what is linked to the C library of one does not start
+//! on the one before. What a static program can't do is ask the name service (users, groups, hosts by name), which loads
+//! libraries of the glibc that it was linked with: clippy.toml lists the calls that do.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,12 +17,23 @@ use crate::command::{run, within};
 /// What is built for. Named even where it is the host, so that flags for the target do not reach the procedural macros.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// The one that is linked statically.
+/// The one that runs in the initramfs.
 pub(crate) const EARLY_BOOT: &str = "atlas-boot";
 
-/// The crates whose programs are installed into /usr/bin, all of them, under the names the crates give.
-const CRATES: [&str; 6] =
-    ["atlas-console", "atlas-converters", "atlas-corehandler", "atlas-module", "atlas-runner", "atlas-synchronizer"];
+/// The crates whose programs are packaged, all of them, under the names the crates give.
+const CRATES: [&str; 7] = [
+    EARLY_BOOT,
+    "atlas-console",
+    "atlas-converters",
+    "atlas-corehandler",
+    "atlas-module",
+    "atlas-runner",
+    "atlas-synchronizer",
+];
+
+/// Cargo builds every dependency again where these change, so the caller's own flags are not for this build, which has a target
+/// directory of its own.
+const FLAGS: &str = "-C target-feature=+crt-static";
 
 /// A program as cargo built it: release profile, stripped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,45 +46,29 @@ pub struct Program {
     pub size_bytes: u64,
 }
 
-/// Static, and at a fixed address: that a program which runs once, before there is a network, lies where an attacker may
-/// expect it costs nothing, and the relocations that it does without are a tenth of its size.
-const EARLY_BOOT_FLAGS: &str = "-C target-feature=+crt-static -C relocation-model=static";
-
 /// For everything from nothing, on a slow machine that others use too.
 const BUILD_DEADLINE: Duration = Duration::from_secs(3600);
 
-/// `atlas-boot`, proven to be static.
-pub(crate) fn build_early_boot(repository: &Path) -> Result<Program> {
-    let mut command = cargo_build(repository, &[EARLY_BOOT]);
-    command.args(["--bin", EARLY_BOOT, "--target-dir"]).arg(repository.join("target/static"));
-    command.env("RUSTFLAGS", EARLY_BOOT_FLAGS);
-    let program = build(&mut command, EARLY_BOOT)?.pop().context("cargo built no atlas-boot")?;
-    ensure!(
-        is_static(&program.path)?,
-        "{} needs a dynamic linker, which the initramfs may not have: was it built with +crt-static?",
-        program.path.display()
-    );
-    Ok(program)
-}
-
-/// The programs that run on the booted server, sorted by name.
-pub(crate) fn build_others(repository: &Path) -> Result<Vec<Program>> {
-    let mut command = cargo_build(repository, &CRATES);
-    command.arg("--bins");
-    // Whatever flags the caller's environment has are for the caller's build.
-    command.env_remove("RUSTFLAGS");
-    let mut programs = build(&mut command, "the programs")?;
-    programs.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(programs)
-}
-
-fn cargo_build(repository: &Path, crates: &[&str]) -> Command {
+/// All programs, proven to be static: `atlas-boot` first, the others by name.
+pub(crate) fn build_all(repository: &Path) -> Result<Vec<Program>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = within(BUILD_DEADLINE, cargo);
-    command.current_dir(repository).args(["build", "--release", "--locked", "--target", TARGET]);
+    command.current_dir(repository).args(["build", "--release", "--locked", "--bins", "--target", TARGET]);
+    command.arg("--target-dir").arg(repository.join("target/static"));
     command.args(["--message-format", "json-render-diagnostics"]);
-    command.args(crates.iter().flat_map(|name| ["--package", name]));
-    command
+    command.args(CRATES.iter().flat_map(|name| ["--package", name]));
+    command.env("RUSTFLAGS", FLAGS);
+    let mut programs = build(&mut command, "the programs")?;
+    programs.sort_by(|a, b| (a.name != EARLY_BOOT, &a.name).cmp(&(b.name != EARLY_BOOT, &b.name)));
+    for program in &programs {
+        ensure!(
+            is_static(&program.path)?,
+            "{} needs a dynamic linker, which the initramfs may not have, and a C library, which other Debians have in other \
+             versions: was it built with +crt-static?",
+            program.path.display()
+        );
+    }
+    Ok(programs)
 }
 
 fn build(command: &mut Command, what: &str) -> Result<Vec<Program>> {

@@ -1,4 +1,4 @@
-//! The root file system: a Debian 12 that `mmdebstrap` makes from the list of packages and the files in `rootfs/`.
+//! The root file system: a Debian that `mmdebstrap` makes from the lists of packages and the files in `rootfs/`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,53 @@ use crate::Options;
 use crate::cache::Key;
 use crate::command::{run, within};
 
-const SUITE: &str = "bookworm";
+/// A release of Debian that ATLAS runs on.
+///
+/// What all of them get lies in `rootfs/`; what only one of them gets, in `rootfs/SUITE/`, laid out in the same way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Release {
+    /// Debian 11.
+    Bullseye,
+    /// Debian 12, on which the package is built.
+    #[default]
+    Bookworm,
+    /// Debian 13.
+    Trixie,
+}
+
+impl Release {
+    /// All of them, the oldest first.
+    pub const ALL: [Release; 3] = [Release::Bullseye, Release::Bookworm, Release::Trixie];
+
+    /// Where its packages come from, as a line of sources.list, where that is not all that mmdebstrap would take.
+    ///
+    /// Debian 11 is at its end: its last point release will not change any more, while files go from its security archive whose
+    /// index still names them.
+    fn source(self) -> Option<&'static str> {
+        (self == Release::Bullseye).then_some("deb http://deb.debian.org/debian bullseye main")
+    }
+
+    /// What the archive calls it, and this crate's cache.
+    #[must_use]
+    pub fn suite(self) -> &'static str {
+        match self {
+            Release::Bullseye => "bullseye",
+            Release::Bookworm => "bookworm",
+            Release::Trixie => "trixie",
+        }
+    }
+}
+
+impl std::fmt::Display for Release {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let number = match self {
+            Release::Bullseye => 11,
+            Release::Bookworm => 12,
+            Release::Trixie => 13,
+        };
+        write!(f, "Debian {number}")
+    }
+}
 
 /// Documentation and translations are a third of the files, and nobody reads them in a virtual machine.
 const DPKG_OPTIONS: [&str; 4] = [
@@ -23,51 +69,56 @@ const DPKG_OPTIONS: [&str; 4] = [
 
 const APT_OPTIONS: [&str; 2] = ["Apt::Install-Recommends \"false\"", "Acquire::Languages \"none\""];
 
-/// The root file system as a tar archive, without ATLAS; about 320 MB, made in about a minute if it is not cached.
+/// The root file system of the release as a tar archive, without ATLAS; about 320 MB, made in about a minute if it is not cached.
 ///
 /// # Errors
 /// Where `mmdebstrap` fails: no network, most of the time.
 pub fn root_file_system(options: &Options) -> Result<PathBuf> {
-    let source = data_directory();
-    let arguments = [SUITE].iter().chain(&DPKG_OPTIONS).chain(&APT_OPTIONS);
+    let (source, suite) = (data_directory(), options.release.suite());
+    let arguments = [suite].into_iter().chain(options.release.source()).chain(DPKG_OPTIONS).chain(APT_OPTIONS);
     let key = arguments.fold(Key::default(), |key, argument| key.with(argument.as_bytes()));
-    let key =
-        ["packages", "files", "customize.sh"].iter().try_fold(key, |key, name| key.with_files(&source.join(name)))?;
-    let entry = options.cache.entry("rootfs", key, |entry| {
-        (options.progress)("root file system: Debian 12 by mmdebstrap (kept for the next time)");
-        make(&source, entry)
+    let parts = ["packages", "files", "customize.sh", suite].map(|name| source.join(name));
+    let key = parts.iter().filter(|part| part.exists()).try_fold(key, |key, part| key.with_files(part))?;
+    let entry = options.cache.entry(&format!("rootfs-{suite}"), key, |entry| {
+        (options.progress)(&format!("root file system: {} by mmdebstrap (kept for the next time)", options.release));
+        make(&source, options.release, entry)
     })?;
     Ok(entry.join("rootfs.tar"))
 }
 
-fn make(source: &Path, entry: &Path) -> Result<()> {
-    let packages = packages(&fs::read_to_string(source.join("packages"))?).join(",");
-    let overlay = entry.join("files.tar");
-    // Owner and mode do not come from whoever checked the repository out.
-    run(
-        Command::new("tar").args(["--owner=0", "--group=0", "--mode=u=rwX,go=rX", "--sort=name", "-cf"]).args([
-            &overlay,
-            Path::new("-C"),
-            &source.join("files"),
-            Path::new("."),
-        ]),
-        "pack the files of the test servers",
-    )?;
-
-    let mut command = within(Duration::from_secs(900), "mmdebstrap");
+fn make(source: &Path, release: Release, entry: &Path) -> Result<()> {
+    let places = [source.to_path_buf(), source.join(release.suite())];
+    let mut command = within(Duration::from_secs(1800), "mmdebstrap");
     command.args(["--quiet", "--mode=auto", "--variant=minbase"]);
     command.args(DPKG_OPTIONS.map(|option| format!("--dpkgopt={option}")));
     command.args(APT_OPTIONS.map(|option| format!("--aptopt={option}")));
-    command.arg(format!("--include={packages}"));
-    // Before initramfs-tools comes, so that its first initramfs is already made as it should be.
-    command.arg(format!("--essential-hook=tar-in {} /", overlay.display()));
+    for place in &places {
+        let list = place.join("packages");
+        if list.exists() {
+            command.arg(format!("--include={}", packages(&fs::read_to_string(list)?).join(",")));
+        }
+    }
+    for (number, files) in places.iter().map(|place| place.join("files")).enumerate().filter(|(_, path)| path.exists())
+    {
+        let overlay = entry.join(format!("files-{number}.tar"));
+        pack(&files, &overlay)?;
+        // Before initramfs-tools comes, so that its first initramfs is already made as it should be.
+        command.arg(format!("--essential-hook=tar-in {} /", overlay.display()));
+    }
     let script = source.join("customize.sh");
     command.arg(format!("--customize-hook=upload {} /tmp/customize.sh", script.display()));
     command.arg("--customize-hook=chroot \"$1\" sh /tmp/customize.sh && rm \"$1/tmp/customize.sh\"");
-    command.arg(SUITE).arg(entry.join("rootfs.tar"));
-    run(&mut command, "make the root file system with mmdebstrap")?;
-    fs::remove_file(overlay)?;
+    command.arg(release.suite()).arg(entry.join("rootfs.tar")).args(release.source());
+    run(&mut command, &format!("make the root file system of {release} with mmdebstrap"))?;
     Ok(())
+}
+
+/// Packs the files below a directory; owner and mode do not come from whoever checked the repository out.
+fn pack(files: &Path, archive: &Path) -> Result<()> {
+    let mut command = Command::new("tar");
+    command.args(["--owner=0", "--group=0", "--mode=u=rwX,go=rX", "--sort=name", "-cf"]);
+    command.args([archive, Path::new("-C"), files, Path::new(".")]);
+    run(&mut command, "pack the files of the test servers").map(drop)
 }
 
 /// The names in a list with comments.

@@ -1,20 +1,27 @@
-//! The package on a Debian system: installed, it is in the initramfs; upgraded, it brings new versions of its modules and leaves what an
-//! operator has set; removed, nothing of it is left.
+//! The package on each Debian that ATLAS runs on: installed, it is in the initramfs; upgraded, it brings new versions of its modules
+//! and leaves what an operator has set; removed, nothing of it is left.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers as well")]
 
 use std::path::Path;
 use std::time::Duration;
 
-use atlas_image::{Options, package, root_file_system, run_in_root_file_system};
+use atlas_image::{Options, Release, package, root_file_system, run_in_root_file_system};
 
 #[test]
-#[ignore = "makes a root file system, which takes a minute and the network: `cargo xtask test` runs it"]
+#[ignore = "makes root file systems, which takes a minute each and the network: `cargo xtask test` runs it"]
 fn installing_puts_atlas_boot_into_the_initramfs_and_removing_leaves_nothing_behind() {
-    let options = Options::new(&|step| println!("{step}")).unwrap();
+    Release::ALL.iter().for_each(|release| install_and_remove(*release));
+}
+
+fn install_and_remove(release: Release) {
+    println!("{release}");
+    let options = Options::new(&|step| println!("{step}")).unwrap().on(release);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/package.sh");
     let arguments = [package(&options).unwrap().path];
     let arguments: Vec<&Path> = arguments.iter().map(AsRef::as_ref).collect();
     let root_file_system = root_file_system(&options).unwrap();
-    let said = run_in_root_file_system(&root_file_system, &script, &arguments, Duration::from_secs(300)).unwrap();
+    let said = run_in_root_file_system(&root_file_system, &script, &arguments, Duration::from_secs(900)).unwrap();
 
     let (_, said) = said.split_once("== installed\n").unwrap();
     let (installed, said) = said.split_once("== operator\n").unwrap();

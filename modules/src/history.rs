@@ -128,17 +128,26 @@ pub fn now() -> String {
     jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }
 
-/// Who runs this: the user, and the one who logged in where that is another.
+/// Who runs this: the user, and the one who logged in where that is another. By name where /etc/passwd has it, else by number: a
+/// static program can't ask the name service, which would load libraries of another glibc.
 pub fn who() -> String {
-    let name = |uid: nix::unistd::Uid| {
-        nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
-    };
-    let me = name(nix::unistd::geteuid());
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = |uid: u32| name_in(&accounts, uid).map_or_else(|| uid.to_string(), str::to_owned);
+    let me = name(nix::unistd::geteuid().as_raw());
     let login = std::fs::read_to_string("/proc/self/loginuid").ok().and_then(|text| text.trim().parse::<u32>().ok());
-    match login.filter(|uid| *uid != u32::MAX).map(|uid| name(uid.into())) {
+    match login.filter(|uid| *uid != u32::MAX).map(name) {
         Some(login) if login != me => format!("{me} ({login})"),
         _ => me,
     }
+}
+
+/// The first name that this user has in a passwd file.
+fn name_in(accounts: &str, uid: u32) -> Option<&str> {
+    accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    })
 }
 
 #[cfg(test)]
@@ -153,6 +162,12 @@ mod tests {
 
     fn history(lines: &[Line]) -> History {
         lines.iter().fold(History::default(), |history, line| History::from_file(history.with(line).unwrap()))
+    }
+
+    #[test]
+    fn a_user_has_the_first_name_that_stands_for_the_number() {
+        let accounts = "root:x:0:0:root:/root:/bin/bash\n+::::::\nbaker:x:1000:1000:,,,:/home/baker:/bin/sh\ntoor:x:0:0::/:/bin/sh\n";
+        assert_eq!([0, 1000, 7].map(|uid| name_in(accounts, uid)), [Some("root"), Some("baker"), None]);
     }
 
     #[test]

@@ -10,12 +10,11 @@ use crate::process;
 pub(crate) type Needed = (&'static str, &'static str);
 
 /// For building, the image, and the virtual machines.
-const PACKAGES: [Needed; 11] = [
+const PACKAGES: [Needed; 10] = [
     ("libblkid-dev", "programs: what is on a disk"),
     ("libclang-dev", "programs: bindings for libblkid"),
     ("pkg-config", "programs: where libblkid is"),
     ("e2fsprogs", "disks: ext4 without mounting"),
-    ("dpkg-dev", "package: the libraries it depends on"),
     ("mmdebstrap", "image: a Debian root file system"),
     ("debian-archive-keyring", "image: whose packages to trust"),
     ("zstd", "image: the initramfs"),
