@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result};
-use atlas_image::{KERNEL_ARGUMENTS, PlacedFile, ServerImage, place_files};
+use atlas_image::{KERNEL_ARGUMENTS, PlacedFile, Release, ServerImage, place_files};
 
 use super::bench::IDENTITY;
 use crate::{Boot, Context, Disk, Lan, Server, ServerBuilder, cache, lock, secs};
@@ -23,17 +23,21 @@ pub(crate) const SEC_ADDRESS: &str = "192.168.77.2";
 /// What PRI serves.
 pub(crate) const PAGE: &str = "the bakery's page";
 /// Size of each member of a set.
-const MEMBER_MIB: u64 = 96;
+pub(super) const MEMBER_MIB: u64 = 96;
 
 /// One server of the cast.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Part {
     /// Where it stands; prefix of its root disk's serial number.
     pub(crate) place: &'static str,
+    /// What it runs on.
+    pub(super) release: Release,
+    /// Its EnvID.
+    pub(super) env_version: u32,
     /// Its Role at the beginning.
     pub(crate) role: &'static str,
-    /// Its partner's Role, and address.
-    partner: (&'static str, &'static str),
+    /// Its partners' Roles, and addresses.
+    pub(super) partners: &'static [(&'static str, &'static str)],
     /// Prefix of the serial numbers of its members.
     pub(crate) set: &'static str,
     pub(crate) hostname: &'static str,
@@ -43,8 +47,10 @@ pub(crate) struct Part {
 /// The one that begins as PRI.
 pub(crate) const LEFT: Part = Part {
     place: "left",
+    release: Release::Bookworm,
+    env_version: 1,
     role: "PRI",
-    partner: ("SEC1", SEC_ADDRESS),
+    partners: &[("SEC1", SEC_ADDRESS)],
     set: "PRI",
     hostname: "pri",
     address: PRI_ADDRESS,
@@ -52,15 +58,17 @@ pub(crate) const LEFT: Part = Part {
 /// The one that begins as SEC1.
 pub(crate) const RIGHT: Part = Part {
     place: "right",
+    release: Release::Bookworm,
+    env_version: 1,
     role: "SEC1",
-    partner: ("PRI", PRI_ADDRESS),
+    partners: &[("PRI", PRI_ADDRESS)],
     set: "SEC",
     hostname: "sec1",
     address: SEC_ADDRESS,
 };
 
 impl Part {
-    fn root_serial(self) -> String {
+    pub(super) fn root_serial(self) -> String {
         format!("{}-root", self.place)
     }
 
@@ -86,9 +94,10 @@ impl Part {
 
     /// What an operator types on the new server: the whole of setting it up.
     pub(crate) fn set_up(self) -> String {
-        let (role, (partner, host)) = (self.role, self.partner);
+        let partners: String = self.partners.iter().map(|(role, host)| format!(" --partner {role}={host}")).collect();
         format!(
-            "atlas init --role {role} --cluster bakery --env-version 1 --partner {partner}={host} --disks /dev/vdb,/dev/vdc"
+            "atlas init --role {} --cluster bakery --env-version {}{partners} --disks /dev/vdb,/dev/vdc",
+            self.role, self.env_version
         )
     }
 }
@@ -98,7 +107,8 @@ impl Part {
 pub(crate) struct Cast {
     /// What they run.
     pub(crate) image: ServerImage,
-    folder: PathBuf,
+    /// Its disks, by their serial numbers.
+    pub(super) folder: PathBuf,
 }
 
 impl Cast {

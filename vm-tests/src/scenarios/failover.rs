@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::cast::{Cast, LEFT, PAGE, PRI_ADDRESS, Part, RIGHT, SEC_ADDRESS};
 use super::refused::{Root, assert_refuses, stranger};
-use crate::{Context, Lan, Server, secs};
+use crate::{Context, Disk, Lan, Server, secs};
 
 /// Asserts inside the guest, and from another machine on the LAN, that `server` is the one that `part` describes.
 fn assert_is(server: &Server, part: Part, client: &Server) -> Result<()> {
@@ -31,15 +31,16 @@ fn page(client: &Server) -> Result<String> {
     client.sh(&format!("timeout 20 wget -qO- http://{PRI_ADDRESS}/"))
 }
 
-fn move_set(from: &mut Server, part: Part, to: &mut Server) -> Result<()> {
+pub(super) fn move_set(from: &mut Server, part: Part, to: &mut Server) -> Result<()> {
     for serial in part.members() {
         to.insert(from.remove(&serial)?)?;
     }
     Ok(())
 }
 
-fn take_out(server: &mut Server, part: Part) -> Result<()> {
-    part.members().iter().try_for_each(|serial| server.remove(serial).map(drop))
+/// Takes the members of a set out; they lie on the table.
+pub(super) fn take_out(server: &mut Server, part: Part) -> Result<Vec<Disk>> {
+    part.members().iter().map(|serial| server.remove(serial)).collect()
 }
 
 /// The servers and a client, all off but the client.
@@ -65,10 +66,7 @@ pub(crate) fn swap_and_back(ctx: &Context) -> Result<()> {
     left.shutdown(secs(120))?;
     right.shutdown(secs(120))?;
 
-    let mut sec = Vec::new();
-    for serial in RIGHT.members() {
-        sec.push(right.remove(&serial)?);
-    }
+    let sec = take_out(&mut right, RIGHT)?;
     move_set(&mut left, LEFT, &mut right)?;
     for member in sec {
         left.insert(member)?;
@@ -95,7 +93,7 @@ pub(crate) fn swap_and_back(ctx: &Context) -> Result<()> {
 }
 
 /// Whether the journal of the file system on a member has to be replayed: PRI lost its power in the middle of work.
-fn needs_recovery(member: &crate::Disk) -> Result<bool> {
+fn needs_recovery(member: &Disk) -> Result<bool> {
     let sectors = member.read_at(4096 + 128, 8)?;
     let data: [u8; 8] = sectors.try_into().map_err(|_| anyhow::anyhow!("eight bytes are not eight"))?;
     let incompatible = member.read_at(u64::from_le_bytes(data) * 512 + 1024 + 0x60, 4)?;

@@ -2,6 +2,8 @@
 
 mod bench;
 mod cast;
+mod cycles;
+mod cycles_in_trouble;
 mod failover;
 mod identity;
 mod init;
@@ -10,6 +12,7 @@ mod neighbours;
 mod parts;
 mod refusals;
 mod refused;
+mod trio;
 mod upkeep;
 
 use crate::runner::{Scenario, Tier};
@@ -20,6 +23,8 @@ const fn vm(name: &'static str, act: fn(&crate::Context) -> anyhow::Result<()>) 
 
 /// All there are, in the order in which they are run: the longest first, so that two at a time end together.
 pub const SCENARIOS: &[Scenario] = &[
+    vm("three-debians-swap-roles", cycles::scenarios_1_2_and_3),
+    vm("three-debians-in-trouble", cycles_in_trouble::act),
     vm("kernel-upgrade-keeps-the-hook", upkeep::kernel_upgrade_keeps_the_hook),
     vm("package-removed-leaves-nothing", upkeep::package_removed_leaves_nothing),
     vm("init-survives-power-cuts", init::init_survives_power_cuts),

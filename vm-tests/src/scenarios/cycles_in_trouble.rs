@@ -1,0 +1,190 @@
+//! Cycles that are cut off, run into full disks, or meet the wrong partner: what was there before stays whole, nobody else is held up,
+//! and the next good cycle mends everything [276-290, 320-324].
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::cycles::{assert_outcomes, assert_snapshots, cycle, partner};
+use super::failover::take_out;
+use super::trio::{C, Trio, down, up};
+use crate::{Context, Lan, Server, secs};
+
+const BOTH: [(&str, &str); 2] = [("SEC1", "synced"), ("SEC2", "synced")];
+/// What is sent anew, in KiB: long enough on its way to be cut in the middle.
+const LOAD_KIB: u32 = 6144;
+/// How much of it PRI has sent to one of two partners, at least, when it is cut; greeting and lists are far less.
+const IN_THE_MIDDLE: u64 = 1 << 20;
+
+/// Seven troubles, one after the other, and after each of them a cycle that brings everyone in step.
+pub(crate) fn act(ctx: &Context) -> Result<()> {
+    let trio = Trio::get()?;
+    let lan = ctx.lan("office")?;
+    let [mut a, mut b, mut c] = trio.servers(ctx, &lan)?;
+    up([&mut a, &mut b, &mut c])?;
+    assert_outcomes(&cycle(&a)?, &BOTH)?;
+    only_pri_drives(&b)?;
+    disk_full_on_a_secondary(&a, &b, &c)?;
+    disk_full_on_pri(&a, &b)?;
+    lan_cut_in_mid_send(&lan, &a, &b, &c)?;
+    down_for_some_cycles(&lan, &a, &b, &c)?;
+    power_cut_in_mid_cycle(&lan, &a, &b, &mut c)?;
+    old_copy_is_refused(ctx, &a, &mut c)?;
+    down([&mut a, &mut b, &mut c])
+}
+
+/// Changes the site on PRI, so that there is something to send.
+fn change(pri: &Server, word: &str) -> Result<()> {
+    let site = format!("server {{ listen 8080; return 200 \"{word}\\n\"; }}");
+    pri.sh(&format!("echo '{site}' > /etc/nginx/conf.d/word.conf && systemctl reload nginx")).map(drop)
+}
+
+fn assert_serves(server: &Server, word: &str) -> Result<()> {
+    let said = server.sh("curl -s http://localhost:8080/")?;
+    ensure!(said == word, "{} serves {said:?}, not {word:?}", server.name());
+    Ok(())
+}
+
+fn only_pri_drives(sec1: &Server) -> Result<()> {
+    let refused = sec1.exec("ssSync cycle", secs(60))?;
+    ensure!(refused.code == 1 && refused.error_text().contains("driven by PRI"), "{}", refused.error_text());
+    Ok(())
+}
+
+/// Fills the Unbound file system to the last block; gives nothing back before [`free`].
+fn fill(server: &Server) -> Result<()> {
+    server
+        .exec("dd if=/dev/zero of=/unbound/full bs=64k; dd if=/dev/zero of=/unbound/full.2 bs=1k; sync", secs(200))?;
+    let left = server.sh("stat -f -c %f /unbound")?;
+    ensure!(left.parse::<u64>().is_ok_and(|blocks| blocks < 8), "{} blocks are free on {}", left, server.name());
+    Ok(())
+}
+
+fn free(server: &Server) -> Result<()> {
+    server.sh("rm /unbound/full /unbound/full.2").map(drop)
+}
+
+fn disk_full_on_a_secondary(a: &Server, b: &Server, c: &Server) -> Result<()> {
+    change(a, "one")?;
+    assert_outcomes(&cycle(a)?, &BOTH)?;
+    fill(b)?;
+    change(a, "two")?;
+    let report = cycle(a)?;
+    assert_outcomes(&report, &[("SEC1", "failed"), ("SEC2", "synced")])?;
+    let why = partner(&report, "SEC1")?["why"].as_str().unwrap_or_default();
+    ensure!(why.contains("No space left"), "the reason is not told: {why:?}");
+    assert_snapshots(b, "a full disk", &["PRI 2: Env1 Env2", "SEC1 1: Env1"])?;
+    assert_serves(b, "one")?;
+    assert_serves(c, "two")?;
+    free(b)?;
+    assert_outcomes(&cycle(a)?, &BOTH)?;
+    assert_serves(b, "two")
+}
+
+fn disk_full_on_pri(a: &Server, b: &Server) -> Result<()> {
+    let before = a.sh("cat /unbound/SID_DATA/PRI/Env2/Manifest | sha256sum")?;
+    fill(a)?;
+    change(a, "three")?;
+    let output = a.exec("ssSync cycle", secs(300))?;
+    ensure!(output.code == 1 && output.error_text().contains("No space left"), "{}", output.error_text());
+    ensure!(a.sh("cat /unbound/SID_DATA/PRI/Env2/Manifest | sha256sum")? == before, "PRI's Snapshot changed");
+    assert_serves(b, "two")?;
+    free(a)?;
+    assert_outcomes(&cycle(a)?, &BOTH)?;
+    assert_serves(b, "three")
+}
+
+/// Runs a cycle with much to send, and `cut` as soon as PRI is in the middle of sending it.
+fn cycle_cut_by(lan: &Lan, pri: &Server, cut: impl FnOnce() -> Result<()>) -> Result<Value> {
+    pri.sh(&format!(
+        "(echo -n '# '; dd if=/dev/urandom bs=1k count={LOAD_KIB} | base64 -w 0; echo) > /etc/nginx/conf.d/load.conf"
+    ))?;
+    let before = lan.sent(pri.name())?.bytes;
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| {
+            let report = cycle(pri);
+            ended.store(true, Ordering::SeqCst);
+            report
+        });
+        while lan.sent(pri.name())?.bytes < before + 2 * IN_THE_MIDDLE {
+            ensure!(!ended.load(Ordering::SeqCst), "the cycle ended before it was cut: {:?}", running.join());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let cut = cut();
+        let report = running.join().unwrap_or_else(|_| anyhow::bail!("the cycle panicked"));
+        cut.and(report)
+    })
+}
+
+fn lan_cut_in_mid_send(lan: &Lan, a: &Server, b: &Server, c: &Server) -> Result<()> {
+    let before = b.sh("sha256sum /unbound/SID_DATA/PRI/Env*/Manifest")?;
+    let report = cycle_cut_by(lan, a, || lan.cut("b"))?;
+    assert_outcomes(&report, &[("SEC1", "failed"), ("SEC2", "synced")])?;
+    ensure!(b.sh("sha256sum /unbound/SID_DATA/PRI/Env*/Manifest")? == before, "half a send was published");
+    assert_snapshots(b, "a send cut off", &["PRI 2: Env1 Env2", "SEC1 1: Env1"])?;
+    assert_serves(b, "three")?;
+    c.sh("test -s /etc/nginx/conf.d/load.conf").context("SEC2 was held up").map(drop)
+}
+
+fn down_for_some_cycles(lan: &Lan, a: &Server, b: &Server, c: &Server) -> Result<()> {
+    for word in ["four", "five"] {
+        change(a, word)?;
+        assert_outcomes(&cycle(a)?, &[("SEC1", "unreachable"), ("SEC2", "synced")])?;
+        assert_serves(c, word)?;
+    }
+    a.sh("rm /etc/nginx/conf.d/load.conf")?;
+    lan.heal("b")?;
+    assert_outcomes(&cycle(a)?, &BOTH)?;
+    assert_serves(b, "five")?;
+    b.sh("test ! -e /etc/nginx/conf.d/load.conf").map(drop)
+}
+
+fn power_cut_in_mid_cycle(lan: &Lan, a: &Server, b: &Server, c: &mut Server) -> Result<()> {
+    let before = c.sh("sha256sum /unbound/SID_DATA/PRI/Env*/Manifest; sync")?;
+    let report = cycle_cut_by(lan, a, || c.power_cut())?;
+    assert_outcomes(&report, &[("SEC1", "synced"), ("SEC2", "failed")])?;
+    b.sh("test -s /etc/nginx/conf.d/load.conf").context("SEC1 was held up")?;
+    up([c])?;
+    let boot: Value = serde_json::from_slice(&c.read_file("/run/atlas/boot.json")?)?;
+    ensure!(boot["outcome"] == "identity-installed" && boot["role"] == "SEC2", "boot.json: {boot:#}");
+    ensure!(c.sh("sha256sum /unbound/SID_DATA/PRI/Env*/Manifest")? == before, "half a send was published");
+    assert_snapshots(c, "a power cut", &["PRI 3: Env1 Env2 Env3", "SEC2 3: Env1 Env2 Env3"])?;
+    assert_serves(c, "five")?;
+    a.sh("rm /etc/nginx/conf.d/load.conf")?;
+    change(a, "six")?;
+    assert_outcomes(&cycle(a)?, &BOTH)?;
+    assert_serves(c, "six")
+}
+
+/// SEC2 comes with disks from before its last cycles, as a clone of it would.
+fn old_copy_is_refused(ctx: &Context, a: &Server, c: &mut Server) -> Result<()> {
+    c.shutdown(secs(240))?;
+    let old = Context::new(&format!("{}-old", ctx.name()), &ctx.logs().join("old"))?;
+    let copies = take_out(c, C)?
+        .into_iter()
+        .map(|disk| {
+            let copy = disk.copy(&old.scratch().join(disk.serial()), disk.serial())?;
+            c.insert(disk)?;
+            Ok(copy)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    up([c])?;
+    change(a, "seven")?;
+    assert_outcomes(&cycle(a)?, &BOTH)?;
+    c.shutdown(secs(240))?;
+    take_out(c, C)?;
+    copies.into_iter().try_for_each(|disk| c.insert(disk))?;
+    up([c])?;
+    let list =
+        "cd /unbound/SID_DATA && find PRI SEC2 keys -type f | sort | xargs sha256sum; cat /etc/nginx/conf.d/word.conf";
+    let before = c.sh(list)?;
+    ensure!(before.contains("six"), "these are no disks from before");
+    change(a, "eight")?;
+    let report = cycle(a)?;
+    assert_outcomes(&report, &[("SEC1", "synced"), ("SEC2", "refused")])?;
+    ensure!(c.sh(list)? == before, "a refused server was changed");
+    old.finish()
+}
