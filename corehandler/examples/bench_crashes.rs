@@ -83,13 +83,8 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// The fastest: what a few milliseconds are where other programs use the processors, too.
-fn least(values: Vec<f64>) -> f64 {
-    values.into_iter().fold(f64::INFINITY, f64::min)
-}
-
-/// Milliseconds and KiB of each of two commands that take turns, by `middle` of all rounds.
-fn by_turns(one: &[&str], other: &[&str], rounds: usize, middle: fn(Vec<f64>) -> f64) -> [f64; 4] {
+/// Milliseconds and KiB of each of two commands that take turns: the medians of all rounds.
+fn by_turns(one: &[&str], other: &[&str], rounds: usize) -> [f64; 4] {
     let mut all: [Vec<f64>; 4] = Default::default();
     // The first turn warms the caches of both.
     for round in 0..=rounds {
@@ -100,7 +95,7 @@ fn by_turns(one: &[&str], other: &[&str], rounds: usize, middle: fn(Vec<f64>) ->
             }
         }
     }
-    all.map(middle)
+    all.map(median)
 }
 
 fn row(name: &str, unit: &str, value: f64, peer: (&str, f64), goal: &str, met: bool) -> Value {
@@ -118,7 +113,7 @@ fn bench(bin: &Path, as_json: bool) -> ExitCode {
     let handler = handler.to_str().unwrap();
     let mut rows = Vec::new();
     let [time, memory, gdb_time, gdb_memory] =
-        by_turns(&[handler, "signature", core], &["gdb", "-nx", "-batch", "-ex", "bt", own, core], ROUNDS, median);
+        by_turns(&[handler, "signature", core], &["gdb", "-nx", "-batch", "-ex", "bt", own, core], ROUNDS);
     rows.push(row(
         "core to signature",
         "ms",
@@ -137,7 +132,7 @@ fn bench(bin: &Path, as_json: bool) -> ExitCode {
         met,
     ));
     let one = [handler, "signature", "--no-inlines", core];
-    let [time, _, eu_time, _] = by_turns(&one, &["eu-stack", "-e", own, "--core", core], ROUNDS, median);
+    let [time, _, eu_time, _] = by_turns(&one, &["eu-stack", "-e", own, "--core", core], ROUNDS);
     rows.push(row(
         "core to signature, no inlines",
         "ms",
@@ -149,9 +144,9 @@ fn bench(bin: &Path, as_json: bool) -> ExitCode {
     let run = bin.join("ssRun");
     let root = tmp.path().to_str().unwrap();
     let one = [run.to_str().unwrap(), "--root", root, "--", "/bin/true"];
-    let [time, _, bare, _] = by_turns(&one, &["/bin/true"], 41, least);
+    let [time, _, bare, _] = by_turns(&one, &["/bin/true"], 101);
     rows.push(row(
-        "ssRun /bin/true, handlers included, fastest of 41",
+        "ssRun /bin/true, handlers included, median of 101",
         "ms",
         time,
         ("bare", bare),
@@ -167,7 +162,7 @@ fn throughput(run: &Path, root: &str) -> Value {
     let program = "yes 'a line of output that is about as long as lines in a log are, some ninety bytes of text' | head -n 1000000";
     let ours = format!("{} --root {root} --no-handlers --to both -- sh -c \"{program}\" >{root}/ours", run.display());
     let tee = format!("sh -c \"{program}\" | tee {root}/file >{root}/tees");
-    let [time, _, tee_time, _] = by_turns(&["sh", "-c", &ours], &["sh", "-c", &tee], ROUNDS, median);
+    let [time, _, tee_time, _] = by_turns(&["sh", "-c", &ours], &["sh", "-c", &tee], ROUNDS);
     row("1 000 000 lines to file and stdout", "ms", time, ("tee", tee_time), "ratio <= 1.1", time <= 1.1 * tee_time)
 }
 

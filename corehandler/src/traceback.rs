@@ -102,6 +102,8 @@ pub enum Detail {
 
 /// A stack that ran over is at least this deep.
 const OVERFLOW_DEPTH: usize = 100;
+/// Where, behind the registers that the kernel puts on the stack for a signal handler, it tells of the signal.
+const SIGNAL_INFO: u64 = 304;
 /// How far from the stack pointer the first missing page may be touched.
 const OVERFLOW_REACH: u64 = 1 << 20;
 
@@ -150,8 +152,18 @@ fn program(space: &Space) -> Option<usize> {
 
 fn overflowed(space: &Space, steps: &[Step]) -> bool {
     let signal = space.core.signal;
-    let sp = steps.first().map_or(0, |step| step.sp);
-    matches!(signal.number, 7 | 11) && steps.len() >= OVERFLOW_DEPTH && sp.abs_diff(signal.address) <= OVERFLOW_REACH
+    let reached = |steps: &[Step], number: i32, address: u64| {
+        let sp = steps.first().map_or(0, |step| step.sp);
+        matches!(number, 7 | 11) && steps.len() >= OVERFLOW_DEPTH && sp.abs_diff(address) <= OVERFLOW_REACH
+    };
+    if reached(steps, signal.number, signal.address) {
+        return true;
+    }
+    // A handler that ended the program in its own way, as Rust's does: the kernel told it the address.
+    let Some(at) = steps.iter().position(|step| step.trust == Trust::SignalFrame) else { return false };
+    let Some(context) = at.checked_sub(1).map(|at| steps[at].sp) else { return false };
+    let field = |at: u64| space.word(context.wrapping_add(SIGNAL_INFO + at));
+    field(0).zip(field(16)).is_some_and(|(number, address)| reached(&steps[at..], number as i32, address))
 }
 
 /// glibc keeps the text that it ended the program with.

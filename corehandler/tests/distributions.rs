@@ -1,4 +1,5 @@
-//! One fault has one signature in Debian 11, 12 and 13, each program built and run in a real root file system of that release.
+//! One fault has one signature in Debian 11, 12 and 13, in C, C++ and Rust, each program built by that release's compiler and run, several
+//! times, in a real root file system of that release.
 //!
 //! The root file systems are made by mmdebstrap, which takes minutes and a network, and kept in the folder that ATLAS_TEST_CACHE names
 //! (else below the user's cache): so this one runs with the long tests (`--ignored`).
@@ -9,7 +10,7 @@ mod common;
 
 use atlas_cli::Table;
 use atlas_corehandler::{
-    signature::{Strength, short},
+    signature::{Signature, Strength, short},
     space::Search,
 };
 use common::{shell, signature_of, source};
@@ -19,21 +20,82 @@ use std::{
 };
 
 const RELEASES: [&str; 3] = ["bullseye", "bookworm", "trixie"];
-const BUILDS: [(&str, &str); 3] = [("-O0", "-O0 -g"), ("-O2", "-O2 -g"), ("-O2 static", "-O2 -g -static")];
-const WAYS: [(u32, &str); 12] = [
-    (1, "null read"),
-    (2, "bad string to strlen"),
-    (3, "bad target of memcpy"),
-    (4, "abort"),
-    (5, "assertion"),
-    (7, "callback of qsort"),
-    (8, "recursion without end"),
-    (9, "call through null"),
-    (11, "abort in a signal handler"),
-    (15, "double free"),
-    (17, "in a thread"),
-    (18, "raise"),
-];
+/// How often each fault happens in each environment.
+const RUNS: usize = 3;
+
+/// What is built of one source, and how it crashes.
+struct Language {
+    name: &'static str,
+    source: &'static str,
+    builds: &'static [(&'static str, &'static str)],
+    ways: &'static [(u32, &'static str)],
+}
+
+const C: Language = Language {
+    name: "C",
+    source: "faults.c",
+    builds: &[
+        ("-O0", "gcc -O0 -g -pthread -w"),
+        ("-O2", "gcc -O2 -g -pthread -w"),
+        ("-O2 static", "gcc -O2 -g -static -pthread -w"),
+    ],
+    ways: &[
+        (1, "null read"),
+        (2, "bad string to strlen"),
+        (3, "bad target of memcpy"),
+        (4, "abort"),
+        (5, "assertion"),
+        (7, "callback of qsort"),
+        (8, "recursion without end"),
+        (9, "call through null"),
+        (11, "abort in a signal handler"),
+        (15, "double free"),
+        (17, "in a thread"),
+        (18, "raise"),
+    ],
+};
+
+const CXX: Language = Language {
+    name: "C++",
+    source: "faults.cc",
+    builds: &[("-O0", "g++ -O0 -g -pthread -w"), ("-O2", "g++ -O2 -g -pthread -w")],
+    ways: &[
+        (1, "uncaught exception"),
+        (2, "vector::at"),
+        (3, "pure virtual call"),
+        (4, "in a template"),
+        (6, "empty std::function"),
+        (8, "in an anonymous namespace"),
+        (9, "uncaught in a thread"),
+        (10, "string from null"),
+        (11, "throw in a destructor"),
+    ],
+};
+
+/// Without debug assertions: with them, newer compilers check for null pointers, and the fault is a panic.
+const RUST: Language = Language {
+    name: "Rust",
+    source: "faults.rs",
+    builds: &[
+        ("-O0", "rustc --edition 2018 --cfg old -Cpanic=abort -Cdebug-assertions=off -Copt-level=0 -g"),
+        ("-O2", "rustc --edition 2018 --cfg old -Cpanic=abort -Copt-level=2 -g"),
+    ],
+    ways: &[
+        (1, "panic"),
+        (2, "index out of bounds"),
+        (3, "unwrap of None"),
+        (4, "expect of Err"),
+        (5, "slice within a character"),
+        (6, "missing key"),
+        (7, "borrowed twice"),
+        (8, "null read"),
+        (9, "recursion without end"),
+        (11, "division by zero"),
+        (12, "panic in a thread"),
+        (13, "panic in drop"),
+        (14, "abort in a callback"),
+    ],
+};
 
 fn cache() -> PathBuf {
     let home =
@@ -41,66 +103,104 @@ fn cache() -> PathBuf {
     std::env::var_os("ATLAS_TEST_CACHE").map_or_else(home, PathBuf::from)
 }
 
-/// The root file system of a release, with a compiler in it.
+/// The root file system of a release, with its compilers in it.
 fn root(release: &str) -> PathBuf {
-    let dir = cache().join(release);
-    if !dir.join("usr/bin/gcc").exists() {
-        std::fs::create_dir_all(cache()).unwrap();
-        shell(
-            &cache(),
-            &format!(
-                "rm -rf {release}; mmdebstrap --variant=apt --include=gcc,libc6-dev {release} {release} >{release}.log 2>&1"
-            ),
-        );
+    let dir = cache().join(format!("{release}-compilers"));
+    std::fs::create_dir_all(cache()).unwrap();
+    let lock = std::fs::File::create(cache().join("lock")).unwrap();
+    lock.lock().unwrap();
+    if !dir.exists() {
+        let options = "--variant=apt --aptopt='Apt::Install-Recommends \"false\"' --include=g++,rustc";
+        let make = format!("rm -rf {release}.new; mmdebstrap {options} {release} {release}.new >{release}.log 2>&1");
+        shell(&cache(), &format!("{make}; mv {release}.new {release}-compilers"));
     }
     dir
 }
 
-fn crash_in(root: &Path, flags: &str, way: u32) -> PathBuf {
-    let work = root.join("srv/faults");
+/// Builds in the release's own system, and crashes there in every way, [`RUNS`] times; gives the folder with the cores `WAY.RUN`.
+fn crash_in(root: &Path, language: &Language, build: &str) -> PathBuf {
+    let work = root.join("srv").join(language.source);
+    let _ = std::fs::remove_dir_all(&work);
     std::fs::create_dir_all(&work).unwrap();
-    std::fs::copy(source("faults.c"), work.join("faults.c")).unwrap();
-    let inside = format!(
-        "cd /srv/faults; test \"$(cat flags 2>/dev/null)\" = '{flags}' || gcc {flags} -pthread -w -o faults faults.c; echo '{flags}' >flags; \
-         ulimit -c unlimited; rm -f core*; ./faults {way} >/dev/null 2>&1; mv core* kept"
+    std::fs::copy(source(language.source), work.join(language.source)).unwrap();
+    let ways: Vec<String> = language.ways.iter().map(|(way, _)| way.to_string()).collect();
+    let script = format!(
+        "cd /srv/{0}; {build} -o faults {0}; ulimit -c unlimited\n\
+         for way in {1}; do for run in $(seq {RUNS}); do ./faults $way >/dev/null 2>&1 || true; mv core* $way.$run; done; done",
+        language.source,
+        ways.join(" ")
     );
-    shell(root, &format!("chroot . sh -c \"{}\"", inside.replace('"', "\\\"").replace('$', "\\$")));
-    work.join("kept")
+    std::fs::write(work.join("script"), script).unwrap();
+    // Rust's handler of stack overflows asks /proc where the stack is.
+    let inside = format!("mount -t proc proc proc; exec chroot . sh -e /srv/{}/script", language.source);
+    shell(root, &format!("unshare --mount --pid --fork sh -ec '{inside}'"));
+    work
+}
+
+/// A fault in one environment.
+struct Cell {
+    environment: String,
+    signature: Signature,
 }
 
 #[test]
 #[ignore = "makes three Debian root file systems"]
-fn a_fault_has_one_signature_in_debian_11_12_and_13() {
-    let mut rows: BTreeMap<&str, Vec<(String, String, String)>> = BTreeMap::new();
+fn a_fault_in_c_has_one_signature_in_debian_11_12_and_13() {
+    assert_one_signature_per_row(&C);
+}
+
+#[test]
+#[ignore = "makes three Debian root file systems"]
+fn a_fault_in_cxx_has_one_signature_in_debian_11_12_and_13() {
+    assert_one_signature_per_row(&CXX);
+}
+
+#[test]
+#[ignore = "makes three Debian root file systems"]
+fn a_fault_in_rust_has_one_signature_in_debian_11_12_and_13() {
+    assert_one_signature_per_row(&RUST);
+}
+
+fn assert_one_signature_per_row(language: &Language) {
+    let mut rows: BTreeMap<&str, Vec<Cell>> = BTreeMap::new();
     for release in RELEASES {
         let root = root(release);
-        for (build, flags) in BUILDS {
-            for (way, fault) in WAYS {
-                let (_, signature) = signature_of(&crash_in(&root, flags, way), &Search::new(&root));
-                let weak = if signature.strength == Strength::Weak { "weak " } else { "" };
-                rows.entry(fault).or_default().push((
-                    format!("{release} {build}"),
-                    signature.id,
-                    format!("{weak}{}", signature.text),
-                ));
+        for (build, command) in language.builds {
+            let cores = crash_in(&root, language, command);
+            for (way, fault) in language.ways {
+                rows.entry(fault).or_default().extend((1..=RUNS).map(|run| {
+                    let (_, signature) = signature_of(&cores.join(format!("{way}.{run}")), &Search::new(&root));
+                    Cell { environment: format!("{release} {build}, run {run}"), signature }
+                }));
             }
+            // They are many, and large where a stack ran over.
+            std::fs::remove_dir_all(cores).unwrap();
         }
     }
-    let mut table = Table::new(["FAULT", "SIGNATURE", "ENVIRONMENTS"]);
     let mut wrong = Vec::new();
-    let mut owners: BTreeMap<String, &str> = BTreeMap::new();
+    println!("## Debian 11, 12, 13: {}\n\n{}", language.name, table(&rows, &mut wrong));
+    assert!(wrong.is_empty(), "{} cells are wrong:\n\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// The table of one language; every cell that is not like its row, or is weak, and every row that is like another, goes to `wrong`.
+fn table(rows: &BTreeMap<&str, Vec<Cell>>, wrong: &mut Vec<String>) -> Table {
+    let mut table = Table::new(["FAULT", "SIGNATURE", "CRASHES", "CLEANED"]);
+    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
     for (fault, cells) in rows {
-        let (_, id, text) = cells[0].clone();
-        let alike = cells.iter().filter(|cell| cell.1 == id).count();
-        table.row([fault, short(&id), &format!("{alike} of {}", cells.len())]);
-        wrong.extend(
-            cells
-                .iter()
-                .filter(|cell| cell.1 != id)
-                .map(|cell| format!("{fault} in {}:\n{}instead of\n{text}", cell.0, cell.2)),
-        );
-        wrong.extend(owners.insert(id, fault).map(|other| format!("{fault} and {other} share a signature")));
+        let first = &cells[0].signature;
+        let unlike = |cell: &&Cell| cell.signature.id != first.id || cell.signature.strength == Strength::Weak;
+        let alike = cells.len() - cells.iter().filter(unlike).count();
+        table.row([
+            *fault,
+            short(&first.id),
+            &format!("{alike} of {}", cells.len()),
+            &first.cleaned.frames.join(" < "),
+        ]);
+        wrong.extend(cells.iter().filter(unlike).map(|cell| {
+            let Signature { text, cleaned, .. } = &cell.signature;
+            format!("{fault} in {}:\n{text}{:?}\ninstead of\n{}", cell.environment, cleaned.weaknesses, first.text)
+        }));
+        wrong.extend(owners.insert(&first.id, fault).map(|other| format!("{fault} and {other} share a signature")));
     }
-    println!("## Debian 11, 12, 13 (C)\n\n{table}");
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    table
 }

@@ -1,41 +1,16 @@
-//! Telling people of what was done while nobody watched: a file in `/run/atlas/alerts`, and a line in the system's log.
+//! Telling people of what was done while nobody watched: a notice (see [`atlas_cli::notice`]), and a line in the system's log.
 
-use crate::{Error, history, name::ModuleName, store::Store};
-use atlas_host::{durable, process::Command};
-use serde::Serialize;
-use std::ffi::OsStr;
-
-/// Where alerts lie, below the root directory: one file for each, replaced when it comes again.
-pub const ALERTS_DIR: &str = "run/atlas/alerts";
-
-#[derive(Serialize)]
-struct Alert<'a> {
-    format: u32,
-    at: String,
-    program: &'static str,
-    severity: &'static str,
-    about: String,
-    text: &'a str,
-    hint: String,
-}
+use crate::{Error, name::ModuleName, store::Store};
+use atlas_cli::notice;
+use atlas_host::process::Command;
 
 /// Raises an alert about a module.
 pub fn raise(store: &Store, module: &ModuleName, text: &str) -> Result<(), Error> {
-    let alert = Alert {
-        format: 1,
-        at: history::now(),
-        program: "atlas-module",
-        severity: "critical",
-        about: format!("module {module}"),
-        text,
-        hint: format!("see 'atlas-module history {module}'"),
-    };
     if store.root_path() == "/" {
-        // The file below is what counts; a server without a log has still been told.
+        // The notice is what counts; a server without a log has still been told.
         let _ = Command::new("logger").args(["-p", "daemon.alert", "-t", "atlas-module", text]).run();
     }
-    let dir = store.root().make_dirs(ALERTS_DIR)?;
-    let mut content = serde_json::to_vec(&alert).unwrap_or_default();
-    content.push(b'\n');
-    Ok(durable::write(&dir, OsStr::new(&format!("module-{module}.json")), &content, 0o644)?)
+    let title = format!("a version of {module} was set back");
+    let text = format!("{text}\nsee 'atlas-module history {module}'");
+    Ok(notice::send(store.root_path(), "atlas-module", module.as_str(), &title, &text)?)
 }

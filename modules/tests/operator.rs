@@ -188,9 +188,8 @@ fn a_trial_that_is_not_survived_sets_the_version_before_again_with_an_alert() {
     let told = answer.out;
     assert!(told.contains("v2 did not report itself healthy within 2 starts; update/v1 is set again"), "{told}");
     assert_eq!(server.link("ssSync").as_deref(), Some("./update/ssSync.v1"));
-    let alert = fs::read_to_string(server.root().join("run/atlas/alerts/module-ssSync.json")).unwrap();
-    let alert: serde_json::Value = serde_json::from_str(&alert).unwrap();
-    assert_eq!(alert["severity"], "critical");
+    let notice: serde_json::Value = serde_json::from_str(&server.notices()).unwrap();
+    assert!(notice["text"].as_str().unwrap().contains("update/v1 is set again"), "{notice}");
     assert!(server.run(&["started", "ssSync"]).done().is_empty(), "the trial is over");
     assert!(server.run(&["rollback", "ssSync"]).refused().contains("no other version"), "not to the one that failed");
 }
@@ -210,7 +209,7 @@ fn a_run_that_ended_badly_counts_where_it_was_the_last_of_the_trial() {
     let last = server.run(&["failed", "ssSyncHelp", "update/v2.1"]);
     assert!(last.code == Some(3) && last.out.contains("within 2 starts; update/v1 is set again"), "{last:?}");
     assert_eq!(server.link("ssSync").as_deref(), Some("./update/ssSync.v1"));
-    assert!(server.root().join("run/atlas/alerts/module-ssSync.json").exists());
+    assert!(server.notices().contains("update/v1 is set again"));
 }
 
 #[test]
@@ -224,7 +223,7 @@ fn a_trial_that_reports_itself_healthy_stays() {
         server.run(&["started", "ssSync"]).done();
     }
     assert_eq!(server.link("ssSync").as_deref(), Some("./update/ssSync.v2"));
-    assert!(!server.root().join("run/atlas/alerts").exists());
+    assert_eq!(server.notices(), "");
 }
 
 #[test]

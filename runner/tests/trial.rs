@@ -89,8 +89,10 @@ impl Server {
         logs.iter().map(|log| fs::read_to_string(log).unwrap()).collect()
     }
 
+    /// What waits for somebody to see it, where anything does.
     fn alert(&self) -> Option<String> {
-        fs::read_to_string(self.root.path().join("run/atlas/alerts/module-oven.json")).ok()
+        let notices = fs::read_dir(self.root.path().join("run/atlas/notices")).ok()?;
+        Some(notices.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect())
     }
 }
 

@@ -1,8 +1,23 @@
-//! Ways to crash, in Rust. `faults N` crashes in the N-th way.
-use std::{collections::HashMap, hint::black_box};
+//! Ways to crash, in Rust. `faults N` crashes in the N-th way. With `--cfg old`, Rust 1.48, Debian 11's, understands it, too.
+#[cfg(not(old))]
+use std::hint as opaque;
+
+use opaque::black_box;
+use std::collections::HashMap;
+
+/// What the compiler cannot see through, for compilers that are older than the standard library's.
+#[cfg(old)]
+mod opaque {
+    #[inline(never)]
+    pub fn black_box<T>(value: T) -> T {
+        let seen = unsafe { std::ptr::read_volatile(&value) };
+        std::mem::forget(value);
+        seen
+    }
+}
 
 mod x_shop {
-    use std::hint::black_box;
+    use crate::opaque::black_box;
 
     pub struct Item {
         pub price: Option<u32>,
@@ -42,7 +57,7 @@ use x_shop::{Item, Sell};
 #[inline(never)]
 fn x_panic(text: &str) -> u32 {
     if black_box(text.len()) > 1 {
-        panic!("said {text}");
+        panic!("said {}", text);
     }
     1
 }

@@ -115,6 +115,12 @@ impl Server {
         links_of(&self.root())
     }
 
+    /// The notices about modules that wait for somebody.
+    pub fn notices(&self) -> String {
+        let Ok(notices) = fs::read_dir(self.root().join("run/atlas/notices")) else { return String::new() };
+        notices.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect()
+    }
+
     /// Asserts that the links are exactly those of one version, that every link leads somewhere, and that `verify` finds nothing.
     #[track_caller]
     pub fn assert_whole(&self) {

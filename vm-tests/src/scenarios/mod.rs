@@ -21,10 +21,14 @@ const fn vm(name: &'static str, act: fn(&crate::Context) -> anyhow::Result<()>) 
     Scenario { name, tier: Tier::Vm, act }
 }
 
+const fn long(name: &'static str, act: fn(&crate::Context) -> anyhow::Result<()>) -> Scenario {
+    Scenario { name, tier: Tier::Long, act }
+}
+
 /// All there are, in the order in which they are run: the longest first, so that two at a time end together.
 pub const SCENARIOS: &[Scenario] = &[
-    vm("three-debians-swap-roles", cycles::scenarios_1_2_and_3),
-    vm("three-debians-in-trouble", cycles_in_trouble::act),
+    long("three-debians-swap-roles", cycles::scenarios_1_2_and_3),
+    long("three-debians-in-trouble", cycles_in_trouble::act),
     vm("kernel-upgrade-keeps-the-hook", upkeep::kernel_upgrade_keeps_the_hook),
     vm("package-removed-leaves-nothing", upkeep::package_removed_leaves_nothing),
     vm("init-survives-power-cuts", init::init_survives_power_cuts),

@@ -18,7 +18,8 @@ pub(crate) struct Arguments {
     /// Leave the disk image and the virtual machines out.
     #[arg(long, conflicts_with = "long")]
     fast: bool,
-    /// With what takes too long for every day: all scenarios, and licences and sources of all dependencies.
+    /// With what takes too long for every day: all scenarios, crashes in three releases of Debian, ten thousand runs, and
+    /// licences and sources of all dependencies.
     #[arg(long)]
     long: bool,
     /// Only the tests and scenarios whose names contain this.
@@ -47,13 +48,14 @@ struct Tier {
     run: fn(&Arguments) -> Result<Count>,
 }
 
-const TIERS: [Tier; 8] = [
+const TIERS: [Tier; 9] = [
     Tier { name: "format", is_wanted: checks, run: |_| check(format()) },
     Tier { name: "lints", is_wanted: checks, run: |_| check(lints()) },
     Tier { name: "direction of dependencies", is_wanted: checks, run: |_| check(direction::check()) },
     Tier { name: "licences and sources of dependencies", is_wanted: checks, run: |arguments| deny(arguments.long) },
     Tier { name: "generated files", is_wanted: checks, run: |_| check(process::generate(true)) },
     Tier { name: "unit and property tests", is_wanted: |_| true, run: unit_tests },
+    Tier { name: "long tests", is_wanted: |arguments| arguments.long, run: long_tests },
     Tier { name: "package and image", is_wanted: |arguments| !arguments.fast, run: package_and_image },
     Tier { name: "scenarios in virtual machines", is_wanted: |arguments| !arguments.fast, run: scenarios },
 ];
@@ -148,6 +150,14 @@ fn unit_tests(arguments: &Arguments) -> Result<Count> {
     Ok(everything_else + cargo_test(&["--package", "atlas-vm-tests", "--lib"], arguments)?)
 }
 
+/// Those that their crates ignore because of their time. The others that are ignored are run where they belong.
+fn long_tests(arguments: &Arguments) -> Result<Count> {
+    let mut command = process::cargo();
+    command.args(["test", "--package", "atlas-corehandler", "--package", "atlas-runner", "--locked", "--no-fail-fast"]);
+    command.args(["--", "--ignored"]).args(&arguments.filter);
+    cargo_tests::run(&mut command)
+}
+
 fn cargo_test(selection: &[&str], arguments: &Arguments) -> Result<Count> {
     let mut command = process::cargo();
     command.args(["test", "--locked", "--no-fail-fast"]).args(selection);
@@ -200,8 +210,8 @@ mod tests {
 
     #[test]
     fn fast_leaves_the_virtual_machines_out_and_nothing_else() {
-        assert_eq!(names(&[]).len(), TIERS.len());
-        assert_eq!(names(&["--fast"]), &names(&[])[..TIERS.len() - 2]);
+        assert_eq!(names(&["--long"]).len(), TIERS.len());
+        assert_eq!(names(&["--fast"]), &names(&[])[..TIERS.len() - 3]);
     }
 
     #[test]
