@@ -14,5 +14,6 @@ umount --lazy "$root/dev" "$root/sys" "$root/proc"
 # Whoever runs QEMU reads them; Debian leaves the initramfs to root.
 install -m 0644 "$root"/boot/vmlinuz-* "$out/kernel"
 install -m 0644 "$root"/boot/initrd.img-* "$out/initrd"
-basename "$root"/usr/lib/modules/* > "$out/kernel-release"
+# Debian 11 may have a /lib of its own.
+basename "$root"/lib/modules/* > "$out/kernel-release"
 mke2fs -q -t ext4 -L "$label" -d "$root" "$out/root.img" "$size"

@@ -16,7 +16,7 @@ use crate::command::{run, within};
 /// What all of them get lies in `rootfs/`; what only one of them gets, in `rootfs/SUITE/`, laid out in the same way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Release {
-    /// Debian 11.
+    /// Debian 11; here with a /lib beside /usr/lib, as servers have that were upgraded to it.
     Bullseye,
     /// Debian 12, on which the package is built.
     #[default]
