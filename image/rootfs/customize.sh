@@ -15,7 +15,7 @@ for unit in getty@tty1.service e2scrub_reap.service e2scrub_all.timer \
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer \
     systemd-networkd-wait-online.service systemd-pstore.service \
     nfs-server.service nfs-client.target nfs-blkmap.service rpcbind.service rpcbind.socket; do
-    systemctl cat "$unit" > /dev/null 2>&1 || continue
-    systemctl disable "$unit"
+    systemctl disable "$unit" || echo "this release has no $unit"
+    [ -z "$(find /etc/systemd/system -name "$unit")" ] || { echo "$unit is still enabled"; exit 1; }
 done
 systemctl mask getty-static.service
