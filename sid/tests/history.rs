@@ -269,3 +269,44 @@ fn a_failure_that_is_no_damage_keeps_the_history_and_the_next_time_records_both(
             .all(|entry| { !entry.unwrap().file_name().to_string_lossy().contains("damaged") })
     );
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 24, ..Default::default() })]
+    #[test]
+    fn whatever_names_and_contents_were_recorded_comes_back_byte_for_byte(
+        files in proptest::collection::btree_map(
+            proptest::collection::vec(proptest::collection::vec(1_u8.., 1..12), 1..4),
+            proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60),
+            1..8,
+        ),
+    ) {
+        let world = World::new();
+        let app = world.path("pri/etc/app");
+        for (names, content) in &files {
+            let names = names.iter().map(|name| std::ffi::OsStr::from_bytes(name));
+            let bad = |name: &std::ffi::OsStr| name == "." || name == ".." || name.as_bytes().iter().any(|b| matches!(b, b'/' | b'\n'));
+            if names.clone().any(bad) {
+                continue;
+            }
+            let path = names.fold(app.clone(), |path, name| path.join(name));
+            // One name may be a file here and a directory there: the first one stays.
+            if fs::create_dir_all(path.parent().unwrap()).is_ok() && !path.exists() {
+                fs::write(&path, content).unwrap();
+            }
+        }
+        world.create("pri", Role::Pri);
+        let sid = world.sid();
+        let commit = history::query::log(&sid, Role::Pri, 1).unwrap().remove(0);
+        let published = fs::read(world.path("unbound/SID_DATA/PRI/Env1/Manifest")).unwrap();
+        let past = history::query::past(&sid, &commit, |_, _| true).unwrap();
+        let snapshot = past.snapshot().unwrap();
+        proptest::prop_assert_eq!(snapshot.manifest.to_file().unwrap(), published);
+        for entry in snapshot.manifest.entries() {
+            let copies = snapshot.files(entry.set).unwrap().unwrap();
+            if let atlas_model::manifest::Kind::File { sha256, .. } = &entry.kind {
+                let content = copies.read(entry.path.relative(), 1000).unwrap();
+                proptest::prop_assert_eq!(&atlas_model::Digest::of(&content), sha256);
+            }
+        }
+    }
+}

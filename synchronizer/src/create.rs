@@ -45,12 +45,16 @@ pub(crate) fn run(common: &Common, full: bool) -> anyhow::Result<Exit> {
 
 /// Makes the Snapshot of this server's (Role, EnvVersion); reads every file, or only what seems to have changed.
 pub(crate) fn snapshot(server: &Server, full: bool) -> anyhow::Result<Taken> {
+    snapshot_as(server, &How { reads_all: full, ..How::default() })
+}
+
+/// The same, in a certain way.
+pub(crate) fn snapshot_as(server: &Server, how: &How) -> anyhow::Result<Taken> {
     let (role, env_version) = (server.role(), server.env_version());
     let mut hooks = hooks::run(&server.path, Point::BeforeCreate, role, env_version)
         .context("run the hooks before the Snapshot")
         .hint("mend the hook, or take it out of /etc/atlas/hooks.d; no Snapshot was made")?;
-    let how = How { reads_all: full, ..How::default() };
-    let created = create::create_how(&server.root, &server.sid, role, env_version, &how);
+    let created = create::create_how(&server.root, &server.sid, role, env_version, how);
     let hint = created.as_ref().err().map(|error| hint_for(error, role, env_version)).unwrap_or_default();
     let created = created.with_context(|| format!("make the Snapshot of {role} for {env_version}")).hint(hint)?;
     declare_format(&server.sid).context("note which program wrote the Snapshot")?;

@@ -33,6 +33,7 @@ mod convert;
 mod create;
 pub mod ctrl;
 mod cycle;
+pub mod history;
 pub mod hooks;
 mod identity;
 pub mod install;

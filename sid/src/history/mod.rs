@@ -5,6 +5,7 @@
 //!   refs/heads/PRI  refs/heads/SEC1 …   one branch for each Role
 //!   objects/pack/                       one pack for each commit, until git gathers them
 //!   recorded/PRI-COMMIT/                Manifest (a hard link) and path lists of the Snapshot that COMMIT holds
+//! SID_DATA/.past/                       a Snapshot of the past, laid out to be restored from
 //! SID_DATA/history.damaged-TIME/        one that git could not go on with: kept, and a new one begun
 //! ```
 //!
@@ -27,6 +28,7 @@
 
 mod message;
 mod names;
+pub mod query;
 mod read;
 mod record;
 mod repository;

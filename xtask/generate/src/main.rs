@@ -28,6 +28,7 @@ fn programs() -> Vec<Command> {
         atlas_synchronizer::command(),
         atlas_synchronizer::ctrl::command(),
         atlas_synchronizer::looped::command(),
+        atlas_synchronizer::history::command(),
         atlas_converters::command(),
         atlas_module::command(),
         atlas_runner::run::command(),
