@@ -16,7 +16,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -31,6 +31,8 @@ use crate::{Accel, lock, qemu};
 
 /// How long QEMU may take to come up; the guest is not part of it.
 const POWER_ON: Duration = Duration::from_secs(20);
+/// How long QEMU may take to end after it closed its connections.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long the monitor may take to answer.
 const MONITOR: Duration = Duration::from_secs(20);
 /// How long we ask a guest agent to shut the guest down before the power button is pressed instead.
@@ -174,7 +176,15 @@ impl Server {
         let mut monitor = Wire::new(accept(&monitor)?);
         let agent = Agent::new(Wire::new(accept(&agent)?));
         // The greeting is passed over like an event.
-        monitor.call("qmp_capabilities", &Value::Null, deadline).with_context(|| doing(&self.name))?;
+        if let Err(error) = monitor.call("qmp_capabilities", &Value::Null, deadline) {
+            // One that ends just now says more than its broken connection.
+            let until = Instant::now() + LAST_WORDS;
+            while Instant::now() < until {
+                self.still_runs(&mut child)?;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            return Err(error).with_context(|| doing(&self.name));
+        }
         let child = child.0.take().context("QEMU was taken away")?;
         self.running = Some(Running { child, monitor: Mutex::new(monitor), agent: Mutex::new(agent) });
         Ok(())
@@ -428,9 +438,7 @@ impl Server {
     /// Waits for QEMU to connect; fails at once if it ends instead.
     fn accept(&self, listener: &UnixListener, child: &mut Killed, deadline: Deadline) -> Result<UnixStream> {
         let stream = deadline.poll(&format!("the start of the QEMU of {}", self.name), || {
-            if let Some(status) = child.0.as_mut().and_then(|child| child.try_wait().transpose()).transpose()? {
-                bail!("the QEMU of {} ended at its start with {status}: {}", self.name, self.qemu_said());
-            }
+            self.still_runs(child)?;
             match listener.accept() {
                 Ok((stream, _)) => Ok(Some(stream)),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
@@ -439,6 +447,14 @@ impl Server {
         })?;
         stream.set_nonblocking(false)?;
         Ok(stream)
+    }
+
+    /// Fails where QEMU ended at its start, with what it said.
+    fn still_runs(&self, child: &mut Killed) -> Result<()> {
+        match child.0.as_mut().and_then(|child| child.try_wait().transpose()).transpose()? {
+            Some(status) => bail!("the QEMU of {} ended at its start with {status}: {}", self.name, self.qemu_said()),
+            None => Ok(()),
+        }
     }
 
     fn qemu_said(&self) -> String {
