@@ -31,7 +31,7 @@ pub const SCENARIOS: &[Scenario] = &[
     long("three-debians-in-trouble", cycles_in_trouble::act),
     vm("kernel-upgrade-keeps-the-hook", upkeep::kernel_upgrade_keeps_the_hook),
     vm("package-removed-leaves-nothing", upkeep::package_removed_leaves_nothing),
-    vm("init-survives-power-cuts", init::init_survives_power_cuts),
+    long("init-survives-power-cuts", init::init_survives_power_cuts),
     vm("swap-and-back", failover::swap_and_back),
     vm("swap-after-power-cut", failover::swap_after_power_cut),
     vm("swap-of-a-degraded-set", failover::swap_of_a_degraded_set),
