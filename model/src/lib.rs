@@ -30,6 +30,7 @@ pub mod reserved;
 pub mod role;
 pub mod survey;
 pub mod tree_path;
+pub mod verify;
 
 pub use digest::Digest;
 pub use env_version::{EnvId, EnvVersion};

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::process;
 
 /// Every crate of the workspace, and those of the others it may name in its Cargo.toml.
-const MAY_USE: [(&str, &[&str]); 16] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     // The nouns and rules, the machine, the frame of a program, the data: each stands on those before it.
     ("atlas-model", &[]),
     ("atlas-host", &["atlas-model"]),
@@ -16,6 +16,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("atlas-boot", &["atlas-model", "atlas-host", "atlas-sid"]),
     ("atlas-synchronizer", &["atlas-model", "atlas-host", "atlas-cli", "atlas-sid"]),
     ("atlas-converters", &["atlas-model", "atlas-host", "atlas-cli"]),
+    ("atlas-verifier", &["atlas-model", "atlas-host", "atlas-cli", "atlas-sid"]),
     ("atlas-console", &["atlas-model", "atlas-host", "atlas-cli", "atlas-sid"]),
     ("atlas-module", &["atlas-model", "atlas-host", "atlas-cli"]),
     ("atlas-corehandler", &["atlas-model", "atlas-host", "atlas-cli"]),
@@ -31,6 +32,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
             "atlas-boot",
             "atlas-synchronizer",
             "atlas-converters",
+            "atlas-verifier",
             "atlas-console",
             "atlas-module",
             "atlas-corehandler",

@@ -1,0 +1,13 @@
+//! The services that ATLAS itself knows how to exercise, one file each. Others are programs in `/etc/atlas/verify.d`, or Nagios plugins.
+
+mod ssh;
+
+use crate::service::Service;
+
+/// All of them, by name.
+pub const SERVICES: &[Service] = &[ssh::SERVICE];
+
+/// The one of this name.
+pub fn by_name(name: &str) -> Option<&'static Service> {
+    SERVICES.iter().find(|service| service.name == name)
+}
