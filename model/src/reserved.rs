@@ -88,7 +88,17 @@ const TABLE: [(&str, &str); 62] = [
 
 /// Why `path` stays with one machine; `None` where nothing speaks against carrying it.
 pub fn why(path: &TreePath) -> Option<&'static str> {
+    if is_test_data(path) {
+        return None;
+    }
     TABLE.iter().find(|(pattern, _)| relate(pattern, path) == Relation::Within).map(|(_, why)| *why)
+}
+
+/// Whether it is the Verifier's own test data within client data: the one thing below `/unbound` that every server has [418].
+fn is_test_data(path: &TreePath) -> bool {
+    let mut above = path.relative().iter();
+    (above.next(), above.next().is_some_and(|name| name != "SID_DATA")) == (Some("unbound".as_ref()), true)
+        && crate::verify::is_test_data(path)
 }
 
 /// The first pattern of the table that may have something below `dir`.
@@ -167,12 +177,22 @@ mod tests {
             ("/boot/grub/grub.cfg", BOOT),
             ("/opt/atlas/EnvID", ATLAS),
             ("/unbound/SID_DATA/MasterConfig", UNBOUND),
+            ("/unbound/SID_DATA/.atlas-verify", UNBOUND),
+            ("/unbound/www/index.html", UNBOUND),
+            ("/unbound/.atlas-verify/www/index.html", UNBOUND),
         ] {
             assert_eq!(why(&path(text)), Some(expected), "{text}");
         }
-        for text in
-            ["/etc/fstab.d", "/etc/ssh/sshd_config", "/etc/nginx", "/etc", "/etc/udev/rules.d/63-x.rules", "/bootx"]
-        {
+        for text in [
+            "/unbound/www/.atlas-verify.html",
+            "/unbound/share/.atlas-verify/x",
+            "/etc/fstab.d",
+            "/etc/ssh/sshd_config",
+            "/etc/nginx",
+            "/etc",
+            "/etc/udev/rules.d/63-x.rules",
+            "/bootx",
+        ] {
             assert_eq!(why(&path(text)), None, "{text}");
         }
     }

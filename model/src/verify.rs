@@ -8,7 +8,7 @@
 //!
 //! The formats are documented for whoever writes a VerifyService, in docs/verify-services.md.
 
-use crate::{EnvVersion, Role};
+use crate::{EnvVersion, Role, TreePath};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
@@ -228,7 +228,7 @@ pub struct Instance {
 }
 
 /// Something small that is placed so that a service can be exercised with it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestData {
     /// Where: absolute, and its last or last but one name begins with `.atlas-verify` or `atlas-verify`.
     pub path: String,
@@ -242,6 +242,14 @@ pub struct TestData {
     /// Whether the directory that holds it has to be on the secondaries, too, because it lies in client data.
     #[serde(default)]
     pub with_directory: bool,
+}
+
+/// Whether a path is named as test data must be: the last or last but one name begins with `.atlas-verify` or `atlas-verify`.
+pub fn is_test_data(path: &TreePath) -> bool {
+    let names = path.relative().iter().rev().take(2);
+    names
+        .map(|name| name.as_encoded_bytes())
+        .any(|name| name.strip_prefix(b".").unwrap_or(name).starts_with(b"atlas-verify"))
 }
 
 /// What `setup` answers on PRI [430].
@@ -316,10 +324,21 @@ impl Observed {
         now.checked_sub(self.checked).is_none_or(|age| age > 2 * self.interval + 30)
     }
 
+    /// What it is called by where something is to be said about it: `SEC1/web/*:80`, `outside/connectivity/router`.
+    pub fn key(&self) -> String {
+        key(self.about, &self.service, &self.instance)
+    }
+
     /// `web *:80`, for people.
     pub fn title(&self) -> String {
         if self.instance.is_empty() { self.service.clone() } else { format!("{} {}", self.service, self.instance) }
     }
+}
+
+/// See [`Observed::key`].
+pub fn key(about: Option<Role>, service: &str, instance: &str) -> String {
+    let about = about.map_or_else(|| "outside".to_owned(), |role| role.to_string());
+    if instance.is_empty() { format!("{about}/{service}") } else { format!("{about}/{service}/{instance}") }
 }
 
 /// What another server's Verifier says, or why nothing came from it.

@@ -13,6 +13,19 @@
 //! Invariants: a service that never answers holds up nobody but itself (each check is a process with a deadline); two checks of one instance
 //! never run at once (one thread, one instance); what is not known is said to be unknown; nothing in client data is touched.
 
+pub mod alerts;
+pub mod board;
+pub mod catalogue;
+pub mod check;
+pub mod contract;
+pub mod control;
+pub mod exchange;
+pub mod metrics;
 pub mod plugin;
+pub mod results;
 pub mod service;
 pub mod services;
+pub mod settings;
+pub mod setup;
+pub mod show;
+pub mod store;

@@ -166,15 +166,9 @@ impl Target {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// The host's address. Names are looked up as everything on this server does (`getent`): a static program has no name service.
+    /// The host's address.
     pub fn address(&self) -> anyhow::Result<IpAddr> {
-        if let Ok(address) = self.host.parse() {
-            return Ok(address);
-        }
-        let output = self.run(Command::new("getent").args(["ahosts", &self.host]));
-        let text = output.map(|output| output.text()).unwrap_or_default();
-        let first = text.split_whitespace().next().and_then(|word| word.parse().ok());
-        first.with_context(|| format!("this server does not know the address of '{}'", self.host))
+        resolve(&self.host, self.left())
     }
 
     /// Connects over TCP; reading and writing have the check's own end as their deadline.
@@ -191,4 +185,16 @@ impl Target {
     pub fn run(&self, command: Command) -> Result<Output, ProcessError> {
         command.env("LC_ALL", "C.UTF-8").deadline(self.left().max(Duration::from_millis(1))).output()
     }
+}
+
+/// The address of a name, looked up as everything on this server does (`getent`): a static program has no name service.
+pub fn resolve(host: &str, deadline: Duration) -> anyhow::Result<IpAddr> {
+    if let Ok(address) = host.parse() {
+        return Ok(address);
+    }
+    let output =
+        Command::new("getent").args(["ahosts", host]).deadline(deadline.max(Duration::from_millis(1))).output();
+    let text = output.map(|output| output.text()).unwrap_or_default();
+    let first = text.split_whitespace().next().and_then(|word| word.parse().ok());
+    first.with_context(|| format!("this server does not know the address of '{host}'"))
 }

@@ -30,6 +30,8 @@ fn programs() -> Vec<Command> {
         atlas_synchronizer::looped::command(),
         atlas_synchronizer::history::command(),
         atlas_converters::command(),
+        atlas_verifier::control::command(),
+        atlas_verifier::show::command(),
         atlas_verifier::plugin::command(),
         atlas_module::command(),
         atlas_runner::run::command(),

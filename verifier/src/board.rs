@@ -1,0 +1,218 @@
+//! What this server's Verifier knows at the moment, shared by the threads that find it out and those that tell it.
+
+use crate::{
+    alerts::Open,
+    check::Check,
+    exchange::{Answers, Secret},
+    results::{Notes, Record},
+    store::{Event, State},
+};
+use atlas_model::{
+    EnvVersion, Role,
+    verify::{ColdBoot, Findings, Heard, Profile, key},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The state that all threads share.
+#[derive(Debug)]
+pub struct Board {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+/// What is on the board.
+#[derive(Debug)]
+pub struct Inner {
+    role: Role,
+    env_version: EnvVersion,
+    started: u64,
+    records: BTreeMap<String, Record>,
+    /// Alerts that are not over.
+    pub open: BTreeMap<String, Open>,
+    /// What the partners' Verifiers say.
+    pub heard: BTreeMap<Role, Heard>,
+    /// What people said.
+    pub notes: Notes,
+    /// What this server would boot with.
+    pub boots_with: Option<ColdBoot>,
+    /// Channels that do not work.
+    pub broken_channels: Vec<String>,
+    /// When PRI, or anybody else who knows the secret, asked last.
+    pub asked: Option<Instant>,
+    /// What is to be written to the log.
+    events: Vec<Event>,
+    /// Whether a verdict changed since [`Board::wait`] returned.
+    is_news: bool,
+}
+
+impl Board {
+    /// A board with what was known before the restart.
+    pub fn new(role: Role, env_version: EnvVersion, state: State) -> Board {
+        let inner = Inner {
+            role,
+            env_version,
+            started: now(),
+            records: state.records,
+            open: state.open,
+            heard: BTreeMap::new(),
+            notes: Notes::default(),
+            boots_with: None,
+            broken_channels: vec![],
+            asked: None,
+            events: vec![],
+            is_news: true,
+        };
+        Board { inner: Mutex::new(inner), changed: Condvar::new() }
+    }
+
+    /// The board, for one who reads or writes it; a panic elsewhere is no reason to be silent.
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in an answer.
+    pub fn take(&self, about: Option<Role>, service: &str, instance: &str, interval: u64, profile: Profile) {
+        let mut inner = self.lock();
+        let (key, time) = (key(about, service, instance), now());
+        let (verdict, summary) = (profile.verdict, profile.summary.clone());
+        let changed = match inner.records.get_mut(&key) {
+            Some(record) => record.take(profile, interval, time),
+            None => {
+                let (service, instance) = (service.to_owned(), instance.to_owned());
+                let record = Record {
+                    about,
+                    service,
+                    instance,
+                    profile,
+                    checked: time,
+                    interval,
+                    since: time,
+                    changes: VecDeque::new(),
+                };
+                inner.records.insert(key.clone(), record);
+                true
+            }
+        };
+        if changed {
+            inner.events.push(Event::Verdict { time, key, verdict, summary });
+            inner.is_news = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// The verdict that a check had last.
+    pub fn last(&self, check: &Check) -> Option<Profile> {
+        self.lock().records.get(&key(check.about, &check.service, &check.instance)).map(|record| record.profile.clone())
+    }
+
+    /// Says that there is something new to tell, besides verdicts.
+    pub fn news(&self) {
+        self.lock().is_news = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until there is news, at most this long; says whether there is.
+    pub fn wait(&self, longest: Duration) -> bool {
+        let guard = self.lock();
+        let waited = self.changed.wait_timeout_while(guard, longest, |inner| !inner.is_news);
+        let (mut inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut inner.is_news)
+    }
+}
+
+impl Inner {
+    /// Forgets what is not checked any more.
+    pub fn keep(&mut self, is_checked: impl Fn(&str) -> bool) {
+        let before = self.records.len();
+        self.records.retain(|key, _| is_checked(key));
+        self.is_news |= self.records.len() != before;
+    }
+
+    /// Everything that is known now. What the partners say is left out for a partner: it asks them itself.
+    pub fn findings(&self, with_heard: bool) -> Findings {
+        let time = now();
+        Findings {
+            format: 1,
+            role: self.role,
+            env_version: self.env_version,
+            time,
+            started: self.started,
+            observed: self.records.values().map(|record| record.observed(&self.notes, time)).collect(),
+            heard: if with_heard { self.heard.values().cloned().collect() } else { vec![] },
+            boots_with: self.boots_with.clone(),
+            broken_channels: self.broken_channels.clone(),
+        }
+    }
+
+    /// What is to be kept over a restart.
+    pub fn state(&self) -> State {
+        State { format: 1, records: self.records.clone(), open: self.open.clone() }
+    }
+
+    /// What is to be logged, once.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+}
+
+/// The board, as it is shown to partners and to Prometheus.
+#[derive(Debug)]
+pub struct Shown {
+    /// The board.
+    pub board: std::sync::Arc<Board>,
+    /// Where the secret lies.
+    pub root: PathBuf,
+    /// Who may read the metrics.
+    pub metrics_from: Vec<IpAddr>,
+}
+
+impl Answers for Shown {
+    fn secret(&self) -> Option<Secret> {
+        Secret::read(&self.root).ok().flatten()
+    }
+
+    fn findings(&self) -> Vec<u8> {
+        let mut inner = self.board.lock();
+        inner.asked = Some(Instant::now());
+        serde_json::to_vec(&inner.findings(false)).unwrap_or_default()
+    }
+
+    fn metrics(&self) -> String {
+        crate::metrics::text(&self.board.lock().findings(true))
+    }
+
+    fn may_read_metrics(&self, from: IpAddr) -> bool {
+        from.to_canonical().is_loopback() || self.metrics_from.contains(&from.to_canonical())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_news_once_and_is_logged_once() {
+        let board = Board::new(Role::Pri, EnvVersion::OLDEST, State::default());
+        assert!(board.wait(Duration::ZERO) && !board.wait(Duration::ZERO));
+        board.take(Some(Role::Sec(1)), "web", "", 60, Profile::unacceptable("gone"));
+        assert!(board.wait(Duration::ZERO));
+        board.take(Some(Role::Sec(1)), "web", "", 60, Profile::unacceptable("still gone"));
+        assert!(!board.wait(Duration::ZERO));
+        let mut inner = board.lock();
+        assert_eq!((inner.take_events().len(), inner.take_events().len()), (1, 0));
+        assert_eq!(inner.findings(true).observed[0].profile.summary, "still gone");
+        inner.keep(|key| key != "SEC1/web");
+        assert!(inner.findings(true).observed.is_empty());
+    }
+}

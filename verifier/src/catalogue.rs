@@ -1,0 +1,280 @@
+//! Which VerifyServices there are, and what is to be checked with them.
+//!
+//! ```text
+//!  built in            VerifyService NAME
+//!  /etc/atlas/verify.d any executable that keeps the contract: NAME setup, NAME verify
+//!  settings            [[nagios]]: plugins as they are; [[outside]]: hosts that are no servers of the cluster
+//!
+//!  Services.json (from PRI) ─ instances at partners ─┐
+//!  setup, here              ─ instances at here      ├─► plan ─► checks
+//!  MasterConfig             ─ partners               │
+//!  settings                 ─ intervals, limits ─────┘
+//! ```
+
+use crate::{
+    check::{Check, Speaks},
+    services,
+    settings::{Nagios, Settings},
+};
+use atlas_cli::in_one_line;
+use atlas_host::{process::Command, tree::Dir};
+use atlas_model::{
+    Partner, Role,
+    verify::{At, Found, Instance, MAX_ITEMS, Services},
+};
+use std::{
+    collections::BTreeMap,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Where an operator puts VerifyServices of their own.
+pub const OWN: &str = "etc/atlas/verify.d";
+/// How long SetUp of one service may take.
+const SETUP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// One VerifyService.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plugin {
+    /// Its name.
+    pub name: String,
+    /// The program.
+    pub program: PathBuf,
+    /// What comes before `setup` or `verify`.
+    pub first: Vec<String>,
+    /// How often, in seconds.
+    pub interval: u64,
+    /// How long one check may take, in seconds.
+    pub deadline: u64,
+}
+
+/// All VerifyServices of this server, and those of `/etc/atlas/verify.d` that are not run, with why.
+pub fn plugins(root: &Path, built_in: &Path) -> (Vec<Plugin>, Vec<String>) {
+    let mut all: Vec<Plugin> = services::SERVICES
+        .iter()
+        .map(|service| Plugin {
+            name: service.name.into(),
+            program: built_in.to_owned(),
+            first: vec![service.name.into()],
+            interval: service.interval,
+            deadline: service.deadline,
+        })
+        .collect();
+    let mut refused = Vec::new();
+    let dir = Dir::open_root(root).and_then(|tree| tree.dir(OWN));
+    for name in dir.and_then(|dir| dir.names(MAX_ITEMS)).unwrap_or_default() {
+        let path = root.join(OWN).join(&name);
+        let name = name.to_string_lossy().into_owned();
+        match why_not(&path, &name) {
+            None => all.push(Plugin { name, program: path, first: vec![], interval: 60, deadline: 10 }),
+            Some(why) => refused.push(format!("{} is not run: {why}", path.display())),
+        }
+    }
+    (all, refused)
+}
+
+/// Why a file is not run as a VerifyService: nothing runs as root that somebody else could have changed.
+fn why_not(path: &Path, name: &str) -> Option<&'static str> {
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let owner_is_good = |path: &Path| {
+        path.symlink_metadata().is_ok_and(|meta| {
+            let own = nix::unistd::geteuid().as_raw();
+            (meta.uid() == 0 || meta.uid() == own) && meta.mode() & 0o022 == 0
+        })
+    };
+    match () {
+        () if name.is_empty() || !name.chars().all(good) => {
+            Some("its name has other characters than letters, digits, - and _")
+        }
+        () if services::by_name(name).is_some() => Some("it is named as a service that ATLAS knows itself"),
+        () if !path.symlink_metadata().is_ok_and(|meta| meta.is_file()) => Some("it is no file"),
+        () if !owner_is_good(path) || !path.parent().is_some_and(owner_is_good) => {
+            Some("others than root can change it, or its directory")
+        }
+        () if !path.metadata().is_ok_and(|meta| meta.mode() & 0o100 != 0) => Some("it is not executable"),
+        () => None,
+    }
+}
+
+impl Plugin {
+    /// Runs SetUp: what is there, by the configuration.
+    pub fn setup(&self, root: &Path) -> anyhow::Result<Found> {
+        let mut command = Command::new(&self.program).args(&self.first).arg("setup").deadline(SETUP_DEADLINE);
+        if root != Path::new("/") {
+            command = command.arg("--root").arg(root);
+        }
+        let output = command.run()?;
+        let found: Found = serde_json::from_slice(&output.stdout)?;
+        anyhow::ensure!(found.format == 1, "what it found is of format {}; this program reads format 1", found.format);
+        let most = found.instances.len().max(found.paths.len()).max(found.place.len()).max(found.problems.len());
+        anyhow::ensure!(most <= MAX_ITEMS, "it found {most} of something, more than {MAX_ITEMS}");
+        Ok(found)
+    }
+
+    fn check(&self, about: Option<Role>, host: &str, instance: &Instance, settings: &Settings) -> Option<Check> {
+        let own = settings.service.get(&self.name).cloned().unwrap_or_default();
+        if own.off {
+            return None;
+        }
+        let deadline = own.deadline.unwrap_or(self.deadline);
+        let mut options = instance.options.clone();
+        options.extend(own.set);
+        let verify = Check::verify_args(host, about, &instance.name, &options, deadline);
+        Some(Check {
+            about,
+            service: self.name.clone(),
+            instance: instance.name.clone(),
+            interval: own.interval.unwrap_or(self.interval),
+            deadline,
+            program: self.program.clone(),
+            args: self.first.iter().cloned().chain(verify).collect(),
+            speaks: Speaks::Json,
+        })
+    }
+}
+
+/// What a plan is made of.
+#[derive(Debug)]
+pub struct Known<'k> {
+    /// This server's Role.
+    pub role: Role,
+    /// Its partners.
+    pub partners: &'k [Partner],
+    /// The VerifyServices.
+    pub plugins: &'k [Plugin],
+    /// What SetUp on PRI found, which every server has.
+    pub services: &'k Services,
+    /// What is here, by the name of the service.
+    pub here: &'k BTreeMap<String, Vec<Instance>>,
+    /// What the operator set.
+    pub settings: &'k Settings,
+}
+
+/// All checks that this server makes.
+pub fn plan(known: &Known<'_>) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for plugin in known.plugins {
+        let found =
+            known.services.services.get(&plugin.name).map(|found| found.instances.as_slice()).unwrap_or_default();
+        for instance in found.iter().filter(|instance| instance.at == At::Partners) {
+            let one = |partner: &Partner| plugin.check(Some(partner.role), &partner.host, instance, known.settings);
+            checks.extend(known.partners.iter().filter_map(one));
+        }
+        let here = known.here.get(&plugin.name).map(Vec::as_slice).unwrap_or_default();
+        let one = |instance: &Instance| plugin.check(Some(known.role), "localhost", instance, known.settings);
+        checks.extend(here.iter().filter(|instance| instance.at == At::Here).filter_map(one));
+        for outside in known.settings.outside.iter().filter(|outside| outside.service == plugin.name) {
+            let instance = Instance { name: outside.name.clone(), options: outside.set.clone(), at: At::Partners };
+            checks.extend(plugin.check(None, &outside.host, &instance, known.settings));
+        }
+    }
+    for nagios in &known.settings.nagios {
+        let partners = known.partners.iter().map(|partner| nagios_check(nagios, partner.role, &partner.host));
+        match nagios.at {
+            At::Partners => checks.extend(partners),
+            At::Here => checks.push(nagios_check(nagios, known.role, "localhost")),
+        }
+    }
+    checks
+}
+
+fn nagios_check(nagios: &Nagios, about: Role, host: &str) -> Check {
+    let mut command = nagios.command.iter().map(|word| word.replace("$HOST$", host));
+    Check {
+        about: Some(about),
+        service: nagios.name.clone(),
+        instance: String::new(),
+        interval: nagios.interval,
+        deadline: nagios.deadline,
+        program: command.next().unwrap_or_default().into(),
+        args: command.collect(),
+        speaks: Speaks::Nagios,
+    }
+}
+
+/// What is on this server itself, by every VerifyService's SetUp; and where that failed, why.
+pub fn find_here(root: &Path, plugins: &[Plugin]) -> (BTreeMap<String, Found>, BTreeMap<String, String>) {
+    let (mut found, mut failed) = (BTreeMap::new(), BTreeMap::new());
+    for plugin in plugins {
+        match plugin.setup(root) {
+            Ok(answer) => drop(found.insert(plugin.name.clone(), answer)),
+            Err(error) => drop(failed.insert(plugin.name.clone(), in_one_line(&error))),
+        }
+    }
+    (found, failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atlas_model::verify::FoundService;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn instance(name: &str, at: At) -> Instance {
+        Instance { name: name.into(), options: BTreeMap::from([("port".into(), "80".into())]), at }
+    }
+
+    #[test]
+    fn each_partner_is_verified_and_each_server_itself() {
+        let settings: Settings = toml::from_str(
+            "[service.ssh]\ninterval=7\nset={answer-slow=\"9\"}\n[[nagios]]\nname=\"users\"\ncommand=[\"check\",\"$HOST$\"]\nat=\"partners\"\n\
+             [[outside]]\nname=\"router\"\nservice=\"ssh\"\nhost=\"gw\"\n",
+        )
+        .unwrap();
+        let (plugins, _) = plugins(Path::new("/nonexistent"), Path::new("/opt/atlas/bin/VerifyService"));
+        let found = FoundService {
+            instances: vec![instance("22", At::Partners), instance("pri's own", At::Here)],
+            problems: vec![],
+        };
+        let services = Services { format: 1, services: BTreeMap::from([("ssh".into(), found)]) };
+        let here = BTreeMap::from([("ssh".to_owned(), vec![instance("md0", At::Here), instance("22", At::Partners)])]);
+        let partners = [1, 2].map(|n| Partner { role: Role::Sec(n), host: format!("sec{n}") });
+        let known = Known {
+            role: Role::Pri,
+            partners: &partners,
+            plugins: &plugins,
+            services: &services,
+            here: &here,
+            settings: &settings,
+        };
+        let checks = plan(&known);
+        let told: Vec<String> =
+            checks.iter().map(|check| atlas_model::verify::key(check.about, &check.service, &check.instance)).collect();
+        assert_eq!(
+            told,
+            ["SEC1/ssh/22", "SEC2/ssh/22", "PRI/ssh/md0", "outside/ssh/router", "SEC1/users", "SEC2/users"]
+        );
+        assert_eq!(checks[0].interval, 7);
+        assert!(
+            checks[0].args.contains(&"--set=answer-slow=9".to_owned()) && checks[0].args.contains(&"sec1".to_owned())
+        );
+        assert_eq!(checks[5].args, ["sec2"]);
+        let off: Settings = toml::from_str("[service.ssh]\noff=true\n").unwrap();
+        assert!(plan(&Known { settings: &off, ..known }).is_empty());
+    }
+
+    #[test]
+    fn what_others_could_have_changed_is_not_run() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join(OWN);
+        std::fs::create_dir_all(&dir).unwrap();
+        let put = |name: &str, mode: u32| {
+            std::fs::write(dir.join(name), "#!/bin/sh\n").unwrap();
+            std::fs::set_permissions(dir.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        put("good", 0o755);
+        put("open", 0o777);
+        put("text", 0o644);
+        put("odd.name", 0o755);
+        put("ssh", 0o755);
+        let (all, refused) = plugins(tmp.path(), Path::new("/x"));
+        assert_eq!(
+            all.iter().filter(|plugin| plugin.first.is_empty()).map(|plugin| plugin.name.as_str()).collect::<Vec<_>>(),
+            ["good"]
+        );
+        assert_eq!(refused.len(), 4, "{refused:?}");
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(plugins(tmp.path(), Path::new("/x")).1.len(), 5);
+    }
+}

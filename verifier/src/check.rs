@@ -1,0 +1,241 @@
+//! One check: a VerifyService run to its end, or ended at its deadline, and what its answer means.
+
+use atlas_host::process::{Command, Output, ProcessError};
+use atlas_model::{
+    Role,
+    verify::{MAX_ITEMS, MAX_PROFILE, Measure, Profile, Verdict, Worse},
+};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+/// What is run, about whom, and how often. Two that are equal are one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// On which server; `None` for an outsider.
+    pub about: Option<Role>,
+    /// The service.
+    pub service: String,
+    /// Which instance of it.
+    pub instance: String,
+    /// How often, in seconds.
+    pub interval: u64,
+    /// How long it may take, in seconds.
+    pub deadline: u64,
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// How its answer is read.
+    pub speaks: Speaks,
+}
+
+/// How a program answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// A Profile as JSON.
+    Json,
+    /// A line and an exit code.
+    Nagios,
+}
+
+impl Check {
+    /// The arguments of `verify`, as every VerifyService takes them.
+    pub fn verify_args(
+        host: &str,
+        role: Option<Role>,
+        instance: &str,
+        options: &BTreeMap<String, String>,
+        deadline: u64,
+    ) -> Vec<String> {
+        let mut args = vec!["verify".to_owned(), "--json".into(), "--host".into(), host.into()];
+        if let Some(role) = role {
+            args.extend(["--role".into(), role.to_string()]);
+        }
+        if !instance.is_empty() {
+            args.push(format!("--instance={instance}"));
+        }
+        args.extend(options.iter().map(|(key, value)| format!("--set={key}={value}")));
+        args.push(format!("--deadline={deadline}"));
+        args
+    }
+
+    /// Runs it. Whatever happens, there is an answer, soon after the deadline at the latest.
+    pub fn run(&self) -> Profile {
+        let command = Command::new(&self.program).args(&self.args).deadline(Duration::from_secs(self.deadline));
+        match command.output() {
+            Ok(output) => self.read(&output),
+            Err(error @ ProcessError::Deadline { .. }) => {
+                Profile::unacceptable(format!("it could not be verified within {} s", self.deadline))
+                    .hint(format!("by hand: {error}"))
+            }
+            Err(error) => {
+                Profile::unknown(format!("the VerifyService cannot be run: {}", atlas_cli::in_one_line(&error.into())))
+                    .hint(format!("is {} there, and executable?", self.program.display()))
+            }
+        }
+    }
+
+    fn read(&self, output: &Output) -> Profile {
+        match self.speaks {
+            Speaks::Json => from_json(output),
+            Speaks::Nagios => from_nagios(output),
+        }
+    }
+}
+
+/// A Profile that keeps the contract, or one that says what breaks it.
+fn from_json(output: &Output) -> Profile {
+    match read_json(output) {
+        Ok(profile) => profile,
+        Err(why) => Profile::unknown(format!(
+            "the VerifyService breaks its contract: {why} ({}: {})",
+            output.status,
+            output.complaint()
+        ))
+        .hint("VerifierControl check PROGRAM shows what it has to do"),
+    }
+}
+
+/// Reads the Profile of a VerifyService.
+///
+/// # Errors
+/// The rule that is broken.
+pub fn read_json(output: &Output) -> Result<Profile, String> {
+    if output.stdout.len() > MAX_PROFILE {
+        return Err(format!("its answer has more than {MAX_PROFILE} bytes"));
+    }
+    let profile: Profile =
+        serde_json::from_slice(&output.stdout).map_err(|error| format!("its answer is no Profile, {error}"))?;
+    if profile.format != 1 {
+        return Err(format!("its Profile is of format {}; this program reads format 1", profile.format));
+    }
+    if profile.measures.len() > MAX_ITEMS {
+        return Err(format!("it has more than {MAX_ITEMS} measures"));
+    }
+    let worst = profile.measures.iter().fold(Verdict::Ok, |worst, measure| worst.or(measure.verdict()));
+    if profile.verdict == Verdict::Ok && worst != Verdict::Ok {
+        return Err("its verdict is ok though a measure is beyond its limit".into());
+    }
+    if output.status.code() != Some(profile.verdict.exit_code().into()) {
+        return Err(format!("its verdict is {} and its exit code is {}", profile.verdict, output.status));
+    }
+    if profile.summary.trim().is_empty() {
+        return Err("its summary is empty".into());
+    }
+    Ok(Profile { summary: tidy(&profile.summary), hint: profile.hint.as_deref().map(tidy), ..profile })
+}
+
+/// What is shown on terminals has no control characters, and an end.
+fn tidy(text: &str) -> String {
+    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(2000).collect()
+}
+
+/// What a Nagios plugin says: the first line's text, and performance data after `|`.
+fn from_nagios(output: &Output) -> Profile {
+    let text = output.text();
+    let first = text.lines().next().unwrap_or_default();
+    let (summary, numbers) = first.split_once('|').unwrap_or((first, ""));
+    let mut verdict = Verdict::from_exit_code(output.status.code());
+    let mut summary = tidy(summary);
+    if summary.is_empty() {
+        (verdict, summary) =
+            (Verdict::Unknown, format!("the plugin says nothing ({}): {}", output.status, tidy(&output.complaint())));
+    }
+    let measures = words(numbers).iter().take(MAX_ITEMS).filter_map(|word| performance(word)).collect();
+    Profile { format: 1, verdict, summary, hint: None, measures }
+}
+
+/// Splits performance data at blanks that are not in quotes.
+fn words(text: &str) -> Vec<String> {
+    let (mut words, mut quoted) = (vec![String::new()], false);
+    for c in text.chars().take(MAX_PROFILE) {
+        match c {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            c => words.last_mut().into_iter().for_each(|word| word.push(c)),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// `label=value[unit];[warn];[crit];[min];[max]`. The plugin judged already: a limit is kept only where it is a plain one.
+fn performance(word: &str) -> Option<Measure> {
+    let (name, rest) = word.rsplit_once('=')?;
+    let mut fields = rest.split(';');
+    let value = fields.next()?;
+    let end = value.find(|c: char| !(c.is_ascii_digit() || "+-.eE".contains(c))).unwrap_or(value.len());
+    let mut limits = fields.map(|limit| limit.parse().ok());
+    Some(Measure {
+        name: name.chars().filter(|c| !c.is_control()).take(100).collect(),
+        value: value[..end].parse().ok()?,
+        unit: value[end..].chars().take(10).collect(),
+        slow: limits.next().flatten(),
+        unacceptable: limits.next().flatten(),
+        worse: Worse::Higher,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn sh(script: &str, speaks: Speaks, deadline: u64) -> Profile {
+        let check = Check {
+            about: None,
+            service: "x".into(),
+            instance: String::new(),
+            interval: 60,
+            deadline,
+            program: "/bin/sh".into(),
+            args: vec!["-c".into(), script.into()],
+            speaks,
+        };
+        check.run()
+    }
+
+    #[test]
+    fn a_profile_that_keeps_the_contract_is_taken_as_it_is() {
+        let profile = sh(r#"echo '{"format":1,"verdict":"slow","summary":"so\u001bso"}'; exit 1"#, Speaks::Json, 5);
+        assert_eq!((profile.verdict, profile.summary.as_str()), (Verdict::Slow, "so so"));
+    }
+
+    #[test]
+    fn what_breaks_the_contract_is_unknown_and_says_why() {
+        for (script, what) in [
+            (r#"echo '{"format":1,"verdict":"ok","summary":"fine"}'; exit 2"#, "exit code"),
+            (r#"echo '{"format":2,"verdict":"ok","summary":"fine"}'"#, "format 2"),
+            (r#"echo '{"format":1,"verdict":"ok","summary":" "}'"#, "empty"),
+            ("echo hello", "no Profile"),
+            ("echo broken >&2; exit 1", "broken"),
+            ("head -c 100000 /dev/zero", "more than"),
+            (
+                r#"echo '{"format":1,"verdict":"ok","summary":"x","measures":[{"name":"a","value":3,"slow":2}]}'"#,
+                "beyond",
+            ),
+        ] {
+            let profile = sh(script, Speaks::Json, 5);
+            assert_eq!(profile.verdict, Verdict::Unknown, "{script}");
+            assert!(profile.summary.contains(what), "{}", profile.summary);
+        }
+    }
+
+    #[test]
+    fn one_that_never_answers_is_ended_at_its_deadline() {
+        let start = Instant::now();
+        let profile = sh("trap '' TERM; sleep 60 & sleep 60", Speaks::Json, 1);
+        assert_eq!(profile.verdict, Verdict::Unacceptable);
+        assert!(start.elapsed() < Duration::from_secs(3) && profile.summary.contains("within 1 s"));
+    }
+
+    #[test]
+    fn a_nagios_plugin_is_understood() {
+        let profile =
+            sh("echo \"USERS WARNING - 6 users | 'users in'=6;5;10;0 load=0.5s;;\"; exit 1", Speaks::Nagios, 5);
+        assert_eq!((profile.verdict, profile.summary.as_str()), (Verdict::Slow, "USERS WARNING - 6 users"));
+        assert_eq!((profile.measures[0].name.as_str(), profile.measures[0].unacceptable), ("users in", Some(10.0)));
+        assert_eq!((profile.measures[1].value, profile.measures[1].unit.as_str()), (0.5, "s"));
+        assert_eq!(sh("exit 0", Speaks::Nagios, 5).verdict, Verdict::Unknown);
+        assert_eq!(sh("echo no such plugin; exit 127", Speaks::Nagios, 5).verdict, Verdict::Unknown);
+    }
+}

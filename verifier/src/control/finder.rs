@@ -1,0 +1,58 @@
+//! What is on this server itself: found again every minute, in a thread of its own.
+
+use crate::{
+    board::Board,
+    catalogue::{find_here, plugins},
+};
+use atlas_model::verify::{Instance, Profile, Verdict};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// How often it is looked.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// What was found last.
+#[derive(Debug)]
+pub(super) struct Finder {
+    found: Arc<Mutex<BTreeMap<String, Vec<Instance>>>>,
+}
+
+impl Finder {
+    /// Begins to look.
+    pub(super) fn start(root: &Path, built_in: PathBuf, board: Arc<Board>) -> Finder {
+        let found = Arc::<Mutex<BTreeMap<String, Vec<Instance>>>>::default();
+        let (shared, root) = (Arc::clone(&found), root.to_owned());
+        std::thread::spawn(move || {
+            loop {
+                let (plugins, _) = plugins(&root, &built_in);
+                let (all, failed) = find_here(&root, &plugins);
+                let about = Some(board.lock().findings(false).role);
+                let profile = match failed.iter().next() {
+                    None => Profile::ok("what is on this server is known"),
+                    Some((name, why)) => Profile::new(Verdict::Unknown, format!("SetUp of {name} failed: {why}"))
+                        .hint(format!("VerifyService {name} setup")),
+                };
+                board.take(about, "verifier", "setup", EVERY.as_secs(), profile);
+                let here = all.into_iter().map(|(name, found)| (name, found.instances)).collect();
+                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                // One whose SetUp failed keeps what it had: it is not gone for that.
+                let old = std::mem::replace(&mut *shared, here);
+                old.into_iter()
+                    .filter(|(name, _)| failed.contains_key(name))
+                    .for_each(|(name, last)| drop(shared.insert(name, last)));
+                drop(shared);
+                std::thread::sleep(EVERY);
+            }
+        });
+        Finder { found }
+    }
+
+    /// By the name of the service.
+    pub(super) fn here(&self) -> BTreeMap<String, Vec<Instance>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,318 @@
+//! VerifierControl: runs every VerifyService at its interval, and tells what came of it [448-450].
+//!
+//! ```text
+//!  checks      one thread each: VerifyServiceN verify ─────────┐
+//!  partners    one thread each: asks its Verifier every 2 s ───┼─► board ─► main thread: /run/atlas/verifier.json, state, log, alerts
+//!  finder      every minute: what is here, cold boot's facts ──┘              │
+//!  port 7311   partners and Prometheus ask ◄─────────────────────────────────┘
+//! ```
+//!
+//! Invariants: the main thread waits for nobody: what may hang runs in a thread, or a process, of its own; an instance has one thread, so that
+//! two of its checks never run at once.
+
+mod finder;
+mod partners;
+mod program;
+mod runner;
+
+pub use program::{Args, Mode, command, run};
+
+use crate::{
+    alerts::{self, channel::Channels},
+    board::{Board, Shown, now},
+    catalogue::{self, Known},
+    exchange,
+    settings::Settings,
+    store::{Event, Store},
+};
+use anyhow::Context;
+use atlas_cli::{Hint, in_one_line};
+use atlas_host::{
+    durable,
+    tree::{Dir, Rename},
+};
+use atlas_model::{
+    EnvVersion, MasterConfig, Role,
+    cycle::REPORTS,
+    verify::{FINDINGS, Profile, Services, Verdict},
+};
+use atlas_sid::{BoundData, SidData, layout::UNBOUND_MOUNT};
+use finder::Finder;
+use partners::Partners;
+use runner::Runner;
+use std::{
+    ffi::OsStr,
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How often it is said that this Verifier lives, news or not.
+const BEAT: Duration = Duration::from_secs(3);
+/// How often it is looked whether settings or services have changed.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// A secondary tells nobody while PRI has asked within this time: PRI tells.
+const PRI_ASKS: Duration = Duration::from_secs(60);
+/// How soon an answer is written to disk that says nothing new.
+const SAVE: Duration = Duration::from_secs(60);
+
+/// Who this server is, as the Verifier needs it.
+#[derive(Debug)]
+pub struct Identity {
+    /// Where its tree lies.
+    pub root: PathBuf,
+    /// What the Unbound set says.
+    pub config: MasterConfig,
+    /// Which Environment it is.
+    pub env_version: EnvVersion,
+    /// The Sync and Identity Data.
+    pub sid: SidData,
+}
+
+impl Identity {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Where the server was never set up, or its Unbound set is not mounted.
+    pub fn read(root: &Path) -> anyhow::Result<Identity> {
+        let tree = Dir::open_root(root).context("open the server's tree")?;
+        let bound = BoundData::read(&tree)?
+            .context("this server was never set up: it has no EnvID")
+            .hint("run 'atlas init' first; 'atlas init --help' shows how")?;
+        let unbound = tree.dir(UNBOUND_MOUNT).context("open the Unbound file system")?;
+        let sid = SidData::open(&unbound)
+            .context("read who this server is")
+            .hint("see /run/atlas/boot.json for why the last boot did not mount the Unbound set")?;
+        let config = sid.master_config().context("read who this server is")?;
+        Ok(Identity { root: root.to_owned(), config, env_version: bound.env_id, sid })
+    }
+}
+
+/// What SetUp on PRI found; nothing before it came here.
+pub fn services(root: &Path) -> anyhow::Result<Services> {
+    let path = format!("{}/Services.json", exchange::DIRECTORY);
+    let tree = Dir::open_root(root)?;
+    let Some(content) = tree.read_if_there(&path, 4 << 20)? else { return Ok(Services::default()) };
+    let services: Services = serde_json::from_slice(&content).with_context(|| format!("read /{path}"))?;
+    anyhow::ensure!(services.format == 1, "/{path} is of format {}; this program reads format 1", services.format);
+    Ok(services)
+}
+
+/// A program of ATLAS that lies beside this one.
+pub fn beside(name: &str) -> PathBuf {
+    let own = std::env::current_exe().ok().map(|own| own.with_file_name(name)).filter(|path| path.exists());
+    let called = || {
+        let own = std::env::args_os().next().map(PathBuf::from).filter(|own| own.components().count() > 1);
+        own.map(|own| own.with_file_name(name)).filter(|path| path.exists())
+    };
+    called().or(own).unwrap_or_else(|| Path::new("/opt/atlas/bin").join(name))
+}
+
+/// A VerifierControl that runs.
+struct Control {
+    identity: Identity,
+    board: Arc<Board>,
+    store: Store,
+    settings: Settings,
+    channels: Channels,
+    runner: Runner,
+    finder: Finder,
+    saved: Instant,
+}
+
+/// Runs until it is stopped.
+///
+/// # Errors
+/// Where this server's identity, or the settings at the start, cannot be read, or its port cannot be had.
+fn control(root: &Path) -> anyhow::Result<()> {
+    atlas_cli::log::begin();
+    let identity = Identity::read(root)?;
+    let (role, env_version) = (identity.config.role(), identity.env_version);
+    let store = Store::open(&identity.sid, role, env_version)?;
+    let settings = Settings::read(root)?;
+    let board = Arc::new(Board::new(role, env_version, store.load()));
+    let shown = Shown { board: Arc::clone(&board), root: root.to_owned(), metrics_from: settings.metrics_from.clone() };
+    exchange::serve(&settings.listen, &Arc::new(shown))
+        .hint("is another VerifierControl running? ss -ltnp 'sport = :7311'")?;
+    let mut control = Control {
+        channels: Channels::start(&settings.channels, root),
+        finder: Finder::start(root, beside("VerifyService"), Arc::clone(&board)),
+        runner: Runner::new(Arc::clone(&board)),
+        identity,
+        board,
+        store,
+        settings,
+        saved: Instant::now(),
+    };
+    Partners::start(&control.identity, &control.board);
+    say("READY=1");
+    control.look_again();
+    let mut looked = Instant::now();
+    loop {
+        let news = control.board.wait(BEAT.min(Duration::from_secs(1)));
+        if looked.elapsed() >= LOOK_AGAIN {
+            control.look_again();
+            looked = Instant::now();
+        }
+        control.tell(news);
+        say("WATCHDOG=1");
+    }
+}
+
+impl Control {
+    /// Takes in what may have changed: settings, services, what people said.
+    fn look_again(&mut self) {
+        let root = self.identity.root.clone();
+        match Settings::read(&root) {
+            Ok(settings) if settings != self.settings => {
+                tracing::info!("the settings have changed");
+                if settings.channels != self.settings.channels {
+                    self.channels = Channels::start(&settings.channels, &root);
+                }
+                self.settings = settings;
+                self.own("settings", Profile::ok("the settings are in use"));
+            }
+            Ok(_) => self.own("settings", Profile::ok("the settings are in use")),
+            Err(error) => self.own(
+                "settings",
+                Profile::new(Verdict::Slow, format!("{}; what was set before holds", in_one_line(&error)))
+                    .hint("mend /etc/atlas/verifier.toml"),
+            ),
+        }
+        let services = match services(&root) {
+            Ok(services) => services,
+            Err(error) => {
+                self.own("services", Profile::unknown(in_one_line(&error)).hint("on PRI: VerifierControl setup"));
+                return;
+            }
+        };
+        self.tell_of_setup(&services);
+        let (plugins, refused) = catalogue::plugins(&root, &beside("VerifyService"));
+        self.own(
+            "plugins",
+            match refused.first() {
+                None => Profile::ok(format!("{} VerifyServices", plugins.len())),
+                Some(why) => Profile::new(Verdict::Slow, why).hint("chown root, chmod 755; or remove it"),
+            },
+        );
+        let here = self.finder.here();
+        let (role, partners) = (self.identity.config.role(), self.identity.config.partners().to_vec());
+        let known = Known {
+            role,
+            partners: &partners,
+            plugins: &plugins,
+            services: &services,
+            here: &here,
+            settings: &self.settings,
+        };
+        self.runner.keep_to(catalogue::plan(&known));
+    }
+
+    /// What SetUp could not do is a finding like any other [430(7)].
+    fn tell_of_setup(&self, services: &Services) {
+        let problems: Vec<String> = services
+            .services
+            .iter()
+            .flat_map(|(name, found)| found.problems.iter().map(move |problem| format!("{name}: {problem}")))
+            .collect();
+        let instances: usize = services.services.values().map(|found| found.instances.len()).sum();
+        self.own(
+            "services",
+            match problems.first() {
+                _ if services.format == 0 => {
+                    Profile::unknown("SetUp has not run: which services there are is not known here")
+                        .hint("on PRI: VerifierControl setup; then ssSync cycle")
+                }
+                None => Profile::ok(format!(
+                    "{instances} instances of {} kinds of services are known",
+                    services.services.len()
+                )),
+                Some(first) => {
+                    Profile::new(Verdict::Slow, format!("SetUp could not do all: {first}{}", more(&problems)))
+                        .hint("VerifierControl setup on PRI shows all of it")
+                }
+            },
+        );
+    }
+
+    /// Something about the Verifier itself.
+    fn own(&self, what: &str, profile: Profile) {
+        self.board.take(Some(self.identity.config.role()), "verifier", what, LOOK_AGAIN.as_secs(), profile);
+    }
+
+    /// Tells what is known: to whoever reads the report, to the disk, and to people.
+    fn tell(&mut self, news: bool) {
+        let notes = self.store.notes();
+        let broken = self.channels.broken();
+        self.own(
+            "alerts",
+            match broken.first() {
+                None => Profile::ok(format!("{} channels", self.settings.channels.len())),
+                Some(first) => Profile::unacceptable(format!("alerts do not arrive: {first}{}", more(&broken)))
+                    .hint("VerifierResults alert-test"),
+            },
+        );
+        let (role, now) = (self.identity.config.role(), now());
+        let mut inner = self.board.lock();
+        (inner.notes, inner.broken_channels) = (notes, broken);
+        let findings = inner.findings(true);
+        let tells = role == Role::Pri || inner.asked.is_none_or(|asked| asked.elapsed() > PRI_ASKS);
+        let alerts = if tells {
+            let concerns = alerts::concerns(&findings, &inner.open, &self.settings.alert);
+            let from = format!("{role} of {}", self.identity.config.cluster());
+            alerts::step(&mut inner.open, &concerns, &self.settings.alert, &from, now)
+        } else {
+            // PRI tells; what it was told of meanwhile is its own affair.
+            inner.open.clear();
+            vec![]
+        };
+        let mut events = inner.take_events();
+        let state = inner.state();
+        drop(inner);
+        for alert in &alerts {
+            tracing::warn!("{}: {}", alert.title(), alert.summary);
+            self.channels.send(alert);
+            events.push(Event::Alert { time: now, alert: Box::new(alert.clone()) });
+        }
+        if let Err(error) = report(&self.identity.root, &findings) {
+            tracing::error!("the report cannot be written: {}", in_one_line(&error));
+        }
+        if news || !events.is_empty() || self.saved.elapsed() >= SAVE {
+            self.saved = Instant::now();
+            // Telling goes on where the disk does not.
+            if let Err(error) = self.store.log(&events).and_then(|()| self.store.save(&state)) {
+                tracing::error!("{}", in_one_line(&error));
+            }
+        }
+    }
+}
+
+/// `" (and 3 more)"`, where there are.
+fn more<T>(all: &[T]) -> String {
+    if all.len() > 1 { format!(" (and {} more)", all.len() - 1) } else { String::new() }
+}
+
+/// Puts the findings where `atlas status` looks. In memory: it is written anew every second, and means nothing after a boot.
+fn report(root: &Path, findings: &atlas_model::verify::Findings) -> anyhow::Result<()> {
+    let dir = Dir::open_root(root)?.make_dirs(REPORTS)?;
+    let temp = durable::temp_name();
+    durable::put(&dir, &temp, &serde_json::to_vec(findings)?, 0o600)?;
+    Ok(dir.rename(&temp, &dir, OsStr::new(FINDINGS), Rename::Replace)?)
+}
+
+/// Tells systemd, where that started this program, that it is there and is not stuck.
+fn say(what: &str) {
+    let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    // Whom nobody hears goes on; systemd restarts it then.
+    let _ = UnixDatagram::unbound().and_then(|socket| {
+        let text = what.as_bytes();
+        match address.as_encoded_bytes().strip_prefix(b"@") {
+            Some(name) => {
+                use std::os::linux::net::SocketAddrExt;
+                socket.send_to_addr(text, &std::os::unix::net::SocketAddr::from_abstract_name(name)?)
+            }
+            None => socket.send_to(text, &address),
+        }
+    });
+}
