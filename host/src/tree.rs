@@ -90,6 +90,19 @@ impl Dir {
         Ok(Dir { fd, shown: self.show(path) })
     }
 
+    /// Opens a directory below, links followed as if this one were the root directory: only for what is read and never written.
+    pub fn followed_dir(&self, path: impl AsRef<Path>) -> Result<Dir, FileError> {
+        let path = path.as_ref();
+        let fd =
+            self.followed(path, OFlag::O_DIRECTORY).map_err(FileError::on("open the directory", self.show(path)))?;
+        Ok(Dir { fd, shown: self.show(path) })
+    }
+
+    fn followed(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        openat2(&self.fd, path, OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve))
+    }
+
     /// Opens the directory that holds `path`, and gives the last component.
     pub fn parent_of<'p>(&self, path: &'p TreePath) -> Result<(Dir, &'p OsStr), FileError> {
         let parent = path.parent();
@@ -108,9 +121,11 @@ impl Dir {
     }
 
     fn file_for(&self, path: &Path, access: OFlag) -> Result<File, FileError> {
-        let fd = self
-            .openat2(path, access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0)
-            .map_err(FileError::on("open", self.show(path)))?;
+        self.regular(path, self.openat2(path, access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0))
+    }
+
+    fn regular(&self, path: &Path, opened: nix::Result<OwnedFd>) -> Result<File, FileError> {
+        let fd = opened.map_err(FileError::on("open", self.show(path)))?;
         let stat = nix::sys::stat::fstat(&fd).map_err(FileError::on("look at", self.show(path)))?;
         if ObjectType::of(&stat) != ObjectType::File {
             return Err(FileError::on("read", self.show(path))(std::io::Error::other("it is no regular file")));
@@ -128,7 +143,17 @@ impl Dir {
     /// Reads a file whole, at most `limit` bytes; the bound stands in the error.
     pub fn read(&self, path: impl AsRef<Path>, limit: usize) -> Result<Vec<u8>, FileError> {
         let path = path.as_ref();
-        let file = self.file(path)?;
+        self.whole(path, &self.file(path)?, limit)
+    }
+
+    /// Like [`Dir::read`], with links followed as if this directory were the root directory: only for what others than ATLAS read so, too.
+    pub fn read_followed(&self, path: impl AsRef<Path>, limit: usize) -> Result<Vec<u8>, FileError> {
+        let path = path.as_ref();
+        let opened = self.followed(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY);
+        self.whole(path, &self.regular(path, opened)?, limit)
+    }
+
+    fn whole(&self, path: &Path, file: &File, limit: usize) -> Result<Vec<u8>, FileError> {
         let mut content = Vec::new();
         file.take(limit as u64 + 1).read_to_end(&mut content).map_err(FileError::on("read", self.show(path)))?;
         if content.len() > limit {

@@ -73,11 +73,14 @@ impl Tree {
         self.installed.get(service).map_or(usual, String::as_str)
     }
 
-    /// A configuration file as text (what is no UTF-8 is replaced); `None` where it is not there. `path` is absolute.
+    /// A configuration file as text (what is no UTF-8 is replaced), links followed as the service does; `None` where it is not there. `path`
+    /// is absolute.
     pub fn read(&self, path: &str) -> anyhow::Result<Option<String>> {
-        let path = path.trim_start_matches('/');
-        let Some(content) = self.dir.read_if_there(path, MAX_CONFIG)? else { return Ok(None) };
-        Ok(Some(String::from_utf8_lossy(&content).into_owned()))
+        match self.dir.read_followed(path.trim_start_matches('/'), MAX_CONFIG) {
+            Ok(content) => Ok(Some(String::from_utf8_lossy(&content).into_owned())),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether something of this absolute path is there, links followed.
@@ -87,12 +90,51 @@ impl Tree {
 
     /// The names in a directory, sorted; none where it is not there. `path` is absolute.
     pub fn names(&self, path: &str) -> Vec<String> {
-        let Ok(dir) = self.dir.dir(path.trim_start_matches('/')) else { return vec![] };
+        let path = path.trim_start_matches('/');
+        let Ok(dir) = self.dir.followed_dir(if path.is_empty() { "." } else { path }) else { return vec![] };
         let mut names: Vec<String> =
             dir.names(10_000).unwrap_or_default().into_iter().filter_map(|name| name.into_string().ok()).collect();
         names.sort();
         names
     }
+
+    /// The paths that fit an absolute pattern, sorted; `*` stands for any characters of a name, `?` for one. A pattern without them is itself,
+    /// there or not. At most [`MAX_MATCHES`].
+    pub fn matching(&self, pattern: &str) -> Vec<String> {
+        let mut found = vec![String::new()];
+        for component in pattern.split('/').filter(|component| !component.is_empty()) {
+            let fitting = |dir: String| -> Vec<String> {
+                if !component.contains(['*', '?']) {
+                    return vec![format!("{dir}/{component}")];
+                }
+                let hidden = component.starts_with('.');
+                let names = self.names(&dir).into_iter();
+                let names = names.filter(|name| (hidden || !name.starts_with('.')) && fits(component, name));
+                names.map(|name| format!("{dir}/{name}")).collect()
+            };
+            found = found.into_iter().flat_map(fitting).take(MAX_MATCHES).collect();
+        }
+        found
+    }
+}
+
+/// The most files that a pattern stands for.
+const MAX_MATCHES: usize = 1000;
+
+/// Whether a name fits a pattern. Takes time in proportion to both lengths' product, whatever the pattern.
+fn fits(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    // Which beginnings of the name the pattern so far fits.
+    let mut reached = vec![false; name.len() + 1];
+    reached[0] = true;
+    for wanted in pattern {
+        let before = reached.clone();
+        for end in 0..reached.len() {
+            let one = end > 0 && before[end - 1] && (wanted == '?' || wanted == name[end - 1]);
+            reached[end] = if wanted == '*' { before[end] || (end > 0 && reached[end - 1]) } else { one };
+        }
+    }
+    reached[name.len()]
 }
 
 /// What one check is asked to exercise.
@@ -197,4 +239,45 @@ pub fn resolve(host: &str, deadline: Duration) -> anyhow::Result<IpAddr> {
     let text = output.map(|output| output.text()).unwrap_or_default();
     let first = text.split_whitespace().next().and_then(|word| word.parse().ok());
     first.with_context(|| format!("this server does not know the address of '{host}'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_stands_for_what_is_there_and_links_are_followed_within_the_tree() {
+        let tmp = tempfile::tempdir().unwrap();
+        let at = |path: &str| tmp.path().join(path);
+        for dir in ["etc/web/enabled", "etc/web/available"] {
+            std::fs::create_dir_all(at(dir)).unwrap();
+        }
+        for (path, content) in
+            [("etc/web/available/shop", "shop"), ("etc/web/enabled/.old.conf", ""), ("etc/web/enabled/a.conf", "a")]
+        {
+            std::fs::write(at(path), content).unwrap();
+        }
+        std::os::unix::fs::symlink("/etc/web/available/shop", at("etc/web/enabled/shop.conf")).unwrap();
+        std::os::unix::fs::symlink("../../../../etc/hostname", at("etc/web/enabled/out.conf")).unwrap();
+        let tree = Tree::open(tmp.path()).unwrap();
+        let found = tree.matching("/etc/web/enabled/*.conf");
+        assert_eq!(found, ["/etc/web/enabled/a.conf", "/etc/web/enabled/out.conf", "/etc/web/enabled/shop.conf"]);
+        assert_eq!(tree.read(&found[2]).unwrap().as_deref(), Some("shop"));
+        assert_eq!(tree.read(&found[1]).unwrap(), None);
+        assert_eq!(tree.matching("/etc/w?b/*/shop"), ["/etc/web/available/shop", "/etc/web/enabled/shop"]);
+    }
+
+    #[test]
+    fn a_name_fits_a_pattern_or_not() {
+        for (pattern, name, expected) in [
+            ("*", "", true),
+            ("a*b*c", "aXbYc", true),
+            ("a*b", "ab", true),
+            ("a?", "a", false),
+            ("*.conf", "a.conf~", false),
+        ] {
+            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+        }
+        assert!(!fits(&"*a".repeat(200), &"a".repeat(199)));
+    }
 }

@@ -24,7 +24,7 @@ const PACKAGES: [Needed; 10] = [
 ];
 
 /// For the tests besides.
-const TEST_PACKAGES: [Needed; 11] = [
+const TEST_PACKAGES: [Needed; 13] = [
     ("acl", "access lists"),
     ("attr", "extended attributes"),
     ("mdadm", "RAID superblocks"),
@@ -36,6 +36,8 @@ const TEST_PACKAGES: [Needed; 11] = [
     ("libc6-dbg", "debug symbols of a library"),
     ("xz-utils", "debug information as it is packed"),
     ("lz4", "cores as they are packed"),
+    ("iproute2", "networks of a test's own"),
+    ("iputils-ping", "services exercised: connectivity"),
 ];
 
 /// Installs what is missing, and says what that is; silent where nothing is.

@@ -1,11 +1,13 @@
-//! For the tests of all crates: mounts, without root's rights; runs that are cut at every system call.
+//! For the tests of all crates: mounts and networks of their own, without root's rights; runs that are cut at every system call.
 
 pub mod cuts;
 
 use std::process::Command;
 
-/// Set in the process that has mounts of its own.
-const INSIDE: &str = "ATLAS_TEST_OWN_MOUNTS";
+/// Set in the process that has mounts, or a network, of its own.
+const INSIDE: &str = "ATLAS_TEST_INSIDE";
+/// Brings up the loopback device, and hides what daemons of this machine have in `/run`.
+const OWN_NETWORK: &str = "ip link set lo up; mount -t tmpfs -o mode=755 tmpfs /run; exec \"$@\"";
 
 /// Whether the test that calls this has mounts of its own, seen by it and what it runs and gone when it ends.
 ///
@@ -17,21 +19,39 @@ const INSIDE: &str = "ATLAS_TEST_OWN_MOUNTS";
 /// The test fails there, or there is none of that name, or no namespaces can be made.
 #[must_use]
 pub fn own_mounts(test: &str) -> bool {
+    again(test, &["--map-root-user"], &["--mount"])
+}
+
+/// The same with a network of its own, too, in which nothing but loopback is, and an empty `/run`: for daemons that listen on their usual
+/// ports. They end with the test.
+///
+/// Without root's rights, the users are those that `/etc/subuid` gives its own user (package uidmap).
+///
+/// # Panics
+/// As [`own_mounts`].
+#[must_use]
+pub fn own_network(test: &str) -> bool {
+    let namespaces =
+        ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", OWN_NETWORK, "sh"];
+    again(test, &["--map-root-user", "--map-auto"], &namespaces)
+}
+
+fn again(test: &str, where_not_root: &[&str], namespaces: &[&str]) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
     let mut command = Command::new("unshare");
     if !nix::unistd::geteuid().is_root() {
-        command.arg("--map-root-user");
+        command.args(where_not_root);
     }
     let program = std::env::current_exe().expect("the name of this program is known");
-    command.arg("--mount").arg(program).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    command.args(namespaces).arg(program).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
     let output = command.output().expect("unshare (package util-linux) is there");
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     assert!(
         output.status.success() && said.contains("1 passed"),
-        "{test}, in a process with mounts of its own: {}\n{said}",
+        "{test}, in a process of its own: {}\n{said}",
         output.status
     );
     false
@@ -59,7 +79,22 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "in a process with mounts of its own")]
+    fn a_network_of_a_test_has_all_ports_free_and_nobody_else_reaches_them() {
+        if !own_network("testing::tests::a_network_of_a_test_has_all_ports_free_and_nobody_else_reaches_them") {
+            return;
+        }
+        let devices = std::fs::read_to_string("/proc/self/net/dev").unwrap();
+        assert_eq!(
+            devices.lines().skip(2).map(|line| line.split(':').next().unwrap().trim()).collect::<Vec<_>>(),
+            ["lo"]
+        );
+        let listening = std::net::TcpListener::bind("127.0.0.1:80").unwrap();
+        assert_eq!(listening.local_addr().unwrap().port(), 80);
+        assert_eq!(std::fs::read_dir("/run").unwrap().count(), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "in a process of its own")]
     fn a_test_that_does_not_exist_is_no_test_passed() {
         let _ = own_mounts("testing::tests::no_such_test");
     }

@@ -1,11 +1,12 @@
 //! The services that ATLAS itself knows how to exercise, one file each. Others are programs in `/etc/atlas/verify.d`, or Nagios plugins.
 
+mod connectivity;
 mod ssh;
 
 use crate::service::Service;
 
 /// All of them, by name.
-pub const SERVICES: &[Service] = &[ssh::SERVICE];
+pub const SERVICES: &[Service] = &[connectivity::SERVICE, ssh::SERVICE];
 
 /// The one of this name.
 pub fn by_name(name: &str) -> Option<&'static Service> {

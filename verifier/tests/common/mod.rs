@@ -1,0 +1,133 @@
+//! `VerifyService` as it is called, and the daemons that it is let loose on.
+
+#![allow(dead_code, unreachable_pub, reason = "every test file uses its part of it")]
+
+use atlas_model::verify::{Found, Profile, Verdict};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// What a check of the service on loopback answers.
+pub fn verify(service: &str, options: &[(&str, &str)]) -> Profile {
+    verify_on("127.0.0.1", service, options)
+}
+
+/// The same on another host. The exit code has to say what the Profile does.
+pub fn verify_on(host: &str, service: &str, options: &[(&str, &str)]) -> Profile {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_VerifyService"));
+    command.args([service, "verify", "--host", host, "--json"]);
+    for (key, value) in options {
+        command.arg("--set").arg(format!("{key}={value}"));
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let profile: Profile = serde_json::from_str(&said).unwrap_or_else(|error| {
+        panic!("{error}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    });
+    assert_eq!(output.status.code(), Some(profile.verdict.exit_code().into()), "{profile:?}");
+    profile
+}
+
+/// What SetUp finds in a tree.
+pub fn setup(service: &str, root: &Path) -> Found {
+    let output = Command::new(env!("CARGO_BIN_EXE_VerifyService"))
+        .args([service, "setup", "--root"])
+        .arg(root)
+        .output()
+        .unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaint}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Checks a Profile's verdict, and that its sentence and hint name what they should.
+pub fn expect(profile: &Profile, verdict: Verdict, words: &[&str]) {
+    let told = format!("{} {}", profile.summary, profile.hint.as_deref().unwrap_or_default());
+    assert_eq!(profile.verdict, verdict, "{profile:?}");
+    for word in words {
+        assert!(told.contains(word), "'{word}' is not in: {profile:?}");
+    }
+}
+
+/// A measure of a Profile.
+pub fn value(profile: &Profile, name: &str) -> f64 {
+    let measure = profile.measures.iter().find(|measure| measure.name == name);
+    measure.unwrap_or_else(|| panic!("no {name} in {profile:?}")).value
+}
+
+/// Writes a file with all directories above it.
+pub fn write(root: &Path, path: &str, content: &str) {
+    let path = root.join(path.trim_start_matches('/'));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+/// Waits until something is so, at most a minute: the machine may be busy.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < until, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Runs a command to its end, which has to be a good one.
+pub fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output().unwrap_or_else(|error| {
+        panic!("cannot run {program}: {error}");
+    });
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{program} {args:?}: {}\n{said}", output.status);
+    said
+}
+
+/// A daemon that ends with the test.
+pub struct Daemon(Child);
+
+impl Daemon {
+    /// Starts it, in the foreground, and waits until it accepts connections on a TCP port of loopback.
+    pub fn start(program: &str, args: &[&str], port: u16) -> Daemon {
+        Daemon::start_until(program, args, || accepts(port))
+    }
+
+    /// Starts it, in the foreground, and waits until it does something.
+    pub fn start_until(program: &str, args: &[&str], mut is_up: impl FnMut() -> bool) -> Daemon {
+        let child = Command::new(program).args(args).stdin(Stdio::null()).spawn().unwrap_or_else(|error| {
+            panic!("cannot run {program}: {error}");
+        });
+        let mut daemon = Daemon(child);
+        wait_until(program, || {
+            let ended = daemon.0.try_wait().unwrap();
+            assert!(ended.is_none(), "{program} {args:?} ended: {ended:?}");
+            is_up()
+        });
+        daemon
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(self.0.id().try_into().unwrap())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = nix::sys::signal::kill(self.pid(), nix::sys::signal::Signal::SIGTERM);
+        let until = Instant::now() + Duration::from_secs(5);
+        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Whether somebody accepts connections on this port of loopback.
+pub fn accepts(port: u16) -> bool {
+    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+    TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+}
