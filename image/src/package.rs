@@ -15,12 +15,14 @@ use crate::command::{run, within};
 use crate::programs::{self, EARLY_BOOT, Program};
 
 /// What is copied with everything below it: from the repository, to the server, with which mode.
-const TREES: [(&str, &str, u32); 8] = [
+const TREES: [(&str, &str, u32); 10] = [
     ("converters/parts", "usr/lib/atlas/converters", 0o644),
     ("initramfs/initramfs-tools", "usr/share/initramfs-tools", 0o755),
     ("initramfs/udev", "usr/lib/udev/rules.d", 0o644),
     ("synchronizer/systemd", "usr/lib/systemd/system", 0o644),
     ("synchronizer/sshd", "etc/ssh/sshd_config.d", 0o644),
+    ("verifier/systemd", "usr/lib/systemd/system", 0o644),
+    ("verifier/hooks", "etc/atlas/hooks.d", 0o755),
     ("image/package/copyright", "usr/share/doc/atlas/copyright", 0o644),
     ("docs/man", "usr/share/man/man1", 0o644),
     ("docs/completions/bash", "usr/share/bash-completion/completions", 0o644),
@@ -48,10 +50,12 @@ const MODULES: &str = "image/package/modules";
 const PACKER: &str = "atlas-module";
 
 /// Links that are part of the package: where, and to what.
-const LINKS: [(&str, &str); 2] = [
+const LINKS: [(&str, &str); 3] = [
     ("usr/bin/atlas-boot", "../lib/atlas/atlas-boot"),
     // agetty does not look into /run/issue.d where there is an /etc/issue, and a refusal may be unable to write to /etc.
     ("etc/issue.d/atlas.issue", "/run/issue.d/atlas.issue"),
+    // A Verifier that somebody has to remember to start verifies nothing.
+    ("usr/lib/systemd/system/multi-user.target.wants/VerifierControl.service", "../VerifierControl.service"),
 ];
 
 /// Where the Unbound disk's file system is mounted, and where atlas-boot mounts working memory.
@@ -59,6 +63,8 @@ const DIRECTORIES: [&str; 2] = ["unbound", "opt/atlas/work"];
 
 /// What the programs and hooks call. There are no libraries: the programs are static, so that this holds for every Debian.
 const DEPENDS: &str = "mdadm, initramfs-tools, e2fsprogs, git, systemd, udev";
+/// What the Verifier's checks and alerts call, each where there is such a service.
+const RECOMMENDS: &str = "curl, iputils-ping, bind9-dnsutils, nfs-common, smartmontools";
 
 const DESCRIPTION: &str = "Disk-swap failover: a server is who its front disks say it is
  At boot, before the network is configured, ATLAS finds the server's removable
@@ -154,7 +160,7 @@ fn stage(repository: &Path, programs: &[Program], staged: &Path) -> Result<()> {
 /// Whether a program is delivered as a module, several versions of which may lie side by side: those that run again and again on
 /// a server. What installs modules, what runs before them, and the operator's front are plain files of the package.
 fn is_module(program: &Program) -> bool {
-    program.name.starts_with("ss") || program.name.starts_with("SyncConverter")
+    ["ss", "SyncConverter", "Verif"].iter().any(|start| program.name.starts_with(start))
 }
 
 /// Packs a program as the bundle that `postinst` installs, with the `atlas-module` that is packaged beside it.
@@ -227,6 +233,7 @@ fn control() -> String {
          Section: admin\n\
          Priority: optional\n\
          Depends: {DEPENDS}\n\
+         Recommends: {RECOMMENDS}\n\
          Description: {DESCRIPTION}\n",
         version = env!("CARGO_PKG_VERSION"),
     )

@@ -21,7 +21,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 pub(crate) const EARLY_BOOT: &str = "atlas-boot";
 
 /// The crates whose programs are packaged, all of them, under the names the crates give.
-const CRATES: [&str; 7] = [
+const CRATES: [&str; 8] = [
     EARLY_BOOT,
     "atlas-console",
     "atlas-converters",
@@ -29,6 +29,7 @@ const CRATES: [&str; 7] = [
     "atlas-module",
     "atlas-runner",
     "atlas-synchronizer",
+    "atlas-verifier",
 ];
 
 /// Cargo builds every dependency again where these change, so the caller's own flags are not for this build, which has a target
