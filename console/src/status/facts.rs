@@ -7,6 +7,7 @@ use atlas_host::tree::Dir;
 use atlas_model::{
     BootReport,
     cycle::{CYCLE, CycleReport, MAX_SIZE, REPORTS},
+    verify::{FINDINGS, Findings},
 };
 use atlas_sid::{BoundData, SidData, layout::UNBOUND_MOUNT};
 use std::{path::Path, time::SystemTime};
@@ -22,6 +23,9 @@ pub(super) fn gather(root: &Path) -> anyhow::Result<Facts> {
     let cycle: Option<CycleReport> = report(&tree, CYCLE);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     // A time in the future is no age: the clock was set back, and nobody knows how old the report is.
+    let findings: Option<Findings> =
+        report::<Findings>(&tree, FINDINGS).filter(|findings| findings.format == 1 && findings.role == config.role());
+    let findings_age = findings.as_ref().and_then(|findings| now.checked_sub(findings.time));
     let cycle_age = cycle.as_ref().and_then(|cycle| now.checked_sub(cycle.time));
     let suspended = sid.dir().read_if_there("Suspended", 4096)?.map(|content| reason(&content));
     Ok(Facts {
@@ -33,6 +37,8 @@ pub(super) fn gather(root: &Path) -> anyhow::Result<Facts> {
         cycle,
         cycle_age,
         suspended,
+        findings,
+        findings_age,
     })
 }
 

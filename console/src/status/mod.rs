@@ -3,6 +3,7 @@
 //! ```text
 //!   /run/atlas/boot.json      what this boot found            ─┐
 //!   /run/atlas/cycle.json     what the last cycle found        ├─► facts, each with its age ─► readiness: a pure decision
+//!   /run/atlas/verifier.json  what the Verifiers found         │
 //!   MasterConfig, mdstat, /run/atlas/notices                  ─┘
 //! ```
 //!
@@ -10,6 +11,7 @@
 
 mod facts;
 mod readiness;
+mod services;
 
 pub use readiness::{Facts, Readiness, Ready};
 
@@ -71,12 +73,15 @@ fn tell(facts: &Facts, ready: &[Readiness], here: &[String]) -> String {
         for reason in &one.reasons {
             text.push_str(&format!("  {}\n    try: {}\n", reason.what, reason.hint));
         }
+        for remark in &one.remarks {
+            text.push_str(&format!("  {} {}\n", style.yellow("look:"), remark.what));
+        }
     }
     for what in here {
         text.push_str(&format!("{} {what}\n", style.red("here:")));
     }
     text.push('\n');
-    let mut table = Table::new(["server", "env", "host", "synced", "generation", "as of"]);
+    let mut table = Table::new(["server", "env", "host", "synced", "generation", "as of", "services", "disks"]);
     let own = facts.env_version.map_or("?".into(), |version| version.to_string());
     let cycle = facts.cycle.as_ref();
     table.row([
@@ -86,6 +91,8 @@ fn tell(facts: &Facts, ready: &[Readiness], here: &[String]) -> String {
         String::new(),
         cycle.map_or("?".into(), |cycle| cycle.generation.to_string()),
         String::new(),
+        services::count(facts, facts.role),
+        facts.members.map_or("?".into(), |(wanted, there)| format!("{there} of {wanted}")),
     ]);
     for partner in cycle.iter().flat_map(|cycle| &cycle.partners) {
         let installed = partner.secondary.as_ref().and_then(|done| done.installed);
@@ -96,6 +103,8 @@ fn tell(facts: &Facts, ready: &[Readiness], here: &[String]) -> String {
             format!("{:?}", partner.outcome).to_lowercase(),
             installed.map_or("?".into(), |generation| generation.to_string()),
             facts.cycle_age.map_or("?".into(), |age| format!("{age} s ago")),
+            services::count(facts, partner.role),
+            services::verdict_of(facts, partner.role, "raid"),
         ]);
     }
     text + &table.to_string()

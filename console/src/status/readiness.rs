@@ -1,8 +1,10 @@
 //! The decision: from facts to `yes`, `no` or `unknown`, with the reasons in order of weight.
 
+use super::services;
 use atlas_model::{
     BootReport, EnvVersion, Partner, Role,
     cycle::{CycleReport, Outcome, PartnerReport},
+    verify::Findings,
 };
 use serde::Serialize;
 
@@ -28,6 +30,11 @@ pub struct Facts {
     pub cycle_age: Option<u64>,
     /// Why cycles are suspended, where they are.
     pub suspended: Option<String>,
+    /// What the Verifier on this server, and through it its partners', found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub findings: Option<Findings>,
+    /// How long ago that was written, in seconds.
+    pub findings_age: Option<u64>,
     /// Of the Unbound set's members, how many there should be and how many there are; nothing where it is no mirror.
     pub members: Option<(u32, u32)>,
 }
@@ -41,6 +48,8 @@ pub struct Readiness {
     pub ready: Ready,
     /// Why not, the weightiest first.
     pub reasons: Vec<Reason>,
+    /// What works and deserves a look before it gets worse.
+    pub remarks: Vec<Reason>,
 }
 
 /// Whether one could fail over now.
@@ -64,7 +73,7 @@ pub struct Reason {
     pub hint: String,
 }
 
-fn reason(what: impl Into<String>, hint: impl Into<String>) -> Reason {
+pub(super) fn reason(what: impl Into<String>, hint: impl Into<String>) -> Reason {
     Reason { what: what.into(), hint: hint.into() }
 }
 
@@ -77,42 +86,46 @@ pub(super) fn decide(facts: &Facts) -> Vec<Readiness> {
 }
 
 fn one(facts: &Facts, role: Role) -> Readiness {
-    let unknown = |why: Reason| Readiness { role, ready: Ready::Unknown, reasons: vec![why] };
-    let (Some(cycle), Some(age)) = (&facts.cycle, facts.cycle_age) else {
-        return unknown(reason(
-            "no cycle has run since this server booted",
-            "ssSyncCtrl start, or for one cycle: ssSync cycle",
-        ));
-    };
-    if age > STALE {
-        let why = facts.suspended.as_ref().map_or_else(
-            || {
-                reason(
-                    format!("the last cycle began {} min ago", age / 60),
-                    "ssSyncCtrl status; systemctl status ssSyncLoop",
-                )
-            },
-            |why| {
-                reason(
-                    format!("no cycle for {} min: suspended, {why}", age / 60),
-                    "ssSyncCtrl resume, when the change is complete",
-                )
-            },
-        );
-        return unknown(why);
-    }
-    let Some(partner) = cycle.partners.iter().find(|partner| partner.role == role) else {
-        return unknown(reason("the last cycle did not know this secondary", "ssSync cycle"));
-    };
     let (mut against, mut unclear) = (Vec::new(), Vec::new());
-    judge(partner, cycle, &mut against, &mut unclear);
+    synced(facts, role, &mut against, &mut unclear);
+    let mut services = services::of(facts, role);
+    against.append(&mut services.against);
+    unclear.append(&mut services.unclear);
     let ready = match (against.is_empty(), unclear.is_empty()) {
         (true, true) => Ready::Yes,
         (false, _) => Ready::No,
         (true, false) => Ready::Unknown,
     };
     against.append(&mut unclear);
-    Readiness { role, ready, reasons: against }
+    Readiness { role, ready, reasons: against, remarks: services.remarks }
+}
+
+/// What the last cycle says of it.
+fn synced(facts: &Facts, role: Role, against: &mut Vec<Reason>, unclear: &mut Vec<Reason>) {
+    let (Some(cycle), Some(age)) = (&facts.cycle, facts.cycle_age) else {
+        unclear.push(reason(
+            "no cycle has run since this server booted",
+            "ssSyncCtrl start, or for one cycle: ssSync cycle",
+        ));
+        return;
+    };
+    if age > STALE {
+        unclear.push(match &facts.suspended {
+            None => reason(
+                format!("the last cycle began {} min ago", age / 60),
+                "ssSyncCtrl status; systemctl status ssSyncLoop",
+            ),
+            Some(why) => reason(
+                format!("no cycle for {} min: suspended, {why}", age / 60),
+                "ssSyncCtrl resume, when the change is complete",
+            ),
+        });
+        return;
+    }
+    match cycle.partners.iter().find(|partner| partner.role == role) {
+        Some(partner) => judge(partner, cycle, against, unclear),
+        None => unclear.push(reason("the last cycle did not know this secondary", "ssSync cycle")),
+    }
 }
 
 /// What speaks against it, and what is not known.
@@ -175,13 +188,46 @@ pub(super) fn here(facts: &Facts) -> Vec<String> {
         wrong.push(problem.what.clone());
     }
     wrong.extend(facts.boot.iter().flat_map(|boot| boot.warnings.iter().cloned()));
+    wrong.extend(services::here(facts));
     wrong
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atlas_model::cycle::{Problem, SecondaryReport};
+    use atlas_model::{
+        cycle::{Problem, SecondaryReport},
+        verify::{Heard, Observed, Profile, Silent},
+    };
+
+    fn observed(about: Role, service: &str, profile: Profile) -> Observed {
+        Observed {
+            about: Some(about),
+            service: service.into(),
+            instance: String::new(),
+            profile,
+            checked: 1000,
+            interval: 60,
+            since: 900,
+            flapping: false,
+            acknowledged: None,
+            maintenance_until: None,
+        }
+    }
+
+    fn found(role: Role, observed: Vec<Observed>) -> Findings {
+        Findings {
+            format: 1,
+            role,
+            env_version: EnvVersion::OLDEST,
+            time: 1000,
+            started: 0,
+            observed,
+            heard: vec![],
+            boots_with: None,
+            broken_channels: vec![],
+        }
+    }
 
     fn facts() -> Facts {
         let env_version = EnvVersion::OLDEST;
@@ -233,8 +279,74 @@ mod tests {
             cycle: Some(cycle),
             cycle_age: Some(10),
             suspended: None,
+            findings: Some(findings()),
+            findings_age: Some(1),
             members: Some((2, 2)),
         }
+    }
+
+    fn findings() -> Findings {
+        let sec = Role::Sec(1);
+        let mut findings = found(Role::Pri, vec![observed(sec, "web", Profile::ok("fine"))]);
+        let theirs = found(
+            sec,
+            vec![observed(sec, "raid", Profile::ok("both disks")), observed(Role::Pri, "web", Profile::ok("fine"))],
+        );
+        findings.heard.push(Heard { role: sec, time: Some(1000), silent: None, findings: Some(Box::new(theirs)) });
+        findings
+    }
+
+    /// The answer after one thing was changed in what the Verifiers found.
+    fn after_finding(change: impl FnOnce(&mut Findings)) -> Readiness {
+        after(|facts, _| change(facts.findings.as_mut().unwrap()))
+    }
+
+    fn their(findings: &mut Findings) -> &mut Findings {
+        findings.heard[0].findings.as_mut().unwrap()
+    }
+
+    #[test]
+    fn a_service_that_does_not_work_stands_in_the_way_whoever_saw_it() {
+        let bad = || Profile::unacceptable("no answer").hint("look there");
+        let answer = after_finding(|findings| findings.observed[0].profile = bad());
+        assert_eq!((answer.ready, answer.reasons[0].what.as_str()), (Ready::No, "SEC1/web, seen by PRI: no answer"));
+        assert_eq!(answer.reasons[0].hint, "look there");
+        let answer = after_finding(|findings| their(findings).observed[0].profile = bad());
+        assert_eq!((answer.ready, answer.reasons[0].what.as_str()), (Ready::No, "SEC1/raid, seen by SEC1: no answer"));
+        let answer = after_finding(|findings| their(findings).observed[1].profile = bad());
+        assert_eq!(answer.ready, Ready::Yes, "what is wrong with PRI does not speak against the secondary");
+    }
+
+    #[test]
+    fn a_verifier_that_is_dead_silent_or_slow_is_never_all_green() {
+        let dead = after(|facts, _| facts.findings_age = Some(60));
+        let never = after(|facts, _| (facts.findings, facts.findings_age) = (None, None));
+        let silent =
+            after_finding(|findings| findings.heard[0].silent = Some(Silent { since: 1, why: "refused".into() }));
+        let stale = after_finding(|findings| findings.observed[0].checked = 800);
+        let nothing = after_finding(|findings| {
+            findings.observed.clear();
+            their(findings).observed.clear();
+        });
+        let unknown = after_finding(|findings| findings.observed[0].profile = Profile::unknown("no client"));
+        for (answer, what) in [
+            (dead, "dead"),
+            (never, "nothing"),
+            (silent, "not heard"),
+            (stale, "200 s ago"),
+            (nothing, "nothing on SEC1"),
+            (unknown, "no client"),
+        ] {
+            assert_eq!(answer.ready, Ready::Unknown, "{what}");
+            assert!(answer.reasons.iter().any(|reason| reason.what.contains(what)), "{what}: {answer:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_slow_is_remarked_and_does_not_stand_in_the_way() {
+        let answer =
+            after_finding(|findings| findings.observed[0].profile.verdict = atlas_model::verify::Verdict::Slow);
+        assert_eq!((answer.ready, answer.remarks.len()), (Ready::Yes, 1));
     }
 
     /// The answer after one thing was changed.
