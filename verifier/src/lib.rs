@@ -20,6 +20,7 @@ pub mod check;
 pub mod contract;
 pub mod control;
 pub mod exchange;
+mod here;
 pub mod metrics;
 pub mod plugin;
 pub mod results;

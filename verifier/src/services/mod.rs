@@ -1,12 +1,18 @@
 //! The services that ATLAS itself knows how to exercise, one file each. Others are programs in `/etc/atlas/verify.d`, or Nagios plugins.
 
 mod connectivity;
+mod disk;
+mod raid;
+mod smart;
 mod ssh;
+mod system;
+mod time;
 
 use crate::service::Service;
 
 /// All of them, by name.
-pub const SERVICES: &[Service] = &[connectivity::SERVICE, ssh::SERVICE];
+pub const SERVICES: &[Service] =
+    &[connectivity::SERVICE, disk::SERVICE, raid::SERVICE, ssh::SERVICE, system::SERVICE, time::SERVICE];
 
 /// The one of this name.
 pub fn by_name(name: &str) -> Option<&'static Service> {

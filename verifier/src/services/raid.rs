@@ -1,0 +1,265 @@
+//! RAID: every array of the kernel's md has all its disks, and their copies agree [441].
+//!
+//! ```text
+//! /sys/block/md127/md/   level  array_state  raid_disks  degraded  sync_action  sync_completed  sync_speed  mismatch_cnt  dev-vdb/state
+//! ```
+//!
+//! What holds no data of its own, as the container of a BIOS' sets, and what has no second copy, as RAID-0, is not judged by its copies.
+
+use crate::{
+    here::{self, Faults},
+    service::{Service, Target},
+};
+use atlas_model::verify::{Measure, Profile, Worse};
+use std::path::Path;
+
+pub(super) const SERVICE: Service = Service {
+    name: "raid",
+    about: "every array has all its disks, and their copies agree",
+    interval: 30,
+    deadline: 10,
+    find: |_| Ok(here::found()),
+    verify,
+};
+
+/// What of an array can be judged.
+struct Array<'t> {
+    root: &'t Path,
+    name: String,
+    /// For people: `md127 (raid1, /unbound)`.
+    title: String,
+}
+
+fn verify(target: &Target) -> anyhow::Result<Profile> {
+    let mut faults = Faults::default();
+    let mut seen = Vec::new();
+    for name in here::names(&target.root, "sys/block") {
+        let Some(array) = Array::open(&target.root, &name) else { continue };
+        seen.push(array.title.clone());
+        array.judge(&mut faults);
+    }
+    Ok(faults.profile(match seen.len() {
+        0 => "this server has no md array".to_owned(),
+        _ => format!("all disks are there: {}", seen.join(", ")),
+    }))
+}
+
+impl Array<'_> {
+    /// `None`: it is no array, or none that holds data.
+    fn open<'t>(root: &'t Path, name: &str) -> Option<Array<'t>> {
+        let level = here::text(root, &format!("sys/block/{name}/md/level"))?;
+        // Also what md keeps of an array that was stopped: it has no level.
+        if level.is_empty() || level == "container" {
+            return None;
+        }
+        let device = here::text(root, &format!("sys/block/{name}/dev")).unwrap_or_default();
+        let mounted = mount_point(root, &device).map(|at| format!(", {at}")).unwrap_or_default();
+        Some(Array { root, name: name.to_owned(), title: format!("{name} ({level}{mounted})") })
+    }
+
+    fn text(&self, file: &str) -> Option<String> {
+        here::text(self.root, &format!("sys/block/{}/md/{file}", self.name))
+    }
+
+    fn value(&self, file: &str) -> Option<f64> {
+        here::value(self.root, &format!("sys/block/{}/md/{file}", self.name))
+    }
+
+    fn judge(&self, faults: &mut Faults) {
+        let title = &self.title;
+        let detail = format!("mdadm --detail /dev/{}", self.name);
+        let state = self.text("array_state").unwrap_or_default();
+        match state.as_str() {
+            "clear" => return,
+            "inactive" => {
+                return faults.unacceptable(
+                    format!("{title} is assembled and not started"),
+                    format!("{detail}; if it is complete: mdadm --run /dev/{}", self.name),
+                );
+            }
+            "broken" => {
+                return faults.unacceptable(format!("{title} has failed: it lost more disks than it can"), detail);
+            }
+            "readonly" => faults.slow(
+                format!("{title} is read-only"),
+                format!("if that is not meant: mdadm --readwrite /dev/{}", self.name),
+            ),
+            _ => {}
+        }
+        let missing = self.value("degraded").unwrap_or(0.0);
+        self.measure(faults, "missing", missing, "");
+        self.disks(faults, missing);
+        if let Some(mismatches) = self.value("mismatch_cnt").filter(|count| *count > 0.0) {
+            self.measure(faults, "mismatches", mismatches, "sectors");
+            faults.slow(
+                format!("the copies of {title} differ in {mismatches} sectors"),
+                format!(
+                    "{detail}; look at its disks (smartctl -a), then: echo repair > /sys/block/{}/md/sync_action",
+                    self.name
+                ),
+            );
+        }
+    }
+
+    /// Disks that failed or are missing, and how far their replacement is.
+    fn disks(&self, faults: &mut Faults, missing: f64) {
+        let (title, wanted) = (&self.title, self.value("raid_disks").unwrap_or(0.0));
+        let faulty: Vec<String> =
+            self.members().filter(|(_, state)| state.contains("faulty")).map(|(disk, _)| disk).collect();
+        let action = self.text("sync_action").unwrap_or_default();
+        let progress = self.progress();
+        let named = if faulty.is_empty() { String::new() } else { format!(": {} failed", faulty.join(", ")) };
+        let put_back =
+            format!("mdadm --detail /dev/{0}; put a disk in and: mdadm --manage /dev/{0} --add /dev/DISK", self.name);
+        match action.as_str() {
+            "recover" | "resync" | "reshape" => {
+                if let Some((percent, left)) = progress {
+                    self.measure(faults, "rebuilt", percent, "%");
+                    let left = left.map(|left| format!(", about {} left", here::duration(left))).unwrap_or_default();
+                    let doing = if missing > 0.0 { "is being rebuilt" } else { "is being synchronised" };
+                    faults.slow(
+                        format!("{title} {doing}: {percent:.1} %{left}{named}"),
+                        "keep it running until it is done: cat /proc/mdstat",
+                    );
+                } else {
+                    faults.slow(format!("{title} waits to be rebuilt{named}"), "cat /proc/mdstat");
+                }
+            }
+            _ if missing > 0.0 => faults
+                .unacceptable(format!("{title} runs with {} of {wanted} disks{named}", wanted - missing), put_back),
+            _ if !faulty.is_empty() => faults.slow(
+                format!("{title} is complete{named} and is still part of it"),
+                format!("take it out: mdadm --manage /dev/{} --remove {}", self.name, faulty.join(" ")),
+            ),
+            _ => {}
+        }
+    }
+
+    /// The disks and what md says of each.
+    fn members(&self) -> impl Iterator<Item = (String, String)> {
+        let names = here::names(self.root, &format!("sys/block/{}/md", self.name));
+        names.into_iter().filter_map(|name| {
+            let disk = name.strip_prefix("dev-")?.to_owned();
+            Some((disk, self.text(&format!("{name}/state")).unwrap_or_default()))
+        })
+    }
+
+    /// How much of a synchronisation is done in percent, and how many seconds it will still take.
+    fn progress(&self) -> Option<(f64, Option<u64>)> {
+        let completed = self.text("sync_completed")?;
+        let (done, all) = completed.split_once('/')?;
+        let (done, all): (f64, f64) = (done.trim().parse().ok()?, all.trim().parse().ok()?);
+        // Sectors of half a KiB, and KiB a second.
+        let left =
+            self.value("sync_speed").filter(|speed| *speed > 0.0).map(|speed| (all - done).max(0.0) / 2.0 / speed);
+        (all > 0.0).then(|| (done * 100.0 / all, left.map(|left| left as u64)))
+    }
+
+    fn measure(&self, faults: &mut Faults, what: &str, value: f64, unit: &str) {
+        let name = format!("{}/{what}", self.name);
+        let measure = Measure { name, value, unit: unit.into(), slow: None, unacceptable: None, worse: Worse::Higher };
+        faults.measure(measure, "", "");
+    }
+}
+
+/// Where the file system of this device (`9:127`) is mounted.
+fn mount_point(root: &Path, device: &str) -> Option<String> {
+    let mounts = here::text(root, "proc/self/mountinfo")?;
+    let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some(device))?;
+    line.split(' ').nth(4).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::here::testing::Server;
+    use atlas_model::verify::Verdict;
+
+    fn array(name: &str, level: &str, files: &[(&str, &str)]) -> Server {
+        let server = Server::new();
+        let usual = [
+            ("level", level),
+            ("array_state", "clean"),
+            ("raid_disks", "2"),
+            ("degraded", "0"),
+            ("sync_action", "idle"),
+            ("sync_completed", "none"),
+            ("mismatch_cnt", "0"),
+            ("dev-vdb/state", "in_sync"),
+            ("dev-vdc/state", "in_sync"),
+        ];
+        for (file, content) in usual.iter().chain(files) {
+            server.write(&format!("sys/block/{name}/md/{file}"), &format!("{content}\n"));
+        }
+        server.write(&format!("sys/block/{name}/dev"), "9:127\n");
+        server.write("sys/block/vdb/dev", "254:16\n");
+        server.write("proc/self/mountinfo", "36 1 9:127 / /unbound rw - ext4 /dev/md127 rw\n");
+        server
+    }
+
+    #[test]
+    fn a_whole_array_is_well_and_a_server_without_one_too() {
+        let profile = array("md127", "raid1", &[]).is_well(&SERVICE);
+        assert_eq!(profile.summary, "all disks are there: md127 (raid1, /unbound)");
+        assert_eq!(Server::new().is_well(&SERVICE).summary, "this server has no md array");
+        array("md126", "container", &[("array_state", "inactive")]).is_well(&SERVICE);
+        array("md126", "", &[("array_state", "inactive")]).is_well(&SERVICE);
+        // RAID-0 has no copies, and no files about them.
+        let striped = array("md1", "raid0", &[]);
+        ["degraded", "mismatch_cnt", "sync_action", "sync_completed"]
+            .iter()
+            .for_each(|file| striped.remove(&format!("sys/block/md1/md/{file}")));
+        striped.is_well(&SERVICE);
+    }
+
+    #[test]
+    fn an_array_without_a_disk_names_the_one_that_failed() {
+        let lost = array("md127", "raid1", &[("degraded", "1")]);
+        lost.says(&SERVICE, Verdict::Unacceptable, &["md127", "/unbound", "1 of 2 disks"]);
+        let failed = array("md127", "raid1", &[("degraded", "1"), ("dev-vdc/state", "faulty")]);
+        let profile = failed.says(&SERVICE, Verdict::Unacceptable, &["1 of 2 disks: vdc failed"]);
+        assert!(profile.hint.unwrap().contains("--add"));
+        let spare = array("md127", "raid1", &[("dev-vdd/state", "faulty,write_error")]);
+        spare.says(&SERVICE, Verdict::Slow, &["vdd failed", "still part"]);
+    }
+
+    #[test]
+    fn a_rebuild_is_told_with_how_much_is_done_and_how_long_it_takes() {
+        let files = [
+            ("degraded", "1"),
+            ("sync_action", "recover"),
+            ("sync_completed", "500000 / 2000000"),
+            ("sync_speed", "1000"),
+        ];
+        let profile = array("md127", "raid1", &files).says(
+            &SERVICE,
+            Verdict::Slow,
+            &["being rebuilt: 25.0 %, about 12 min left"],
+        );
+        assert!(profile.measures.iter().any(|measure| measure.name == "md127/rebuilt" && measure.value == 25.0));
+        let waiting = [("degraded", "1"), ("sync_action", "recover"), ("sync_completed", "delayed")];
+        array("md127", "raid1", &waiting).says(&SERVICE, Verdict::Slow, &["waits to be rebuilt"]);
+        // The monthly check reads only.
+        array("md127", "raid1", &[("sync_action", "check"), ("sync_completed", "5 / 10")]).is_well(&SERVICE);
+    }
+
+    #[test]
+    fn copies_that_differ_and_arrays_that_do_not_run_are_told() {
+        array("md127", "raid1", &[("mismatch_cnt", "128")]).says(
+            &SERVICE,
+            Verdict::Slow,
+            &["md127", "differ in 128 sectors"],
+        );
+        array("md127", "raid1", &[("array_state", "inactive")]).says(
+            &SERVICE,
+            Verdict::Unacceptable,
+            &["md127", "not started"],
+        );
+        array("md1", "raid0", &[("array_state", "broken")]).says(
+            &SERVICE,
+            Verdict::Unacceptable,
+            &["md1", "has failed"],
+        );
+        array("md1", "raid1", &[("array_state", "readonly")]).says(&SERVICE, Verdict::Slow, &["read-only"]);
+    }
+}
