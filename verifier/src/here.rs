@@ -4,8 +4,8 @@
 //!  /proc /sys /etc …  ─► Faults: each with a verdict, what is wrong, what to do ─► one Profile, the weightiest fault first
 //! ```
 //!
-//! One instance of each such service looks at everything of its kind: arrays and disks have other names on each server, while what SetUp
-//! found on PRI is the same for all. Everything is read below the server's root, and programs are taken from there, so that a tree in a
+//! One instance of each such service looks at everything of its kind: an array or disk that is gone must not be forgotten together with an
+//! instance of its own. Everything is read below the server's root, and programs are taken from there, so that a tree in a
 //! directory is looked at as a server is.
 
 use atlas_host::process::{Command, Output};

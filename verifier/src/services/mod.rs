@@ -2,6 +2,7 @@
 
 mod connectivity;
 mod disk;
+mod logs;
 mod raid;
 mod smart;
 mod ssh;
@@ -12,7 +13,7 @@ use crate::service::Service;
 
 /// All of them, by name.
 pub const SERVICES: &[Service] =
-    &[connectivity::SERVICE, disk::SERVICE, raid::SERVICE, ssh::SERVICE, system::SERVICE, time::SERVICE];
+    &[connectivity::SERVICE, disk::SERVICE, logs::SERVICE, raid::SERVICE, ssh::SERVICE, system::SERVICE, time::SERVICE];
 
 /// The one of this name.
 pub fn by_name(name: &str) -> Option<&'static Service> {

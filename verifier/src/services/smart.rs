@@ -85,7 +85,7 @@ pub(super) fn look(target: &Target, faults: &mut Faults) -> anyhow::Result<Strin
         });
         match answer {
             Err(why) => {
-                faults.unknown(format!("{disk} does not tell its health: {why}"), format!("smartctl -x {device}"))
+                faults.unknown(format!("{disk} does not tell its health: {why}"), format!("smartctl -x {device}"));
             }
             Ok(answer) if answer.smart_support.as_ref().is_some_and(|support| !support.available) => {}
             // Neither health nor a reason: it sleeps, or is no disk to ask.

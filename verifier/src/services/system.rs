@@ -166,21 +166,17 @@ fn units(target: &Target, faults: &mut Faults) {
         return;
     }
     let args = ["list-units", "--state=failed", "--all", "--plain", "--no-legend", "--no-pager", "--full"];
-    match here::run(&target.root, "systemctl", &args, target.left()) {
-        Some(Ok(output)) if output.status.success() => {
-            let text = output.text();
+    let Some(output) = here::run(&target.root, "systemctl", &args, target.left()) else { return };
+    let answer =
+        output.and_then(|output| if output.status.success() { Ok(output.text()) } else { Err(output.complaint()) });
+    match answer {
+        Ok(text) => {
             for unit in text.lines().filter_map(|line| line.split_whitespace().next()) {
-                faults.slow(
-                    format!("the unit {unit} has failed"),
-                    format!("systemctl status {unit}; journalctl -b -u {unit}"),
-                );
+                let hint = format!("systemctl status {unit}; journalctl -b -u {unit}");
+                faults.slow(format!("the unit {unit} has failed"), hint);
             }
         }
-        Some(Ok(output)) => {
-            faults.unknown(format!("systemd does not answer: {}", output.complaint()), "systemctl is-system-running")
-        }
-        Some(Err(why)) => faults.unknown(format!("systemd does not answer: {why}"), "systemctl is-system-running"),
-        None => {}
+        Err(why) => faults.unknown(format!("systemd does not answer: {why}"), "systemctl is-system-running"),
     }
 }
 

@@ -112,7 +112,7 @@ fn not_synchronised(target: &Target, faults: &mut Faults, hint: &str) {
 /// What a cold boot would begin with.
 fn hardware(target: &Target, faults: &mut Faults) -> anyhow::Result<String> {
     let root = &target.root;
-    if here::text(root, "/proc/driver/rtc").is_some_and(|text| text.lines().any(|line| is_dead_battery(line))) {
+    if here::text(root, "/proc/driver/rtc").is_some_and(|text| text.lines().any(is_dead_battery)) {
         faults.slow("the battery of the hardware clock is empty", "replace the battery on the board");
     }
     let Some(seconds) = here::value(root, "/sys/class/rtc/rtc0/since_epoch") else {
@@ -135,7 +135,7 @@ fn hardware(target: &Target, faults: &mut Faults) -> anyhow::Result<String> {
     Ok("the hardware clock goes with it".into())
 }
 
-/// `batt_status	: dead`, as some drivers have it.
+/// `batt_status : dead`, as some drivers have it.
 fn is_dead_battery(line: &str) -> bool {
     line.split_once(':').is_some_and(|(name, value)| name.trim() == "batt_status" && value.trim() == "dead")
 }
