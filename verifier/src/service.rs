@@ -155,9 +155,15 @@ pub struct Target {
 }
 
 impl Target {
-    /// What was found or set under this key.
+    /// What was found or set under this key, or, for this instance alone, under `KEY@INSTANCE`.
     pub fn option(&self, key: &str) -> Option<&str> {
-        self.options.get(key).map(String::as_str)
+        self.options.get(&format!("{key}@{}", self.instance)).or_else(|| self.options.get(key)).map(String::as_str)
+    }
+
+    /// The port that was found or set, or else the usual one.
+    pub fn port(&self, usual: u16) -> anyhow::Result<u16> {
+        let Some(port) = self.option("port") else { return Ok(usual) };
+        port.parse().with_context(|| format!("port={port} is no port"))
     }
 
     /// What was found or set under this key; an error that names the key where nothing was.

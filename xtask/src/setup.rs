@@ -24,7 +24,7 @@ const PACKAGES: [Needed; 10] = [
 ];
 
 /// For the tests besides.
-const TEST_PACKAGES: [Needed; 13] = [
+const TEST_PACKAGES: [Needed; 17] = [
     ("acl", "access lists"),
     ("attr", "extended attributes"),
     ("mdadm", "RAID superblocks"),
@@ -38,6 +38,10 @@ const TEST_PACKAGES: [Needed; 13] = [
     ("lz4", "cores as they are packed"),
     ("iproute2", "networks of a test's own"),
     ("iputils-ping", "services exercised: connectivity"),
+    ("openssl", "services exercised: certificates"),
+    ("curl", "services exercised: web and mail"),
+    ("nginx-light", "services exercised: web"),
+    ("apache2-bin", "services exercised: web"),
 ];
 
 /// Installs what is missing, and says what that is; silent where nothing is.

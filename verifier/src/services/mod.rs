@@ -1,19 +1,30 @@
 //! The services that ATLAS itself knows how to exercise, one file each. Others are programs in `/etc/atlas/verify.d`, or Nagios plugins.
 
 mod connectivity;
+mod curl;
 mod disk;
+mod found;
 mod logs;
 mod raid;
 mod smart;
 mod ssh;
 mod system;
 mod time;
+mod web;
 
 use crate::service::Service;
 
 /// All of them, by name.
-pub const SERVICES: &[Service] =
-    &[connectivity::SERVICE, disk::SERVICE, logs::SERVICE, raid::SERVICE, ssh::SERVICE, system::SERVICE, time::SERVICE];
+pub const SERVICES: &[Service] = &[
+    connectivity::SERVICE,
+    disk::SERVICE,
+    logs::SERVICE,
+    raid::SERVICE,
+    ssh::SERVICE,
+    system::SERVICE,
+    time::SERVICE,
+    web::SERVICE,
+];
 
 /// The one of this name.
 pub fn by_name(name: &str) -> Option<&'static Service> {

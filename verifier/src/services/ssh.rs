@@ -59,7 +59,7 @@ fn ports(config: &str) -> Vec<u16> {
 }
 
 fn verify(target: &Target) -> anyhow::Result<Profile> {
-    let port = target.number("port", 22.0)? as u16;
+    let port = target.port(22)?;
     let start = Instant::now();
     let hint = format!(
         "on that server: systemctl status ssh; sshd -t; ss -ltnp 'sport = :{port}'; and its firewall: nft list ruleset"

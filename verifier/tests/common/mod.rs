@@ -6,6 +6,7 @@ use atlas_model::verify::{Found, Profile, Verdict};
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -19,7 +20,7 @@ pub fn verify(service: &str, options: &[(&str, &str)]) -> Profile {
 /// The same on another host. The exit code has to say what the Profile does.
 pub fn verify_on(host: &str, service: &str, options: &[(&str, &str)]) -> Profile {
     let mut command = Command::new(env!("CARGO_BIN_EXE_VerifyService"));
-    command.args([service, "verify", "--host", host, "--json"]);
+    command.args([service, "verify", "--host", host, "--json", "--deadline", "10"]);
     for (key, value) in options {
         command.arg("--set").arg(format!("{key}={value}"));
     }
@@ -64,6 +65,35 @@ pub fn write(root: &Path, path: &str, content: &str) {
     let path = root.join(path.trim_start_matches('/'));
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, content).unwrap();
+}
+
+/// A server's tree, whose `/srv` is this process's own: for a test in [`atlas_host::testing::own_network`].
+pub fn tree() -> tempfile::TempDir {
+    let tree = tempfile::tempdir().unwrap();
+    fs::create_dir(tree.path().join("srv")).unwrap();
+    run("mount", &["--bind", tree.path().join("srv").to_str().unwrap(), "/srv"]);
+    tree
+}
+
+/// Places what SetUp wants to have placed.
+pub fn place(root: &Path, found: &Found) {
+    for data in &found.place {
+        write(root, &data.path, &data.content);
+        fs::set_permissions(root.join(&data.path[1..]), PermissionsExt::from_mode(data.mode)).unwrap();
+    }
+}
+
+/// The check of what SetUp found under this name.
+pub fn verify_found(service: &str, found: &Found, name: &str, more: &[(&str, &str)]) -> Profile {
+    let instance = found.instances.iter().find(|instance| instance.name == name);
+    let instance = instance.unwrap_or_else(|| panic!("no {name} in {found:?}"));
+    let options: Vec<(&str, &str)> = instance
+        .options
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .chain(more.iter().copied())
+        .collect();
+    verify(service, &options)
 }
 
 /// Waits until something is so, at most a minute: the machine may be busy.

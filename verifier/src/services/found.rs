@@ -1,0 +1,102 @@
+//! What one service is found to have, put together piece by piece, each once.
+
+use crate::service::Tree;
+use atlas_model::{
+    TreePath, reserved,
+    verify::{Found, Instance, MAX_ITEMS, TestData},
+};
+
+/// A [`Found`] in the making.
+#[derive(Debug)]
+pub(super) struct Finding(Found);
+
+impl Default for Finding {
+    fn default() -> Finding {
+        Finding(Found { format: 1, ..Found::default() })
+    }
+}
+
+impl Finding {
+    /// Adds a file or directory to synchronise, where it is there. One that belongs to this machine alone is a problem.
+    pub(super) fn path(&mut self, tree: &Tree, path: &str) {
+        let path = path.trim_end_matches('/');
+        if !tree.exists(path) || self.0.paths.iter().any(|known| known == path) {
+            return;
+        }
+        let why = match TreePath::parse(path).map(|path| reserved::why(&path)) {
+            Ok(None) => return self.0.paths.push(path.to_owned()),
+            Ok(Some(why)) => why.to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.problem(format!("the configuration names {path}, which cannot be the same on every server: {why}"));
+    }
+
+    /// Adds an instance; one of the same name is another only where the name is taken, and then gets a number.
+    pub(super) fn instance(&mut self, mut instance: Instance) {
+        let known = |name: &str| self.0.instances.iter().find(|known| known.name == name);
+        if known(&instance.name).is_some_and(|known| known.options == instance.options) {
+            return;
+        }
+        let name = instance.name.clone();
+        for number in 2..=MAX_ITEMS {
+            if known(&instance.name).is_none() {
+                break;
+            }
+            instance.name = format!("{name}#{number}");
+        }
+        if self.0.instances.len() < MAX_ITEMS {
+            self.0.instances.push(instance);
+        } else {
+            self.problem(format!("there are more than {MAX_ITEMS}; the rest is not exercised"));
+        }
+    }
+
+    /// Adds test data, once per path.
+    pub(super) fn place(&mut self, data: TestData) {
+        if !self.0.place.iter().any(|known| known.path == data.path) && self.0.place.len() < MAX_ITEMS {
+            self.0.place.push(data);
+        }
+    }
+
+    /// Says what could not be made out; each thing once, and no more than a person reads.
+    pub(super) fn problem(&mut self, problem: String) {
+        if !self.0.problems.contains(&problem) && self.0.problems.len() < 20 {
+            self.0.problems.push(problem);
+        }
+    }
+
+    /// The whole.
+    pub(super) fn done(self) -> Found {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn everything_is_found_once_and_what_belongs_to_one_machine_is_a_problem() {
+        let tmp = tempfile::tempdir().unwrap();
+        for dir in ["etc/web", "boot/grub"] {
+            std::fs::create_dir_all(tmp.path().join(dir)).unwrap();
+        }
+        let tree = Tree::open(tmp.path()).unwrap();
+        let mut finding = Finding::default();
+        for path in ["/etc/web", "/etc/web/", "/etc/gone", "/boot/grub"] {
+            finding.path(&tree, path);
+        }
+        for root in ["a", "a", "b"] {
+            let options = BTreeMap::from([("root".to_owned(), root.to_owned())]);
+            finding.instance(Instance { name: "*:80".into(), options, ..Instance::default() });
+        }
+        let found = finding.done();
+        assert_eq!(found.paths, ["/etc/web"]);
+        assert!(found.problems[0].contains("/boot/grub"), "{found:?}");
+        assert_eq!(
+            found.instances.iter().map(|instance| instance.name.as_str()).collect::<Vec<_>>(),
+            ["*:80", "*:80#2"]
+        );
+    }
+}

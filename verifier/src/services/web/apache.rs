@@ -1,0 +1,302 @@
+//! The configuration of Apache: a directive a line, and sections.
+
+use super::{Content, Site, Sites};
+use crate::service::Tree;
+use std::collections::BTreeMap;
+
+/// The most lines, files included in all.
+const MAX_LINES: usize = 200_000;
+/// The most files.
+const MAX_FILES: usize = 1000;
+/// How deep files may lie in each other.
+const MAX_DEPTH: usize = 16;
+/// Modules that are part of Debian's program and never loaded.
+const BUILT_IN: [&str; 6] = ["core", "so", "http", "log_config", "unixd", "version"];
+
+/// A directive, and the sections that it stands in, outermost first: `["VirtualHost *:80", "Location /admin"]`.
+#[derive(Clone, Debug, PartialEq)]
+struct Directive {
+    within: Vec<Vec<String>>,
+    words: Vec<String>,
+}
+
+impl Directive {
+    fn is(&self, name: &str) -> bool {
+        self.words[0].eq_ignore_ascii_case(name)
+    }
+
+    fn arg(&self, index: usize) -> &str {
+        self.words.get(index + 1).map_or("", String::as_str)
+    }
+}
+
+/// What is served by the configuration in `dir`; `None` where there is none.
+pub(super) fn sites(tree: &Tree, dir: &str) -> anyhow::Result<Option<Sites>> {
+    let main = format!("{dir}/apache2.conf");
+    let Some(text) = tree.read(&main)? else { return Ok(None) };
+    let mut reader = Reader {
+        tree,
+        dir,
+        files: 0,
+        lines: 0,
+        within: vec![],
+        modules: vec![],
+        defined: BTreeMap::new(),
+        all: vec![],
+    };
+    reader.read(&text, 0)?;
+    let all = reader.all;
+    let names = ["SSLCertificateFile", "SSLCertificateKeyFile", "AuthUserFile", "SSLCACertificateFile"];
+    let files = all.iter().filter(|directive| names.iter().any(|name| directive.is(name)));
+    let files = files.map(|directive| directive.arg(0).to_owned()).collect();
+    // Each <VirtualHost> is another, even where two have the same words.
+    let mut hosts: Vec<&[String]> = vec![];
+    for directive in all.iter().filter(|directive| directive.is("<VirtualHost")) {
+        hosts.push(&directive.words[1..]);
+    }
+    let listens: Vec<(String, u16)> =
+        all.iter().filter(|directive| directive.is("Listen")).filter_map(|listen| address(listen.arg(0))).collect();
+    let outside: Vec<&Directive> = all.iter().filter(|directive| !is_in(directive, "VirtualHost")).collect();
+    let mut sites = vec![];
+    for (number, addresses) in hosts.iter().enumerate() {
+        let marker = number.to_string();
+        let own: Vec<&Directive> = all
+            .iter()
+            .filter(|directive| {
+                directive.within.iter().any(|section| section[0] == "VirtualHost" && section.last() == Some(&marker))
+            })
+            .collect();
+        let ports: Vec<u16> = addresses.iter().filter_map(|at| address(at)).map(|(_, port)| port).collect();
+        let listening = listens.iter().filter(|(_, port)| ports.contains(port) || ports.contains(&0));
+        sites.extend(listening.map(|listen| site(listen, &own, &outside)));
+    }
+    if hosts.is_empty() {
+        sites.extend(listens.iter().map(|listen| site(listen, &[], &outside)));
+    }
+    Ok(Some(Sites { sites, files }))
+}
+
+fn is_in(directive: &Directive, section: &str) -> bool {
+    directive.within.iter().any(|within| within[0].eq_ignore_ascii_case(section))
+}
+
+fn site((address, port): &(String, u16), own: &[&Directive], outside: &[&Directive]) -> Site {
+    let top = |name: &str| {
+        let find = |from: &[&Directive]| {
+            from.iter()
+                .find(|directive| directive.is(name) && !is_in(directive, "Directory") && !is_in(directive, "Location"))
+                .map(|directive| directive.arg(0).to_owned())
+        };
+        find(own).or_else(|| find(outside))
+    };
+    let root = top("DocumentRoot");
+    let is_passed_on = own.iter().any(|directive| {
+        let whole = directive.arg(0) == "/" || directive.arg(1) == "/";
+        (whole && ["ProxyPass", "Redirect", "RedirectPermanent"].iter().any(|name| directive.is(name)))
+            || directive.is("RewriteRule")
+    });
+    let mut restricted: Vec<String> =
+        own.iter().chain(outside).filter_map(|directive| closed(directive, root.as_deref())).collect();
+    restricted.sort();
+    restricted.dedup();
+    let content = match root {
+        Some(root) if !is_passed_on && !restricted.iter().any(|path| path == "/") && super::is_plain(&root) => {
+            Content::Files(root)
+        }
+        _ => Content::Any,
+    };
+    let tls = own.iter().any(|directive| directive.is("SSLEngine") && directive.arg(0).eq_ignore_ascii_case("on"));
+    let name = own.iter().find(|directive| directive.is("ServerName")).map(|directive| directive.arg(0).to_owned());
+    let name = name.map(|name| name.split(':').next().unwrap_or_default().to_owned());
+    Site { port: *port, address: address.clone(), tls, name, content, restricted }
+}
+
+/// The path that this directive keeps closed to who has no password, where one can be told.
+fn closed(directive: &Directive, root: Option<&str>) -> Option<String> {
+    let args = (directive.arg(0).to_ascii_lowercase(), directive.arg(1).to_ascii_lowercase());
+    let wants = matches!((args.0.as_str(), args.1.as_str()), ("valid-user" | "user" | "group", _) | ("all", "denied"));
+    if !directive.is("Require") || !wants || is_in(directive, "RequireAny") || is_in(directive, "LimitExcept") {
+        return None;
+    }
+    let section = directive.within.iter().rfind(|section| !section[0].starts_with("Require"))?;
+    let of = section.get(1).map(|path| path.trim_end_matches('/'))?;
+    match section[0].to_ascii_lowercase().as_str() {
+        "location" if of.is_empty() => Some("/".into()),
+        "location" if of.starts_with('/') => Some(of.to_owned()),
+        // What Debian's own configuration has.
+        "filesmatch" if of == r"^\.ht" => Some("/.htaccess".into()),
+        "directory" => match of.strip_prefix(root?.trim_end_matches('/'))? {
+            "" => Some("/".into()),
+            below if below.starts_with('/') => Some(format!("{below}/")),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// `80`, `*:80`, `192.0.2.1:80`, `[::]:80`, `_default_:443`; the port is 0 for `*` and a name alone.
+fn address(text: &str) -> Option<(String, u16)> {
+    if let Ok(port) = text.parse() {
+        return Some((String::new(), port));
+    }
+    match text.rsplit_once(':') {
+        Some((_, "*")) => Some((String::new(), 0)),
+        Some((address, port)) if !port.ends_with(']') => Some((address.into(), port.parse().ok()?)),
+        _ => Some((text.into(), 0)),
+    }
+}
+
+struct Reader<'t> {
+    tree: &'t Tree,
+    dir: &'t str,
+    files: usize,
+    lines: usize,
+    within: Vec<Vec<String>>,
+    modules: Vec<String>,
+    defined: BTreeMap<String, String>,
+    all: Vec<Directive>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, text: &str, depth: usize) -> anyhow::Result<()> {
+        anyhow::ensure!(depth <= MAX_DEPTH, "Apache's files lie more than {MAX_DEPTH} deep in each other");
+        let text = text.replace("\\\n", " ");
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            self.lines += 1;
+            anyhow::ensure!(self.lines <= MAX_LINES, "Apache's configuration has more than {MAX_LINES} lines");
+            if line.starts_with("</") {
+                self.within.pop();
+            } else if let Some(section) = line.strip_prefix('<') {
+                self.open(&words(section.trim_end_matches('>')));
+            } else if !self.within.iter().any(|section| section[0] == "skipped") {
+                self.directive(&words(line), depth)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, words: &[String]) {
+        let mut section = words.iter().map(|word| self.substituted(word)).collect::<Vec<_>>();
+        if section.is_empty() {
+            section.push("skipped".into());
+        }
+        let of = section.get(1).map(String::as_str).unwrap_or_default();
+        let (is_not, of) = of.strip_prefix('!').map_or((false, of), |of| (true, of));
+        let is_there = match section[0].to_ascii_lowercase().as_str() {
+            "ifmodule" => {
+                let name = of.trim_start_matches("mod_").trim_end_matches(".c").trim_end_matches("_module");
+                BUILT_IN.contains(&name) || self.modules.iter().any(|module| module == name)
+            }
+            "ifdefine" => self.defined.contains_key(of),
+            _ => !is_not,
+        };
+        if is_there == is_not {
+            section = vec!["skipped".into()];
+        } else if section[0].eq_ignore_ascii_case("VirtualHost")
+            && !self.within.iter().any(|section| section[0] == "skipped")
+        {
+            let mut words = section;
+            words[0] = "<VirtualHost".into();
+            let number = self.all.iter().filter(|directive| directive.is("<VirtualHost")).count();
+            self.all.push(Directive { within: vec![], words });
+            section = vec!["VirtualHost".into(), number.to_string()];
+        }
+        self.within.push(section);
+    }
+
+    fn directive(&mut self, words: &[String], depth: usize) -> anyhow::Result<()> {
+        let words: Vec<String> = words.iter().map(|word| self.substituted(word)).collect();
+        let Some(name) = words.first().map(|name| name.to_ascii_lowercase()) else { return Ok(()) };
+        let arg = words.get(1).cloned().unwrap_or_default();
+        match name.as_str() {
+            "loadmodule" => self.modules.push(arg.trim_end_matches("_module").into()),
+            "define" => drop(self.defined.insert(arg, words.get(2).cloned().unwrap_or_default())),
+            "include" | "includeoptional" => {
+                let pattern = if arg.starts_with('/') { arg } else { format!("{}/{arg}", self.dir) };
+                for path in self.tree.matching(&pattern) {
+                    self.files += 1;
+                    anyhow::ensure!(self.files <= MAX_FILES, "Apache includes more than {MAX_FILES} files");
+                    let text = self.tree.read(&path)?.unwrap_or_default();
+                    self.read(&text, depth + 1)?;
+                }
+            }
+            _ => self.all.push(Directive { within: self.within.clone(), words }),
+        }
+        Ok(())
+    }
+
+    fn substituted(&self, word: &str) -> String {
+        let mut word = word.to_owned();
+        for (name, value) in &self.defined {
+            if word.len() < 4096 && word.contains('$') {
+                word = word.replace(&format!("${{{name}}}"), value);
+            }
+        }
+        word
+    }
+}
+
+/// Words, of which some stand in quotes.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut rest) = (vec![], line.trim());
+    while let Some(first) = rest.chars().next() {
+        let (word, after) = match first {
+            '"' | '\'' => rest[1..].split_once(first).unwrap_or((&rest[1..], "")),
+            _ => rest.split_once(char::is_whitespace).unwrap_or((rest, "")),
+        };
+        words.push(word.to_owned());
+        rest = after.trim_start();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(files: &[(&str, &str)]) -> anyhow::Result<Option<Sites>> {
+        let tmp = tempfile::tempdir().unwrap();
+        for (path, content) in files {
+            std::fs::create_dir_all(tmp.path().join(path).parent().unwrap()).unwrap();
+            std::fs::write(tmp.path().join(path), content).unwrap();
+        }
+        sites(&Tree::open(tmp.path()).unwrap(), "/etc/apache2")
+    }
+
+    const MAIN: &str = "IncludeOptional mods-enabled/*.load\nInclude ports.conf\nIncludeOptional sites-enabled/*.conf\n\
+        <FilesMatch \"^\\.ht\">\n  Require all denied\n</FilesMatch>\n<Directory />\n  Require all denied\n</Directory>\n";
+    const PORTS: &str = "Listen 80\n<IfModule ssl_module>\n  Listen 443\n</IfModule>\n<IfModule mod_gnutls.c>\n  Listen 444\n</IfModule>\n";
+
+    #[test]
+    fn virtual_hosts_are_found_with_what_they_serve_and_what_they_keep_closed() {
+        let sites = read(&[
+            ("etc/apache2/apache2.conf", MAIN),
+            ("etc/apache2/ports.conf", PORTS),
+            ("etc/apache2/mods-enabled/ssl.load", "LoadModule ssl_module /usr/lib/apache2/modules/mod_ssl.so\n"),
+            (
+                "etc/apache2/sites-enabled/a.conf",
+                "Define top /srv/shop\n<VirtualHost *:80>\n  ServerName shop.example:80\n  DocumentRoot ${top}\n\
+                <Directory /srv/shop/staff>\n AuthType Basic\n Require valid-user\n </Directory>\n</VirtualHost>\n\
+                <VirtualHost *:443>\n  DocumentRoot \"/srv/the shop\"\n SSLEngine on\n SSLCertificateFile /etc/ssl/shop.pem\n\
+                <Location /admin>\n <RequireAll>\n Require user \\\n anne\n </RequireAll>\n </Location>\n</VirtualHost>\n\
+                <VirtualHost *:80>\n  ServerName old.example\n DocumentRoot /srv/old\n Redirect permanent / https://shop.example/\n</VirtualHost>\n",
+            ),
+        ]);
+        let sites = sites.unwrap().unwrap();
+        let [plain, tls, old] = &sites.sites[..] else { panic!("{sites:?}") };
+        assert_eq!((plain.port, plain.tls, plain.name.as_deref()), (80, false, Some("shop.example")));
+        assert_eq!(plain.content, Content::Files("/srv/shop".into()));
+        assert_eq!(plain.restricted, ["/.htaccess", "/staff/"]);
+        assert_eq!((tls.port, tls.tls, &tls.content), (443, true, &Content::Files("/srv/the shop".into())));
+        assert_eq!(tls.restricted, ["/.htaccess", "/admin"]);
+        assert_eq!((old.name.as_deref(), &old.content), (Some("old.example"), &Content::Any));
+        assert_eq!(sites.files, ["/etc/ssl/shop.pem"]);
+    }
+
+    #[test]
+    fn a_file_that_includes_itself_is_told() {
+        let error = read(&[("etc/apache2/apache2.conf", "Include apache2.conf\n")]).unwrap_err();
+        assert!(error.to_string().contains("16 deep"), "{error}");
+        assert!(read(&[]).unwrap().is_none());
+    }
+}

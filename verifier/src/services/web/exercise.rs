@@ -1,0 +1,145 @@
+//! One site, asked as a browser asks.
+
+use super::{PAGE, page};
+use crate::{
+    service::Target,
+    services::curl::{self, Answer, Expiry},
+};
+use atlas_model::verify::{Profile, Worse};
+
+pub(super) fn verify(target: &Target) -> anyhow::Result<Profile> {
+    let port = target.port(80)?;
+    let site = Site {
+        target,
+        scheme: if target.option("tls") == Some("yes") { "https" } else { "http" },
+        name: target.option("name").unwrap_or(&target.host),
+        port,
+    };
+    let hint = format!(
+        "on that server: systemctl status nginx apache2; nginx -t; apachectl configtest; ss -ltnp 'sport = :{port}'; nft list ruleset"
+    );
+    site.exercise().map(|profile| {
+        if profile.hint.is_none() && profile.verdict.exit_code() > 1 { profile.hint(hint) } else { profile }
+    })
+}
+
+struct Site<'t> {
+    target: &'t Target,
+    scheme: &'t str,
+    name: &'t str,
+    port: u16,
+}
+
+impl Site<'_> {
+    fn exercise(&self) -> anyhow::Result<Profile> {
+        let root = self.target.option("root");
+        let path = if root.is_some() { format!("/{PAGE}") } else { "/".into() };
+        let first = match self.ask(&path)? {
+            Ok(answer) => answer,
+            Err(why) => return Ok(Profile::unacceptable(format!("nothing comes from port {}: {why}", self.port))),
+        };
+        let complaint = match root {
+            Some(root) => is_page(&first, root),
+            None => (first.status >= 500).then(|| format!("/ answers {}", first.status)),
+        };
+        if let Some(complaint) = complaint {
+            return Ok(Profile::unacceptable(complaint));
+        }
+        if let Some(complaint) = self.restricted()? {
+            return Ok(complaint);
+        }
+        let what = if root.is_some() { "the test page comes as it was placed" } else { "it answers" };
+        let mut profile = Profile::ok(format!("{what} ({}://{}:{})", self.scheme, self.name, self.port))
+            .measure(self.target.measure("answer", round(first.time_ms), "ms", (Some(1000.0), None), Worse::Higher)?);
+        if let Some(dynamic) = self.target.option("dynamic") {
+            let time = match self.dynamic(dynamic)? {
+                Ok(time) => time,
+                Err(complaint) => return Ok(complaint),
+            };
+            profile = profile.measure(self.target.measure(
+                "dynamic",
+                round(time),
+                "ms",
+                (Some(3000.0), None),
+                Worse::Higher,
+            )?);
+        }
+        match first.expires {
+            Some(expires) => self.certificate(profile, &expires),
+            None if self.scheme == "https" => {
+                Ok(Profile::unknown("the certificate's end could not be read from curl's words"))
+            }
+            None => Ok(profile),
+        }
+    }
+
+    fn ask(&self, path: &str) -> anyhow::Result<Result<Answer, String>> {
+        curl::fetch(self.target, &curl::url(self.scheme, self.name, self.port, path), self.port, &[])
+    }
+
+    /// What is open that should not be.
+    fn restricted(&self) -> anyhow::Result<Option<Profile>> {
+        for path in self.target.option("restricted").unwrap_or_default().split_whitespace() {
+            let complaint = match self.ask(path)? {
+                Ok(answer) if matches!(answer.status, 401 | 403) => continue,
+                Ok(answer) if answer.status < 400 => {
+                    format!("{path} should be restricted, and is open to anybody (it answers {})", answer.status)
+                }
+                Ok(answer) => format!("{path} should be restricted (401 or 403), and answers {}", answer.status),
+                Err(why) => format!("nothing comes from {path}: {why}"),
+            };
+            let hint = "on that server: look for what overrides auth_basic, deny or Require there (nginx -T; apachectl -S), and for the file of accounts that it names";
+            return Ok(Some(Profile::unacceptable(complaint).hint(hint)));
+        }
+        Ok(None)
+    }
+
+    fn dynamic(&self, path: &str) -> anyhow::Result<Result<f64, Profile>> {
+        let hint = "on that server: the application behind it (systemctl --failed), its database, and the web server's error log";
+        let complaint = match self.ask(path)? {
+            Err(why) => format!("nothing comes from the dynamic page {path}: {why}"),
+            Ok(answer) if answer.status != 200 => format!("the dynamic page {path} answers {}", answer.status),
+            Ok(answer) => match self.target.option("expect") {
+                Some(text) if !contains(&answer.body, text.as_bytes()) => {
+                    format!("the dynamic page {path} comes without '{}'", text.escape_debug())
+                }
+                _ => return Ok(Ok(answer.time_ms)),
+            },
+        };
+        Ok(Err(Profile::unacceptable(complaint).hint(hint)))
+    }
+
+    fn certificate(&self, mut profile: Profile, expires: &Expiry) -> anyhow::Result<Profile> {
+        let days = (expires.days * 10.0).floor() / 10.0;
+        let left = self.target.measure("certificate", days, "days", (Some(21.0), Some(3.0)), Worse::Lower)?;
+        if left.verdict().exit_code() > 0 {
+            let is = if days < 0.0 { "has expired on" } else { "expires on" };
+            profile.summary.push_str(&format!("; the certificate {is} {}", expires.date));
+            profile =
+                profile.hint("renew the certificate (certbot renew, or whatever made it), then reload the web server");
+        }
+        Ok(profile.measure(left))
+    }
+}
+
+/// What is wrong with the test page.
+fn is_page(answer: &Answer, root: &str) -> Option<String> {
+    let expected = page(root);
+    match answer.status {
+        200 if answer.body == expected.as_bytes() => None,
+        200 => Some(format!("/{PAGE} is not what was placed in {root}: another site answers, or the file was changed")),
+        404 => {
+            Some(format!("/{PAGE} is not there: {root} is missing, or was not synchronised, or is not what is served"))
+        }
+        403 => Some(format!("/{PAGE} may not be read (403): look at the owners and modes of {root}")),
+        status => Some(format!("/{PAGE} answers {status}")),
+    }
+}
+
+fn contains(body: &[u8], text: &[u8]) -> bool {
+    text.is_empty() || body.windows(text.len()).any(|window| window == text)
+}
+
+fn round(ms: f64) -> f64 {
+    (ms * 1e3).round() / 1e3
+}

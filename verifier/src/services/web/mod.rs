@@ -1,0 +1,139 @@
+//! web: what nginx and Apache serve, by their own configuration.
+//!
+//! ```text
+//!  nginx.rs, apache.rs   configuration ─► Site: port, name, document root, what is restricted
+//!  here                  Sites ─► Found: an instance each, a test page in each document root
+//!  exercise.rs           the page byte for byte, restricted pages closed, a dynamic page, the certificate's end
+//! ```
+
+mod apache;
+mod exercise;
+mod nginx;
+
+use super::found::Finding;
+use crate::service::{Service, Tree};
+use atlas_model::verify::{At, Found, Instance, TestData};
+use std::collections::BTreeMap;
+
+pub(super) const SERVICE: Service = Service {
+    name: "web",
+    about: "nginx and Apache serve static and dynamic pages, keep restricted ones closed, with certificates that last",
+    interval: 60,
+    deadline: 20,
+    find,
+    verify: exercise::verify,
+};
+
+/// The page that is placed in each document root. Names that begin with a dot are often not served.
+const PAGE: &str = "atlas-verify.html";
+/// The most restricted paths that are tried of one site.
+const MAX_RESTRICTED: usize = 10;
+
+/// What a configuration serves.
+#[derive(Debug, Default)]
+struct Sites {
+    sites: Vec<Site>,
+    /// What it names besides: certificates, keys, accounts.
+    files: Vec<String>,
+}
+
+/// One server name at one port.
+#[derive(Debug)]
+struct Site {
+    port: u16,
+    /// The address, where it listens on one only.
+    address: String,
+    tls: bool,
+    name: Option<String>,
+    content: Content,
+    restricted: Vec<String>,
+}
+
+/// What can be asked for.
+#[derive(Clone, Debug, PartialEq)]
+enum Content {
+    /// Files in this document root.
+    Files(String),
+    /// Something: an application, a redirection, a password first.
+    Any,
+}
+
+/// Whether a document root is a path, and no pattern with variables.
+fn is_plain(root: &str) -> bool {
+    root.starts_with('/') && !root.contains(['$', '%']) && !root.split('/').any(|name| name == "..")
+}
+
+/// The test page of a document root. It names the root, so that a site that shows another's is found out.
+fn page(root: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "/._- ".contains(c) { c } else { '_' };
+    format!("<!DOCTYPE html><title>ATLAS</title><p>{}\n", root.chars().map(safe).collect::<String>())
+}
+
+fn find(tree: &Tree) -> anyhow::Result<Found> {
+    let mut finding = Finding::default();
+    let nginx = tree.installed("nginx", "/etc/nginx");
+    let apache = tree.installed("apache", "/etc/apache2");
+    for (dir, sites) in [(nginx, nginx::sites(tree, nginx)), (apache, apache::sites(tree, apache))] {
+        match sites {
+            Ok(Some(sites)) => take(&mut finding, tree, dir, sites),
+            Ok(None) => (),
+            Err(error) => finding.problem(format!("{dir}: {}", atlas_cli::in_one_line(&error))),
+        }
+    }
+    Ok(finding.done())
+}
+
+fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
+    finding.path(tree, dir);
+    for file in sites.files {
+        // What stands in a directory of links and is renewed there is only whole as a whole.
+        let whole = if file.starts_with("/etc/letsencrypt/") { "/etc/letsencrypt" } else { &file };
+        if whole.starts_with('/') && !whole.starts_with(&format!("{dir}/")) {
+            finding.path(tree, whole);
+        }
+    }
+    for site in sites.sites {
+        let mut options = BTreeMap::from([("port".to_owned(), site.port.to_string())]);
+        if site.tls {
+            options.insert("tls".into(), "yes".into());
+        }
+        if let Some(name) = &site.name {
+            options.insert("name".into(), name.clone());
+        }
+        if let Content::Files(root) = &site.content {
+            let root = root.trim_end_matches('/');
+            if !tree.exists(root) {
+                finding.problem(format!("the document root {root} is not there"));
+            }
+            let path = format!("{root}/{PAGE}");
+            finding.place(TestData { path, content: page(root), mode: 0o644, owner: None, with_directory: true });
+            options.insert("root".into(), root.into());
+        }
+        if !site.restricted.is_empty() {
+            let paths: Vec<&str> =
+                site.restricted.iter().map(String::as_str).filter(|path| !path.contains(' ')).collect();
+            options.insert("restricted".into(), paths[..paths.len().min(MAX_RESTRICTED)].join(" "));
+        }
+        let is_here = site.address.starts_with("127.") || site.address == "[::1]" || site.address == "localhost";
+        let at = if is_here { At::Here } else { At::Partners };
+        finding.instance(Instance {
+            name: format!("{}:{}", site.name.as_deref().unwrap_or("*"), site.port),
+            options,
+            at,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_root_that_depends_on_the_request_gets_no_page() {
+        assert!(is_plain("/srv/the shop"));
+        for root in ["/srv/$host", "/srv/%0", "html", "/srv/../etc"] {
+            assert!(!is_plain(root), "{root}");
+        }
+        assert_eq!(page("/srv/a<b>\n"), "<!DOCTYPE html><title>ATLAS</title><p>/srv/a_b__\n");
+    }
+}
