@@ -48,8 +48,8 @@ pub struct Inner {
     pub boots_with: Option<ColdBoot>,
     /// Channels that do not work.
     pub broken_channels: Vec<String>,
-    /// When PRI, or anybody else who knows the secret, asked last.
-    pub asked: Option<Instant>,
+    /// When PRI, or anybody else who knows the secret, asked last; at the start it is given its time.
+    pub asked: Instant,
     /// What is to be written to the log.
     events: Vec<Event>,
     /// Whether a verdict changed since [`Board::wait`] returned.
@@ -69,7 +69,7 @@ impl Board {
             notes: Notes::default(),
             boots_with: None,
             broken_channels: vec![],
-            asked: None,
+            asked: Instant::now(),
             events: vec![],
             is_news: true,
         };
@@ -139,6 +139,11 @@ impl Inner {
         self.is_news |= self.records.len() != before;
     }
 
+    /// Since when this Verifier runs, in seconds since 1970.
+    pub fn started(&self) -> u64 {
+        self.started
+    }
+
     /// Everything that is known now. What the partners say is left out for a partner: it asks them itself.
     pub fn findings(&self, with_heard: bool) -> Findings {
         let time = now();
@@ -184,7 +189,7 @@ impl Answers for Shown {
 
     fn findings(&self) -> Vec<u8> {
         let mut inner = self.board.lock();
-        inner.asked = Some(Instant::now());
+        inner.asked = Instant::now();
         serde_json::to_vec(&inner.findings(false)).unwrap_or_default()
     }
 

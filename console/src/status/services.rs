@@ -34,9 +34,9 @@ pub(super) fn of(facts: &Facts, role: Role) -> Services {
         return services;
     };
     let heard = findings.heard.iter().find(|heard| heard.role == role);
-    let silent = heard.is_none_or(|heard| heard.silent.is_some());
+    let silent = heard.is_none_or(|heard| heard.silent.is_some() || heard.findings.is_none());
     if silent {
-        let why = heard.and_then(|heard| heard.silent.as_ref()).map_or("it was not asked yet", |silent| &silent.why);
+        let why = heard.and_then(|heard| heard.silent.as_ref()).map_or("it has not answered yet", |silent| &silent.why);
         services.unclear.push(reason(
             format!("the Verifier of {role} is not heard: {why}"),
             format!("on {role}: systemctl status VerifierControl; is port 7311 open from here?"),

@@ -167,8 +167,11 @@ fn curl(config: &str) -> anyhow::Result<()> {
 
 fn fed(command: &Command, text: Vec<u8>) -> anyhow::Result<()> {
     let take = |stdout: &mut std::process::ChildStdout| std::io::copy(stdout, &mut std::io::sink());
-    command.converse(move |mut stdin| stdin.write_all(&text), take)??;
-    Ok(())
+    match command.converse(move |mut stdin| stdin.write_all(&text), take)? {
+        // It ended well without reading: a siren needs no text.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other.map(drop)?),
+    }
 }
 
 /// A value in curl's own configuration.

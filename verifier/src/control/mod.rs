@@ -257,7 +257,7 @@ impl Control {
         let mut inner = self.board.lock();
         (inner.notes, inner.broken_channels) = (notes, broken);
         let findings = inner.findings(true);
-        let tells = role == Role::Pri || inner.asked.is_none_or(|asked| asked.elapsed() > PRI_ASKS);
+        let tells = role == Role::Pri || inner.asked.elapsed() > PRI_ASKS;
         let alerts = if tells {
             let concerns = alerts::concerns(&findings, &inner.open, &self.settings.alert);
             let from = format!("{role} of {}", self.identity.config.cluster());

@@ -9,8 +9,8 @@ use crate::{
 use anyhow::Context;
 use atlas_cli::in_one_line;
 use atlas_model::{
-    Partner,
-    verify::{Findings, HEARTBEAT, Heard, Profile, Silent, Verdict},
+    Partner, Role,
+    verify::{Findings, HEARTBEAT, Heard, Measure, Profile, Silent, Verdict, Worse},
 };
 use std::{
     net::SocketAddr,
@@ -55,52 +55,68 @@ impl Asker {
         let answer = ask(&self.root, &self.partner);
         let mut inner = board.lock();
         let last = inner.heard.remove(&role);
-        let was_silent = last.as_ref().is_none_or(|last| last.silent.is_some());
-        let heard = match answer {
-            Ok(findings) => Heard { role, time: Some(time), silent: None, findings: Some(Box::new(findings)) },
-            Err(error) => {
-                let since = last.as_ref().map_or(time, |last| last.silent.as_ref().map_or(time, |silent| silent.since));
-                let silent = Some(Silent { since, why: in_one_line(&error) });
-                // What it said before is kept, with its age: it is shown as old.
-                let (time, findings) = last.map_or((None, None), |last| (last.time, last.findings));
-                Heard { role, time, silent, findings }
+        let before = last.as_ref().map(verdicts);
+        let (heard, ahead) = match answer {
+            Ok((findings, ahead)) => {
+                (Heard { role, time: Some(time), silent: None, findings: Some(Box::new(findings)) }, ahead)
             }
+            Err(error) => (silent(last, role, inner.started(), time, in_one_line(&error)), 0),
         };
-        let profile = self.verifier(&heard, time);
-        let is_news = was_silent != heard.silent.is_some() || differs(&heard, inner.heard.get(&role));
+        // Both may have begun just now: what has not been heard yet is no fault, and nothing to go by either.
+        let profile = (heard.silent.is_some() || heard.time.is_some()).then(|| verifier(&heard, ahead));
+        let is_news = before != Some(verdicts(&heard));
         inner.heard.insert(role, heard);
         drop(inner);
-        board.take(Some(role), "verifier", "", INTERVAL, profile);
+        if let Some(profile) = profile {
+            board.take(Some(role), "verifier", "", INTERVAL, profile);
+        }
         if is_news {
             board.news();
         }
     }
+}
 
-    /// Whether its Verifier lives.
-    fn verifier(&self, heard: &Heard, now: u64) -> Profile {
-        let role = heard.role;
-        match &heard.silent {
-            None => Profile::ok(format!("the Verifier of {role} answers")),
-            // One lost packet is no fault; a heartbeat is.
-            Some(silent) if now.saturating_sub(silent.since) < HEARTBEAT && heard.time.is_some() => Profile::ok(
-                format!("the Verifier of {role} answered {} s ago", now.saturating_sub(heard.time.unwrap_or(now))),
-            ),
-            Some(silent) => Profile::unacceptable(format!("the Verifier of {role} does not answer: {}", silent.why))
-                .hint(format!("on {role}: systemctl status VerifierControl; is port {PORT} open from here?")),
-        }
+/// What is known of one that did not answer just now. One lost packet is no fault: what it said a moment ago still holds. Later, what it said
+/// is kept with its age, and shown as old.
+fn silent(last: Option<Heard>, role: Role, started: u64, now: u64, why: String) -> Heard {
+    let last = last.unwrap_or(Heard { role, time: None, silent: None, findings: None });
+    if last.silent.is_none() && now.saturating_sub(last.time.unwrap_or(started)) < HEARTBEAT {
+        return last;
     }
+    let since = last.silent.map(|silent| silent.since).or(last.time).unwrap_or(started);
+    Heard { silent: Some(Silent { since, why }), ..last }
 }
 
-/// Whether one says another thing than the other, in what matters at once.
-fn differs(heard: &Heard, before: Option<&Heard>) -> bool {
-    let verdicts = |heard: &Heard| -> Vec<(String, Verdict)> {
-        let observed = heard.findings.iter().flat_map(|findings| &findings.observed);
-        observed.map(|observed| (observed.key(), observed.profile.verdict)).collect()
+/// Whether its Verifier lives, and its clock is ours; `ahead` in seconds.
+fn verifier(heard: &Heard, ahead: i64) -> Profile {
+    let role = heard.role;
+    let Some(silent) = &heard.silent else {
+        let measure = Measure {
+            name: "difference-of-clocks".into(),
+            value: ahead.unsigned_abs() as f64,
+            unit: "s".into(),
+            slow: Some(5.0),
+            unacceptable: Some(60.0),
+            worse: Worse::Higher,
+        };
+        let profile = Profile::ok(format!("the Verifier of {role} answers")).measure(measure);
+        return if profile.verdict == Verdict::Ok {
+            profile
+        } else {
+            profile.hint(format!("on {role}: timedatectl; and here"))
+        };
     };
-    before.is_none_or(|before| verdicts(before) != verdicts(heard))
+    Profile::unacceptable(format!("the Verifier of {role} does not answer: {}", silent.why))
+        .hint(format!("on {role}: systemctl status VerifierControl; is port {PORT} open from here?"))
 }
 
-fn ask(root: &Path, partner: &Partner) -> anyhow::Result<Findings> {
+/// What changes when something has happened there.
+fn verdicts(heard: &Heard) -> (bool, Vec<(String, Verdict)>) {
+    let observed = heard.findings.iter().flat_map(|findings| &findings.observed);
+    (heard.silent.is_some(), observed.map(|observed| (observed.key(), observed.profile.verdict)).collect())
+}
+
+fn ask(root: &Path, partner: &Partner) -> anyhow::Result<(Findings, i64)> {
     let secret = Secret::read(root)?
         .context("this server has no secret yet: SetUp on PRI makes it, and a cycle brings it to the secondaries")?;
     let address = resolve(&partner.host, Duration::from_secs(2))?;
@@ -111,7 +127,37 @@ fn ask(root: &Path, partner: &Partner) -> anyhow::Result<Findings> {
         findings.role,
         partner.role
     );
-    by_our_clock(&mut findings, now());
+    let now = now();
+    let ahead = findings.time.cast_signed().saturating_sub(now.cast_signed());
+    by_our_clock(&mut findings, now);
     findings.heard.clear();
-    Ok(findings)
+    Ok((findings, ahead))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_lost_answer_is_no_silence_and_silence_is_dated_from_the_last_answer() {
+        let said = Heard { role: Role::Sec(1), time: Some(100), silent: None, findings: None };
+        let soon = silent(Some(said.clone()), Role::Sec(1), 0, 110, "lost".into());
+        assert_eq!(soon, said);
+        let late = silent(Some(said), Role::Sec(1), 0, 120, "lost".into());
+        assert_eq!(late.silent.as_ref().map(|silent| silent.since), Some(100));
+        assert_eq!(verifier(&late, 0).verdict, Verdict::Unacceptable);
+        assert!(silent(None, Role::Sec(1), 0, 5, "never".into()).silent.is_none(), "both began just now");
+        assert!(
+            silent(None, Role::Sec(1), 0, 15, "never".into()).silent.is_some(),
+            "one that never answered is silent"
+        );
+    }
+
+    #[test]
+    fn clocks_that_differ_are_told() {
+        let said = Heard { role: Role::Sec(1), time: Some(100), silent: None, findings: None };
+        assert_eq!(verifier(&said, -2).verdict, Verdict::Ok);
+        assert_eq!(verifier(&said, -7200).verdict, Verdict::Unacceptable);
+        assert!(verifier(&said, 7200).summary.contains("clocks is 7200 s"));
+    }
 }

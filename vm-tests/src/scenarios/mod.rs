@@ -7,6 +7,7 @@ mod cycles_in_trouble;
 mod failover;
 mod identity;
 mod init;
+mod latent;
 mod modules;
 mod neighbours;
 mod parts;
@@ -29,6 +30,7 @@ const fn long(name: &'static str, act: fn(&crate::Context) -> anyhow::Result<()>
 pub const SCENARIOS: &[Scenario] = &[
     long("three-debians-swap-roles", cycles::scenarios_1_2_and_3),
     long("three-debians-in-trouble", cycles_in_trouble::act),
+    long("latent-faults", latent::act),
     vm("kernel-upgrade-keeps-the-hook", upkeep::kernel_upgrade_keeps_the_hook),
     vm("package-removed-leaves-nothing", upkeep::package_removed_leaves_nothing),
     long("init-survives-power-cuts", init::init_survives_power_cuts),

@@ -1,0 +1,205 @@
+//! VerifierControl as a program: two servers on loopback that verify each other.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it must be")]
+
+use atlas_model::verify::{Findings, Verdict};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// A server that is a directory, with its Verifier.
+struct Server {
+    root: tempfile::TempDir,
+    verifier: Option<Child>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Server {
+    /// A server of this Role at this address, whose partner is at the other.
+    fn new(role: &str, address: &str, partner: (&str, &str)) -> Server {
+        let root = tempfile::tempdir().unwrap();
+        let server = Server { root, verifier: None };
+        server.write("opt/atlas/EnvID", "1\n");
+        server.write("opt/atlas/Cluster", "bakery\n");
+        let (other, host) = partner;
+        server.write(
+            "unbound/SID_DATA/MasterConfig",
+            &format!("format = 1\ncluster = \"bakery\"\nrole = \"{role}\"\n[[partner]]\nrole = \"{other}\"\nhost = \"{host}\"\n"),
+        );
+        server.write("etc/atlas/verifier/secret", &"5ec7e7".repeat(10));
+        fs::set_permissions(server.path("etc/atlas/verifier/secret"), fs::Permissions::from_mode(0o600)).unwrap();
+        let alerts = server.path("alerts");
+        server.write(
+            "etc/atlas/verifier.toml",
+            &format!(
+                "listen = [\"{address}:7311\"]\n[service.page]\ninterval = 1\n\
+                 [[channel]]\nname = \"file\"\nkind = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"echo $ATLAS_KIND $ATLAS_KEY >>{}\"]\n",
+                alerts.display()
+            ),
+        );
+        // What it answers is what lies in a file of the server that it is asked about.
+        let plugin = "#!/bin/sh\n[ $1 = setup ] && exec echo '{\"format\":1,\"instances\":[]}'\n\
+                      for word in \"$@\"; do case $word in --set=file=*) file=${word#--set=file=};; esac; done\n\
+                      [ ! -e $file ] && echo '{\"format\":1,\"verdict\":\"ok\",\"summary\":\"the page is there\"}' && exit 0\n\
+                      echo '{\"format\":1,\"verdict\":\"unacceptable\",\"summary\":\"the page is gone\"}'; exit 2\n";
+        server.write("etc/atlas/verify.d/page", plugin);
+        fs::set_permissions(server.path("etc/atlas/verify.d/page"), fs::Permissions::from_mode(0o755)).unwrap();
+        server.write(
+            "etc/atlas/verifier/Services.json",
+            &format!(
+                "{{\"format\":1,\"services\":{{\"page\":{{\"instances\":[{{\"name\":\"\",\"options\":{{\"file\":\"{}\"}}}}]}}}}}}",
+                server.path("broken").display()
+            ),
+        );
+        server
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.path().join(path)
+    }
+
+    fn write(&self, path: &str, content: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+    }
+
+    fn start(&mut self) {
+        let log = fs::File::create(self.path("log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_VerifierControl"));
+        command.arg("--root").arg(self.root.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.verifier = Some(command.spawn().unwrap());
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut verifier) = self.verifier.take() {
+            let _ = verifier.kill();
+            verifier.wait().unwrap();
+        }
+    }
+
+    fn findings(&self) -> Option<Findings> {
+        serde_json::from_slice(&fs::read(self.path("run/atlas/verifier.json")).ok()?).ok()
+    }
+
+    fn verdict(&self, key: &str) -> Option<Verdict> {
+        let findings = self.findings()?;
+        findings.observed.iter().find(|observed| observed.key() == key).map(|observed| observed.profile.verdict)
+    }
+
+    fn alerts(&self) -> Vec<String> {
+        fs::read_to_string(self.path("alerts")).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    fn count(&self, alert: &str) -> usize {
+        self.alerts().iter().filter(|line| *line == alert).count()
+    }
+
+    fn results(&self, args: &[&str]) -> (Option<i32>, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_VerifierResults"))
+            .args(args)
+            .arg("--root")
+            .arg(self.root.path())
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+        )
+    }
+}
+
+/// Waits until it is so; how long that took.
+fn wait(what: &str, log: &Path, mut is_so: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !is_so() {
+        let log = || fs::read_to_string(log).unwrap_or_default();
+        assert!(start.elapsed() < Duration::from_secs(60), "{what}: {}", log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    start.elapsed()
+}
+
+/// The two, verifying each other. The addresses are loopback's own, so that tests at the same time need others.
+fn cluster(pri: &str, sec: &str) -> (Server, Server) {
+    let mut one = Server::new("PRI", pri, ("SEC1", sec));
+    let mut two = Server::new("SEC1", sec, ("PRI", pri));
+    // What is exercised on SEC1 is broken by a file of SEC1's.
+    let services = fs::read_to_string(two.path("etc/atlas/verifier/Services.json")).unwrap();
+    one.write("etc/atlas/verifier/Services.json", &services);
+    one.start();
+    two.start();
+    let log = one.path("log");
+    wait("PRI verifies SEC1 and hears it", &log, || {
+        one.verdict("SEC1/page") == Some(Verdict::Ok) && one.verdict("SEC1/verifier") == Some(Verdict::Ok)
+    });
+    (one, two)
+}
+
+#[test]
+fn a_fault_is_seen_alerted_once_acknowledged_and_over() {
+    let (mut pri, sec) = cluster("127.0.71.1", "127.0.71.2");
+    let log = pri.path("log");
+    sec.write("broken", "");
+    let seen = wait("the fault is seen", &log, || pri.verdict("SEC1/page") == Some(Verdict::Unacceptable));
+    let alerted = wait("it is alerted", &log, || pri.count("problem SEC1/page") == 1);
+    // The interval is a second; two more are allowed until it is told, and one until the alert is with its channel. A busy machine gets more.
+    assert!(seen < Duration::from_secs(10) && alerted < Duration::from_secs(10), "{seen:?} {alerted:?}");
+    let (code, text) = pri.results(&["ack", "SEC1/page", "Ann looks"]);
+    assert_eq!(code, Some(0), "{text}");
+
+    pri.stop();
+    pri.start();
+    wait("it is known after a restart", &log, || {
+        pri.findings().is_some_and(|findings| {
+            let page = findings.observed.iter().find(|observed| observed.key() == "SEC1/page");
+            page.is_some_and(|page| {
+                page.acknowledged.as_deref() == Some("Ann looks") && page.profile.verdict == Verdict::Unacceptable
+            })
+        })
+    });
+    assert_eq!(pri.count("problem SEC1/page"), 1, "told again after a restart: {:?}", pri.alerts());
+
+    fs::remove_file(sec.path("broken")).unwrap();
+    wait("its end is told", &log, || pri.count("recovered SEC1/page") == 1);
+    let (_, history) = pri.results(&["history", "SEC1/page"]);
+    assert!(history.contains("unacceptable") && history.contains("acknowledged: Ann looks"), "{history}");
+    assert_eq!(sec.alerts().len(), 0, "PRI tells, not both: {:?}", sec.alerts());
+}
+
+#[test]
+fn a_dead_verifier_is_a_problem_and_a_secondary_tells_when_nobody_asks_it() {
+    let (pri, mut sec) = cluster("127.0.72.1", "127.0.72.2");
+    let log = pri.path("log");
+    sec.stop();
+    wait("SEC1's Verifier is missed", &log, || pri.count("problem SEC1/verifier") == 1);
+    let heard = pri.findings().unwrap().heard[0].clone();
+    assert!(heard.silent.is_some() && heard.time.is_some(), "what it said before is kept with its time");
+    sec.start();
+    wait("it is heard again", &log, || pri.count("recovered SEC1/verifier") == 1);
+    let (_, text) = pri.results(&["list"]);
+    assert!(text.contains("SEC1/page"), "{text}");
+}
+
+#[test]
+fn what_is_planned_is_not_alerted() {
+    let (pri, sec) = cluster("127.0.73.1", "127.0.73.2");
+    let log = pri.path("log");
+    assert_eq!(pri.results(&["maintenance", "SEC1", "new disks", "--hours", "1"]).0, Some(0));
+    assert_eq!(pri.results(&["maintenance", "SEC9", "new disks"]).0, Some(1));
+    sec.write("broken", "");
+    wait("the fault is seen", &log, || pri.verdict("SEC1/page") == Some(Verdict::Unacceptable));
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(pri.count("problem SEC1/page"), 0);
+    assert_eq!(pri.results(&["maintenance", "SEC1", "--end"]).0, Some(0));
+    wait("it is alerted when the maintenance is over", &log, || pri.count("problem SEC1/page") == 1);
+}

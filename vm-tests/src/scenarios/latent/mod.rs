@@ -1,0 +1,212 @@
+//! What would break at failover is known before it: every fault of a table is brought about on the secondary, and PRI must say so, name
+//! it, and say that all is well again after it has gone.
+//!
+//! ```text
+//!  all clear ─► inject ─► is it there? ─► reported on PRI, how long after, does it name the fault? ─► undo ─► all clear, how long after
+//! ```
+
+mod faults;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::cast::{Cast, LEFT, PRI_ADDRESS, RIGHT, SEC_ADDRESS};
+use super::cycles::cycle;
+use crate::{Context, Server, secs};
+use faults::{FAULTS, Fault};
+
+/// How often everything is verified while this runs, in seconds.
+const INTERVAL: u64 = 10;
+/// An emulated server needs this long for a check beside all that it does besides, in seconds; real ones do not.
+const EMULATED: u64 = 25;
+/// How long is waited for a fault that is not reported in time, to know whether it ever is.
+const AT_MOST: Duration = Duration::from_secs(150);
+
+/// What became of one fault.
+#[derive(Debug, Serialize)]
+struct Row {
+    fault: &'static str,
+    /// Seconds from the fault to the report; nothing where it was not reported.
+    reported: Option<f64>,
+    /// What PRI said.
+    said: Option<String>,
+    /// Whether that names the fault.
+    named: bool,
+    /// Seconds from its end to all clear; nothing where that did not come.
+    cleared: Option<f64>,
+    pacemaker: bool,
+    /// Why it could not be tried.
+    error: Option<String>,
+}
+
+/// Tries all faults; fails where one was not reported, or something was that is not there.
+pub(crate) fn act(ctx: &Context) -> Result<()> {
+    let cast = Cast::get()?;
+    let lan = ctx.lan("office")?;
+    let [mut pri, mut sec] = [cast.server(ctx, LEFT, &lan)?, cast.server(ctx, RIGHT, &lan)?];
+    [&mut pri, &mut sec].into_iter().try_for_each(Server::start)?;
+    [&pri, &sec].into_iter().try_for_each(|server| server.wait_booted(secs(400)))?;
+    set_up(&pri, &sec)?;
+    all_clear(&pri, Duration::from_secs(300)).context("before the first fault")?;
+    let wanted = std::env::var("ATLAS_FAULT").unwrap_or_default();
+    let rows: Vec<Row> =
+        FAULTS.iter().filter(|fault| fault.name.contains(&wanted)).map(|fault| try_one(fault, &pri, &sec)).collect();
+    std::fs::write(ctx.logs().join("latent-faults.json"), serde_json::to_vec_pretty(&rows)?)?;
+    let table = table(&rows);
+    println!("{table}");
+    let bad = rows.iter().filter(|row| !row.is_good()).count();
+    ensure!(bad == 0, "{bad} of {} faults were not found in time, not named, or did not end:\n{table}", rows.len());
+    Ok(())
+}
+
+impl Row {
+    fn is_good(&self) -> bool {
+        let in_time = |seconds: Option<f64>| seconds.is_some_and(|seconds| seconds <= (INTERVAL + EMULATED) as f64);
+        in_time(self.reported) && self.named && self.cleared.is_some()
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let seconds = |seconds: Option<f64>| seconds.map_or("never".into(), |seconds| format!("{seconds:.0} s"));
+    let mut text =
+        format!("{:44} {:>8} {:>6} {:>8}  {:9}  said\n", "fault", "reported", "named", "cleared", "pacemaker");
+    for row in rows {
+        let said = row.error.as_deref().or(row.said.as_deref()).unwrap_or_default();
+        let said: String = said.chars().take(150).collect();
+        let (named, pacemaker) = (if row.named { "yes" } else { "no" }, if row.pacemaker { "yes" } else { "no" });
+        let (reported, cleared) = (seconds(row.reported), seconds(row.cleared));
+        text.push_str(&format!("{:44} {reported:>8} {named:>6} {cleared:>8}  {pacemaker:9}  {said}\n", row.fault));
+    }
+    let found = rows.iter().filter(|row| row.reported.is_some()).count();
+    let pacemaker = rows.iter().filter(|row| row.pacemaker).count();
+    text + &format!("{found} of {} found; Pacemaker would have told of {pacemaker}\n", rows.len())
+}
+
+/// A cluster whose services are verified: keys exchanged, a web site and an export, SetUp, one cycle.
+fn set_up(pri: &Server, sec: &Server) -> Result<()> {
+    let intervals: String = [
+        "ssh",
+        "web",
+        "nfs",
+        "connectivity",
+        "raid",
+        "disk",
+        "smart",
+        "system",
+        "time",
+        "logs",
+        "atlas",
+        "services",
+        "synchronizer",
+    ]
+    .iter()
+    .map(|name| format!("[service.{name}]\ninterval = {INTERVAL}\n"))
+    .collect();
+    pri.write_file("/etc/atlas/verifier.toml", intervals.as_bytes())?;
+    let keys = [pri.sh("ssSync keys")?, sec.sh("ssSync keys")?];
+    pri.sh(&format!("ssSync trust SEC1 '{}'", keys[1].trim()))?;
+    sec.sh(&format!("ssSync trust PRI '{}'", keys[0].trim()))?;
+    for server in [pri, sec] {
+        server.sh("systemctl enable --now nfs-server")?;
+    }
+    pri.sh("mkdir -p /unbound/share && chmod 777 /unbound/share && echo '/unbound/share 192.168.77.0/24(rw,sync,no_subtree_check)' > /etc/exports && exportfs -ra")?;
+    cycle(pri)?;
+    let report = cycle(pri)?;
+    ensure!(report["partners"][0]["outcome"] == "synced", "the secondary is not in step: {report:#}");
+    sec.sh("exportfs -ra; cp /unbound/www/$(cd /unbound/www; ls -a | grep atlas-verify | head -1) /root/test-page")?;
+    ensure!(
+        sec.sh(&format!("curl -s -o /dev/null -w '%{{http_code}}' http://{SEC_ADDRESS}/"))? != "200",
+        "client data is on {PRI_ADDRESS} alone"
+    );
+    Ok(())
+}
+
+/// What PRI knows to be wrong with SEC1: `KEY: sentence`.
+fn wrong(pri: &Server) -> Result<Vec<String>> {
+    let output = pri.exec("VerifierResults list --json", secs(60))?;
+    ensure!([0, 3].contains(&output.code), "no findings: {}", output.error_text());
+    let findings: Value = serde_json::from_slice(&output.stdout).context("read the findings")?;
+    let mut wrong = Vec::new();
+    let mut look = |findings: &Value| {
+        for one in findings["observed"].as_array().into_iter().flatten().filter(|one| one["about"] == "SEC1") {
+            if one["profile"]["verdict"] != "ok" {
+                let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
+                let summary = one["profile"]["summary"].as_str().unwrap_or_default();
+                wrong.push(format!("{}/{}: {summary}", text("service"), text("instance")));
+            }
+        }
+    };
+    look(&findings);
+    let heard = &findings["heard"][0];
+    if heard["silent"].is_null() {
+        look(&heard["findings"]);
+    }
+    ensure!(findings["observed"].as_array().is_some_and(|all| !all.is_empty()), "nothing is verified: {findings:#}");
+    Ok(wrong)
+}
+
+fn all_clear(pri: &Server, longest: Duration) -> Result<f64> {
+    let start = Instant::now();
+    loop {
+        let wrong = wrong(pri)?;
+        if wrong.is_empty() {
+            return Ok(start.elapsed().as_secs_f64());
+        }
+        ensure!(start.elapsed() < longest, "PRI says after {longest:?}: {}", wrong.join("; "));
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn try_one(fault: &Fault, pri: &Server, sec: &Server) -> Row {
+    let mut row = Row {
+        fault: fault.name,
+        reported: None,
+        said: None,
+        named: false,
+        cleared: None,
+        pacemaker: fault.pacemaker,
+        error: None,
+    };
+    let mut act = || -> Result<()> {
+        run(sec, fault.inject).context("bring it about")?;
+        let injected = Instant::now();
+        let there = sec.exec(fault.is_there, secs(60))?;
+        ensure!(there.code == 0, "the fault is not there: {}", there.error_text());
+        while injected.elapsed() < AT_MOST && !row.named {
+            let wrong = wrong(pri)?;
+            if !wrong.is_empty() && row.reported.is_none() {
+                row.reported = Some(injected.elapsed().as_secs_f64());
+            }
+            // Several things may be wrong because of one fault: one of them names it.
+            let names =
+                |said: &&String| fault.names.iter().any(|word| said.to_lowercase().contains(&word.to_lowercase()));
+            if let Some(said) = wrong.iter().find(names).or(wrong.first()) {
+                row.named = names(&said);
+                row.said = Some(said.clone());
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        Ok(())
+    };
+    let done = act();
+    let undone = run(sec, fault.undo).context("take it away");
+    let cleared = undone.and_then(|()| all_clear(pri, AT_MOST));
+    match done.and(cleared) {
+        Ok(seconds) => row.cleared = Some(seconds),
+        Err(error) => row.error = Some(format!("{error:#}")),
+    }
+    eprintln!("{}", table(std::slice::from_ref(&row)).lines().nth(1).unwrap_or_default());
+    row
+}
+
+/// Runs a command that may need its time on a server whose network may be gone: it is driven by another way.
+fn run(server: &Server, command: &str) -> Result<()> {
+    let output = server.exec(command, secs(120))?;
+    if output.code != 0 {
+        bail!("`{command}` exits with {}: {}", output.code, output.error_text());
+    }
+    Ok(())
+}
