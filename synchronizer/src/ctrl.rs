@@ -4,7 +4,7 @@ use crate::{
     cycle,
     report::{self, now},
     server::Server,
-    suspend::Suspended,
+    suspend,
 };
 use anyhow::Context;
 use atlas_cli::{Common, Exit, Hint, Style, Table, print, print_json};
@@ -13,6 +13,7 @@ use atlas_model::{
     Role,
     cycle::{CycleReport, Outcome},
 };
+use atlas_sid::left::Suspended;
 use clap::{CommandFactory, Parser, Subcommand};
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -79,7 +80,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         Verb::Stop => systemctl(&["stop", UNIT]),
         Verb::Restart => systemctl(&["restart", UNIT]),
         Verb::Status => status(common),
-        Verb::Suspend { reason } => suspend(common, reason),
+        Verb::Suspend { reason } => hold(common, reason),
         Verb::Resume => resume(common),
         Verb::Now => cycle::run(common, &crate::CycleArgs { partners: vec![], rsh: None }),
     }
@@ -92,9 +93,9 @@ fn systemctl(args: &[&str]) -> anyhow::Result<Exit> {
 }
 
 /// Acknowledged only when no cycle is under way: from then on a half-made change goes nowhere [306].
-fn suspend(common: &Common, reason: &str) -> anyhow::Result<Exit> {
+fn hold(common: &Common, reason: &str) -> anyhow::Result<Exit> {
     let server = pri(common)?;
-    Suspended::write(&server.sid, now(), reason)?;
+    suspend::suspend(&server.sid, now(), reason)?;
     let until = Instant::now() + WAIT;
     loop {
         match cycle::lock(&server.sid, "a cycle is still under way") {
@@ -109,7 +110,7 @@ fn suspend(common: &Common, reason: &str) -> anyhow::Result<Exit> {
 }
 
 fn resume(common: &Common) -> anyhow::Result<Exit> {
-    let was = Suspended::end(&pri(common)?.sid)?;
+    let was = suspend::resume(&pri(common)?.sid)?;
     tell_done(common, if was { "resumed" } else { "it was not suspended" })
 }
 

@@ -1,30 +1,18 @@
-//! The keys by which partners know each other. They live with the Role, so that they move with it.
-//!
-//! ```text
-//! SID_DATA/keys/                 0700
-//!   id_ed25519  id_ed25519.pub   PRI's own: what it calls secondaries with
-//!   known_hosts                  on PRI: the host key of each secondary, by Role
-//!   authorized_keys              on SECn: PRI's key, for one command and nothing else; sshd is told to look here
-//! ```
+//! `ssSync keys` and `ssSync trust`: the keys by which partners know each other. Where they lie: [`atlas_sid::keys`].
 
 use crate::server::Server;
 use anyhow::Context;
 use atlas_cli::{Common, Exit, Hint, print, print_json};
 use atlas_host::{durable, process::Command, tree::Dir};
 use atlas_model::Role;
+use atlas_sid::keys::{AUTHORIZED_KEYS, KEYS, KNOWN_HOSTS, MAX_SIZE, OWN, OWN_PUBLIC, role_of, trusted};
 use serde::Serialize;
 use std::{ffi::OsStr, path::PathBuf};
 
-const KEYS: &str = "keys";
-const OWN: &str = "id_ed25519";
-const OWN_PUBLIC: &str = "id_ed25519.pub";
-const KNOWN_HOSTS: &str = "known_hosts";
-const AUTHORIZED_KEYS: &str = "authorized_keys";
 /// What PRI's key may do on a secondary.
 const FORCED: &str = "restrict,command=\"/opt/atlas/bin/ssSync serve\"";
 /// The secondary's own name towards PRI.
 const HOST_KEY: &str = "etc/ssh/ssh_host_ed25519_key.pub";
-const MAX_SIZE: usize = 256 << 10;
 
 #[derive(Serialize)]
 struct Answer {
@@ -40,7 +28,7 @@ pub(crate) fn show(common: &Common) -> anyhow::Result<Exit> {
     let key = if server.role() == Role::Pri { own_key(&server)? } else { host_key(&server)? };
     let role = server.role();
     if common.json {
-        print_json(&Answer { format: 1, role, key: key.to_string(), trusted: trusted(&server)? })?;
+        print_json(&Answer { format: 1, role, key: key.to_string(), trusted: trusted(&server.sid, server.role())? })?;
     } else {
         print(format!("{key}"))?;
     }
@@ -69,7 +57,12 @@ pub(crate) fn trust(common: &Common, partner: Role, line: &str) -> anyhow::Resul
     let changed = before.as_deref() != Some(text.as_str());
     durable::write(&keys, OsStr::new(name), text.as_bytes(), 0o600).context("remember the key")?;
     if common.json {
-        print_json(&Answer { format: 1, role: server.role(), key: key.to_string(), trusted: trusted(&server)? })?;
+        print_json(&Answer {
+            format: 1,
+            role: server.role(),
+            key: key.to_string(),
+            trusted: trusted(&server.sid, server.role())?,
+        })?;
     } else {
         print(format!("{partner} is {} by this key\n", if changed { "known from now on" } else { "known already" }))?;
     }
@@ -114,20 +107,6 @@ fn host_key(server: &Server) -> anyhow::Result<PublicKey> {
     let text =
         server.root.read(HOST_KEY, 4096).context("read this server's host key").hint("install openssh-server")?;
     PublicKey::parse(&String::from_utf8_lossy(&text))
-}
-
-/// The partners whose keys lie here.
-fn trusted(server: &Server) -> anyhow::Result<Vec<Role>> {
-    let name = if server.role() == Role::Pri { KNOWN_HOSTS } else { AUTHORIZED_KEYS };
-    let text = directory(server)?.read_if_there(name, MAX_SIZE)?.unwrap_or_default();
-    Ok(String::from_utf8_lossy(&text).lines().filter_map(|line| role_of(name, line)).collect())
-}
-
-/// Whose line it is: the first word in one file, the last in the other.
-fn role_of(name: &str, line: &str) -> Option<Role> {
-    let mut words = line.split_whitespace();
-    let word = if name == KNOWN_HOSTS { words.next() } else { words.next_back() };
-    word?.parse().ok()
 }
 
 /// A public key in the one form that is accepted: its kind and its base64 text. What an options field could say is not taken over.

@@ -2,7 +2,7 @@
 
 use atlas_cli::notice;
 use atlas_host::{durable, tree::Dir};
-use atlas_model::cycle::{CYCLE, CycleReport, MAX_SIZE, Problem, REPORTS, Step};
+use atlas_model::cycle::{CYCLE, CycleReport, Problem, REPORTS, Step};
 use serde::Serialize;
 use std::{ffi::OsStr, path::Path};
 
@@ -11,8 +11,7 @@ pub(crate) const MAX_LISTED: usize = 500;
 
 /// The report of the last cycle, if there is one that can be read.
 pub(crate) fn last(root: &Dir) -> Option<CycleReport> {
-    let content = root.dir(REPORTS).ok()?.read_if_there(CYCLE, MAX_SIZE).ok()??;
-    serde_json::from_slice(&content).ok()
+    atlas_sid::left::report(root, CYCLE)
 }
 
 /// Writes a report where whoever watches this server looks.

@@ -8,8 +8,16 @@
 //! instance of its own. Everything is read below the server's root, and programs are taken from there, so that a tree in a
 //! directory is looked at as a server is.
 
-use atlas_host::process::{Command, Output};
-use atlas_model::verify::{At, Found, Instance, Measure, Profile, Verdict, Worse, number};
+use anyhow::Context;
+use atlas_host::{
+    process::{Command, Output},
+    tree::Dir,
+};
+use atlas_model::{
+    MasterConfig,
+    verify::{At, Found, Instance, Measure, Profile, Verdict, Worse, number},
+};
+use atlas_sid::{BoundData, SidData, layout::UNBOUND_MOUNT};
 use std::{
     fs::File,
     io::Read,
@@ -63,15 +71,15 @@ pub(crate) fn is_there(root: &Path, path: &str) -> bool {
     below(root, path).exists()
 }
 
-/// A program of this server; `None` where it is not installed.
-pub(crate) fn tool(root: &Path, name: &str) -> Option<Command> {
-    let file = PROGRAMS.iter().map(|dir| root.join(dir).join(name)).find(|file| file.is_file())?;
-    Some(Command::new(file).env("LC_ALL", "C.UTF-8"))
+/// Where a program of this server lies; `None` where it is not installed.
+pub(crate) fn program(root: &Path, name: &str) -> Option<PathBuf> {
+    PROGRAMS.iter().map(|dir| root.join(dir).join(name)).find(|file| file.is_file())
 }
 
 /// Runs a program of this server within this time; `None` where it is not installed. An error is a sentence.
 pub(crate) fn run(root: &Path, name: &str, args: &[&str], deadline: Duration) -> Option<Result<Output, String>> {
-    let output = tool(root, name)?.args(args).deadline(deadline.max(Duration::from_millis(1))).output();
+    let command = Command::new(program(root, name)?).args(args).env("LC_ALL", "C.UTF-8");
+    let output = command.deadline(deadline.max(Duration::from_millis(1))).output();
     Some(output.map_err(|error| atlas_cli::in_one_line(&error.into())))
 }
 
@@ -97,6 +105,33 @@ pub(crate) fn duration(seconds: u64) -> String {
         120..7200 => format!("{} min", seconds / 60),
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// Who this server is, by its own disk and the mounted Unbound set.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// Its tree.
+    pub(crate) tree: Dir,
+    /// What its own disk says.
+    pub(crate) bound: BoundData,
+    /// What lies on the Unbound set.
+    pub(crate) sid: SidData,
+    /// Who that makes of it.
+    pub(crate) config: MasterConfig,
+}
+
+impl Member {
+    /// `None` where `atlas init` was never run.
+    pub(crate) fn open(root: &Path) -> anyhow::Result<Option<Member>> {
+        let tree = Dir::open_root(root).context("open the server's tree")?;
+        let Some(bound) = BoundData::read(&tree).context("read which environment this server is")? else {
+            return Ok(None);
+        };
+        let unbound = tree.dir(UNBOUND_MOUNT).context("open the Unbound file system")?;
+        let sid = SidData::open(&unbound).context("open the Sync and Identity Data")?;
+        let config = sid.master_config().context("read who this server is")?;
+        Ok(Some(Member { tree, bound, sid, config }))
     }
 }
 
@@ -214,6 +249,17 @@ pub(crate) mod testing {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             let _ = std::fs::remove_file(&path);
             std::os::unix::fs::symlink(target, path).unwrap();
+        }
+
+        /// Makes it a server of a cluster of two.
+        pub(crate) fn member(&self, role: &str) {
+            let partner = if role == "PRI" { "SEC1" } else { "PRI" };
+            let config = format!(
+                "format = 1\ncluster = \"bakery\"\nrole = \"{role}\"\n[[partner]]\nrole = \"{partner}\"\nhost = \"other\"\n"
+            );
+            self.write("unbound/SID_DATA/MasterConfig", &config);
+            self.write("opt/atlas/EnvID", "2\n");
+            self.write("opt/atlas/Cluster", "bakery\n");
         }
 
         pub(crate) fn target(&self) -> Target {

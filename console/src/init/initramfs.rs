@@ -1,4 +1,12 @@
 //! Which installed kernels would start atlas-boot.
+//!
+//! Listing an initramfs takes seconds, and this is asked every minute. So what was found well is remembered, by what the file was like then:
+//!
+//! ```text
+//! /run/atlas/initramfs.json      {"format":1,"well":{"initrd.img-6.1.0-32-amd64":"254:1 1234 35127296 1763700000.1 1763700000.1"}}
+//! ```
+//!
+//! It is empty after a boot, every file is looked at anew then; and a lack is never remembered, so that its end is seen at once.
 
 use super::{
     plan::{Item, Task},
@@ -6,7 +14,13 @@ use super::{
 };
 use anyhow::Context;
 use atlas_cli::Hint;
+use atlas_host::{durable, tree::Dir};
+use atlas_model::cycle::REPORTS;
+use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,6 +31,17 @@ pub const ATLAS_BOOT: &str = "usr/lib/atlas/atlas-boot";
 /// Making the initramfs of every kernel takes minutes on a slow machine.
 const UPDATE_DEADLINE: Duration = Duration::from_secs(3600);
 const LIST_DEADLINE: Duration = Duration::from_secs(300);
+/// What is remembered, in [`REPORTS`].
+const REMEMBERED: &str = "initramfs.json";
+const MAX_REMEMBERED: usize = 64 << 10;
+
+/// The initramfs that were found well.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Remembered {
+    format: u32,
+    /// What each was like, by its name.
+    well: BTreeMap<String, String>,
+}
 
 /// An installed kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +54,69 @@ pub struct Kernel {
 
 /// The kernels in `/boot`, oldest name first.
 pub fn kernels(root: &Path) -> Vec<Kernel> {
+    kernels_by(root, lack)
+}
+
+fn kernels_by(root: &Path, lack: impl Fn(&Path) -> Option<String>) -> Vec<Kernel> {
     let entries = std::fs::read_dir(root.join("boot")).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let mut versions: Vec<String> = names.filter_map(|name| Some(name.strip_prefix("vmlinuz-")?.to_owned())).collect();
     versions.sort_unstable();
-    let kernel = |version: String| Kernel { lack: lack(&initramfs(root, &version)), version };
-    versions.into_iter().map(kernel).collect()
+    let before = Remembered::read(root);
+    let mut now = Remembered { format: 1, ..Remembered::default() };
+    let mut kernel = |version: String| {
+        let file = initramfs(root, &version);
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let looks = looks(&file);
+        let known = looks.is_some() && before.well.get(&name) == looks.as_ref();
+        let lack = if known { None } else { lack(&file) };
+        if let (None, Some(looks)) = (&lack, looks) {
+            now.well.insert(name, looks);
+        }
+        Kernel { version, lack }
+    };
+    let kernels = versions.into_iter().map(&mut kernel).collect();
+    if now != before {
+        now.write(root);
+    }
+    kernels
+}
+
+impl Remembered {
+    /// What cannot be read was not remembered.
+    fn read(root: &Path) -> Remembered {
+        let read = || {
+            let dir = Dir::open_root(root).ok()?.dir(REPORTS).ok()?;
+            let remembered: Remembered = serde_json::from_slice(&dir.read(REMEMBERED, MAX_REMEMBERED).ok()?).ok()?;
+            (remembered.format == 1).then_some(remembered)
+        };
+        read().unwrap_or_default()
+    }
+
+    /// Where it cannot be written, the next look takes as long as this one.
+    fn write(&self, root: &Path) {
+        let write = || -> Option<()> {
+            let dir = Dir::open_root(root).ok()?.make_dirs(REPORTS).ok()?;
+            durable::write(&dir, OsStr::new(REMEMBERED), &serde_json::to_vec(self).ok()?, 0o644).ok()
+        };
+        let _ = write();
+    }
+}
+
+/// What changes with every change of a file, its content unread; `None` where it is not there.
+fn looks(file: &Path) -> Option<String> {
+    let meta = std::fs::metadata(file).ok()?;
+    let (changed, written) = ((meta.ctime(), meta.ctime_nsec()), (meta.mtime(), meta.mtime_nsec()));
+    Some(format!(
+        "{} {} {} {}.{} {}.{}",
+        meta.dev(),
+        meta.ino(),
+        meta.size(),
+        written.0,
+        written.1,
+        changed.0,
+        changed.1
+    ))
 }
 
 fn initramfs(root: &Path, version: &str) -> PathBuf {
@@ -80,4 +162,43 @@ pub fn as_updated(mut kernels: Vec<Kernel>, done: &[Item]) -> Vec<Kernel> {
         kernels.iter_mut().for_each(|kernel| kernel.lack = None);
     }
     kernels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    #[test]
+    fn an_initramfs_is_listed_again_when_it_changed_and_as_long_as_it_lacks_the_program() {
+        let tmp = tempfile::tempdir().unwrap();
+        let boot = tmp.path().join("boot");
+        std::fs::create_dir(&boot).unwrap();
+        for version in ["1", "2"] {
+            std::fs::write(boot.join(format!("vmlinuz-{version}")), "kernel").unwrap();
+            std::fs::write(boot.join(format!("initrd.img-{version}")), format!("with atlas-boot {version}")).unwrap();
+        }
+        let listed = RefCell::new(Vec::new());
+        let look = || {
+            listed.borrow_mut().clear();
+            let kernels = kernels_by(tmp.path(), |file| {
+                listed.borrow_mut().push(file.file_name().unwrap().to_string_lossy().into_owned());
+                let text = std::fs::read_to_string(file).unwrap_or_default();
+                (!text.contains("atlas-boot")).then(|| "it lacks it".to_owned())
+            });
+            (kernels.into_iter().map(|kernel| kernel.lack.is_none()).collect::<Vec<_>>(), listed.borrow().clone())
+        };
+        assert_eq!(look(), (vec![true, true], vec!["initrd.img-1".into(), "initrd.img-2".into()]));
+        assert_eq!(look(), (vec![true, true], vec![]));
+        // As large as before.
+        std::fs::write(boot.join("initrd.img-2"), "with nothing here 2").unwrap();
+        for _ in 0..2 {
+            assert_eq!(look(), (vec![true, false], vec!["initrd.img-2".into()]));
+        }
+        std::fs::remove_file(boot.join("initrd.img-1")).unwrap();
+        assert_eq!(look().0, vec![false, false]);
+        std::fs::write(tmp.path().join("run/atlas/initramfs.json"), "{").unwrap();
+        std::fs::write(boot.join("initrd.img-1"), "atlas-boot again").unwrap();
+        assert_eq!(look().0, vec![true, false]);
+    }
 }

@@ -6,10 +6,14 @@ use atlas_cli::Hint;
 use atlas_host::tree::Dir;
 use atlas_model::{
     BootReport,
-    cycle::{CYCLE, CycleReport, MAX_SIZE, REPORTS},
+    cycle::{CYCLE, CycleReport},
     verify::{FINDINGS, Findings},
 };
-use atlas_sid::{BoundData, SidData, layout::UNBOUND_MOUNT};
+use atlas_sid::{
+    BoundData, SidData,
+    layout::UNBOUND_MOUNT,
+    left::{Suspended, report},
+};
 use std::{path::Path, time::SystemTime};
 
 /// Gathers the facts of the server below `root`.
@@ -27,7 +31,7 @@ pub(super) fn gather(root: &Path) -> anyhow::Result<Facts> {
         report::<Findings>(&tree, FINDINGS).filter(|findings| findings.format == 1 && findings.role == config.role());
     let findings_age = findings.as_ref().and_then(|findings| now.checked_sub(findings.time));
     let cycle_age = cycle.as_ref().and_then(|cycle| now.checked_sub(cycle.time));
-    let suspended = sid.dir().read_if_there("Suspended", 4096)?.map(|content| reason(&content));
+    let suspended = Suspended::read(&sid)?.map(|suspended| suspended.reason);
     Ok(Facts {
         role: config.role(),
         partners: config.partners().to_vec(),
@@ -40,17 +44,6 @@ pub(super) fn gather(root: &Path) -> anyhow::Result<Facts> {
         findings,
         findings_age,
     })
-}
-
-/// A report that can be read; what cannot says nothing.
-fn report<T: serde::de::DeserializeOwned>(tree: &Dir, name: &str) -> Option<T> {
-    let content = tree.dir(REPORTS).ok()?.read_if_there(name, MAX_SIZE).ok()??;
-    serde_json::from_slice(&content).ok()
-}
-
-fn reason(content: &[u8]) -> String {
-    let value: serde_json::Value = serde_json::from_slice(content).unwrap_or_default();
-    value["reason"].as_str().unwrap_or("nobody can say why").to_owned()
 }
 
 /// How many members the array under /unbound should have and has, from /proc.

@@ -13,7 +13,6 @@ use crate::{
     create,
     report::{self, now, timed},
     server::Server,
-    suspend::Suspended,
 };
 use anyhow::Context;
 use atlas_cli::{Common, Exit, Hint, Style, Table, in_one_line, print, print_json};
@@ -22,7 +21,7 @@ use atlas_model::{
     Partner, Role,
     cycle::{CYCLE, CycleReport, Outcome, PartnerReport, Problem},
 };
-use atlas_sid::{SidData, snapshot};
+use atlas_sid::{SidData, left::Suspended, snapshot};
 use std::{ffi::OsStr, time::Duration};
 
 /// How long a partner may be silent. That it is still alive, ssh itself finds out every few seconds.

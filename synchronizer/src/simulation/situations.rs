@@ -23,7 +23,7 @@
 //! committed.
 
 use super::{Cluster, Line, write};
-use crate::{server::Server, suspend::Suspended};
+use crate::{server::Server, suspend};
 use atlas_cli::in_one_line;
 use atlas_model::cycle::{CycleReport, Outcome, PartnerReport};
 use atlas_sid::bond::Bond;
@@ -91,11 +91,11 @@ fn run(cluster: &mut Cluster, words: &[&str]) -> Vec<String> {
         }
         ["suspend", why @ ..] => {
             let server = Server::open(&cluster.root(&cluster.machine_of("PRI").unwrap())).unwrap();
-            Suspended::write(&server.sid, 0, &why.join(" ")).unwrap();
+            suspend::suspend(&server.sid, 0, &why.join(" ")).unwrap();
         }
         ["resume"] => {
             let server = Server::open(&cluster.root(&cluster.machine_of("PRI").unwrap())).unwrap();
-            assert!(Suspended::end(&server.sid).unwrap());
+            assert!(suspend::resume(&server.sid).unwrap());
         }
         ["cycle"] => {
             let seen = cluster

@@ -1,5 +1,6 @@
 //! The services that ATLAS itself knows how to exercise, one file each. Others are programs in `/etc/atlas/verify.d`, or Nagios plugins.
 
+mod atlas;
 mod connectivity;
 mod curl;
 mod disk;
@@ -8,6 +9,7 @@ mod logs;
 mod raid;
 mod smart;
 mod ssh;
+mod synchronizer;
 mod system;
 mod time;
 mod web;
@@ -16,11 +18,13 @@ use crate::service::Service;
 
 /// All of them, by name.
 pub const SERVICES: &[Service] = &[
+    atlas::SERVICE,
     connectivity::SERVICE,
     disk::SERVICE,
     logs::SERVICE,
     raid::SERVICE,
     ssh::SERVICE,
+    synchronizer::SERVICE,
     system::SERVICE,
     time::SERVICE,
     web::SERVICE,

@@ -71,7 +71,7 @@ pub(super) fn look(target: &Target, faults: &mut Faults) -> anyhow::Result<Strin
     if disks.is_empty() {
         return Ok("SMART is not available: no disk here has it".into());
     }
-    if here::tool(&target.root, "smartctl").is_none() {
+    if here::program(&target.root, "smartctl").is_none() {
         return Ok("SMART is not available: smartmontools is not installed".into());
     }
     let mut asked = Vec::new();
