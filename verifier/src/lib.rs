@@ -30,3 +30,4 @@ pub mod settings;
 pub mod setup;
 pub mod show;
 pub mod store;
+pub mod talk;

@@ -24,7 +24,7 @@ const PACKAGES: [Needed; 10] = [
 ];
 
 /// For the tests besides.
-const TEST_PACKAGES: [Needed; 17] = [
+const TEST_PACKAGES: [Needed; 20] = [
     ("acl", "access lists"),
     ("attr", "extended attributes"),
     ("mdadm", "RAID superblocks"),
@@ -42,6 +42,9 @@ const TEST_PACKAGES: [Needed; 17] = [
     ("curl", "services exercised: web and mail"),
     ("nginx-light", "services exercised: web"),
     ("apache2-bin", "services exercised: web"),
+    ("user-mode-linux", "services exercised: a kernel with NFS"),
+    ("kmod", "services exercised: its modules"),
+    ("nfs-kernel-server", "services exercised: NFS"),
 ];
 
 /// Installs what is missing, and says what that is; silent where nothing is.

@@ -17,6 +17,11 @@ impl Default for Finding {
 }
 
 impl Finding {
+    /// Whether nothing was found.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.instances.is_empty()
+    }
+
     /// Adds a file or directory to synchronise, where it is there. One that belongs to this machine alone is a problem.
     pub(super) fn path(&mut self, tree: &Tree, path: &str) {
         let path = path.trim_end_matches('/');

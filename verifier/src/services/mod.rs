@@ -6,6 +6,7 @@ mod curl;
 mod disk;
 mod found;
 mod logs;
+mod nfs;
 mod raid;
 mod smart;
 mod ssh;
@@ -22,6 +23,7 @@ pub const SERVICES: &[Service] = &[
     connectivity::SERVICE,
     disk::SERVICE,
     logs::SERVICE,
+    nfs::SERVICE,
     raid::SERVICE,
     ssh::SERVICE,
     synchronizer::SERVICE,

@@ -1,0 +1,128 @@
+//! nfs: every exported directory is mounted, and a test file in it read, written and locked, as its clients do [438].
+//!
+//! ```text
+//!  /etc/exports ─► an instance each, and EXPORT/.atlas-verify
+//!  verify         NULL call to port 2049 ─► mount ─► read ─► write the same again ─► lock, unlock
+//! ```
+//!
+//! The mount is soft, in a mount namespace of this process: whatever happens, nobody else sees it and it is gone when the process ends. The
+//! file is written with what is in it already and gets back its times, so that it stays the file that was synchronised.
+
+mod call;
+mod client;
+mod exports;
+
+use super::found::Finding;
+use crate::service::{Service, Target, Tree};
+use atlas_model::verify::{Found, Instance, Profile, TestData, Worse};
+use exports::Root;
+use std::{collections::BTreeMap, time::Instant};
+
+pub(super) const SERVICE: Service = Service {
+    name: "nfs",
+    about: "every export is mounted, and a test file in it read, written and locked",
+    interval: 60,
+    deadline: 30,
+    find,
+    verify,
+};
+
+/// The test file in each exported directory.
+const FILE: &str = ".atlas-verify";
+const PORT: u16 = 2049;
+
+/// What is in the test file of an export.
+fn content(path: &str) -> String {
+    format!("atlas-verify nfs {path}\n")
+}
+
+fn find(tree: &Tree) -> anyhow::Result<Found> {
+    let dir = tree.installed("nfs", "/etc");
+    let mut finding = Finding::default();
+    let mut files = vec![format!("{dir}/exports")];
+    files.extend(tree.matching(&format!("{dir}/exports.d/*.exports")));
+    for file in files {
+        for export in exports::exports(&tree.read(&file)?.unwrap_or_default()) {
+            let path = export.path;
+            let placed = format!("{}/{FILE}", path.trim_end_matches('/'));
+            // Who root is there has no name where it is given by number.
+            let (owner, mode) = match export.root {
+                Root::Nobody if export.is_writable => (Some("nobody".into()), 0o644),
+                Root::Another if export.is_writable => (None, 0o666),
+                _ => (None, 0o644),
+            };
+            if !tree.exists(&path) {
+                finding.problem(format!("the exported directory {path} is not there"));
+            }
+            finding.place(TestData { path: placed, content: content(&path), mode, owner, with_directory: true });
+            let access = if export.is_writable { "rw" } else { "ro" };
+            let options = BTreeMap::from([("path".into(), path.clone()), ("access".into(), access.into())]);
+            finding.instance(Instance { name: path, options, ..Instance::default() });
+        }
+    }
+    let names = [
+        "exports",
+        "exports.d",
+        "nfs.conf",
+        "nfs.conf.d",
+        "idmapd.conf",
+        "default/nfs-kernel-server",
+        "default/nfs-common",
+    ];
+    if !finding.is_empty() {
+        names.iter().for_each(|name| finding.path(tree, &format!("{dir}/{name}")));
+    }
+    Ok(finding.done())
+}
+
+fn verify(target: &Target) -> anyhow::Result<Profile> {
+    let path = target.required("path")?;
+    let hint = "on that server: systemctl status nfs-server rpcbind rpc-statd; exportfs -v; rpcinfo -p; ss -ltnp 'sport = :2049'; nft list ruleset";
+    let start = Instant::now();
+    let versions = match call::null(target, target.port(PORT)?)? {
+        Ok(versions) => versions,
+        Err(why) => return Ok(Profile::unacceptable(format!("the NFS server does not answer: {why}")).hint(hint)),
+    };
+    let answer = target.time("answer", start, 500.0, None)?;
+    let used = match client::exercise(target, path, &versions)? {
+        Ok(used) => used,
+        Err(why) => return Ok(Profile::unacceptable(format!("{path}: {why}")).hint(hint)),
+    };
+    let what = if used.times.iter().any(|(name, ..)| *name == "write") {
+        "is mounted, read, written and locked"
+    } else {
+        "is mounted and read"
+    };
+    let mut profile = Profile::ok(format!("{path} {what} (NFS {})", used.version)).measure(answer);
+    for (name, ms, slow) in used.times {
+        profile = profile.measure(target.measure(name, ms, "ms", (Some(slow), None), Worse::Higher)?);
+    }
+    Ok(profile)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_test_file_belongs_to_whom_root_is_there() {
+        let tmp = tempfile::tempdir().unwrap();
+        for dir in ["etc/exports.d", "srv/a", "srv/b"] {
+            std::fs::create_dir_all(tmp.path().join(dir)).unwrap();
+        }
+        std::fs::write(tmp.path().join("etc/exports"), "/srv/a *(rw)\n").unwrap();
+        std::fs::write(tmp.path().join("etc/exports.d/more.exports"), "/srv/b *(ro)\n/srv/gone *(rw,anonuid=7)\n")
+            .unwrap();
+        let found = find(&Tree::open(tmp.path()).unwrap()).unwrap();
+        let owners: Vec<_> =
+            found.place.iter().map(|data| (data.path.as_str(), data.owner.as_deref(), data.mode)).collect();
+        let expected = [
+            ("/srv/a/.atlas-verify", Some("nobody"), 0o644),
+            ("/srv/b/.atlas-verify", None, 0o644),
+            ("/srv/gone/.atlas-verify", None, 0o666),
+        ];
+        assert_eq!(owners, expected);
+        assert_eq!(found.paths, ["/etc/exports", "/etc/exports.d"]);
+        assert_eq!(found.problems, ["the exported directory /srv/gone is not there"]);
+    }
+}
