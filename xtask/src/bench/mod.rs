@@ -1,6 +1,7 @@
 //! `cargo xtask bench NAME`: ATLAS and its peer on the same work, side by side, in one run.
 
 mod boot;
+mod latent;
 mod product;
 
 use anyhow::Result;
@@ -28,6 +29,10 @@ enum Name {
     Crashes,
     /// Taking Snapshots: time and memory, next to rsync and git.
     Sync,
+    /// Verifying: processor and memory for 200 checks a minute, and how soon a fault is told.
+    Verify,
+    /// Every fault of a table brought about on a secondary, in virtual machines: whether it is told, how soon, and whether that names it.
+    LatentFaults,
 }
 
 /// One thing measured, next to the same thing of the peer, or next to a limit.
@@ -86,6 +91,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         Name::Modules => product::MODULES.run()?,
         Name::Crashes => product::CRASHES.run()?,
         Name::Sync => product::SYNC.run()?,
+        Name::Verify => product::VERIFY.run()?,
+        Name::LatentFaults => latent::run()?,
     };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);

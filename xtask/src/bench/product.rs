@@ -41,6 +41,14 @@ pub(super) const SYNC: Product = Product {
     peers: &[("rsync", "bench: the peer"), ("git", "bench: the peer"), ("time", "bench: memory in use")],
 };
 
+/// Verifying: what it costs, and how soon a fault is told.
+pub(super) const VERIFY: Product = Product {
+    crates: &["atlas-verifier"],
+    example: "bench_verify",
+    arguments: &["target/release", "--json"],
+    peers: &[("iputils-ping", "bench: an echo")],
+};
+
 impl Product {
     pub(super) fn run(&self) -> Result<Vec<Row>> {
         setup::install(self.peers)?;

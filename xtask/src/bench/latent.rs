@@ -1,0 +1,42 @@
+//! Latent faults: the scenario that brings them about, and its table.
+
+use anyhow::{Context, Result};
+use atlas_vm_tests::Tier;
+use serde::Deserialize;
+
+use super::{Row, say};
+use crate::process;
+
+/// One fault, as the scenario leaves it.
+#[derive(Deserialize)]
+struct Fault {
+    fault: String,
+    reported: Option<f64>,
+    named: bool,
+    cleared: Option<f64>,
+}
+
+/// How soon it has to be told: the interval of that scenario, and what an emulated server needs besides, in seconds.
+const GOAL: f64 = 35.0;
+
+pub(super) fn run() -> Result<Vec<Row>> {
+    say("two servers boot, and every fault of the table is brought about on the secondary: an hour or so");
+    let logs = process::repository().join("target/latent-faults");
+    let options = atlas_vm_tests::Options {
+        filter: Some("latent-faults".into()),
+        tier: Tier::Long,
+        logs: logs.clone(),
+        keep_logs: true,
+        ..atlas_vm_tests::Options::default()
+    };
+    // That a goal is missed is told by the rows.
+    atlas_vm_tests::run(&options)?;
+    let path = logs.join("latent-faults/latent-faults.json");
+    let content = std::fs::read(&path).with_context(|| format!("the scenario left no {}", path.display()))?;
+    let faults: Vec<Fault> = serde_json::from_slice(&content).context("cannot read the table")?;
+    let row = |fault: &Fault| {
+        let seconds = fault.reported.filter(|_| fault.named && fault.cleared.is_some()).unwrap_or(9999.0);
+        Row::at_most(&fault.fault, seconds, GOAL, "s")
+    };
+    Ok(faults.iter().map(row).collect())
+}
