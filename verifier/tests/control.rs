@@ -203,3 +203,18 @@ fn what_is_planned_is_not_alerted() {
     assert_eq!(pri.results(&["maintenance", "SEC1", "--end"]).0, Some(0));
     wait("it is alerted when the maintenance is over", &log, || pri.count("problem SEC1/page") == 1);
 }
+
+#[test]
+fn a_server_that_was_not_set_up_yet_is_waited_for() {
+    let mut server = Server::new("PRI", "127.0.74.1", ("SEC1", "127.0.74.2"));
+    let config = server.path("unbound/SID_DATA/MasterConfig");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::remove_file(&config).unwrap();
+    server.start();
+    let log = server.path("log");
+    wait("it says what it waits for", &log, || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("nothing to verify yet"))
+    });
+    fs::write(&config, text).unwrap();
+    wait("it begins", &log, || server.findings().is_some());
+}

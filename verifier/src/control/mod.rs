@@ -121,13 +121,33 @@ struct Control {
     saved: Instant,
 }
 
+/// Waits until this server is somebody: one that was not set up yet, or whose Unbound set is not there, has nothing to verify.
+fn who_it_is(root: &Path) -> Identity {
+    let mut last = String::new();
+    loop {
+        match Identity::read(root) {
+            Ok(identity) => return identity,
+            Err(error) => {
+                let why = in_one_line(&error);
+                if why != last {
+                    tracing::info!("nothing to verify yet: {why}");
+                    last = why;
+                }
+            }
+        }
+        say("READY=1");
+        say("WATCHDOG=1");
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
 /// Runs until it is stopped.
 ///
 /// # Errors
-/// Where this server's identity, or the settings at the start, cannot be read, or its port cannot be had.
+/// Where the settings at the start cannot be read, or its port cannot be had.
 fn control(root: &Path) -> anyhow::Result<()> {
     atlas_cli::log::begin();
-    let identity = Identity::read(root)?;
+    let identity = who_it_is(root);
     let (role, env_version) = (identity.config.role(), identity.env_version);
     let store = Store::open(&identity.sid, role, env_version)?;
     let settings = Settings::read(root)?;
