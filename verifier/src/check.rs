@@ -86,11 +86,11 @@ impl Check {
 fn from_json(output: &Output) -> Profile {
     match read_json(output) {
         Ok(profile) => profile,
-        Err(why) => Profile::unknown(format!(
+        Err(why) => Profile::unknown(tidy(&format!(
             "the VerifyService breaks its contract: {why} ({}: {})",
             output.status,
             output.complaint()
-        ))
+        )))
         .hint("VerifierControl check PROGRAM shows what it has to do"),
     }
 }
@@ -126,7 +126,8 @@ pub fn read_json(output: &Output) -> Result<Profile, String> {
 
 /// What is shown on terminals has no control characters, and an end.
 fn tidy(text: &str) -> String {
-    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(2000).collect()
+    let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(2000).collect();
+    shown.trim().to_owned()
 }
 
 /// What a Nagios plugin says: the first line's text, and performance data after `|`.
@@ -226,6 +227,25 @@ mod tests {
         let profile = sh("trap '' TERM; sleep 60 & sleep 60", Speaks::Json, 1);
         assert_eq!(profile.verdict, Verdict::Unacceptable);
         assert!(start.elapsed() < Duration::from_secs(3) && profile.summary.contains("within 1 s"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_program_prints_there_is_an_answer_that_a_terminal_can_show(
+            stdout in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
+            text in "[ -~]{0,40}[|][ -~]{0,80}",
+            code in 0..256_i32,
+        ) {
+            use std::os::unix::process::ExitStatusExt;
+            for stdout in [stdout, text.into_bytes()] {
+                let output = Output { status: std::process::ExitStatus::from_raw(code << 8), stdout, stderr: vec![] };
+                for profile in [from_json(&output), from_nagios(&output)] {
+                    assert!(!profile.summary.is_empty() && profile.summary.chars().all(|c| !c.is_control()));
+                    assert!(profile.measures.len() <= MAX_ITEMS);
+                    let _ = crate::plugin::nagios_line("x", &profile);
+                }
+            }
+        }
     }
 
     #[test]
