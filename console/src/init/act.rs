@@ -36,6 +36,12 @@ use std::{
 
 /// Where the array appears, until atlas-boot starts it under the same name.
 const ARRAY: &str = "/dev/md/atlas-unbound";
+/// Room for times to the nanosecond and beyond 2038, which mkfs.ext4 leaves out of small file systems on Debian 11.
+const INODE_SIZE: &str = "256";
+/// What the e2fsck and the kernels of all supported Debians know, and nothing else: the disks may be in an older server tomorrow. What mkfs.ext4
+/// takes by itself on Debian 13, Debian 11 refuses to check and so to boot with.
+const FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,\
+                        huge_file,dir_nlink,extra_isize,metadata_csum";
 /// Discarding and writing the tables of a large file system takes its time.
 const MAKE_DEADLINE: Duration = Duration::from_secs(3600);
 
@@ -126,7 +132,8 @@ impl<'a> Work<'a> {
             return Err(anyhow::anyhow!("the array {} holds {holds}", device.display()))
                 .hint("run 'atlas init' again, now that the array runs; it says how to lose what is there");
         }
-        tool("mkfs.ext4").args(["-q", "-F", "-L", UNBOUND_LABEL]).arg(device).deadline(MAKE_DEADLINE).run()?;
+        let args = ["-q", "-F", "-L", UNBOUND_LABEL, "-I", INODE_SIZE, "-O", FEATURES];
+        tool("mkfs.ext4").args(args).arg(device).deadline(MAKE_DEADLINE).run()?;
         settle();
         Ok(())
     }
