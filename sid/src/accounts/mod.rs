@@ -6,7 +6,7 @@
 //! | the account is | of people (1000-59999, 65536 and more) | of the system (all others) |
 //! |---|---|---|
 //! | on PRI and here | as it is on PRI | keeps its line; password and shell (a group: password and members) as on PRI |
-//! | on PRI alone | added | added with PRI's number where that is free here, otherwise a problem |
+//! | on PRI alone | added | added with PRI's number where that is free here; otherwise one of 100-999 gets one that is free on both, any other is a problem |
 //! | here alone | removed | kept |
 //!
 //! `shadow` and `gshadow` follow: a name has PRI's line where PRI has the account, its own otherwise. Primary groups are matched by name.
@@ -119,6 +119,9 @@ pub fn in_snapshot(snapshot: &Snapshot) -> Result<Files, SidError> {
     let read = |which: Which| Ok((which, copies.read(&which.path()[1..], Which::MAX_SIZE)?));
     Which::ALL.into_iter().filter(listed).map(read).collect()
 }
+
+/// The numbers that packages give their accounts, as they come.
+const OF_PACKAGES: std::ops::RangeInclusive<u32> = 100..=999;
 
 /// Whether a number is one that people get.
 fn is_person(number: u32) -> bool {
@@ -244,13 +247,16 @@ impl Merge<'_> {
             .partition(|l| is_person(l.number()));
         for line in system.into_iter().chain(people) {
             let number = line.number();
-            let added = if is_person(number) || taken.insert(number) {
+            let fitted = if is_person(number) || taken.insert(number) {
                 adapt(line)
             } else {
-                Err(format!("its number {number} is another's here"))
+                self.renumbered(which, line, &mut taken).and_then(|line| adapt(&line))
             };
-            match added {
-                Ok(line) => lines.push(line),
+            match fitted {
+                Ok(line) => {
+                    self.tell_other_number(which, &line, pri.find(which, line.name()));
+                    lines.push(line);
+                }
                 Err(why) => self.merged.problems.push(format!("{} {} was not added: {why}", which.noun(), line.name())),
             }
         }
@@ -260,6 +266,19 @@ impl Merge<'_> {
             self.merged.warnings.push(format!("{} {} was removed: PRI does not have it", which.noun(), own.name()));
         }
         Table::of(lines)
+    }
+
+    /// A package's account on PRI whose number is another's here, with a number that neither server uses, as a package here would give it.
+    fn renumbered(&self, which: Which, line: &Line, taken: &mut BTreeSet<u32>) -> Result<Line, String> {
+        let number = line.number();
+        let pris: BTreeSet<u32> = self.pri.lines(which).iter().map(Line::number).collect();
+        let mut free = OF_PACKAGES.rev().filter(|number| !pris.contains(number) && !taken.contains(number));
+        let free = free.next().filter(|_| OF_PACKAGES.contains(&number));
+        let free = free.ok_or_else(|| format!("its number {number} is another's here"))?;
+        taken.insert(free);
+        let mut line = line.clone();
+        line.set(2, free.to_string().as_bytes());
+        Ok(line)
     }
 
     fn same_name_other_account(&mut self, which: Which, own: &Line) {

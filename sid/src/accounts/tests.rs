@@ -71,16 +71,31 @@ fn passwords_follow_the_accounts() {
 }
 
 #[test]
-fn a_number_that_is_another_s_here_is_a_problem_and_not_guessed_around() {
+fn a_package_s_number_that_is_another_s_here_becomes_one_that_is_free_on_both() {
     let mut here = here();
-    here.insert(Which::Passwd, format!("{ROOT}tss:x:105:112::/:/bin/false\n").into());
-    here.insert(Which::Group, b"root:x:0:\ntss:x:112:\nother:x:113:\n".to_vec());
+    here.insert(Which::Passwd, format!("{ROOT}tss:x:105:112::/:/bin/false\nnew:x:999:999::/:/bin/false\n").into());
+    here.insert(Which::Group, b"root:x:0:\ntss:x:112:\nother:x:113:\nnew:x:999:\n".to_vec());
+    let mut pri = pri();
+    pri.get_mut(&Which::Group).unwrap().extend(b"late:x:998:\n");
+    let merged = merge(&pri, &here).unwrap();
+    assert!(text(&merged, Which::Passwd).contains("bind:x:998:997::/var/cache/bind:/bin/false\n"));
+    assert!(text(&merged, Which::Group).contains("bind:x:997:\n") && merged.problems.is_empty());
+    assert!(text(&merged, Which::Shadow).contains("bind:!:"));
+    let told = merged.warnings.join("\n");
+    assert!(told.contains("account bind has the number 105 on PRI and 998 here"), "{told}");
+    let again = merge(&pri, &merged.files).unwrap();
+    assert_eq!(again.files, merged.files, "it has another number each time");
+}
+
+#[test]
+fn a_number_that_means_the_same_on_every_debian_is_never_another_one() {
+    let mut here = here();
+    here.insert(Which::Passwd, format!("{ROOT}mine:x:33:33::/:/bin/false\n").into());
     let merged = merge(&pri(), &here).unwrap();
-    assert!(!text(&merged, Which::Passwd).contains("bind"));
+    assert!(!text(&merged, Which::Passwd).contains("www-data"));
     let told = merged.problems.join("\n");
-    assert!(told.contains("account bind was not added: its number 105 is another's here"), "{told}");
-    assert!(told.contains("group bind was not added: its number 113"), "{told}");
-    assert!(!text(&merged, Which::Shadow).contains("bind"));
+    assert!(told.contains("account www-data was not added: its number 33 is another's here"), "{told}");
+    assert!(!text(&merged, Which::Shadow).contains("www-data"));
 }
 
 #[test]
