@@ -1,7 +1,7 @@
 //! Parts that are programs: run on copies of files, confined, under a deadline.
 //!
 //! ```text
-//! DST/.part-PID-N/files/etc/inetd        copies of what the part names; the program is started here, with "newer" or "older"
+//! DST/.part-N/files/etc/inetd            copies of what the part names; the program is started here, with "newer" or "older"
 //!                                        what it leaves here is taken, if the part names it; everything else is an error
 //! ```
 
@@ -54,7 +54,8 @@ impl Programs {
             return Ok(());
         }
         let Some(work) = &self.work else { return Err(Error::Damaged("there is no place to run its program".into())) };
-        let name = format!(".part-{}-{}", std::process::id(), self.count.replace(self.count.get() + 1));
+        // The same in each run: it is in the error, and an error that stays is told once.
+        let name = format!(".part-{}", self.count.replace(self.count.get() + 1));
         let dir = Dir::open_root(work)?;
         dir.make_dir(&name, 0o700)?;
         let result = self.run_in(&dir.dir(&name)?, rule, tree, &files, direction);

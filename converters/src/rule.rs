@@ -106,12 +106,11 @@ pub(crate) fn fill_in_parents(tree: &mut Tree, path: &TreePath, like: Option<&at
     }
 }
 
-/// Gives every file that fits the new text that `change` makes of it. A file that is no UTF-8 is none that rules are for.
-fn each_text(tree: &mut Tree, files: &[Pattern], change: impl Fn(&str) -> String) -> Result<(), Error> {
+/// Gives every file that fits, and is configuration, the new text that `change` makes of it.
+pub(crate) fn each_text(tree: &mut Tree, files: &[Pattern], change: impl Fn(&str) -> String) -> Result<(), Error> {
     for path in tree.files(files) {
-        let Some(bytes) = tree.text(&path)? else { continue };
-        let Ok(text) = std::str::from_utf8(&bytes) else { continue };
-        let changed = change(text);
+        let Some(text) = tree.configuration(&path)? else { continue };
+        let changed = change(&text);
         if changed != text {
             tree.put(&path, changed.into_bytes(), None);
         }

@@ -11,8 +11,8 @@ use atlas_model::{
 };
 use std::{collections::BTreeMap, ffi::OsStr, rc::Rc};
 
-/// The largest file that a part may look into, in bytes.
-pub const MAX_TEXT: usize = 1 << 20;
+/// The largest file that a part may look into, in bytes; the accounts of some 50 000 people.
+pub const MAX_TEXT: usize = 4 << 20;
 
 /// Where the content of unchanged files lies.
 #[derive(Debug)]
@@ -123,6 +123,14 @@ impl Tree {
         }
     }
 
+    /// The content of the file at `path` where rules may apply to it: none of a larger one or one that is no UTF-8, which nobody wrote by hand.
+    pub fn configuration(&self, path: &TreePath) -> Result<Option<String>, Error> {
+        match self.text(path) {
+            Err(Error::TooLarge { .. }) => Ok(None),
+            content => Ok(content?.and_then(|content| String::from_utf8(content).ok())),
+        }
+    }
+
     /// Gives the file at `path` this content; owner, mode and times stay, or are those of `like`, or plain ones.
     pub fn put(&mut self, path: &TreePath, content: Vec<u8>, like: Option<&Meta>) {
         let meta = match self.objects.get(path).map(|object| &object.kind) {
@@ -196,6 +204,23 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn configuration_is_text_of_a_size_that_somebody_may_have_written() {
+        let path = TreePath::parse("/etc/a").unwrap();
+        let mut tree = Tree::default();
+        assert_eq!(tree.configuration(&path).unwrap(), None);
+        for (content, is_configuration) in [
+            (b"a = 1\n".to_vec(), true),
+            (vec![0xff; 9], false),
+            (vec![b'\n'; MAX_TEXT], true),
+            (vec![b'\n'; MAX_TEXT + 1], false),
+        ] {
+            tree.objects.insert(path.clone(), Object::file(content, plain_meta()));
+            assert_eq!(tree.configuration(&path).unwrap().is_some(), is_configuration);
+        }
+        assert!(matches!(tree.text(&path), Err(Error::TooLarge { .. })), "a program does not get it");
+    }
 
     #[test]
     fn a_list_keeps_its_comments_and_the_end_of_its_last_line() {

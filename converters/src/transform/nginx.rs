@@ -1,7 +1,7 @@
 //! nginx 1.25.1 and later say `http2 on;` for a server, and `listen … quic`; earlier ones know `listen … http2` alone. `ssl on;` for a server went
 //! with that version; `listen … ssl` is the same, and all versions know it.
 
-use crate::{Error, part::Pattern, tree::Tree};
+use crate::{Error, part::Pattern, rule::each_text, tree::Tree};
 use std::ops::Range;
 
 const FILES: [&str; 5] = [
@@ -14,15 +14,7 @@ const FILES: [&str; 5] = [
 
 pub(super) fn each_file(tree: &mut Tree, change: impl Fn(&str) -> String) -> Result<(), Error> {
     let patterns = FILES.iter().map(|file| Pattern::parse(file).map_err(Error::Damaged));
-    for path in tree.files(&patterns.collect::<Result<Vec<_>, _>>()?) {
-        let Some(content) = tree.text(&path)? else { continue };
-        let Ok(text) = std::str::from_utf8(&content) else { continue };
-        let changed = change(text);
-        if changed != text {
-            tree.put(&path, changed.into_bytes(), None);
-        }
-    }
-    Ok(())
+    each_text(tree, &patterns.collect::<Result<Vec<_>, _>>()?, change)
 }
 
 /// One `word word …;`.
