@@ -187,8 +187,10 @@ fn tell(status: &Status) -> String {
                     Outcome::Synced => style.green("synced"),
                     other => style.red(&format!("{other:?}").to_lowercase()),
                 };
-                let why = partner.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-                table.row([partner.role.to_string(), format!("{outcome}{why}")]);
+                table.row([partner.role.to_string(), outcome]);
+            }
+            for problem in &last.problems {
+                table.row([style.yellow("problem"), format!("{}: {}", problem.server, problem.what)]);
             }
         }
         _ => table.row(["last cycle".to_owned(), style.yellow("none since the boot")]),

@@ -128,7 +128,8 @@ fn cycle(args: &Args) {
     // What a cycle found is in its report; here it matters only whether it ran.
     match command.deadline(CYCLE_DEADLINE).output() {
         Ok(output) if matches!(output.status.code(), Some(0 | 3)) => tracing::info!("a cycle: {}", output.status),
-        Ok(output) => tracing::warn!("a cycle failed ({}): {}", output.status, output.complaint()),
+        // What it said is in the log that ssRun keeps; what ssRun said is here.
+        Ok(output) => tracing::warn!("a cycle failed ({}); see LOG.ssSync {}", output.status, output.complaint()),
         Err(error) => tracing::error!("the cycle could not be run: {}", in_one_line(&error.into())),
     }
 }

@@ -17,7 +17,7 @@ use atlas_host::{
 };
 use atlas_model::{
     Role,
-    cycle::{Problem, SYNCED, SecondaryReport},
+    cycle::{Problem, SYNCED, SecondaryReport, Step},
     manifest::FileSet,
 };
 use atlas_sid::{
@@ -30,8 +30,12 @@ use std::{
     io::{Read, Write},
     os::fd::AsFd,
     path::Path,
+    sync::mpsc::{self, RecvTimeoutError},
     time::{Duration, Instant},
 };
+
+/// How often PRI hears that a step is still under way: well within [`cycle::SILENCE`].
+const STILL_WORKING: Duration = Duration::from_secs(60);
 
 /// Serves one conversation.
 pub(crate) fn run(common: &Common) -> anyhow::Result<Exit> {
@@ -44,7 +48,7 @@ pub(crate) fn run(common: &Common) -> anyhow::Result<Exit> {
 }
 
 /// The whole conversation. Where it fails, PRI is told why.
-pub(crate) fn converse<R: Read, W: Write>(root: &Path, wire: &mut Wire<R, W>) -> anyhow::Result<()> {
+pub(crate) fn converse<R: Read + Send, W: Write + Send>(root: &Path, wire: &mut Wire<R, W>) -> anyhow::Result<()> {
     let served = Server::open(root).and_then(|server| serve(&server, wire));
     if let Err(error) = &served {
         // PRI's report is where the reason is read; where PRI is gone, nobody can be told.
@@ -58,7 +62,7 @@ pub(crate) fn converse<R: Read, W: Write>(root: &Path, wire: &mut Wire<R, W>) ->
 }
 
 /// Answers PRI from its first word to its last.
-fn serve<R: Read, W: Write>(server: &Server, wire: &mut Wire<R, W>) -> anyhow::Result<()> {
+fn serve<R: Read + Send, W: Write + Send>(server: &Server, wire: &mut Wire<R, W>) -> anyhow::Result<()> {
     let pri = due!(wire, Message::Hello(hello) => hello, "Hello");
     let mut own = introduce(server, pri.role)?;
     // Who is called by another Role says who it is, so that both can tell the operator.
@@ -99,29 +103,26 @@ fn tell_of_refusal(server: &Server, caller: &Hello, why: &str) {
 }
 
 /// Takes over what PRI sent [208-209].
-fn sync_up<R: Read, W: Write>(server: &Server, wire: &mut Wire<R, W>) -> anyhow::Result<SecondaryReport> {
+fn sync_up<R: Read + Send, W: Write + Send>(server: &Server, wire: &mut Wire<R, W>) -> anyhow::Result<SecondaryReport> {
     let (role, env_version) = (server.role(), server.env_version());
     let mut steps = Vec::new();
-    let mut working = |step: &str| wire.say(&Message::Working { step: step.into() });
-
     // What somebody changed here since the last cycle goes into the history before it is undone [310].
-    working("create")?;
-    let local = timed(&mut steps, "create before", || create::snapshot(server, false))?.created;
+    let local = working(wire, &mut steps, "create before", || create::snapshot(server, false))??.created;
 
-    working("newer")?;
     let converters = Converters::of(&server.path);
-    let converted = timed(&mut steps, "newer", || convert::to_newer(&converters, &server.sid, Role::Pri, env_version))
-        .with_context(|| format!("convert PRI's Snapshot to {env_version}"))?;
+    let converted = working(wire, &mut steps, "newer", || {
+        convert::to_newer(&converters, &server.sid, Role::Pri, env_version)
+            .with_context(|| format!("convert PRI's Snapshot to {env_version}"))
+    })??;
 
-    working("install")?;
     let generation = server.sid.role_dir(Role::Pri)?.map_or(Ok(0), |dir| snapshot::generation(&dir))?;
-    let installed =
-        timed(&mut steps, "install", || install::install(&server.root, &server.sid, role, env_version, generation))
-            .context("install PRI's configuration")?;
+    let installed = working(wire, &mut steps, "install", || {
+        install::install(&server.root, &server.sid, role, env_version, generation)
+            .context("install PRI's configuration")
+    })??;
 
-    working("create")?;
     adopt_pri_list(server)?;
-    timed(&mut steps, "create after", || create::snapshot(server, false))?;
+    working(wire, &mut steps, "create after", || create::snapshot(server, false))??;
     Ok(SecondaryReport {
         format: 1,
         role,
@@ -136,6 +137,40 @@ fn sync_up<R: Read, W: Write>(server: &Server, wire: &mut Wire<R, W>) -> anyhow:
         problems: installed.problems.iter().map(|what| needs_somebody(role, what)).collect(),
         install: serde_json::to_value(&installed)?,
         steps,
+    })
+}
+
+/// Does a step, and tells PRI at its beginning, and for as long as it takes, that this server is at work.
+///
+/// The outer result is that of telling. Where PRI is gone the step is done all the same: nothing is left half done.
+fn working<T, R: Read + Send, W: Write + Send>(
+    wire: &mut Wire<R, W>,
+    steps: &mut Vec<Step>,
+    step: &str,
+    work: impl FnOnce() -> T,
+) -> Result<T, Fault> {
+    every(STILL_WORKING, || wire.say(&Message::Working { step: step.into() }), || timed(steps, step, work))
+}
+
+/// Tells something now and after each `pause`, for as long as `work` takes.
+fn every<T, E: Send>(
+    pause: Duration,
+    mut tell: impl FnMut() -> Result<(), E> + Send,
+    work: impl FnOnce() -> T,
+) -> Result<T, E> {
+    tell()?;
+    std::thread::scope(|scope| {
+        let (end, ended) = mpsc::channel::<()>();
+        let telling = scope.spawn(move || {
+            while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                tell()?;
+            }
+            Ok(())
+        });
+        let result = work();
+        drop(end);
+        // One that panicked has told nothing more; the next thing said finds out why.
+        telling.join().unwrap_or(Ok(())).map(|()| result)
     })
 }
 
@@ -167,5 +202,33 @@ fn would_boot(server: &Server) -> Option<bool> {
         Some(0) => Some(true),
         Some(3) => Some(false),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_takes_long_is_told_of_again_and_again_and_a_word_that_fails_does_not_cut_it_off() {
+        let pause = Duration::from_millis(5);
+        let (told, tells) = mpsc::channel();
+        let heard = move |times: usize| (0..times).all(|_| tells.recv_timeout(Duration::from_secs(10)).is_ok());
+        let said = every(pause, || told.send(()), || heard(4));
+        assert_eq!(said, Ok(true));
+
+        let (mut words, mut done) = (0, false);
+        let broken = every(
+            pause,
+            || {
+                words += 1;
+                if words == 1 { Ok(()) } else { Err("PRI is gone") }
+            },
+            || {
+                std::thread::sleep(10 * pause);
+                done = true;
+            },
+        );
+        assert_eq!((broken, words, done), (Err("PRI is gone"), 2, true));
     }
 }

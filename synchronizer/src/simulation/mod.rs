@@ -147,7 +147,7 @@ impl Cluster {
 }
 
 /// The secondary's side, as `ssSync serve` does it.
-fn answer(root: &Path, heard: impl Read, said: &mut Cut) {
+fn answer(root: &Path, heard: impl Read + Send, said: &mut Cut) {
     let mut wire = Wire::new(heard, said);
     serve::converse(root, &mut wire).ok();
 }
