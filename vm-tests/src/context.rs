@@ -1,7 +1,10 @@
 //! What a scenario gets: folders of its own and the makers of disks, LANs and servers.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use atlas_image::ServerImage;
@@ -24,6 +27,7 @@ pub struct Context {
     logs: PathBuf,
     scratch: TempDir,
     consoles: Mutex<Vec<Console>>,
+    begun: Instant,
 }
 
 impl Context {
@@ -39,7 +43,13 @@ impl Context {
         let base = Some(std::env::temp_dir()).filter(|dir| dir.as_os_str().len() < SOCKETS_MAX - 12);
         let scratch =
             tempfile::Builder::new().prefix("av-").tempdir_in(base.as_deref().unwrap_or(Path::new("/tmp")))?;
-        Ok(Self { name: name.to_owned(), logs: logs.to_owned(), scratch, consoles: Mutex::default() })
+        Ok(Self {
+            name: name.to_owned(),
+            logs: logs.to_owned(),
+            scratch,
+            consoles: Mutex::default(),
+            begun: Instant::now(),
+        })
     }
 
     /// The scenario's name.
@@ -47,9 +57,20 @@ impl Context {
         &self.name
     }
 
-    /// The folder of its logs: `SERVER.console.log`, `SERVER.qemu.log`, `LAN.pcap`.
+    /// The folder of its logs: `SERVER.console.log`, `SERVER.qemu.log`, `LAN.pcap`, `story.log`.
     pub fn logs(&self) -> &Path {
         &self.logs
+    }
+
+    /// Writes into `story.log` how far a long story has come, with the seconds since it began.
+    ///
+    /// # Errors
+    /// The log cannot be written.
+    pub fn note(&self, what: &str) -> Result<()> {
+        let path = self.logs.join("story.log");
+        let log = File::options().create(true).append(true).open(&path);
+        let line = format!("{:7.1} {what}\n", self.begun.elapsed().as_secs_f64());
+        log.and_then(|mut log| log.write_all(line.as_bytes())).with_context(|| format!("writing {}", path.display()))
     }
 
     /// A folder that goes with the scenario.

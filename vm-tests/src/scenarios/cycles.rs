@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::cast::{PAGE, PRI_ADDRESS, Part};
 use super::failover::{move_set, take_out};
-use super::trio::{A, B, C, Trio, down, long, up};
+use super::trio::{A, B, C, Trio, acted, down, long, up};
 use crate::{Context, Disk, Server, secs};
 
 /// What a server is to be: who, and from which converted version if any.
@@ -76,15 +76,25 @@ pub(crate) fn scenarios_1_2_and_3(ctx: &Context) -> Result<()> {
     let trio = Trio::get()?;
     let lan = ctx.lan("office")?;
     let client = ctx.client("client", &lan, "192.168.77.9/24")?;
-    let [mut a, mut b, mut c] = trio.servers(ctx, &lan)?;
-    up([&mut a, &mut b, &mut c])?;
-    figures_9_to_16(&a, &b, &c, &client)?;
-    services_follow(&a, &[&b, &c])?;
-    local_edit_is_undone(&a, &b)?;
-    let of_sec1 = scenario_1(&mut a, &mut b, &c, &client)?;
-    scenario_2(&mut a, of_sec1, &b, &c, &client)?;
-    scenario_3(&a, &mut b, &mut c, &client)?;
-    down([&mut a, &mut b, &mut c])
+    acted(ctx, trio.servers(ctx, &lan)?, |[a, b, c]| {
+        up([a, b, c])?;
+        ctx.note("all are up")?;
+        figures_9_to_16(a, b, c, &client)?;
+        ctx.note("figures 9 to 16")?;
+        services_follow(a, &[b, c])?;
+        ctx.note("services follow")?;
+        cycles_by_themselves(a, [b, c])?;
+        ctx.note("cycles by themselves")?;
+        local_edit_is_undone(a, b)?;
+        ctx.note("a local edit is undone")?;
+        let of_sec1 = scenario_1(a, b, c, &client)?;
+        ctx.note("scenario 1")?;
+        scenario_2(a, of_sec1, b, c, &client)?;
+        ctx.note("scenario 2")?;
+        scenario_3(a, b, c, &client)?;
+        ctx.note("scenario 3")?;
+        down([a, b, c])
+    })
 }
 
 /// Each server takes its Role from its own Snapshot [180]; the first cycle [187-214].
@@ -114,6 +124,45 @@ fn services_follow(pri: &Server, secondaries: &[&Server]) -> Result<()> {
         ensure!(server.sh("exportfs")?.contains("/srv/recipes"), "no export from {}", server.name());
         server.sh("systemctl stop nfs-server")?;
     }
+    Ok(())
+}
+
+/// With the service started, a change is on all three soon after, and nobody typed a thing; nothing goes out while it is suspended [306, 317-318].
+fn cycles_by_themselves(pri: &Server, secondaries: [&Server; 2]) -> Result<()> {
+    let serves = |server: &Server, word: &str| -> Result<bool> {
+        Ok(server.exec("curl -s http://localhost:8080/", secs(60))?.text() == word)
+    };
+    let follow = |word: &str| -> Result<()> {
+        for server in secondaries {
+            let what = format!("{word} from {} without a word", server.name());
+            secs(250).poll(&what, || Ok(serves(server, word)?.then_some(())))?;
+        }
+        secs(60).poll("a good status", || Ok((pri.exec("ssSyncCtrl status", secs(60))?.code == 0).then_some(())))
+    };
+    let bake = |from: &str, to: &str| {
+        pri.sh(&format!("sed -i s/{from}/{to}/ /etc/nginx/conf.d/cakes.conf && systemctl reload nginx"))
+    };
+    for server in [secondaries[0], secondaries[1], pri] {
+        long(server, "ssSyncCtrl start")?;
+    }
+    secs(250).poll("the first cycle", || Ok((pri.exec("ssSyncCtrl status", secs(60))?.code == 0).then_some(())))?;
+    bake("cakes", "bread")?;
+    follow("bread")?;
+    long(pri, "ssSyncCtrl suspend 'half way'")?;
+    bake("bread", "dough")?;
+    let told = pri.exec("ssSync cycle", secs(120))?;
+    ensure!(told.code == 1 && told.error_text().contains("half way"), "not suspended: {}", told.error_text());
+    for server in secondaries {
+        ensure!(serves(server, "bread")?, "a change went out that was half way");
+    }
+    bake("dough", "cakes")?;
+    long(pri, "ssSyncCtrl resume")?;
+    follow("cakes")?;
+    for server in [secondaries[0], secondaries[1], pri] {
+        server.sh("systemctl disable --now ssSyncLoop")?;
+        server.assert_healthy()?;
+    }
+    ensure!(pri.sh("cat /var/log/atlas/*ssSync*")?.contains("synced"), "ssRun kept no log of the cycles");
     Ok(())
 }
 

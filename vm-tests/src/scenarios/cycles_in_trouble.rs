@@ -8,40 +8,61 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::cycles::{assert_outcomes, assert_snapshots, cycle, partner};
+use super::cycles_misled::{
+    clocks_hours_apart, converters_misbehave, no_conversation, pri_loses_its_power, wrong_role_is_refused,
+};
 use super::failover::take_out;
-use super::trio::{C, Trio, down, up};
+use super::trio::{C, Trio, acted, down, up};
 use crate::{Context, Lan, Server, secs};
 
-const BOTH: [(&str, &str); 2] = [("SEC1", "synced"), ("SEC2", "synced")];
+pub(super) const BOTH: [(&str, &str); 2] = [("SEC1", "synced"), ("SEC2", "synced")];
+/// Where there is much to send.
+pub(super) const LOAD: &str = "/etc/bakery/load";
 /// What is sent anew, in KiB: long enough on its way to be cut in the middle.
-const LOAD_KIB: u32 = 6144;
+const LOAD_KIB: u32 = 3072;
 /// How much of it PRI has sent to one of two partners, at least, when it is cut; greeting and lists are far less.
-const IN_THE_MIDDLE: u64 = 1 << 20;
+pub(super) const IN_THE_MIDDLE: u64 = 1 << 19;
 
-/// Seven troubles, one after the other, and after each of them a cycle that brings everyone in step.
+/// Eleven troubles, one after the other, and after each of them a cycle that brings everyone in step.
 pub(crate) fn act(ctx: &Context) -> Result<()> {
     let trio = Trio::get()?;
     let lan = ctx.lan("office")?;
-    let [mut a, mut b, mut c] = trio.servers(ctx, &lan)?;
-    up([&mut a, &mut b, &mut c])?;
-    assert_outcomes(&cycle(&a)?, &BOTH)?;
-    only_pri_drives(&b)?;
-    disk_full_on_a_secondary(&a, &b, &c)?;
-    disk_full_on_pri(&a, &b)?;
-    lan_cut_in_mid_send(&lan, &a, &b, &c)?;
-    down_for_some_cycles(&lan, &a, &b, &c)?;
-    power_cut_in_mid_cycle(&lan, &a, &b, &mut c)?;
-    old_copy_is_refused(ctx, &a, &mut c)?;
-    down([&mut a, &mut b, &mut c])
+    acted(ctx, trio.servers(ctx, &lan)?, |[a, b, c]| {
+        up([a, b, c])?;
+        assert_outcomes(&cycle(a)?, &BOTH)?;
+        ctx.note("all are up and in step")?;
+        only_pri_drives(b)?;
+        converters_misbehave(a, b, c)?;
+        ctx.note("converters that misbehave")?;
+        wrong_role_is_refused(a, c)?;
+        ctx.note("a wrong Role")?;
+        clocks_hours_apart(a, b, c)?;
+        ctx.note("clocks hours apart")?;
+        disk_full_on_a_secondary(a, b, c)?;
+        ctx.note("disk full on a secondary")?;
+        disk_full_on_pri(a, b)?;
+        ctx.note("disk full on PRI")?;
+        pri_loses_its_power(&lan, a, b, c)?;
+        ctx.note("PRI's power cut in mid-send")?;
+        lan_cut_in_mid_send(&lan, a, b, c)?;
+        ctx.note("LAN cut in mid-send")?;
+        down_for_some_cycles(&lan, a, b, c)?;
+        ctx.note("down for some cycles")?;
+        power_cut_in_mid_cycle(&lan, a, b, c)?;
+        ctx.note("power cut in mid-cycle")?;
+        old_copy_is_refused(ctx, a, c)?;
+        ctx.note("an old copy")?;
+        down([a, b, c])
+    })
 }
 
 /// Changes the site on PRI, so that there is something to send.
-fn change(pri: &Server, word: &str) -> Result<()> {
+pub(super) fn change(pri: &Server, word: &str) -> Result<()> {
     let site = format!("server {{ listen 8080; return 200 \"{word}\\n\"; }}");
     pri.sh(&format!("echo '{site}' > /etc/nginx/conf.d/word.conf && systemctl reload nginx")).map(drop)
 }
 
-fn assert_serves(server: &Server, word: &str) -> Result<()> {
+pub(super) fn assert_serves(server: &Server, word: &str) -> Result<()> {
     let said = server.sh("curl -s http://localhost:8080/")?;
     ensure!(said == word, "{} serves {said:?}, not {word:?}", server.name());
     Ok(())
@@ -96,11 +117,14 @@ fn disk_full_on_pri(a: &Server, b: &Server) -> Result<()> {
     assert_serves(b, "three")
 }
 
+/// Gives PRI much to send.
+pub(super) fn give_load(pri: &Server) -> Result<()> {
+    pri.sh(&format!("mkdir -p /etc/bakery; dd if=/dev/urandom of={LOAD} bs=1k count={LOAD_KIB}")).map(drop)
+}
+
 /// Runs a cycle with much to send, and `cut` as soon as PRI is in the middle of sending it.
 fn cycle_cut_by(lan: &Lan, pri: &Server, cut: impl FnOnce() -> Result<()>) -> Result<Value> {
-    pri.sh(&format!(
-        "(echo -n '# '; dd if=/dev/urandom bs=1k count={LOAD_KIB} | base64 -w 0; echo) > /etc/nginx/conf.d/load.conf"
-    ))?;
+    give_load(pri)?;
     let before = lan.sent(pri.name())?.bytes;
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -125,8 +149,8 @@ fn lan_cut_in_mid_send(lan: &Lan, a: &Server, b: &Server, c: &Server) -> Result<
     assert_outcomes(&report, &[("SEC1", "failed"), ("SEC2", "synced")])?;
     ensure!(b.sh("sha256sum /unbound/SID_DATA/PRI/Env*/Manifest")? == before, "half a send was published");
     assert_snapshots(b, "a send cut off", &["PRI 2: Env1 Env2", "SEC1 1: Env1"])?;
-    assert_serves(b, "three")?;
-    c.sh("test -s /etc/nginx/conf.d/load.conf").context("SEC2 was held up").map(drop)
+    assert_serves(b, "up again")?;
+    c.sh(&format!("test -s {LOAD}")).context("SEC2 was held up").map(drop)
 }
 
 fn down_for_some_cycles(lan: &Lan, a: &Server, b: &Server, c: &Server) -> Result<()> {
@@ -135,25 +159,26 @@ fn down_for_some_cycles(lan: &Lan, a: &Server, b: &Server, c: &Server) -> Result
         assert_outcomes(&cycle(a)?, &[("SEC1", "unreachable"), ("SEC2", "synced")])?;
         assert_serves(c, word)?;
     }
-    a.sh("rm /etc/nginx/conf.d/load.conf")?;
+    a.sh(&format!("rm {LOAD}"))?;
+    no_conversation(b)?;
     lan.heal("b")?;
     assert_outcomes(&cycle(a)?, &BOTH)?;
     assert_serves(b, "five")?;
-    b.sh("test ! -e /etc/nginx/conf.d/load.conf").map(drop)
+    b.sh(&format!("test ! -e {LOAD}")).map(drop)
 }
 
 fn power_cut_in_mid_cycle(lan: &Lan, a: &Server, b: &Server, c: &mut Server) -> Result<()> {
     let before = c.sh("sha256sum /unbound/SID_DATA/PRI/Env*/Manifest; sync")?;
     let report = cycle_cut_by(lan, a, || c.power_cut())?;
     assert_outcomes(&report, &[("SEC1", "synced"), ("SEC2", "failed")])?;
-    b.sh("test -s /etc/nginx/conf.d/load.conf").context("SEC1 was held up")?;
+    b.sh(&format!("test -s {LOAD}")).context("SEC1 was held up")?;
     up([c])?;
     let boot: Value = serde_json::from_slice(&c.read_file("/run/atlas/boot.json")?)?;
     ensure!(boot["outcome"] == "identity-installed" && boot["role"] == "SEC2", "boot.json: {boot:#}");
     ensure!(c.sh("sha256sum /unbound/SID_DATA/PRI/Env*/Manifest")? == before, "half a send was published");
     assert_snapshots(c, "a power cut", &["PRI 3: Env1 Env2 Env3", "SEC2 3: Env1 Env2 Env3"])?;
     assert_serves(c, "five")?;
-    a.sh("rm /etc/nginx/conf.d/load.conf")?;
+    a.sh(&format!("rm {LOAD}"))?;
     change(a, "six")?;
     assert_outcomes(&cycle(a)?, &BOTH)?;
     assert_serves(c, "six")

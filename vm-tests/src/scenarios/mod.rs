@@ -4,6 +4,7 @@ mod bench;
 mod cast;
 mod cycles;
 mod cycles_in_trouble;
+mod cycles_misled;
 mod failover;
 mod identity;
 mod init;

@@ -55,9 +55,9 @@ pub(super) const C: Part = Part {
 };
 const PARTS: [Part; 3] = [A, B, C];
 
-/// What PRI synchronizes: a web service, exports, accounts.
-const SYNC_PATHS: [&str; 6] =
-    ["/etc/nginx/conf.d", "/etc/exports", "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"];
+/// What PRI synchronizes: a web service, exports, accounts, and files of the site's own.
+const SYNC_PATHS: [&str; 7] =
+    ["/etc/nginx/conf.d", "/etc/exports", "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/bakery"];
 
 /// The three servers, off: for each what it runs, and the disks.
 #[derive(Debug, Clone)]
@@ -79,7 +79,7 @@ impl Trio {
             .filter_map(|image| image.root.parent()?.file_name()?.to_str()?.rsplit('-').next().map(str::to_owned))
             .collect();
         let casts = images.map(|image| Cast { image, folder: std::path::PathBuf::new() });
-        let folder = cache::made_once(&format!("trio-1-{}", keys.join("-")), |folder| make(&casts, folder))?;
+        let folder = cache::made_once(&format!("trio-2-{}", keys.join("-")), |folder| make(&casts, folder))?;
         Ok(one.insert(Trio(casts.map(|cast| Cast { folder: folder.clone(), ..cast }))).clone())
     }
 
@@ -88,6 +88,29 @@ impl Trio {
         let [a, b, c] = &self.0;
         Ok([a.server(ctx, A, lan)?, b.server(ctx, B, lan)?, c.server(ctx, C, lan)?])
     }
+}
+
+/// What a server knows of what went wrong, for a person who was not there.
+const DIAGNOSIS: &str = "exec 2>&1; date; for file in /run/atlas/*.json; do echo \"== $file\"; cat $file; echo; done; df; \
+    cd /unbound/SID_DATA && ls -la . PRI SEC* keys; tail -n 200 /var/log/atlas/*; journalctl -b --no-pager -n 400";
+
+/// Acts a story out. Where it fails, `SERVER.diagnosis.txt` beside the consoles has what each server that is on then knows of it.
+pub(super) fn acted(
+    ctx: &Context,
+    mut servers: [Server; 3],
+    story: impl FnOnce(&mut [Server; 3]) -> Result<()>,
+) -> Result<()> {
+    let told = story(&mut servers);
+    if told.is_err() {
+        for server in servers.iter().filter(|server| server.is_on()) {
+            let text = match server.exec(DIAGNOSIS, secs(60)) {
+                Ok(output) => output.text(),
+                Err(error) => format!("{error:#}"),
+            };
+            std::fs::write(ctx.logs().join(format!("{}.diagnosis.txt", server.name())), text)?;
+        }
+    }
+    told
 }
 
 /// Switches them on, all at once, and waits until each is up.
