@@ -19,7 +19,7 @@ pub(super) const BOTH: [(&str, &str); 2] = [("SEC1", "synced"), ("SEC2", "synced
 /// Where there is much to send.
 pub(super) const LOAD: &str = "/etc/bakery/load";
 /// What is sent anew, in KiB: long enough on its way to be cut in the middle.
-const LOAD_KIB: u32 = 3072;
+const LOAD_KIB: u32 = 4096;
 /// How much of it PRI has sent to one of two partners, at least, when it is cut; greeting and lists are far less.
 pub(super) const IN_THE_MIDDLE: u64 = 1 << 19;
 
@@ -78,13 +78,14 @@ fn only_pri_drives(sec1: &Server) -> Result<()> {
 fn fill(server: &Server) -> Result<()> {
     server
         .exec("dd if=/dev/zero of=/unbound/full bs=64k; dd if=/dev/zero of=/unbound/full.2 bs=1k; sync", secs(200))?;
-    let left = server.sh("stat -f -c %f /unbound")?;
-    ensure!(left.parse::<u64>().is_ok_and(|blocks| blocks < 8), "{} blocks are free on {}", left, server.name());
+    let one_more = server.exec("dd if=/dev/zero of=/unbound/full.3 bs=1k count=1", secs(20))?;
+    let is_full = one_more.code != 0 && one_more.error_text().contains("No space left");
+    ensure!(is_full, "there is room left on {}: {}", server.name(), one_more.error_text());
     Ok(())
 }
 
 fn free(server: &Server) -> Result<()> {
-    server.sh("rm /unbound/full /unbound/full.2").map(drop)
+    server.sh("rm /unbound/full*").map(drop)
 }
 
 fn disk_full_on_a_secondary(a: &Server, b: &Server, c: &Server) -> Result<()> {

@@ -1,6 +1,8 @@
 //! Further troubles of a cycle: converters that do what they must not, disks that say another Role, clocks that are hours apart, and a PRI
 //! that loses its power in the middle. Each ends with everyone in step [276-290, 320-324].
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
@@ -127,8 +129,11 @@ pub(super) fn pri_loses_its_power(lan: &Lan, a: &mut Server, b: &Server, c: &Ser
     a.sh("sync")?;
     let sent = lan.sent("a")?.bytes;
     a.sh("setsid ssSync cycle > /dev/null 2>&1 < /dev/null &")?;
-    secs(300)
-        .poll("PRI in the middle of sending", || Ok((lan.sent("a")?.bytes > sent + 2 * IN_THE_MIDDLE).then_some(())))?;
+    let until = secs(300);
+    while lan.sent("a")?.bytes < sent + 2 * IN_THE_MIDDLE {
+        ensure!(until.left().is_some(), "PRI sent nothing");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     a.power_cut()?;
     up([a])?;
     let boot: Value = serde_json::from_slice(&a.read_file("/run/atlas/boot.json")?)?;
