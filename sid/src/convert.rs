@@ -31,6 +31,17 @@ use std::{
 
 /// How long one conversion may take.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// As many lines of what a converter says are passed on, and as many letters of each.
+const NOTES: (usize, usize) = (50, 300);
+
+/// What a chain of conversions made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Converted {
+    /// The versions that were made.
+    pub versions: Vec<EnvVersion>,
+    /// What the converters said though they ended well, for somebody to look at.
+    pub notes: Vec<String>,
+}
 
 /// The converters of a server.
 #[derive(Clone, Debug)]
@@ -50,45 +61,49 @@ impl Converters {
     }
 }
 
-/// Converts the Snapshot `from` in `role_dir` into a new Snapshot `to` beside it.
+/// Converts the Snapshot `from` in `role_dir` into a new Snapshot `to` beside it; gives what [`convert`] gives.
 pub fn step(
     converters: &Converters,
     role_dir: &Dir,
     role: Role,
     from: EnvVersion,
     to: EnvVersion,
-) -> Result<(), SidError> {
+) -> Result<Vec<String>, SidError> {
     convert(converters, &role_dir.dir(from.dir_name())?, role_dir, role, from, to)
 }
 
 /// ConvertToNewer: makes the Snapshots of `role` up to `env_version` from the newest that is there, and publishes them with it [199].
 ///
-/// Gives the versions that were made; none where SnapshotEnvVersion is that version or a newer one.
+/// Makes none where SnapshotEnvVersion is that version or a newer one.
 pub fn to_newer(
     converters: &Converters,
     sid: &SidData,
     role: Role,
     env_version: EnvVersion,
-) -> Result<Vec<EnvVersion>, SidError> {
+) -> Result<Converted, SidError> {
     let none = |why: &str| SidError::NoSnapshot { role, env_version, why: why.into() };
     let dir = sid.role_dir(role)?.ok_or_else(|| none("nothing was received from it"))?;
     let newest = snapshot::newest(&dir)?.ok_or_else(|| none("it never made one"))?;
     let missing: Vec<_> = EnvVersion::up_to(env_version).filter(|version| *version > newest).collect();
     if missing.is_empty() {
-        return Ok(missing);
+        return Ok(Converted::default());
     }
     let transaction = Transaction::begin(sid, role)?;
-    let fill = || -> Result<(), SidError> {
+    let fill = || -> Result<Vec<String>, SidError> {
         transaction.keep(|version| version <= newest)?;
+        let mut notes = Vec::new();
         let mut from = newest;
         for to in &missing {
-            step(converters, transaction.dir(), role, from, *to)?;
+            notes.extend(step(converters, transaction.dir(), role, from, *to)?);
             from = *to;
         }
-        Ok(())
+        Ok(notes)
     };
     match fill() {
-        Ok(()) => transaction.generation().and_then(|same| transaction.publish_as(env_version, same)).map(|()| missing),
+        Ok(notes) => {
+            transaction.generation().and_then(|same| transaction.publish_as(env_version, same))?;
+            Ok(Converted { versions: missing, notes })
+        }
         Err(error) => transaction.abandon().and(Err(error)),
     }
 }
@@ -101,23 +116,16 @@ pub fn to_older(
     sid: &SidData,
     role: Role,
     env_version: EnvVersion,
-) -> Result<Vec<EnvVersion>, SidError> {
+) -> Result<Converted, SidError> {
     let newest = sid.role_dir(role)?.map(|dir| snapshot::newest(&dir)).transpose()?.flatten();
     if newest != Some(env_version) {
         let why = "there is none of this version to convert; make one first".into();
         return Err(SidError::NoSnapshot { role, env_version, why });
     }
     let transaction = Transaction::begin(sid, role)?;
-    let fill = || -> Result<Vec<EnvVersion>, SidError> {
+    let fill = || -> Result<Converted, SidError> {
         transaction.keep(|version| version == env_version)?;
-        let mut made = Vec::new();
-        let mut from = env_version;
-        while let Some(to) = from.older() {
-            step(converters, transaction.dir(), role, from, to)?;
-            made.push(to);
-            from = to;
-        }
-        Ok(made)
+        all_older(converters, transaction.dir(), role, env_version)
     };
     match fill() {
         Ok(made) => transaction.generation().and_then(|same| transaction.publish_as(env_version, same)).map(|()| made),
@@ -125,7 +133,24 @@ pub fn to_older(
     }
 }
 
-/// Converts the Snapshot in `source` into `EnvN` in `target_dir`, one version up or down.
+/// Makes all Snapshots of older versions in `role_dir`, one from the other, beginning with the one of `env_version`.
+pub fn all_older(
+    converters: &Converters,
+    role_dir: &Dir,
+    role: Role,
+    env_version: EnvVersion,
+) -> Result<Converted, SidError> {
+    let mut made = Converted::default();
+    let mut from = env_version;
+    while let Some(to) = from.older() {
+        made.notes.extend(step(converters, role_dir, role, from, to)?);
+        made.versions.push(to);
+        from = to;
+    }
+    Ok(made)
+}
+
+/// Converts the Snapshot in `source` into `EnvN` in `target_dir`, one version up or down; gives what the converter said, by lines.
 pub fn convert(
     converters: &Converters,
     source: &Dir,
@@ -133,12 +158,12 @@ pub fn convert(
     role: Role,
     from: EnvVersion,
     to: EnvVersion,
-) -> Result<(), SidError> {
+) -> Result<Vec<String>, SidError> {
     let name = to.dir_name();
     target_dir.make_dir(&name, 0o700)?;
     let target = target_dir.dir(&name)?;
     let direction = if to > from { "newer" } else { "older" };
-    Command::new(format!("/opt/atlas/bin/SyncConverter{}", from.max(to).number()))
+    let said = Command::new(format!("/opt/atlas/bin/SyncConverter{}", from.max(to).number()))
         .arg(direction)
         .arg(converters.seen_from_inside(source.shown()))
         .arg(converters.seen_from_inside(target.shown()))
@@ -157,7 +182,14 @@ pub fn convert(
         entries.extend(scan(&target.dir(set.dir_name())?, &list, set)?);
     }
     entries.extend(residue::entries(&target)?);
-    write_manifest(&target, role, to, entries, &owners_after(source, &target)?).map(drop)
+    write_manifest(&target, role, to, entries, &owners_after(source, &target)?)?;
+    Ok(notes(&said.text()))
+}
+
+/// The lines of a text, bounded; nothing in them can steer a terminal.
+fn notes(said: &str) -> Vec<String> {
+    let tame = |line: &str| line.chars().filter(|c| !c.is_control()).take(NOTES.1).collect::<String>();
+    said.lines().map(tame).filter(|line| !line.trim().is_empty()).take(NOTES.0).collect()
 }
 
 /// Whose numbers the files of a converted Snapshot have: a conversion keeps them, and may give an account another name.

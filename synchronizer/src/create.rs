@@ -117,6 +117,9 @@ fn tell(taken: &Taken) -> String {
     for version in &created.converted_to {
         text.push_str(&format!("converted from it: {version}\n"));
     }
+    for note in &created.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
     if let Some(aside) = created.recorded.as_ref().and_then(|recorded| recorded.set_aside.as_ref()) {
         text.push_str(&format!("the history was damaged; it is kept as {}, and a new one begun\n", aside.display()));
     }

@@ -2,7 +2,10 @@
 
 use atlas_cli::notice;
 use atlas_host::{durable, tree::Dir};
-use atlas_model::cycle::{CYCLE, CycleReport, Problem, REPORTS, Step};
+use atlas_model::{
+    Role,
+    cycle::{CYCLE, CycleReport, Problem, REPORTS, Step},
+};
 use serde::Serialize;
 use std::{ffi::OsStr, path::Path};
 
@@ -29,6 +32,12 @@ pub(crate) fn notify(root: &Path, problems: &[Problem], before: &[Problem]) -> a
         notice::send(root, "ssSync", &key[..12], &title, &problem.hint)?;
     }
     Ok(())
+}
+
+/// What a converter said on `server` though its conversion ended well.
+pub(crate) fn of_conversion(server: Role, note: &str) -> Problem {
+    let hint = "nothing is lost: what does not fit is kept beside the Snapshot; 'atlas-convert check' shows it";
+    Problem { server, what: format!("a conversion: {note}"), hint: hint.into() }
 }
 
 /// At most [`MAX_LISTED`] of these, and a last line that says how many more there are.

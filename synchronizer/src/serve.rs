@@ -122,7 +122,10 @@ fn sync_up<R: Read + Send, W: Write + Send>(server: &Server, wire: &mut Wire<R, 
     })??;
 
     adopt_pri_list(server)?;
-    working(wire, &mut steps, "create after", || create::snapshot(server, false))??;
+    let after = working(wire, &mut steps, "create after", || create::snapshot(server, false))??.created;
+    let notes = [&local.notes, &converted.notes, &after.notes].into_iter().flatten();
+    let mut problems: Vec<Problem> = notes.map(|note| report::of_conversion(role, note)).collect();
+    problems.extend(installed.problems.iter().map(|what| needs_somebody(role, what)));
     Ok(SecondaryReport {
         format: 1,
         role,
@@ -132,9 +135,9 @@ fn sync_up<R: Read + Send, W: Write + Send>(server: &Server, wire: &mut Wire<R, 
         // The first Snapshot of all finds what was there before ATLAS.
         changed_locally: local.changed && local.generation > 1,
         local_commit: local.recorded.filter(|_| local.generation > 1).map(|recorded| recorded.commit.to_string()),
-        converted,
+        converted: converted.versions,
         would_boot: would_boot(server),
-        problems: installed.problems.iter().map(|what| needs_somebody(role, what)).collect(),
+        problems,
         install: serde_json::to_value(&installed)?,
         steps,
     })

@@ -129,6 +129,46 @@ fn only_what_changed_travels_and_what_pri_removed_goes() {
     }
 }
 
+/// Copies programs into a server's tree, with the libraries that they need there.
+fn lend(root: &Path, programs: &[&str]) {
+    for program in programs {
+        let program = format!("/bin/{program}");
+        let libraries = Command::new("ldd").arg(&program).output().unwrap();
+        let libraries = String::from_utf8(libraries.stdout).unwrap();
+        let paths = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+        for path in paths.chain([program.as_str()]) {
+            let to = root.join(&path[1..]);
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(path, to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_a_converter_says_though_it_ends_well_is_told_as_a_problem() {
+    let cluster = Cluster::new();
+    let sec2 = cluster.root("SEC2");
+    write(&sec2, "opt/atlas/EnvID", "2\n");
+    fs::rename(sec2.join("unbound/SID_DATA/SEC2/Env1"), sec2.join("unbound/SID_DATA/SEC2/Env2")).unwrap();
+    lend(&sec2, &["sh", "cp", "rm"]);
+    let converter = "opt/atlas/bin/SyncConverter2";
+    write(
+        &sec2,
+        converter,
+        "#!/bin/sh\ncp -Rp \"$2/.\" \"$3\" && rm \"$3/Manifest\" && echo \"the $1 version: \u{1b}[31mtoo new\"\n",
+    );
+    fs::set_permissions(sec2.join(converter), fs::Permissions::from_mode(0o755)).unwrap();
+    let (code, report) = cluster.cycle();
+    assert_eq!((code, &Cluster::partner(&report, "SEC2")["outcome"]), (3, &"synced".into()), "{report:#}");
+    let problems = report["problems"].as_array().unwrap();
+    assert!(problems.iter().all(|problem| problem["server"] == "SEC2"), "{report:#}");
+    for direction in ["newer", "older"] {
+        let told = format!("a conversion: the {direction} version: [31mtoo new");
+        assert!(problems.iter().any(|problem| problem["what"] == told.as_str()), "{report:#}");
+    }
+    cluster.synced();
+}
+
 #[test]
 fn a_local_change_is_undone_and_told() {
     let cluster = Cluster::new();

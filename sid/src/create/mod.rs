@@ -19,7 +19,8 @@ mod stat_cache;
 mod walk;
 
 use crate::{
-    accounts, convert,
+    accounts,
+    convert::{self, Converted},
     history::{self, Cause},
     layout::{SidData, SidError, read_env_version},
     lines::Lines,
@@ -70,6 +71,8 @@ pub struct Created {
     pub changed_objects: usize,
     /// The older versions that were made from it.
     pub converted_to: Vec<EnvVersion>,
+    /// What their converters said, for somebody to look at.
+    pub notes: Vec<String>,
     /// The commit that was made of it.
     pub recorded: Option<history::Recorded>,
     /// Why none could be made. The Snapshot is whole without it, and the next one records the change.
@@ -200,6 +203,7 @@ impl Task<'_> {
             changed: true,
             changed_objects: delta.entries.len() + delta.gone.len(),
             converted_to: vec![],
+            notes: vec![],
             recorded: None,
             history_error: None,
         };
@@ -270,11 +274,11 @@ impl Task<'_> {
         answer: &Created,
     ) -> Result<Created, BuildError> {
         let transaction = Transaction::begin_from_last(self.sid, self.role, &self.lock)?;
-        let made = self.fill(&transaction, &next, published).and_then(|(dir, converted_to)| {
+        let made = self.fill(&transaction, &next, published).and_then(|(dir, converted)| {
             writer.begin()?;
-            Ok((writer.finish(&self.key(&dir)?)?, converted_to))
+            Ok((writer.finish(&self.key(&dir)?)?, converted))
         });
-        let (cache, converted_to) = match made {
+        let (cache, converted) = match made {
             Ok(made) => made,
             Err(error) => {
                 transaction.abandon()?;
@@ -293,7 +297,8 @@ impl Task<'_> {
             Ok(recorded) => (recorded, None),
             Err(error) => (None, Some(told(&error))),
         };
-        Ok(Created { generation, converted_to, recorded, history_error, ..answer.clone() })
+        let (converted_to, notes) = (converted.versions, converted.notes);
+        Ok(Created { generation, converted_to, notes, recorded, history_error, ..answer.clone() })
     }
 
     fn fill(
@@ -301,7 +306,7 @@ impl Task<'_> {
         transaction: &Transaction<'_>,
         next: &Next,
         published: Option<&Published>,
-    ) -> Result<(Dir, Vec<EnvVersion>), BuildError> {
+    ) -> Result<(Dir, Converted), BuildError> {
         let name = self.env_version.dir_name();
         transaction.dir().make_dir(&name, 0o700)?;
         let dir = transaction.dir().dir(&name)?;
@@ -322,15 +327,9 @@ impl Task<'_> {
         let wanted = Lines::open(dir.file(MANIFEST)?, dir.show(MANIFEST))?.1;
         let sources = Sources { root: self.root, published: published.map(|p| &p.dir), delta: &next.delta };
         build(&sources, &dir, last, wanted)?;
-        let mut converted_to = Vec::new();
-        let mut version = self.env_version;
-        while let Some(older) = version.older() {
-            let converters = convert::Converters::of(self.root.shown());
-            convert::step(&converters, transaction.dir(), self.role, version, older)?;
-            converted_to.push(older);
-            version = older;
-        }
-        Ok((dir, converted_to))
+        let converters = convert::Converters::of(self.root.shown());
+        let converted = convert::all_older(&converters, transaction.dir(), self.role, self.env_version)?;
+        Ok((dir, converted))
     }
 
     /// What the stat cache holds for, together with the Snapshot in `snapshot`.

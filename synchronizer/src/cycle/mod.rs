@@ -124,7 +124,9 @@ pub(crate) fn cycle(
         let ended = running.into_iter().zip(chosen);
         ended.map(|(thread, partner)| thread.join().unwrap_or_else(|_| partner::lost(partner))).collect()
     });
-    let problems = partners.iter().flat_map(problems).collect();
+    let notes = created.iter().flat_map(|taken| &taken.created.notes);
+    let own = notes.map(|note| report::of_conversion(Role::Pri, note));
+    let problems = own.chain(partners.iter().flat_map(problems)).collect();
     Ok(CycleReport {
         format: 1,
         program: format!("ssSync v{}", env!("CARGO_PKG_VERSION")),
