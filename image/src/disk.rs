@@ -20,9 +20,9 @@ pub const ROOT_PASSWORD: &str = "atlas";
 ///
 /// Network interfaces are eth0, eth1… in the order of QEMU's arguments. Without mitigations, which protect
 /// nothing here, an emulated server boots a little faster. The kernel's check of its timer fails where the emulator
-/// was kept waiting for a processor, and says nothing of a server.
+/// was kept waiting for a processor, and its watchdog calls a processor stuck then; neither says anything of a server.
 pub const KERNEL_ARGUMENTS: &str =
-    "root=LABEL=ATLAS-ROOT ro console=ttyS0 net.ifnames=0 quiet mitigations=off no_timer_check";
+    "root=LABEL=ATLAS-ROOT ro console=ttyS0 net.ifnames=0 quiet mitigations=off no_timer_check watchdog_thresh=60";
 
 /// Room for the system (about 350 MB) and for what tests write; the file is sparse.
 const SIZE: &str = "1G";
