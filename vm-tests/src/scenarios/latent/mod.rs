@@ -50,7 +50,13 @@ pub(crate) fn act(ctx: &Context) -> Result<()> {
     [&mut pri, &mut sec].into_iter().try_for_each(Server::start)?;
     [&pri, &sec].into_iter().try_for_each(|server| server.wait_booted(secs(400)))?;
     set_up(&pri, &sec)?;
-    all_clear(&pri, Duration::from_secs(300)).context("before the first fault")?;
+    all_clear(&pri, Duration::from_secs(300)).with_context(|| {
+        let look = "systemctl status --no-pager --lines 20 VerifierControl; VerifierResults; ssSync compare";
+        let look = |server: &Server| {
+            server.exec(look, secs(60)).map_or_else(|error| format!("{error:#}"), |output| output.text())
+        };
+        format!("before the first fault: {}\n{}", look(&pri), look(&sec))
+    })?;
     let wanted = std::env::var("ATLAS_FAULT").unwrap_or_default();
     let rows: Vec<Row> =
         FAULTS.iter().filter(|fault| fault.name.contains(&wanted)).map(|fault| try_one(fault, &pri, &sec)).collect();
@@ -151,7 +157,8 @@ fn wrong(pri: &Server) -> Result<Vec<String>> {
 fn all_clear(pri: &Server, longest: Duration) -> Result<f64> {
     let start = Instant::now();
     loop {
-        let wrong = wrong(pri)?;
+        // Before its first findings nobody knows: that is not clear.
+        let wrong = wrong(pri).unwrap_or_else(|error| vec![format!("{error:#}")]);
         if wrong.is_empty() {
             return Ok(start.elapsed().as_secs_f64());
         }
