@@ -8,6 +8,7 @@ mod found;
 mod logs;
 mod nfs;
 mod raid;
+mod running;
 mod smart;
 mod ssh;
 mod synchronizer;
@@ -25,6 +26,7 @@ pub const SERVICES: &[Service] = &[
     logs::SERVICE,
     nfs::SERVICE,
     raid::SERVICE,
+    running::SERVICE,
     ssh::SERVICE,
     synchronizer::SERVICE,
     system::SERVICE,

@@ -1,0 +1,198 @@
+//! Whether this server's own packet filter lets clients come to the services: `nft --json list ruleset`.
+//!
+//! Only a warning: rules can say much that is not understood here, and partners find out what really comes through. So whatever may let a
+//! packet in counts as letting it in, and what is told is the plain case: a rule that drops the port, or a policy that drops what no rule names.
+
+use crate::{
+    here::{self, Faults},
+    service::Target,
+};
+use serde_json::Value;
+
+/// A chain that sees packets for this server.
+struct Chain<'r> {
+    table: &'r str,
+    name: &'r str,
+    drops: bool,
+}
+
+/// What a rule does with a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Does {
+    /// It is not about it.
+    Nothing,
+    /// It lets it in, perhaps only from some, or sends it to rules that are not followed here.
+    MayAccept,
+    /// It drops it, whoever sends it.
+    Drops,
+}
+
+/// Looks at each port.
+pub(super) fn look(target: &Target, ports: &[(String, u16, bool)], faults: &mut Faults) {
+    let Some(Ok(output)) = here::run(&target.root, "nft", &["--json", "list", "ruleset"], target.left()) else {
+        return;
+    };
+    let Ok(rules) = serde_json::from_slice::<Value>(&output.stdout) else { return };
+    for (service, port, is_udp) in ports {
+        if let Some(why) = closed(&rules, *port, *is_udp) {
+            let protocol = if *is_udp { "udp" } else { "tcp" };
+            faults.slow(
+                format!("the firewall seems to keep clients of {service} out: {why} {protocol} port {port}"),
+                "nft list ruleset; the file that it comes from: /etc/nftables.conf",
+            );
+        }
+    }
+}
+
+/// What keeps this port closed, where something plainly does.
+fn closed(rules: &Value, port: u16, is_udp: bool) -> Option<String> {
+    let objects = rules["nftables"].as_array()?;
+    let of = |kind: &'static str| objects.iter().map(move |object| &object[kind]).filter(|object| object.is_object());
+    let chains = of("chain").filter(|chain| chain["hook"] == "input").map(|chain| Chain {
+        table: chain["table"].as_str().unwrap_or_default(),
+        name: chain["name"].as_str().unwrap_or_default(),
+        drops: chain["policy"] == "drop",
+    });
+    for chain in chains {
+        let of_table = || of("rule").filter(|rule| rule["table"] == chain.table);
+        // Rules that the chain jumps to are not followed: one that lets the port in anywhere in the table may be reached.
+        let may_accept = of_table()
+            .filter(|rule| rule["chain"] != chain.name)
+            .any(|rule| does(rule, port, is_udp) == Does::MayAccept);
+        let first = of_table()
+            .filter(|rule| rule["chain"] == chain.name)
+            .map(|rule| does(rule, port, is_udp))
+            .find(|does| *does != Does::Nothing);
+        match first {
+            Some(Does::Drops) if !may_accept => return Some(format!("a rule of {} {} drops", chain.table, chain.name)),
+            None if chain.drops && !may_accept => {
+                return Some(format!("{} {} drops what no rule accepts, and none names", chain.table, chain.name));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn does(rule: &Value, port: u16, is_udp: bool) -> Does {
+    let Some(expressions) = rule["expr"].as_array() else { return Does::MayAccept };
+    let has = |what: &str| expressions.iter().any(|expression| expression.get(what).is_some());
+    // By anything else than the port: where it does not hold for everybody, dropping is not plain.
+    let mut is_narrow = false;
+    for matching in expressions.iter().map(|expression| &expression["match"]).filter(|matching| matching.is_object()) {
+        let (left, right) = (&matching["left"], &matching["right"]);
+        match left["payload"]["field"].as_str() {
+            Some("dport") => match covers(right, port) {
+                Some(true) if matching["op"] == "==" && is_of(left, is_udp) => {}
+                Some(_) if matching["op"] == "==" => return Does::Nothing,
+                _ => is_narrow = true,
+            },
+            // Answers to what this server began, and the loopback device: neither lets a client come.
+            _ if is_never_a_client(left, right) => return Does::Nothing,
+            _ => is_narrow = true,
+        }
+    }
+    // Something that nft itself does not understand, as the matches of iptables.
+    let is_narrow = is_narrow || has("xt");
+    match () {
+        () if has("accept") || has("jump") || has("goto") || has("queue") => Does::MayAccept,
+        () if (has("drop") || has("reject")) && !is_narrow => Does::Drops,
+        () => Does::Nothing,
+    }
+}
+
+fn is_of(left: &Value, is_udp: bool) -> bool {
+    match left["payload"]["protocol"].as_str() {
+        Some("tcp") => !is_udp,
+        Some("udp") => is_udp,
+        // `th dport`: of either.
+        _ => true,
+    }
+}
+
+/// Connections that exist already, and the loopback device.
+fn is_never_a_client(left: &Value, right: &Value) -> bool {
+    let is_new = || format!("{right}").contains("new");
+    left["ct"]["key"] == "state" && !is_new()
+        || left["meta"]["key"] == "iifname" && right == "lo"
+        || left["meta"]["key"] == "iif" && right == "lo"
+}
+
+/// Whether a port, a range, or a set of both has this port; `None` where that cannot be told.
+fn covers(right: &Value, port: u16) -> Option<bool> {
+    if let Some(number) = right.as_u64() {
+        return Some(number == u64::from(port));
+    }
+    if let Some(range) = right["range"].as_array() {
+        let (low, high) = (range.first()?.as_u64()?, range.get(1)?.as_u64()?);
+        return Some((low..=high).contains(&u64::from(port)));
+    }
+    let mut unknown = false;
+    for element in right["set"].as_array()? {
+        match covers(element, port) {
+            Some(true) => return Some(true),
+            Some(false) => {}
+            None => unknown = true,
+        }
+    }
+    if unknown { None } else { Some(false) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn chain(policy: &str) -> Value {
+        json!({"chain": {"family": "inet", "table": "filter", "name": "input", "hook": "input", "policy": policy}})
+    }
+
+    fn rule(expr: Value) -> Value {
+        json!({"rule": {"family": "inet", "table": "filter", "chain": "input", "expr": expr}})
+    }
+
+    fn dport(right: Value) -> Value {
+        json!({"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": right}})
+    }
+
+    fn is_closed(policy: &str, rules: &[Value]) -> Option<String> {
+        let all: Vec<Value> = [chain(policy)].into_iter().chain(rules.iter().cloned().map(rule)).collect();
+        closed(&json!({"nftables": all}), 80, false)
+    }
+
+    #[test]
+    fn what_lets_clients_in_is_no_fault() {
+        assert_eq!(closed(&json!({"nftables": [{"metainfo": {}}]}), 80, false), None);
+        assert_eq!(is_closed("accept", &[]), None);
+        assert_eq!(is_closed("drop", &[json!([dport(json!(80)), {"accept": null}])]), None);
+        assert_eq!(
+            is_closed("drop", &[json!([dport(json!({"set": [22, {"range": [79, 81]}]})), {"accept": null}])]),
+            None
+        );
+        // Perhaps it is in it.
+        assert_eq!(is_closed("drop", &[json!([dport(json!("@web")), {"accept": null}])]), None);
+        assert_eq!(is_closed("drop", &[json!([{"jump": {"target": "services"}}])]), None);
+        let from = json!({"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "10.0.0.1"}});
+        assert_eq!(is_closed("accept", &[json!([from, dport(json!(80)), {"drop": null}])]), None);
+        assert_eq!(is_closed("accept", &[json!([dport(json!(443)), {"drop": null}])]), None);
+    }
+
+    #[test]
+    fn a_rule_or_a_policy_that_drops_the_port_is_told() {
+        let dropped = is_closed("accept", &[json!([dport(json!(80)), {"counter": {"packets": 1}}, {"drop": null}])]);
+        assert_eq!(dropped.as_deref(), Some("a rule of filter input drops"));
+        assert!(is_closed("accept", &[json!([dport(json!({"set": [80, 443]})), {"reject": null}])]).is_some());
+        assert!(is_closed("accept", &[json!([{"drop": null}])]).is_some());
+        let answers = json!([{"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}}, {"accept": null}]);
+        let loopback =
+            json!([{"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "lo"}}, {"accept": null}]);
+        let ssh = json!([dport(json!(22)), {"accept": null}]);
+        let shut = is_closed("drop", &[answers.clone(), loopback, ssh]);
+        assert_eq!(shut.as_deref(), Some("filter input drops what no rule accepts, and none names"));
+        // The same port of the other protocol.
+        let udp =
+            json!({"match": {"op": "==", "left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": 80}});
+        assert!(is_closed("drop", &[json!([udp, {"accept": null}])]).is_some());
+        assert_eq!(is_closed("accept", &[answers]), None);
+    }
+}

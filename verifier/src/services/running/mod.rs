@@ -1,0 +1,216 @@
+//! What runs the services: units active now and at the next boot, programs, directories, kernel modules, no firewall in the way.
+//!
+//! Partners exercise each service over the network; what they see is that it does not answer. Here is why, and what they cannot see: that it
+//! would not come back after a boot.
+//!
+//! ```text
+//! /etc/atlas/verifier/Services.json ─► table.rs: what Debian runs for each ─► systemctl show, the tree, modprobe, nft
+//! ```
+//!
+//! Two programs may provide one service, and the configuration of one that was removed stays. So the configuration makes a program a candidate,
+//! and one that is neither installed nor switched on counts only where no other provides the service.
+
+mod firewall;
+mod kernel;
+mod table;
+
+use crate::{
+    here::{self, Faults},
+    service::{Service, Target},
+};
+use anyhow::Context;
+use atlas_host::tree::Dir;
+use atlas_model::verify::{FoundService, Profile, Services};
+use atlas_sid::accounts;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
+use table::{SERVERS, Server};
+
+pub(super) const SERVICE: Service = Service {
+    name: "services",
+    about: "what provides the services runs, starts at the next boot, and has what it needs",
+    interval: 30,
+    deadline: 30,
+    find: |_| Ok(here::found()),
+    verify,
+};
+
+/// What SetUp found on PRI, on every server.
+const SERVICES: &str = "etc/atlas/verifier/Services.json";
+
+/// What systemd says of a unit, by property.
+type Unit = BTreeMap<String, String>;
+
+fn verify(target: &Target) -> anyhow::Result<Profile> {
+    let mut faults = Faults::default();
+    let Some(text) = here::text(&target.root, SERVICES) else {
+        return Ok(Profile::ok("no services have been found yet"));
+    };
+    let found: Services = serde_json::from_str(&text).context("read which services there are")?;
+    let services: BTreeMap<&str, &FoundService> = found
+        .services
+        .iter()
+        .filter(|(_, it)| !it.instances.is_empty())
+        .map(|(name, it)| (name.as_str(), it))
+        .collect();
+    let names: BTreeSet<&str> = services.keys().copied().collect();
+    let candidates: Vec<&Server> = SERVERS
+        .iter()
+        .filter(|server| {
+            server.services.iter().any(|name| names.contains(name)) && here::is_there(&target.root, server.config)
+        })
+        .collect();
+    let units = units(target, &candidates, &mut faults);
+    let mut seen = Vec::new();
+    for server in &candidates {
+        let provides = provides(&target.root, server, units.as_ref());
+        let other = candidates.iter().any(|other| {
+            other.services.iter().any(|name| server.services.contains(name))
+                && self::provides(&target.root, other, units.as_ref())
+        });
+        if provides || !other {
+            judge(&target.root, server, units.as_ref(), &mut faults);
+            seen.push(server.package);
+        }
+    }
+    let modules: BTreeSet<&str> = candidates.iter().flat_map(|server| server.modules).copied().collect();
+    kernel::modules(target, &modules, &mut faults);
+    firewall::look(target, &ports(&services), &mut faults);
+    Ok(faults.profile(match seen.len() {
+        0 => "none of the services needs a program here that is known".to_owned(),
+        _ => format!("runs, now and after a boot: {}", seen.join(", ")),
+    }))
+}
+
+/// The ports of the services, and whether each is of UDP.
+fn ports(services: &BTreeMap<&str, &FoundService>) -> Vec<(String, u16, bool)> {
+    let is_udp = |name: &str| SERVERS.iter().any(|server| server.is_udp && server.services.contains(&name));
+    let of = |(name, found): (&&str, &&FoundService)| -> Vec<(String, u16, bool)> {
+        let ports = found.instances.iter().filter_map(|instance| instance.options.get("port")?.parse().ok());
+        ports.map(|port| ((*name).to_owned(), port, is_udp(name))).collect()
+    };
+    services.iter().flat_map(of).collect()
+}
+
+/// Asks systemd once for all units; nothing where there is none to ask.
+fn units(target: &Target, candidates: &[&Server], faults: &mut Faults) -> Option<BTreeMap<String, Unit>> {
+    let names: Vec<&str> = candidates.iter().flat_map(|server| server.units).copied().collect();
+    if names.is_empty() || !here::has_systemd(&target.root) {
+        return None;
+    }
+    let args =
+        [&["show", "--property=Id,LoadState,ActiveState,SubState,UnitFileState,Names", "--"], &names[..]].concat();
+    let answer = here::run(&target.root, "systemctl", &args, target.left())?;
+    match answer.and_then(|output| if output.status.success() { Ok(output.text()) } else { Err(output.complaint()) }) {
+        Ok(text) => Some(by_name(&text)),
+        Err(why) => {
+            faults.unknown(format!("which units run cannot be told: {why}"), "systemctl is-system-running");
+            None
+        }
+    }
+}
+
+/// `systemctl show`: a paragraph for each unit; one that has several names stands under each.
+fn by_name(text: &str) -> BTreeMap<String, Unit> {
+    let mut units = BTreeMap::new();
+    for paragraph in text.split("\n\n") {
+        let pairs = paragraph.lines().filter_map(|line| line.split_once('='));
+        let unit: Unit = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let names = [unit.get("Id"), unit.get("Names")].into_iter().flatten().flat_map(|names| names.split(' '));
+        for name in names {
+            units.insert(name.to_owned(), unit.clone());
+        }
+    }
+    units
+}
+
+fn property<'u>(units: &'u BTreeMap<String, Unit>, unit: &str, name: &str) -> &'u str {
+    units.get(unit).and_then(|unit| unit.get(name)).map_or("", String::as_str)
+}
+
+fn is_on(state: &str) -> bool {
+    ["enabled", "enabled-runtime", "static", "generated", "alias", "indirect", "linked"].contains(&state)
+}
+
+/// Whether this program is there, or somebody wants it to run.
+fn provides(root: &Path, server: &Server, units: Option<&BTreeMap<String, Unit>>) -> bool {
+    let is_wanted = |unit: &&&str| {
+        units.is_some_and(|units| {
+            property(units, unit, "UnitFileState") == "enabled" || property(units, unit, "ActiveState") == "active"
+        })
+    };
+    here::is_there(root, server.program) || server.units.iter().find(is_wanted).is_some()
+}
+
+fn judge(root: &Path, server: &Server, units: Option<&BTreeMap<String, Unit>>, faults: &mut Faults) {
+    if !here::is_there(root, server.program) {
+        let what = format!(
+            "the program /{} is not there: the package {} is missing or broken",
+            server.program, server.package
+        );
+        faults.unacceptable(what, format!("apt-get install --reinstall {}", server.package));
+    }
+    if let Some(units) = units {
+        states(server, units, faults);
+    }
+    for (directory, owners) in server.directories {
+        self::directory(root, server, directory, owners, faults);
+    }
+}
+
+/// Whether one of its units runs, and whether one would after a boot.
+fn states(server: &Server, units: &BTreeMap<String, Unit>, faults: &mut Faults) {
+    let there: Vec<&str> = server
+        .units
+        .iter()
+        .copied()
+        .filter(|unit| !["", "not-found"].contains(&property(units, unit, "LoadState")))
+        .collect();
+    let Some(first) = there.first() else {
+        let what = format!(
+            "there is no unit {}: the package {} is missing or broken",
+            server.units.join(" or "),
+            server.package
+        );
+        return faults.unacceptable(what, format!("apt-get install --reinstall {}", server.package));
+    };
+    let active = |unit: &&str| ["active", "reloading", "refreshing"].contains(&property(units, unit, "ActiveState"));
+    if !there.iter().any(active) {
+        let state = format!("{}, {}", property(units, first, "ActiveState"), property(units, first, "SubState"));
+        let hint = format!("systemctl status {first}; journalctl -b -u {first}; systemctl start {first}");
+        faults.unacceptable(format!("{first} does not run ({state})"), hint);
+    }
+    if !there.iter().any(|unit| is_on(property(units, unit, "UnitFileState"))) {
+        let state = property(units, first, "UnitFileState");
+        let hint = if state.starts_with("masked") { format!("systemctl unmask {first}; ") } else { String::new() };
+        faults.unacceptable(
+            format!(
+                "{first} would not start at the next boot: it is {}",
+                if state.is_empty() { "not enabled" } else { state }
+            ),
+            format!("{hint}systemctl enable {first}"),
+        );
+    }
+}
+
+fn directory(root: &Path, server: &Server, directory: &str, owners: &[&str], faults: &mut Faults) {
+    let (package, usual) = (server.package, owners.first().unwrap_or(&"root"));
+    let Ok(meta) = std::fs::metadata(root.join(directory)) else {
+        let hint = format!("apt-get install --reinstall {package}; or: install -d -o {usual} /{directory}");
+        return faults.unacceptable(format!("/{directory}, which {package} needs, is not there"), hint);
+    };
+    let accounts = Dir::open_root(root).ok().and_then(|tree| accounts::owners_of(&tree).ok()).unwrap_or_default();
+    let number = format!("account number {}", meta.uid());
+    let is = accounts.users.get(&meta.uid()).unwrap_or(&number);
+    // Where no account can be read, nobody knows whose it is.
+    if !accounts.users.is_empty() && !owners.contains(&is.as_str()) {
+        let what = format!("/{directory}, which {package} needs, belongs to {is} instead of {usual}");
+        faults.unacceptable(what, format!("chown {usual} /{directory}; then see what is in it: ls -la /{directory}"));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! What Debian runs for each service: units, the program, its configuration, the directories that have to be there.
+
+/// One program that can provide a service.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// The services, as SetUp names them.
+    pub(super) services: &'static [&'static str],
+    /// The package, for people.
+    pub(super) package: &'static str,
+    /// Its configuration: without it, the program is not what provides the service here.
+    pub(super) config: &'static str,
+    /// Its units; one of them suffices.
+    pub(super) units: &'static [&'static str],
+    /// Its program.
+    pub(super) program: &'static str,
+    /// Directories that it does not start, or does not work, without; and the accounts that each may belong to, the usual one first.
+    pub(super) directories: &'static [(&'static str, &'static [&'static str])],
+    /// Modules of the kernel.
+    pub(super) modules: &'static [&'static str],
+    /// Whether clients come by UDP.
+    pub(super) is_udp: bool,
+}
+
+const PLAIN: Server = Server {
+    services: &[],
+    package: "",
+    config: "",
+    units: &[],
+    program: "",
+    directories: &[],
+    modules: &[],
+    is_udp: false,
+};
+
+/// The ones that Debian 11, 12 and 13 have.
+pub(super) const SERVERS: &[Server] = &[
+    Server {
+        services: &["ssh"],
+        package: "openssh-server",
+        config: "etc/ssh/sshd_config",
+        units: &["ssh.service", "ssh.socket"],
+        program: "usr/sbin/sshd",
+        ..PLAIN
+    },
+    Server {
+        services: &["web"],
+        package: "nginx",
+        config: "etc/nginx/nginx.conf",
+        units: &["nginx.service"],
+        program: "usr/sbin/nginx",
+        directories: &[("var/log/nginx", &["root", "www-data"]), ("var/lib/nginx", &["root", "www-data"])],
+        ..PLAIN
+    },
+    Server {
+        services: &["web"],
+        package: "apache2",
+        config: "etc/apache2/apache2.conf",
+        units: &["apache2.service"],
+        program: "usr/sbin/apache2",
+        directories: &[("var/log/apache2", &["root", "www-data"])],
+        ..PLAIN
+    },
+    Server {
+        services: &["nfs"],
+        package: "nfs-kernel-server",
+        config: "etc/exports",
+        units: &["nfs-server.service"],
+        program: "usr/sbin/rpc.nfsd",
+        directories: &[("var/lib/nfs", &["statd", "root"])],
+        modules: &["nfsd"],
+        ..PLAIN
+    },
+    Server {
+        services: &["samba", "smb"],
+        package: "samba",
+        config: "etc/samba/smb.conf",
+        units: &["smbd.service", "samba-ad-dc.service"],
+        program: "usr/sbin/smbd",
+        directories: &[("var/lib/samba", &["root"]), ("var/lib/samba/private", &["root"])],
+        ..PLAIN
+    },
+    Server {
+        services: &["dns"],
+        package: "bind9",
+        config: "etc/bind/named.conf",
+        units: &["named.service", "bind9.service"],
+        program: "usr/sbin/named",
+        directories: &[("var/cache/bind", &["root", "bind"])],
+        is_udp: true,
+        ..PLAIN
+    },
+    Server {
+        services: &["dns"],
+        package: "unbound",
+        config: "etc/unbound/unbound.conf",
+        units: &["unbound.service"],
+        program: "usr/sbin/unbound",
+        is_udp: true,
+        ..PLAIN
+    },
+    Server {
+        services: &["dns"],
+        package: "dnsmasq",
+        config: "etc/dnsmasq.conf",
+        units: &["dnsmasq.service"],
+        program: "usr/sbin/dnsmasq",
+        is_udp: true,
+        ..PLAIN
+    },
+    Server {
+        services: &["ntp"],
+        package: "chrony",
+        config: "etc/chrony/chrony.conf",
+        units: &["chrony.service"],
+        program: "usr/sbin/chronyd",
+        directories: &[("var/lib/chrony", &["_chrony"])],
+        is_udp: true,
+        ..PLAIN
+    },
+    Server {
+        services: &["ntp"],
+        package: "ntpsec",
+        config: "etc/ntpsec/ntp.conf",
+        units: &["ntpsec.service"],
+        program: "usr/sbin/ntpd",
+        is_udp: true,
+        ..PLAIN
+    },
+    Server {
+        services: &["smtp", "mail"],
+        package: "postfix",
+        config: "etc/postfix/main.cf",
+        units: &["postfix.service"],
+        program: "usr/sbin/postfix",
+        directories: &[("var/spool/postfix", &["root"]), ("var/lib/postfix", &["postfix"])],
+        ..PLAIN
+    },
+    Server {
+        services: &["smtp", "mail"],
+        package: "exim4",
+        config: "etc/exim4",
+        units: &["exim4.service"],
+        program: "usr/sbin/exim4",
+        directories: &[("var/spool/exim4", &["Debian-exim"])],
+        ..PLAIN
+    },
+    Server {
+        services: &["imap", "mail"],
+        package: "dovecot-imapd",
+        config: "etc/dovecot/dovecot.conf",
+        units: &["dovecot.service"],
+        program: "usr/sbin/dovecot",
+        ..PLAIN
+    },
+    Server {
+        services: &["postgresql", "postgres"],
+        package: "postgresql",
+        config: "etc/postgresql",
+        units: &["postgresql.service"],
+        program: "usr/bin/pg_ctlcluster",
+        directories: &[("var/lib/postgresql", &["postgres"])],
+        ..PLAIN
+    },
+    Server {
+        services: &["mariadb", "mysql"],
+        package: "mariadb-server",
+        config: "etc/mysql/mariadb.conf.d",
+        units: &["mariadb.service"],
+        program: "usr/sbin/mariadbd",
+        directories: &[("var/lib/mysql", &["mysql"])],
+        ..PLAIN
+    },
+];
