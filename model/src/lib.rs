@@ -14,6 +14,7 @@
 //!   MdSuperblock, Ext4Superblock ── Survey ── SetChoice | Refusal ── BootReport
 //! ```
 
+pub mod cold_boot;
 pub mod compare;
 pub mod cycle;
 pub mod digest;

@@ -17,6 +17,7 @@ pub mod alerts;
 pub mod board;
 pub mod catalogue;
 pub mod check;
+pub mod cold_boot;
 pub mod contract;
 pub mod control;
 pub mod exchange;

@@ -147,16 +147,16 @@ mod tests {
         json!({"chain": {"family": "inet", "table": "filter", "name": "input", "hook": "input", "policy": policy}})
     }
 
-    fn rule(expr: Value) -> Value {
+    fn rule(expr: &Value) -> Value {
         json!({"rule": {"family": "inet", "table": "filter", "chain": "input", "expr": expr}})
     }
 
-    fn dport(right: Value) -> Value {
+    fn dport(right: &Value) -> Value {
         json!({"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": right}})
     }
 
     fn is_closed(policy: &str, rules: &[Value]) -> Option<String> {
-        let all: Vec<Value> = [chain(policy)].into_iter().chain(rules.iter().cloned().map(rule)).collect();
+        let all: Vec<Value> = [chain(policy)].into_iter().chain(rules.iter().map(rule)).collect();
         closed(&json!({"nftables": all}), 80, false)
     }
 
@@ -164,29 +164,29 @@ mod tests {
     fn what_lets_clients_in_is_no_fault() {
         assert_eq!(closed(&json!({"nftables": [{"metainfo": {}}]}), 80, false), None);
         assert_eq!(is_closed("accept", &[]), None);
-        assert_eq!(is_closed("drop", &[json!([dport(json!(80)), {"accept": null}])]), None);
+        assert_eq!(is_closed("drop", &[json!([dport(&json!(80)), {"accept": null}])]), None);
         assert_eq!(
-            is_closed("drop", &[json!([dport(json!({"set": [22, {"range": [79, 81]}]})), {"accept": null}])]),
+            is_closed("drop", &[json!([dport(&json!({"set": [22, {"range": [79, 81]}]})), {"accept": null}])]),
             None
         );
         // Perhaps it is in it.
-        assert_eq!(is_closed("drop", &[json!([dport(json!("@web")), {"accept": null}])]), None);
+        assert_eq!(is_closed("drop", &[json!([dport(&json!("@web")), {"accept": null}])]), None);
         assert_eq!(is_closed("drop", &[json!([{"jump": {"target": "services"}}])]), None);
         let from = json!({"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "10.0.0.1"}});
-        assert_eq!(is_closed("accept", &[json!([from, dport(json!(80)), {"drop": null}])]), None);
-        assert_eq!(is_closed("accept", &[json!([dport(json!(443)), {"drop": null}])]), None);
+        assert_eq!(is_closed("accept", &[json!([from, dport(&json!(80)), {"drop": null}])]), None);
+        assert_eq!(is_closed("accept", &[json!([dport(&json!(443)), {"drop": null}])]), None);
     }
 
     #[test]
     fn a_rule_or_a_policy_that_drops_the_port_is_told() {
-        let dropped = is_closed("accept", &[json!([dport(json!(80)), {"counter": {"packets": 1}}, {"drop": null}])]);
+        let dropped = is_closed("accept", &[json!([dport(&json!(80)), {"counter": {"packets": 1}}, {"drop": null}])]);
         assert_eq!(dropped.as_deref(), Some("a rule of filter input drops"));
-        assert!(is_closed("accept", &[json!([dport(json!({"set": [80, 443]})), {"reject": null}])]).is_some());
+        assert!(is_closed("accept", &[json!([dport(&json!({"set": [80, 443]})), {"reject": null}])]).is_some());
         assert!(is_closed("accept", &[json!([{"drop": null}])]).is_some());
         let answers = json!([{"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}}, {"accept": null}]);
         let loopback =
             json!([{"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "lo"}}, {"accept": null}]);
-        let ssh = json!([dport(json!(22)), {"accept": null}]);
+        let ssh = json!([dport(&json!(22)), {"accept": null}]);
         let shut = is_closed("drop", &[answers.clone(), loopback, ssh]);
         assert_eq!(shut.as_deref(), Some("filter input drops what no rule accepts, and none names"));
         // The same port of the other protocol.

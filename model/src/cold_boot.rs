@@ -1,0 +1,195 @@
+//! What two servers would boot with, compared: what would matter at a failover although every synchronised file is the same.
+//!
+//! Servers of the same EnvVersion are meant to be the same, so every difference counts. Those of different ones differ by nature: there only
+//! counts what a secondary lacks.
+
+use crate::{
+    EnvVersion,
+    verify::{ColdBoot, Verdict},
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Installed packages: name → version.
+pub const PACKAGES: &str = "packages";
+/// Units that start at boot, or are kept from it: name → `enabled`, `masked`.
+pub const UNITS: &str = "units";
+/// The kernel that is booted by default: `default` → its version, `modules` → `there`, `missing`.
+pub const KERNEL: &str = "kernel";
+/// Network devices: name → `up`, `down`.
+pub const DEVICES: &str = "network devices";
+/// Swap: `total` → its size.
+pub const SWAP: &str = "swap";
+
+/// Limits of accounts and of the kernel: `* hard nofile`, `vm.swappiness` → the value.
+pub const LIMITS: &str = "limits";
+
+/// Begins the names of ATLAS' own packages and units: which of them run is another matter in each Role.
+const OWN: [&str; 3] = ["atlas", "ssSync", "Verifier"];
+
+/// One fact in which a secondary differs from PRI.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// `packages`, `units`, …
+    pub subject: String,
+    /// `nginx`, `nginx.service`, …
+    pub fact: String,
+    /// What PRI has; `None`: nothing.
+    pub pri: Option<String>,
+    /// What the secondary has; `None`: nothing.
+    pub sec: Option<String>,
+    /// How much it matters: unacceptable, or slow for what deserves a look.
+    pub weight: Verdict,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
+        write!(f, "{}: {} is {} on PRI and {} here", self.subject, self.fact, value(&self.pri), value(&self.sec))
+    }
+}
+
+/// All that matters, the weightiest first, then by subject and fact.
+pub fn differences(pri: (EnvVersion, &ColdBoot), sec: (EnvVersion, &ColdBoot)) -> Vec<Difference> {
+    let nothing = BTreeMap::new();
+    let same_version = pri.0 == sec.0;
+    let mut found = Vec::new();
+    let mut subjects: Vec<&String> = pri.1.subjects.keys().chain(sec.1.subjects.keys()).collect();
+    subjects.sort();
+    subjects.dedup();
+    for subject in subjects {
+        // Of a server that does not tell about a subject at all, nobody knows that it lacks anything.
+        let (Some(on_pri), there) = (pri.1.subjects.get(subject), sec.1.subjects.get(subject)) else { continue };
+        if there.is_none() && subject != SWAP {
+            continue;
+        }
+        let there = there.unwrap_or(&nothing);
+        let mut facts: Vec<&String> = on_pri.keys().chain(there.keys()).collect();
+        facts.sort();
+        facts.dedup();
+        for fact in facts.into_iter().filter(|fact| !OWN.iter().any(|own| fact.starts_with(own))) {
+            let (pri, sec) = (on_pri.get(fact), there.get(fact));
+            if let Some(weight) = weight(subject, fact, pri, sec, same_version) {
+                let (subject, fact) = (subject.clone(), fact.clone());
+                found.push(Difference { subject, fact, pri: pri.cloned(), sec: sec.cloned(), weight });
+            }
+        }
+    }
+    found.sort_by_key(|difference| std::cmp::Reverse(difference.weight.weight()));
+    found
+}
+
+/// How much one fact matters; `None`: not at all.
+fn weight(
+    subject: &str,
+    fact: &str,
+    pri: Option<&String>,
+    sec: Option<&String>,
+    same_version: bool,
+) -> Option<Verdict> {
+    let is_lacking = pri.is_some() && sec.is_none();
+    match (subject, fact) {
+        // What cannot be loaded is wrong, whatever PRI has.
+        (KERNEL, "modules") => sec.filter(|state| *state != "there").map(|_| Verdict::Unacceptable),
+        (DEVICES, _) => (is_lacking && pri.is_some_and(|state| state == "up")).then_some(Verdict::Unacceptable),
+        // How much swap there is goes with the machine; whether there is any does not.
+        (SWAP, _) => is_lacking.then_some(Verdict::Slow),
+        _ if pri == sec => None,
+        (UNITS, _) if pri.is_some_and(|state| state == "enabled") => {
+            Some(if same_version || sec.is_some() { Verdict::Unacceptable } else { Verdict::Slow })
+        }
+        _ if same_version || is_lacking && [PACKAGES, UNITS].contains(&subject) => Some(Verdict::Slow),
+        // A kernel and its limits are those of its Debian.
+        (PACKAGES | UNITS | KERNEL, _) => None,
+        (LIMITS, _) => is_lacking.then_some(Verdict::Slow),
+        _ => Some(Verdict::Slow),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boots(facts: &[(&str, &str, &str)]) -> ColdBoot {
+        let mut all = ColdBoot::default();
+        for (subject, fact, value) in facts {
+            let subject = all.subjects.entry((*subject).to_owned()).or_default();
+            if !fact.is_empty() {
+                subject.insert((*fact).to_owned(), (*value).to_owned());
+            }
+        }
+        all
+    }
+
+    /// The differences as text, with their weight.
+    fn between(versions: (u32, u32), pri: &[(&str, &str, &str)], sec: &[(&str, &str, &str)]) -> Vec<String> {
+        let version = |number: u32| EnvVersion::from_file(format!("{number}\n").as_bytes()).unwrap();
+        let found = differences((version(versions.0), &boots(pri)), (version(versions.1), &boots(sec)));
+        found.iter().map(|difference| format!("{} {difference}", difference.weight)).collect()
+    }
+
+    const SAME: (u32, u32) = (2, 2);
+    const OLDER: (u32, u32) = (2, 1);
+
+    #[test]
+    fn the_same_servers_have_no_difference_and_what_is_not_told_is_none() {
+        let facts = [(PACKAGES, "nginx", "1.22"), (UNITS, "nginx.service", "enabled"), (DEVICES, "eth0", "up")];
+        assert!(between(SAME, &facts, &facts).is_empty());
+        assert!(between(SAME, &facts, &[]).is_empty());
+        assert!(between(SAME, &[], &facts).is_empty());
+    }
+
+    #[test]
+    fn of_the_same_version_every_difference_of_packages_and_units_counts() {
+        let pri = [(PACKAGES, "nginx", "1.22"), (PACKAGES, "php", "8.2"), (UNITS, "nginx.service", "enabled")];
+        let sec = [(PACKAGES, "nginx", "1.18"), (PACKAGES, "vim", "9"), (UNITS, "cups.service", "enabled")];
+        let expected = [
+            "unacceptable units: nginx.service is enabled on PRI and nothing here",
+            "slow packages: nginx is 1.22 on PRI and 1.18 here",
+            "slow packages: php is 8.2 on PRI and nothing here",
+            "slow packages: vim is nothing on PRI and 9 here",
+            "slow units: cups.service is nothing on PRI and enabled here",
+        ];
+        assert_eq!(between(SAME, &pri, &sec), expected);
+    }
+
+    #[test]
+    fn of_different_versions_only_what_is_missing_counts() {
+        let pri = [
+            (PACKAGES, "nginx", "1.22"),
+            (PACKAGES, "php", "8.2"),
+            (UNITS, "nginx.service", "enabled"),
+            (KERNEL, "default", "6.1"),
+        ];
+        let sec = [
+            (PACKAGES, "nginx", "1.18"),
+            (PACKAGES, "vim", "9"),
+            (UNITS, "cups.service", "enabled"),
+            (KERNEL, "default", "5.10"),
+        ];
+        let expected = [
+            "slow packages: php is 8.2 on PRI and nothing here",
+            "slow units: nginx.service is enabled on PRI and nothing here",
+        ];
+        assert_eq!(between(OLDER, &pri, &sec), expected);
+        let masked = between(OLDER, &[(UNITS, "nginx.service", "enabled")], &[(UNITS, "nginx.service", "masked")]);
+        assert_eq!(masked, ["unacceptable units: nginx.service is enabled on PRI and masked here"]);
+    }
+
+    #[test]
+    fn what_the_network_and_the_kernel_need_weighs_most() {
+        let lost = between(OLDER, &[(DEVICES, "eth0", "up"), (DEVICES, "eth1", "down")], &[(DEVICES, "eno1", "up")]);
+        assert_eq!(lost, ["unacceptable network devices: eth0 is up on PRI and nothing here"]);
+        assert!(between(SAME, &[(DEVICES, "eth0", "up")], &[(DEVICES, "eth0", "down")]).is_empty());
+        let bare = between(SAME, &[(KERNEL, "modules", "there")], &[(KERNEL, "modules", "missing")]);
+        assert_eq!(bare, ["unacceptable kernel: modules is there on PRI and missing here"]);
+        assert_eq!(between(OLDER, &[("time", "zone", "UTC")], &[("time", "zone", "CET")]).len(), 1);
+    }
+
+    #[test]
+    fn what_is_atlas_s_own_or_goes_with_the_machine_is_no_difference() {
+        let pri = [(UNITS, "ssSyncLoop.service", "enabled"), (PACKAGES, "atlas", "2"), (SWAP, "total", "4 GiB")];
+        assert!(between(SAME, &pri, &[(UNITS, "", ""), (PACKAGES, "atlas", "1"), (SWAP, "total", "1 GiB")]).is_empty());
+        assert_eq!(between(SAME, &pri, &[(SWAP, "", "")]).len(), 1);
+    }
+}
