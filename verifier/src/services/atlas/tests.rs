@@ -111,6 +111,9 @@ fn what_this_boot_found_is_told() {
     let server = server("PRI");
     server.write("run/atlas/boot.json", &boot(|boot| boot["warnings"] = json!(["the clock is from 1970"])));
     server.says(&SERVICE, Verdict::Slow, &["this boot: the clock is from 1970"]);
+    let degraded = "the Unbound set runs with fewer disks than it should; replace the missing one";
+    server.write("run/atlas/boot.json", &boot(|boot| boot["warnings"] = json!([degraded])));
+    server.is_well(&SERVICE);
     server.write("run/atlas/boot.json", &boot(|boot| boot["outcome"] = json!("refused")));
     server.says(&SERVICE, Verdict::Unacceptable, &["refused its role"]);
     server.remove("run/atlas/boot.json");
