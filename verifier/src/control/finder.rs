@@ -3,6 +3,7 @@
 use crate::{
     board::Board,
     catalogue::{find_here, plugins},
+    cold_boot,
 };
 use atlas_model::verify::{Instance, Profile, Verdict};
 use std::{
@@ -45,6 +46,8 @@ impl Finder {
                     .filter(|(name, _)| failed.contains_key(name))
                     .for_each(|(name, last)| drop(shared.insert(name, last)));
                 drop(shared);
+                let boots_with = cold_boot::gather(&root);
+                board.lock().boots_with = Some(boots_with);
                 std::thread::sleep(EVERY);
             }
         });

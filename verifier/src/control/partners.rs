@@ -2,15 +2,16 @@
 
 use super::Identity;
 use crate::{
-    board::{Board, now},
+    board::{Board, Inner, now},
     exchange::{self, PORT, Secret, by_our_clock},
     service::resolve,
 };
 use anyhow::Context;
 use atlas_cli::in_one_line;
 use atlas_model::{
-    Partner, Role,
-    verify::{Findings, HEARTBEAT, Heard, Measure, Profile, Silent, Verdict, Worse},
+    EnvVersion, Partner, Role,
+    cold_boot::differences,
+    verify::{ColdBoot, Findings, HEARTBEAT, Heard, Measure, Profile, Silent, Verdict, Worse},
 };
 use std::{
     net::SocketAddr,
@@ -31,7 +32,12 @@ impl Partners {
     /// Starts one for each partner.
     pub(super) fn start(identity: &Identity, board: &Arc<Board>) {
         for partner in identity.config.partners() {
-            let own = Asker { root: identity.root.clone(), partner: partner.clone() };
+            let own = Asker {
+                root: identity.root.clone(),
+                role: identity.config.role(),
+                env_version: identity.env_version,
+                partner: partner.clone(),
+            };
             let board = Arc::clone(board);
             std::thread::spawn(move || {
                 loop {
@@ -45,6 +51,8 @@ impl Partners {
 
 struct Asker {
     root: PathBuf,
+    role: Role,
+    env_version: EnvVersion,
     partner: Partner,
 }
 
@@ -65,15 +73,40 @@ impl Asker {
         // Both may have begun just now: what has not been heard yet is no fault, and nothing to go by either.
         let profile = (heard.silent.is_some() || heard.time.is_some()).then(|| verifier(&heard, ahead));
         let is_news = before != Some(verdicts(&heard));
+        let difference = self.cold_boot(&inner, &heard);
         inner.heard.insert(role, heard);
         drop(inner);
         if let Some(profile) = profile {
             board.take(Some(role), "verifier", "", INTERVAL, profile);
         }
+        if let Some(difference) = difference {
+            board.take(Some(role), "cold-boot", "", INTERVAL, difference);
+        }
         if is_news {
             board.news();
         }
     }
+
+    /// What a cold boot depends on there and is not as on PRI; PRI alone looks.
+    fn cold_boot(&self, inner: &Inner, heard: &Heard) -> Option<Profile> {
+        let findings = heard.findings.as_deref().filter(|_| heard.silent.is_none() && self.role == Role::Pri)?;
+        let (own, theirs) = (inner.boots_with.as_ref()?, findings.boots_with.as_ref()?);
+        Some(compare((self.env_version, own), (findings.env_version, theirs), heard.role))
+    }
+}
+
+/// The verdict of what a cold boot would find different there.
+fn compare(pri: (EnvVersion, &ColdBoot), sec: (EnvVersion, &ColdBoot), role: Role) -> Profile {
+    let differences = differences(pri, sec);
+    let Some(worst) = differences.first() else {
+        return Profile::ok(format!("{role} boots with what PRI boots with"));
+    };
+    let told: Vec<String> = differences.iter().take(5).map(ToString::to_string).collect();
+    let rest = differences.len() - told.len();
+    let rest = if rest > 0 { format!(" (and {rest} more)") } else { String::new() };
+    let what = format!("{role} would boot with something else than PRI: {}{rest}", told.join("; "));
+    Profile::new(worst.weight, what)
+        .hint(format!("make {role} as PRI is, or PRI as {role}; VerifierResults show {role}/cold-boot"))
 }
 
 /// What is known of one that did not answer just now. One lost packet is no fault: what it said a moment ago still holds. Later, what it said
