@@ -101,12 +101,16 @@ fn missing(packages: &[Needed], installed: &str) -> Vec<Needed> {
     packages.iter().copied().filter(|(name, _)| !is_there(name)).collect()
 }
 
-fn become_root() -> Result<bool> {
+/// Whether root's rights have to be asked for.
+///
+/// # Errors
+/// Where they cannot be had.
+pub(crate) fn become_root() -> Result<bool> {
     let id = process::read(Command::new("id").arg("--user"))?;
     match id.trim() {
         "0" => Ok(false),
         _ if process::is_installed("sudo") => Ok(true),
-        _ => bail!("installing them needs root's rights, and there is no sudo: run `cargo xtask setup` as root"),
+        _ => bail!("this needs root's rights, and there is no sudo: run it as root"),
     }
 }
 

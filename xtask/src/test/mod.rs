@@ -146,7 +146,10 @@ fn deny(install: bool) -> Result<Count> {
 
 /// All but those that boot machines: they are a tier of their own.
 fn unit_tests(arguments: &Arguments) -> Result<Count> {
-    let everything_else = cargo_test(&["--workspace", "--exclude", "atlas-vm-tests"], arguments)?;
+    let as_root = as_root()?;
+    let selection =
+        ["--workspace", "--exclude", "atlas-vm-tests"].into_iter().chain(as_root.iter().map(String::as_str));
+    let everything_else = cargo_test(&selection.collect::<Vec<_>>(), arguments)?;
     Ok(everything_else + cargo_test(&["--package", "atlas-vm-tests", "--lib"], arguments)?)
 }
 
@@ -154,8 +157,20 @@ fn unit_tests(arguments: &Arguments) -> Result<Count> {
 fn long_tests(arguments: &Arguments) -> Result<Count> {
     let mut command = process::cargo();
     command.args(["test", "--package", "atlas-corehandler", "--package", "atlas-runner", "--locked", "--no-fail-fast"]);
-    command.args(["--", "--ignored"]).args(&arguments.filter);
+    command.args(as_root()?).args(["--", "--ignored"]).args(&arguments.filter);
     cargo_tests::run(&mut command)
+}
+
+/// What has cargo run tests as root where it is somebody else that calls: the products are root's programs, and what they do (owners,
+/// mounts, networks of a test's own) cannot be tried as anybody else.
+fn as_root() -> Result<Vec<String>> {
+    if !setup::become_root()? {
+        return Ok(vec![]);
+    }
+    let kept = ["PATH", "HOME"].map(|name| format!("{name}={}", std::env::var(name).unwrap_or_default()));
+    let runner = ["sudo", "--preserve-env", "env"].map(str::to_owned).into_iter().chain(kept);
+    let runner: Vec<String> = runner.map(|word| format!("'{word}'")).collect();
+    Ok(vec!["--config".into(), format!("target.'cfg(all())'.runner=[{}]", runner.join(","))])
 }
 
 fn cargo_test(selection: &[&str], arguments: &Arguments) -> Result<Count> {
