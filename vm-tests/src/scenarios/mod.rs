@@ -35,6 +35,7 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("kernel-upgrade-keeps-the-hook", upkeep::kernel_upgrade_keeps_the_hook),
     vm("package-removed-leaves-nothing", upkeep::package_removed_leaves_nothing),
     long("init-survives-power-cuts", init::init_survives_power_cuts),
+    vm("standby-is-exercised", latent::standby_is_exercised),
     vm("swap-and-back", failover::swap_and_back),
     vm("swap-after-power-cut", failover::swap_after_power_cut),
     vm("swap-of-a-degraded-set", failover::swap_of_a_degraded_set),

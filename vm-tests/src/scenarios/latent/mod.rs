@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::cast::{Cast, LEFT, PRI_ADDRESS, RIGHT, SEC_ADDRESS};
 use super::cycles::cycle;
-use crate::{Context, Server, secs};
+use crate::{Context, Lan, Server, secs};
 use faults::{FAULTS, Fault};
 
 /// How often everything is verified while this runs, in seconds.
@@ -44,9 +44,52 @@ struct Row {
 
 /// Tries all faults; fails where one was not reported, or something was that is not there.
 pub(crate) fn act(ctx: &Context) -> Result<()> {
-    let cast = Cast::get()?;
     let lan = ctx.lan("office")?;
-    let [mut pri, mut sec] = [cast.server(ctx, LEFT, &lan)?, cast.server(ctx, RIGHT, &lan)?];
+    let (pri, sec) = verified(ctx, &lan)?;
+    let wanted = std::env::var("ATLAS_FAULT").unwrap_or_default();
+    let rows: Vec<Row> =
+        FAULTS.iter().filter(|fault| fault.name.contains(&wanted)).map(|fault| try_one(fault, &pri, &sec)).collect();
+    std::fs::write(ctx.logs().join("latent-faults.json"), serde_json::to_vec_pretty(&rows)?)?;
+    let table = table(&rows);
+    println!("{table}");
+    let bad = rows.iter().filter(|row| !row.is_good()).count();
+    ensure!(bad == 0, "{bad} of {} faults were not found in time, not named, or did not end:\n{table}", rows.len());
+    Ok(())
+}
+
+/// `atlas status` on PRI says that one could fail over, that one could not and why, and that one could again.
+pub(crate) fn standby_is_exercised(ctx: &Context) -> Result<()> {
+    let lan = ctx.lan("office")?;
+    let (pri, sec) = verified(ctx, &lan)?;
+    wait_ready(&pri, "yes", "")?;
+    sec.sh("systemctl stop nginx && ! systemctl is-active -q nginx")?;
+    wait_ready(&pri, "no", "SEC1/web")?;
+    sec.sh("systemctl start nginx")?;
+    wait_ready(&pri, "yes", "")?;
+    sec.sh("systemctl stop VerifierControl")?;
+    wait_ready(&pri, "unknown", "Verifier of SEC1")
+}
+
+/// Waits until `atlas status` on PRI answers so, with a reason that has these words.
+fn wait_ready(pri: &Server, answer: &str, words: &str) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let output = pri.exec("atlas status --json", secs(60))?;
+        ensure!([0, 3].contains(&output.code), "no status: {}", output.error_text());
+        let status: Value = serde_json::from_slice(&output.stdout).context("read the status")?;
+        let ready = &status["ready"][0];
+        if ready["ready"] == answer && ready["reasons"].to_string().contains(words) {
+            return Ok(());
+        }
+        ensure!(start.elapsed() < Duration::from_secs(180), "not '{answer}' with '{words}' but {ready:#}");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// PRI and SEC1, verifying each other, and all is clear.
+fn verified(ctx: &Context, lan: &Lan) -> Result<(Server, Server)> {
+    let cast = Cast::get()?;
+    let [mut pri, mut sec] = [cast.server(ctx, LEFT, lan)?, cast.server(ctx, RIGHT, lan)?];
     [&mut pri, &mut sec].into_iter().try_for_each(Server::start)?;
     [&pri, &sec].into_iter().try_for_each(|server| server.wait_booted(secs(400)))?;
     set_up(&pri, &sec)?;
@@ -57,15 +100,7 @@ pub(crate) fn act(ctx: &Context) -> Result<()> {
         };
         format!("before the first fault: {}\n{}", look(&pri), look(&sec))
     })?;
-    let wanted = std::env::var("ATLAS_FAULT").unwrap_or_default();
-    let rows: Vec<Row> =
-        FAULTS.iter().filter(|fault| fault.name.contains(&wanted)).map(|fault| try_one(fault, &pri, &sec)).collect();
-    std::fs::write(ctx.logs().join("latent-faults.json"), serde_json::to_vec_pretty(&rows)?)?;
-    let table = table(&rows);
-    println!("{table}");
-    let bad = rows.iter().filter(|row| !row.is_good()).count();
-    ensure!(bad == 0, "{bad} of {} faults were not found in time, not named, or did not end:\n{table}", rows.len());
-    Ok(())
+    Ok((pri, sec))
 }
 
 impl Row {
