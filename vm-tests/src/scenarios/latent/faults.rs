@@ -307,6 +307,13 @@ pub(super) const FAULTS: &[Fault] = &[
         &["nginx-light", "0.1-1"],
     ),
     fault(
+        "cycles would not begin as PRI",
+        "systemctl disable ssSyncLoop",
+        "! systemctl is-enabled -q ssSyncLoop",
+        "systemctl enable ssSyncLoop",
+        &["ssSyncLoop"],
+    ),
+    fault(
         "a unit failed",
         "systemd-run --unit=failing /bin/false; sleep 1",
         "systemctl is-failed -q failing",

@@ -22,6 +22,8 @@ use faults::{FAULTS, Fault};
 const INTERVAL: u64 = 10;
 /// An emulated server needs this long for a check beside all that it does besides, in seconds; real ones do not.
 const EMULATED: u64 = 25;
+/// Cycles are this rare here, in seconds: the next one would undo what is brought about.
+const EVERY: u64 = 86_400;
 /// How long is waited for a fault that is not reported in time, to know whether it ever is.
 const AT_MOST: Duration = Duration::from_secs(150);
 
@@ -146,7 +148,8 @@ fn set_up(pri: &Server, sec: &Server) -> Result<()> {
     .iter()
     .map(|name| format!("[service.{name}]\ninterval = {INTERVAL}\n"))
     .collect();
-    pri.write_file("/etc/atlas/verifier.toml", intervals.as_bytes())?;
+    let settings = format!("{intervals}set = {{ every = \"{EVERY}\" }}\n");
+    pri.write_file("/etc/atlas/verifier.toml", settings.as_bytes())?;
     let keys = [pri.sh("ssSync keys")?, sec.sh("ssSync keys")?];
     pri.sh(&format!("ssSync trust SEC1 '{}'", keys[1].trim()))?;
     sec.sh(&format!("ssSync trust PRI '{}'", keys[0].trim()))?;
