@@ -8,7 +8,7 @@
 //!                 └────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
-use crate::server::Server;
+use crate::{server::Server, suspend};
 use atlas_cli::{Common, Exit, in_one_line};
 use atlas_host::process::Command;
 use atlas_model::{PathList, Role, manifest::FileSet};
@@ -76,6 +76,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             Ok(paths) => {
                 // Before the cycle: what changes while it runs is seen afterwards.
                 let watch = Watch::new(&paths);
+                watch.end_of(&suspend::file(&args.common.root));
                 cycle(args);
                 done += 1;
                 Some(watch)
@@ -178,6 +179,13 @@ impl Watch {
         Watch(Some(inotify))
     }
 
+    /// Watches for the removal of one file, if it is there; its directory may change as it likes.
+    fn end_of(&self, path: &Path) {
+        if let Some(inotify) = &self.0 {
+            let _ = inotify.add_watch(path, AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_DELETE_SELF);
+        }
+    }
+
     /// Whether something changed within this time.
     fn changed_within(&self, time: Duration) -> bool {
         let Some(inotify) = &self.0 else {
@@ -237,5 +245,19 @@ mod tests {
             }
             assert!(waited(&watch, 60_000) < Duration::from_secs(30), "{change} was not seen");
         }
+    }
+
+    #[test]
+    fn the_end_of_a_suspension_ends_the_wait_and_what_else_happens_beside_it_does_not() {
+        let tmp = tempfile::tempdir().unwrap();
+        let suspended = tmp.path().join("Suspended");
+        Watch::new(&[]).end_of(&suspended);
+        std::fs::write(&suspended, "").unwrap();
+        let watch = Watch::new(&[]);
+        watch.end_of(&suspended);
+        std::fs::write(tmp.path().join("other"), "").unwrap();
+        assert!(waited(&watch, 300) >= Duration::from_millis(300), "the wait ended for another file");
+        std::fs::remove_file(&suspended).unwrap();
+        assert!(waited(&watch, 60_000) < Duration::from_secs(30), "nobody noticed that it can go on");
     }
 }

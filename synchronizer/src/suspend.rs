@@ -3,11 +3,23 @@
 use anyhow::Context;
 use atlas_cli::Hint;
 use atlas_host::durable;
-use atlas_sid::{SidData, left::Suspended};
-use std::ffi::OsStr;
+use atlas_sid::{
+    SidData,
+    layout::{SID_DATA, UNBOUND_MOUNT},
+    left::Suspended,
+};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 /// The longest reason, in bytes.
 const MAX_REASON: usize = 500;
+
+/// Its file on the server whose tree is `root`, to be watched.
+pub(crate) fn file(root: &Path) -> PathBuf {
+    root.join(UNBOUND_MOUNT).join(SID_DATA).join(Suspended::NAME)
+}
 
 /// Makes it so.
 pub(crate) fn suspend(sid: &SidData, since: u64, reason: &str) -> anyhow::Result<()> {
