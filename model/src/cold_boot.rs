@@ -26,6 +26,8 @@ pub const LIMITS: &str = "limits";
 
 /// Begins the names of ATLAS' own packages and units: which of them run is another matter in each Role.
 const OWN: [&str; 3] = ["atlas", "ssSync", "Verifier"];
+/// But for this one: where it is not enabled, no cycle would begin after a failover.
+const LOOP: &str = "ssSyncLoop.service";
 
 /// One fact in which a secondary differs from PRI.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,8 +69,13 @@ pub fn differences(pri: (EnvVersion, &ColdBoot), sec: (EnvVersion, &ColdBoot)) -
         let mut facts: Vec<&String> = on_pri.keys().chain(there.keys()).collect();
         facts.sort();
         facts.dedup();
-        for fact in facts.into_iter().filter(|fact| !OWN.iter().any(|own| fact.starts_with(own))) {
+        for fact in facts {
             let (pri, sec) = (on_pri.get(fact), there.get(fact));
+            if fact.as_str() != LOOP && OWN.iter().any(|own| fact.starts_with(own))
+                || fact.as_str() == LOOP && pri.is_none()
+            {
+                continue;
+            }
             if let Some(weight) = weight(subject, fact, pri, sec, same_version) {
                 let (subject, fact) = (subject.clone(), fact.clone());
                 found.push(Difference { subject, fact, pri: pri.cloned(), sec: sec.cloned(), weight });
@@ -95,6 +102,7 @@ fn weight(
         // How much swap there is goes with the machine; whether there is any does not.
         (SWAP, _) => is_lacking.then_some(Verdict::Slow),
         _ if pri == sec => None,
+        (UNITS, LOOP) => Some(Verdict::Slow),
         (UNITS, _) if pri.is_some_and(|state| state == "enabled") => {
             Some(if same_version || sec.is_some() { Verdict::Unacceptable } else { Verdict::Slow })
         }
@@ -188,8 +196,11 @@ mod tests {
 
     #[test]
     fn what_is_atlas_s_own_or_goes_with_the_machine_is_no_difference() {
-        let pri = [(UNITS, "ssSyncLoop.service", "enabled"), (PACKAGES, "atlas", "2"), (SWAP, "total", "4 GiB")];
+        let pri = [(UNITS, "VerifierControl.service", "enabled"), (PACKAGES, "atlas", "2"), (SWAP, "total", "4 GiB")];
         assert!(between(SAME, &pri, &[(UNITS, "", ""), (PACKAGES, "atlas", "1"), (SWAP, "total", "1 GiB")]).is_empty());
         assert_eq!(between(SAME, &pri, &[(SWAP, "", "")]).len(), 1);
+        let looped = [(UNITS, LOOP, "enabled")];
+        assert_eq!(between(SAME, &looped, &[(UNITS, "", "")]).len(), 1);
+        assert!(between(SAME, &[(UNITS, "", "")], &looped).is_empty());
     }
 }

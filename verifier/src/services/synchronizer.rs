@@ -96,7 +96,9 @@ fn unit(target: &Target, role: Role, faults: &mut Faults) -> bool {
     if !here::has_systemd(&target.root) {
         return false;
     }
-    if let Some(state) = ask("is-enabled").filter(|state| state == "disabled" || state.starts_with("masked")) {
+    // On a secondary it matters only where PRI has it enabled: PRI compares what the two boot with.
+    let is_off = |state: &String| state.starts_with("masked") || state == "disabled" && role == Role::Pri;
+    if let Some(state) = ask("is-enabled").filter(is_off) {
         let what = format!("ssSyncLoop is {state}: no cycle would begin after the next boot as PRI");
         faults.slow(what, "ssSyncCtrl start");
     }

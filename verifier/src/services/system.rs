@@ -26,7 +26,7 @@ pub(super) const SERVICE: Service = Service {
 /// Load of five minutes for each CPU: slow, unacceptable. A server that has much to do is not one that fails.
 const LOAD: (f64, f64) = (6.0, 30.0);
 /// Memory that is available, in percent.
-const MEMORY: (f64, f64) = (8.0, 3.0);
+const MEMORY: (f64, f64) = (12.0, 4.0);
 /// Swap that is used, in percent.
 const SWAP: (f64, f64) = (60.0, 95.0);
 /// Of what the kernel allows, in percent: tasks, and file handles.
@@ -43,6 +43,7 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     file_handles(target, &mut faults)?;
     temperatures(target, &mut faults)?;
     units(target, &mut faults);
+    default_target(&target.root, &mut faults);
     Ok(faults.profile(format!("load {load:.2}, and nothing is short")))
 }
 
@@ -180,6 +181,17 @@ fn units(target: &Target, faults: &mut Faults) {
     }
 }
 
+/// Where the next boot ends: a server that was repaired may have been left to end there again.
+fn default_target(root: &Path, faults: &mut Faults) {
+    const ENDS: [&str; 7] = ["rescue", "emergency", "poweroff", "halt", "reboot", "kexec", "runlevel1"];
+    let Ok(link) = std::fs::read_link(here::below(root, "/etc/systemd/system/default.target")) else { return };
+    let name = link.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if ENDS.iter().any(|end| name == format!("{end}.target")) {
+        let what = format!("the next boot would end in {name}, without services");
+        faults.unacceptable(what, "systemctl set-default multi-user.target");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,6 +257,15 @@ mod tests {
         assert!(profile.hint.unwrap().contains("journalctl -b -u nginx.service"));
         server.program("usr/bin/systemctl", "echo 'Failed to connect to bus' >&2; exit 1");
         server.says(&SERVICE, Verdict::Unknown, &["Failed to connect to bus"]);
+    }
+
+    #[test]
+    fn a_boot_that_would_end_without_services_is_told() {
+        let server = server();
+        server.link("/usr/lib/systemd/system/graphical.target", "etc/systemd/system/default.target");
+        server.is_well(&SERVICE);
+        server.link("/usr/lib/systemd/system/rescue.target", "etc/systemd/system/default.target");
+        server.says(&SERVICE, Verdict::Unacceptable, &["next boot would end in rescue.target"]);
     }
 
     #[test]

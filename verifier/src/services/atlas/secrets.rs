@@ -10,6 +10,8 @@ use std::{
 
 /// sshd is told by this file to look at the keys on the Unbound disks.
 const SSHD: &str = "etc/ssh/sshd_config.d/60-atlas.conf";
+/// By this key partners know this server.
+const HOST_KEY: &str = "etc/ssh/ssh_host_ed25519_key";
 /// How the line of PRI's key begins.
 const RESTRICTED: &str = "restrict,command=\"";
 
@@ -37,6 +39,10 @@ pub(super) fn keys(member: &Member, faults: &mut Faults) {
             what,
             format!("on {partner}: {command}; with the line that it prints, here: ssSync trust {partner} LINE"),
         );
+    }
+    if !member.tree.show(HOST_KEY).exists() {
+        let what = format!("this server's own ssh key is not there (/{HOST_KEY}): partners would not know it");
+        faults.unacceptable(what, "put it back, or: ssh-keygen -A; then ssSync keys here, and ssSync trust on PRI");
     }
     let keys = member.sid.dir().dir(KEYS);
     let read = |name: &str| keys.as_ref().ok().and_then(|keys| keys.read_if_there(name, MAX_SIZE).ok().flatten());

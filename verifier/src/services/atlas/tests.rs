@@ -134,6 +134,9 @@ fn keys_that_are_gone_are_told_on_both_sides() {
     sec.says(&SERVICE, Verdict::Slow, &["PRI's key may do anything"]);
     sec.remove("unbound/SID_DATA/keys");
     sec.says(&SERVICE, Verdict::Unacceptable, &["the key of PRI is not known"]);
+    let nameless = server("SEC1");
+    nameless.remove("etc/ssh/ssh_host_ed25519_key");
+    nameless.says(&SERVICE, Verdict::Unacceptable, &["own ssh key is not there"]);
     let unread = server("SEC1");
     unread.remove("etc/ssh/sshd_config.d/60-atlas.conf");
     unread.says(&SERVICE, Verdict::Unacceptable, &["60-atlas.conf is not there"]);

@@ -1,4 +1,5 @@
-//! What runs the services: units active now and at the next boot, programs, directories, kernel modules, no firewall in the way.
+//! What runs the services: units active now and at the next boot, whole configuration, programs, directories, kernel modules, no firewall in
+//! the way.
 //!
 //! Partners exercise each service over the network; what they see is that it does not answer. Here is why, and what they cannot see: that it
 //! would not come back after a boot.
@@ -73,6 +74,7 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
         });
         if provides || !other {
             judge(&target.root, server, units.as_ref(), &mut faults);
+            configuration(target, server, &mut faults);
             seen.push(server.package);
         }
     }
@@ -158,6 +160,29 @@ fn judge(root: &Path, server: &Server, units: Option<&BTreeMap<String, Unit>>, f
     }
     for (directory, owners) in server.directories {
         self::directory(root, server, directory, owners, faults);
+    }
+}
+
+/// Whether it would start again with its configuration: one that runs does not notice that this was broken since.
+fn configuration(target: &Target, server: &Server, faults: &mut Faults) {
+    let Some((program, args)) = server.check.split_first() else { return };
+    // sshd makes this directory as it starts, and looks at nothing without it.
+    if *program == "sshd" && !here::is_there(&target.root, "run/sshd") {
+        return;
+    }
+    let hint = format!("{}; mend what it names", server.check.join(" "));
+    match here::run(&target.root, program, args, target.left()) {
+        Some(Ok(output)) if !output.status.success() => {
+            let what = format!("the configuration of {} is broken, it would not start again", server.package);
+            faults.unacceptable(format!("{what}: {}", output.complaint()), hint);
+        }
+        Some(Err(why)) => {
+            faults.unknown(
+                format!("whether the configuration of {} is whole cannot be told: {why}", server.package),
+                hint,
+            );
+        }
+        _ => {}
     }
 }
 

@@ -13,6 +13,8 @@ pub(super) struct Server {
     pub(super) units: &'static [&'static str],
     /// Its program.
     pub(super) program: &'static str,
+    /// The program and arguments by which it looks at its own configuration and changes nothing; empty where it has none.
+    pub(super) check: &'static [&'static str],
     /// Directories that it does not start, or does not work, without; and the accounts that each may belong to, the usual one first.
     pub(super) directories: &'static [(&'static str, &'static [&'static str])],
     /// Modules of the kernel.
@@ -27,6 +29,7 @@ const PLAIN: Server = Server {
     config: "",
     units: &[],
     program: "",
+    check: &[],
     directories: &[],
     modules: &[],
     is_udp: false,
@@ -40,6 +43,7 @@ pub(super) const SERVERS: &[Server] = &[
         config: "etc/ssh/sshd_config",
         units: &["ssh.service", "ssh.socket"],
         program: "usr/sbin/sshd",
+        check: &["sshd", "-t"],
         ..PLAIN
     },
     Server {
@@ -48,6 +52,7 @@ pub(super) const SERVERS: &[Server] = &[
         config: "etc/nginx/nginx.conf",
         units: &["nginx.service"],
         program: "usr/sbin/nginx",
+        check: &["nginx", "-t", "-q"],
         directories: &[("var/log/nginx", &["root", "www-data"]), ("var/lib/nginx", &["root", "www-data"])],
         ..PLAIN
     },
@@ -57,6 +62,7 @@ pub(super) const SERVERS: &[Server] = &[
         config: "etc/apache2/apache2.conf",
         units: &["apache2.service"],
         program: "usr/sbin/apache2",
+        check: &["apache2ctl", "-t"],
         directories: &[("var/log/apache2", &["root", "www-data"])],
         ..PLAIN
     },
@@ -76,6 +82,7 @@ pub(super) const SERVERS: &[Server] = &[
         config: "etc/samba/smb.conf",
         units: &["smbd.service", "samba-ad-dc.service"],
         program: "usr/sbin/smbd",
+        check: &["testparm", "-s"],
         directories: &[("var/lib/samba", &["root"]), ("var/lib/samba/private", &["root"])],
         ..PLAIN
     },
@@ -85,6 +92,7 @@ pub(super) const SERVERS: &[Server] = &[
         config: "etc/bind/named.conf",
         units: &["named.service", "bind9.service"],
         program: "usr/sbin/named",
+        check: &["named-checkconf"],
         directories: &[("var/cache/bind", &["root", "bind"])],
         is_udp: true,
         ..PLAIN
@@ -95,6 +103,7 @@ pub(super) const SERVERS: &[Server] = &[
         config: "etc/unbound/unbound.conf",
         units: &["unbound.service"],
         program: "usr/sbin/unbound",
+        check: &["unbound-checkconf"],
         is_udp: true,
         ..PLAIN
     },
@@ -104,6 +113,7 @@ pub(super) const SERVERS: &[Server] = &[
         config: "etc/dnsmasq.conf",
         units: &["dnsmasq.service"],
         program: "usr/sbin/dnsmasq",
+        check: &["dnsmasq", "--test"],
         is_udp: true,
         ..PLAIN
     },
@@ -150,6 +160,7 @@ pub(super) const SERVERS: &[Server] = &[
         config: "etc/dovecot/dovecot.conf",
         units: &["dovecot.service"],
         program: "usr/sbin/dovecot",
+        check: &["doveconf", "-n"],
         ..PLAIN
     },
     Server {

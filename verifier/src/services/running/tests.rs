@@ -83,6 +83,18 @@ fn a_unit_that_does_not_run_or_would_not_start_is_told() {
 }
 
 #[test]
+fn a_configuration_that_would_not_load_again_is_told_although_the_service_runs() {
+    let server = server();
+    server.program(
+        "usr/sbin/nginx",
+        "[ \"$1\" = -t ] && echo 'unknown directive nonsense in conf.d/zz.conf:1' >&2 && exit 1",
+    );
+    let words = ["the configuration of nginx is broken", "nonsense in conf.d/zz.conf:1"];
+    let profile = server.says(&SERVICE, Verdict::Unacceptable, &words);
+    assert_eq!(profile.hint.as_deref(), Some("nginx -t -q; mend what it names"));
+}
+
+#[test]
 fn one_unit_of_several_suffices() {
     let server = server();
     server.write(SERVICES, &services(&["ssh"]));
