@@ -163,6 +163,14 @@ fn set_up(pri: &Server, sec: &Server) -> Result<()> {
     cycle(pri)?;
     let report = cycle(pri)?;
     ensure!(report["partners"][0]["outcome"] == "synced", "the secondary is not in step: {report:#}");
+    for server in [pri, sec] {
+        server.sh(&format!(
+            "mkdir -p /etc/systemd/system/ssSyncLoop.service.d && \
+             printf '[Service]\\nExecStart=\\nExecStart=/opt/atlas/bin/ssSyncLoop --every {EVERY}\\n' > /etc/systemd/system/ssSyncLoop.service.d/rare.conf && \
+             systemctl daemon-reload && systemctl enable ssSyncLoop"
+        ))?;
+    }
+    pri.sh("systemctl start ssSyncLoop")?;
     sec.sh("exportfs -ra; cp /unbound/www/$(cd /unbound/www; ls -a | grep atlas-verify | head -1) /root/test-page")?;
     ensure!(
         sec.sh(&format!("curl -s -o /dev/null -w '%{{http_code}}' http://{SEC_ADDRESS}/"))? != "200",
