@@ -50,7 +50,10 @@ pub(super) fn of(facts: &Facts, role: Role) -> Services {
         // Without knowing which services there are, nobody knows whether one is missing.
         let decides = observed.about == Some(role)
             || observed.service == "verifier" && by == findings.role && observed.about == Some(by);
-        if decides {
+        // That it is not heard is told already, and what was compared with what it said then has ended with it.
+        let is_said =
+            silent && observed.about == Some(role) && ["verifier", "cold-boot"].contains(&observed.service.as_str());
+        if decides && !is_said {
             checks += usize::from(observed.about == Some(role) && observed.service != "verifier");
             services.weigh(by, observed, findings.time, role);
         }
