@@ -1,9 +1,10 @@
-//! A conversation over TCP that ends when the check has to, however slowly the other side talks.
+//! Conversations over TCP and questions over UDP that end when the check has to, however slowly the other side talks.
 
 use crate::service::Target;
+use anyhow::Context;
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::TcpStream,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
 
@@ -61,6 +62,55 @@ impl Talk {
             }
         }
         Ok(bytes)
+    }
+}
+
+/// How often a question over UDP is asked: a packet may be lost.
+const TRIES: u32 = 3;
+
+/// Asks over UDP until `read` makes something of an answer to the question that `ask` made; inside, why nothing came.
+pub fn ask<T>(
+    target: &Target,
+    port: u16,
+    ask: impl Fn() -> Vec<u8>,
+    read: impl Fn(&[u8], &[u8]) -> Option<T>,
+) -> anyhow::Result<Result<T, String>> {
+    let address = target.address()?;
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).context("open a socket")?;
+    if let Err(error) = socket.connect(SocketAddr::new(address, port)) {
+        return Ok(Err(why(&error)));
+    }
+    let wait = target.left() / (TRIES + 1);
+    let mut failed = ErrorKind::TimedOut.into();
+    for _ in 0..TRIES {
+        match once(&socket, &ask(), &read, wait) {
+            Ok(answer) => return Ok(Ok(answer)),
+            Err(error) => failed = error,
+        }
+    }
+    Ok(Err(why(&failed)))
+}
+
+fn once<T>(
+    socket: &UdpSocket,
+    question: &[u8],
+    read: impl Fn(&[u8], &[u8]) -> Option<T>,
+    wait: Duration,
+) -> io::Result<T> {
+    let until = Instant::now() + wait;
+    let mut buffer = [0; 2048];
+    socket.send(question)?;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        socket.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        let count = socket.recv(&mut buffer)?;
+        if let Some(answer) = read(&buffer[..count], question) {
+            return Ok(answer);
+        }
     }
 }
 

@@ -24,7 +24,7 @@ const PACKAGES: [Needed; 10] = [
 ];
 
 /// For the tests besides.
-const TEST_PACKAGES: [Needed; 20] = [
+const TEST_PACKAGES: [Needed; 23] = [
     ("acl", "access lists"),
     ("attr", "extended attributes"),
     ("mdadm", "RAID superblocks"),
@@ -45,6 +45,9 @@ const TEST_PACKAGES: [Needed; 20] = [
     ("user-mode-linux", "services exercised: a kernel with NFS"),
     ("kmod", "services exercised: its modules"),
     ("nfs-kernel-server", "services exercised: NFS"),
+    ("bind9", "services exercised: DNS"),
+    ("dnsmasq-base", "services exercised: DNS"),
+    ("chrony", "services exercised: NTP"),
 ];
 
 /// Installs what is missing, and says what that is; silent where nothing is.

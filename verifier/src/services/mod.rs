@@ -4,9 +4,11 @@ mod atlas;
 mod connectivity;
 mod curl;
 mod disk;
+mod dns;
 mod found;
 mod logs;
 mod nfs;
+mod ntp;
 mod raid;
 mod running;
 mod smart;
@@ -23,8 +25,10 @@ pub const SERVICES: &[Service] = &[
     atlas::SERVICE,
     connectivity::SERVICE,
     disk::SERVICE,
+    dns::SERVICE,
     logs::SERVICE,
     nfs::SERVICE,
+    ntp::SERVICE,
     raid::SERVICE,
     running::SERVICE,
     ssh::SERVICE,

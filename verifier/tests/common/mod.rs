@@ -22,7 +22,10 @@ pub fn verify_on(host: &str, service: &str, options: &[(&str, &str)]) -> Profile
     let mut command = Command::new(env!("CARGO_BIN_EXE_VerifyService"));
     command.args([service, "verify", "--host", host, "--json", "--deadline", "10"]);
     for (key, value) in options {
-        command.arg("--set").arg(format!("{key}={value}"));
+        match *key {
+            "" => command.arg("--root").arg(value),
+            key => command.arg("--set").arg(format!("{key}={value}")),
+        };
     }
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
@@ -31,6 +34,14 @@ pub fn verify_on(host: &str, service: &str, options: &[(&str, &str)]) -> Profile
     });
     assert_eq!(output.status.code(), Some(profile.verdict.exit_code().into()), "{profile:?}");
     profile
+}
+
+/// The same on this server itself, with a tree of its own.
+pub fn verify_in(root: &Path, service: &str, options: &[(&str, &str)]) -> Profile {
+    let mut all = options.to_vec();
+    let root = root.to_str().unwrap();
+    all.push(("", root));
+    verify_on("127.0.0.1", service, &all)
 }
 
 /// What SetUp finds in a tree.

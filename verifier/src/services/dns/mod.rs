@@ -1,0 +1,224 @@
+//! dns: servers answer for their zones, and this server's own resolver works.
+//!
+//! ```text
+//!  bind9, unbound, dnsmasq ─► an instance per zone (its SOA), or one per server (a name that it is asked for)
+//!  /etc/resolv.conf        ─► `resolver`, asked by each server on itself, through the system's own lookup
+//! ```
+//!
+//! Questions go over UDP, as clients' do.
+
+mod config;
+mod message;
+
+use super::found::Finding;
+use crate::{
+    service::{Service, Target, Tree},
+    talk,
+};
+use anyhow::Context;
+use atlas_host::process::Command;
+use atlas_model::verify::{At, Found, Instance, Profile, Verdict, Worse};
+use message::{Answer, Kind, Record};
+use std::{
+    collections::BTreeMap,
+    time::{Instant, SystemTime},
+};
+
+pub(super) const SERVICE: Service = Service {
+    name: "dns",
+    about: "name servers answer for their zones, and this server's own resolver works",
+    interval: 60,
+    deadline: 15,
+    find,
+    verify,
+};
+
+/// The most zones that are exercised of one server.
+const MAX_ZONES: usize = 200;
+/// Zones that every installation has; they say nothing of this one.
+const USUAL: [&str; 4] = ["localhost", "127.in-addr.arpa", "0.in-addr.arpa", "255.in-addr.arpa"];
+
+fn find(tree: &Tree) -> anyhow::Result<Found> {
+    let mut finding = Finding::default();
+    let servers = [
+        ("bind", config::bind(tree, &mut finding)),
+        ("unbound", config::unbound(tree, &mut finding)),
+        ("dnsmasq", config::dnsmasq(tree, &mut finding)),
+    ];
+    for (name, server) in servers {
+        match server {
+            Ok(Some(server)) => take(&mut finding, name, server),
+            Ok(None) => (),
+            Err(error) => finding.problem(format!("{name}: {}", atlas_cli::in_one_line(&error))),
+        }
+    }
+    let nameservers = tree.read("/etc/resolv.conf")?.unwrap_or_default();
+    if nameservers.lines().any(|line| line.trim_start().starts_with("nameserver")) {
+        let options = BTreeMap::from([("resolver".into(), "yes".into())]);
+        finding.instance(Instance { name: "resolver".into(), options, at: At::Here });
+    }
+    Ok(finding.done())
+}
+
+fn take(finding: &mut Finding, name: &str, server: config::Server) {
+    let at = if server.is_local { At::Here } else { At::Partners };
+    let port = ("port".to_owned(), server.port.to_string());
+    let mut zones = server.zones;
+    zones.sort();
+    zones.dedup();
+    zones.retain(|zone| !USUAL.contains(&zone.as_str()));
+    if zones.len() > MAX_ZONES {
+        finding.problem(format!("{name} has {} zones; the first {MAX_ZONES} are exercised", zones.len()));
+    }
+    if zones.is_empty() {
+        let options = BTreeMap::from([port.clone()]);
+        finding.instance(Instance { name: name.into(), options, at });
+    }
+    for zone in zones.into_iter().take(MAX_ZONES) {
+        let options = BTreeMap::from([port.clone(), ("zone".into(), zone.clone())]);
+        finding.instance(Instance { name: zone, options, at });
+    }
+}
+
+fn verify(target: &Target) -> anyhow::Result<Profile> {
+    if target.option("resolver") == Some("yes") {
+        return resolver(target);
+    }
+    let port = target.port(53)?;
+    let hint = format!(
+        "on that server: systemctl status named unbound dnsmasq; named-checkconf -z; ss -lnup 'sport = :{port}'; nft list ruleset; here: dig @{} SOA",
+        target.host
+    );
+    let (name, kind) = match (target.option("zone"), target.option("name")) {
+        (Some(zone), _) => (zone, Kind::Soa),
+        (None, Some(name)) if target.option("expect").is_some_and(|address| address.contains(':')) => {
+            (name, Kind::Aaaa)
+        }
+        (None, Some(name)) => (name, Kind::A),
+        // Every server knows it, whatever else it knows.
+        (None, None) => ("localhost", Kind::A),
+    };
+    let start = Instant::now();
+    let answer = match ask(target, port, name, kind)? {
+        Ok(answer) => answer,
+        Err(why) => {
+            return Ok(Profile::unacceptable(format!("no answer for {name} from port {port}: {why}")).hint(hint));
+        }
+    };
+    let time = target.time("answer", start, 500.0, None)?;
+    Ok(match judge(&answer, name, kind, target.option("expect"), target.option("name").is_some()) {
+        Ok(what) => Profile::ok(what).measure(time),
+        Err(complaint) => Profile::unacceptable(complaint).hint(hint),
+    })
+}
+
+/// What an answer says of the server.
+fn judge(answer: &Answer, name: &str, kind: Kind, expected: Option<&str>, is_named: bool) -> Result<String, String> {
+    match (kind, &answer.records[..]) {
+        // Whatever it says of localhost, it says it.
+        (Kind::A, _) if !is_named && matches!(answer.code, 0 | 3) => Ok("it answers".into()),
+        _ if answer.code != 0 => Err(format!("asked for {name}, it says {}", answer.said())),
+        (_, []) => Err(format!("asked for {name}, it has no such record")),
+        (Kind::Soa, _) if !answer.is_authoritative => {
+            Err(format!("it does not answer for {name} out of its own zone: the zone is not loaded"))
+        }
+        (Kind::Soa, [Record::Serial(serial), ..]) => Ok(format!("it answers for {name}, serial {serial}")),
+        (_, records) => {
+            let addresses: Vec<&str> = records
+                .iter()
+                .filter_map(|record| if let Record::Address(address) = record { Some(address.as_str()) } else { None })
+                .collect();
+            match expected {
+                Some(expected) if !addresses.contains(&expected) => {
+                    Err(format!("{name} is {}, not {expected}", addresses.join(", ")))
+                }
+                _ => Ok(format!("{name} is {}", addresses.join(", "))),
+            }
+        }
+    }
+}
+
+fn ask(target: &Target, port: u16, name: &str, kind: Kind) -> anyhow::Result<Result<Answer, String>> {
+    anyhow::ensure!(message::question(0, name, kind).is_some(), "'{name}' is no name");
+    let question = || {
+        // Who sends us answers that are none of ours has to guess the port and this.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+        message::question((now >> 4) as u16, name, kind).unwrap_or_default()
+    };
+    talk::ask(target, port, question, |answer, question| message::answer(answer, question, kind))
+}
+
+/// This server's own lookup, as all its programs use it.
+fn resolver(target: &Target) -> anyhow::Result<Profile> {
+    let hint =
+        "here: cat /etc/resolv.conf; resolvectl status; getent ahosts NAME; ping the name servers that are named there";
+    let start = Instant::now();
+    if let Some(name) = target.option("name") {
+        let output = target.run(Command::new("getent").args(["ahosts", "--", name]));
+        let Ok(output) = output else {
+            return Ok(Profile::unacceptable(format!("looking up {name} does not come to an end")).hint(hint));
+        };
+        if !output.status.success() {
+            return Ok(Profile::unacceptable(format!("this server cannot look up {name}")).hint(hint));
+        }
+        return Ok(
+            Profile::ok(format!("this server looks up {name}")).measure(target.time("answer", start, 1000.0, None)?)
+        );
+    }
+    // Without a name to look up, each name server has to answer something.
+    let path = target.root.join("etc/resolv.conf");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let servers: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver")?.split_whitespace().next())
+        .take(3)
+        .collect();
+    let mut silent = vec![];
+    for (index, server) in servers.iter().enumerate() {
+        // The time that is left is for all of them.
+        let until = Instant::now() + target.left() / (servers.len() - index) as u32;
+        let asked = Target { host: (*server).to_owned(), until, ..target.clone() };
+        if let Err(why) = ask(&asked, target.port(53)?, "localhost", Kind::A)? {
+            silent.push(format!("{server} ({why})"));
+        }
+    }
+    let answering = (servers.len() - silent.len()) as f64;
+    let profile = match silent.len() {
+        0 => Profile::ok(format!("all name servers of this server answer: {}", servers.join(", "))),
+        all if all == servers.len() => {
+            return Ok(Profile::unacceptable(format!("no name server of this server answers: {}", silent.join(", ")))
+                .hint(hint));
+        }
+        _ => Profile::new(
+            Verdict::Slow,
+            format!("of this server's name servers these do not answer: {}", silent.join(", ")),
+        )
+        .hint(hint),
+    };
+    Ok(profile
+        .measure(target.measure("name-servers", answering, "", (None, None), Worse::Lower)?)
+        .measure(target.time("answer", start, 2000.0, None)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_judged_by_what_was_asked() {
+        let answer = |code, is_authoritative, records| Answer { code, is_authoritative, records };
+        let soa = |code, own, records| judge(&answer(code, own, records), "shop.example", Kind::Soa, None, false);
+        assert!(soa(0, true, vec![Record::Serial(7)]).unwrap().contains("serial 7"));
+        assert!(soa(0, false, vec![Record::Serial(7)]).unwrap_err().contains("not loaded"));
+        assert!(soa(2, true, vec![]).unwrap_err().contains("SERVFAIL"));
+        let address = || vec![Record::Address("192.0.2.7".into())];
+        assert!(
+            judge(&answer(0, false, address()), "a.example", Kind::A, Some("192.0.2.8"), true)
+                .unwrap_err()
+                .contains("not 192.0.2.8")
+        );
+        assert!(judge(&answer(0, false, address()), "a.example", Kind::A, None, true).is_ok());
+        assert!(judge(&answer(3, false, vec![]), "localhost", Kind::A, None, false).is_ok());
+        assert!(judge(&answer(5, false, vec![]), "localhost", Kind::A, None, false).unwrap_err().contains("REFUSED"));
+    }
+}

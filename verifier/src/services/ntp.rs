@@ -1,0 +1,172 @@
+//! ntp: a server that gives others the time has it itself, and it is ours.
+
+use super::found::Finding;
+use crate::{
+    service::{Service, Target, Tree},
+    talk,
+};
+use atlas_model::verify::{Found, Instance, Profile, Worse};
+use std::{
+    collections::BTreeMap,
+    time::{Instant, SystemTime},
+};
+
+pub(super) const SERVICE: Service = Service {
+    name: "ntp",
+    about: "chrony and ntpsec, where they serve others, give the time, and the right one",
+    interval: 60,
+    deadline: 10,
+    find,
+    verify,
+};
+
+/// Between 1900, NTP's first year, and 1970, in seconds.
+const EPOCH: f64 = 2_208_988_800.0;
+const LENGTH: usize = 48;
+
+fn find(tree: &Tree) -> anyhow::Result<Found> {
+    let mut finding = Finding::default();
+    let chrony = tree.installed("chrony", "/etc/chrony");
+    let main = format!("{chrony}/chrony.conf");
+    if let Some(mut text) = tree.read(&main)? {
+        for file in tree.matching(&format!("{chrony}/conf.d/*.conf")) {
+            text.push_str(&format!("\n{}", tree.read(&file)?.unwrap_or_default()));
+        }
+        // The file of keys beside it is needed as well.
+        finding.path(tree, chrony);
+        if let Some(port) = chrony_port(&text) {
+            server(&mut finding, "chrony", port);
+        }
+    }
+    let ntpsec = tree.installed("ntpsec", "/etc/ntpsec");
+    if let Some(text) = tree.read(&format!("{ntpsec}/ntp.conf"))? {
+        finding.path(tree, ntpsec);
+        // It serves whom nothing else is said of.
+        let ignored = |line: &str| {
+            line.trim_start().starts_with("restrict") && line.contains("default") && line.contains("ignore")
+        };
+        if !text.lines().any(ignored) {
+            server(&mut finding, "ntpsec", 123);
+        }
+    }
+    Ok(finding.done())
+}
+
+fn server(finding: &mut Finding, name: &str, port: u16) {
+    let options = BTreeMap::from([("port".into(), port.to_string())]);
+    finding.instance(Instance { name: name.into(), options, ..Instance::default() });
+}
+
+/// On which port chrony serves others; `None` where it allows nobody.
+fn chrony_port(text: &str) -> Option<u16> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', '%', '!', ';']));
+    let directive = |name: &str| {
+        lines
+            .clone()
+            .filter(move |line| line.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case(name)))
+            .next_back()
+    };
+    directive("allow")?;
+    let port = directive("port").and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(123);
+    (port != 0).then_some(port)
+}
+
+/// What a server said.
+#[derive(Debug, PartialEq)]
+struct Time {
+    /// How far from a clock of its own; 0 says why nothing was answered.
+    stratum: u8,
+    is_synchronised: bool,
+    /// How far its clock is before ours, in seconds.
+    offset: f64,
+}
+
+fn verify(target: &Target) -> anyhow::Result<Profile> {
+    let port = target.port(123)?;
+    let hint = format!(
+        "on that server: systemctl status chrony ntpsec; chronyc tracking; chronyc sources; ss -lnup 'sport = :{port}'; nft list ruleset"
+    );
+    let start = Instant::now();
+    let ask = || question(seconds());
+    let time = match talk::ask(target, port, ask, |answer, question| read(answer, question, seconds()))? {
+        Ok(time) => time,
+        Err(why) => return Ok(Profile::unacceptable(format!("no time comes from port {port}: {why}")).hint(hint)),
+    };
+    let answer = target.time("answer", start, 500.0, None)?;
+    if !time.is_synchronised {
+        return Ok(
+            Profile::unacceptable("it answers, but has not got the time itself: clients do not take it").hint(hint)
+        );
+    }
+    let offset = (time.offset.abs() * 1e6).round() / 1e3;
+    let profile = Profile::ok(format!("it gives the time, stratum {}", time.stratum))
+        .measure(answer)
+        .measure(target.measure("offset", offset, "ms", (Some(100.0), Some(5000.0)), Worse::Higher)?);
+    Ok(if profile.verdict.exit_code() > 0 {
+        profile.hint(format!("{hint}; it may as well be this server's clock: timedatectl"))
+    } else {
+        profile
+    })
+}
+
+/// Now, in seconds since 1900.
+fn seconds() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()) + EPOCH
+}
+
+/// Version 4, a client, with when it was sent.
+fn question(now: f64) -> Vec<u8> {
+    let mut packet = vec![0; LENGTH];
+    packet[0] = 0x23;
+    packet[40..].copy_from_slice(&((now * 2f64.powi(32)) as u64).to_be_bytes());
+    packet
+}
+
+/// Reads the answer to a question; `None` for what is none.
+fn read(answer: &[u8], question: &[u8], now: f64) -> Option<Time> {
+    // A server's, with the time that we sent.
+    if answer.len() < LENGTH || answer[0] & 7 != 4 || answer[24..32] != question[40..48] {
+        return None;
+    }
+    let stamp = |from: &[u8], at: usize| {
+        let bytes = <[u8; 8]>::try_from(&from[at..at + 8]).unwrap_or_default();
+        u64::from_be_bytes(bytes) as f64 / 2f64.powi(32)
+    };
+    let (sent, received, replied) = (stamp(question, 40), stamp(answer, 32), stamp(answer, 40));
+    Some(Time {
+        stratum: answer[1],
+        is_synchronised: answer[0] >> 6 != 3 && (1..16).contains(&answer[1]),
+        offset: ((received - sent) + (replied - now)) / 2.0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chrony_serves_whom_it_allows() {
+        assert_eq!(chrony_port("pool pool.example iburst\n# allow\n"), None);
+        assert_eq!(chrony_port("allow 192.0.2.0/24\n"), Some(123));
+        assert_eq!(chrony_port("port 1123\n  allow\n"), Some(1123));
+        assert_eq!(chrony_port("allow\nport 0\n"), None);
+    }
+
+    #[test]
+    fn the_offset_is_what_is_left_when_the_way_is_taken_off() {
+        let question = question(4_000_000_000.0);
+        let mut answer = vec![0; LENGTH];
+        (answer[0], answer[1]) = (0x24, 2);
+        answer[24..32].copy_from_slice(&question[40..]);
+        for at in [32, 40] {
+            answer[at..at + 4].copy_from_slice(&4_000_000_003_u32.to_be_bytes());
+        }
+        let time = read(&answer, &question, 4_000_000_002.0).unwrap();
+        assert!((time.offset - 2.0).abs() < 1e-3 && time.is_synchronised, "{time:?}");
+        answer[0] = 0xe4;
+        assert!(!read(&answer, &question, 0.0).unwrap().is_synchronised);
+        answer[24] ^= 1;
+        assert_eq!(read(&answer, &question, 0.0), None);
+        assert_eq!(read(&answer[..47], &question, 0.0), None);
+    }
+}
