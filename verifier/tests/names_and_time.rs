@@ -7,7 +7,6 @@ mod common;
 use atlas_host::testing::own_network;
 use atlas_model::verify::Verdict;
 use common::{Daemon, accepts, expect, setup, value, verify, verify_found, verify_in, write};
-use nix::sys::signal::{Signal, kill};
 
 const ZONE: &str = "$TTL 60\n@ IN SOA ns.shop.example. admin.shop.example. ( 2026112101 60 60 60 60 )\n  IN NS ns\nns IN A 192.0.2.1\nwww IN A 192.0.2.7\n";
 
@@ -60,9 +59,10 @@ fn zones_are_asked_for_and_one_that_is_not_loaded_is_told() {
     expect(&verify("dns", &[("name", "none.shop.example")]), Verdict::Unacceptable, &["NXDOMAIN"]);
     expect(&verify("dns", &[("zone", "other.example")]), Verdict::Unacceptable, &["REFUSED"]);
     expect(&verify("dns", &[("zone", "a..b")]), Verdict::Unknown, &["is no name"]);
-    kill(server.pid(), Signal::SIGSTOP).unwrap();
-    expect(&zone(), Verdict::Unacceptable, &["no answer in time"]);
-    kill(server.pid(), Signal::SIGCONT).unwrap();
+    server.freeze();
+    let stopped = verify_found("dns", &found, "shop.example", &[("--deadline", "3")]);
+    expect(&stopped, Verdict::Unacceptable, &["no answer in time"]);
+    server.thaw();
 }
 
 #[test]

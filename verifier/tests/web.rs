@@ -7,7 +7,6 @@ mod common;
 use atlas_host::testing::own_network;
 use atlas_model::verify::{Found, Verdict};
 use common::{Daemon, expect, place, run, setup, tree, value, verify, verify_found, write};
-use nix::sys::signal::{Signal, kill};
 use std::{fs, path::Path};
 
 const NGINX: &str = "daemon off; master_process off; pid /run/nginx.pid; error_log stderr;\nevents {}\n\
@@ -71,9 +70,9 @@ fn what_nginx_serves_is_compared_and_what_it_should_not_is_told() {
     fs::remove_file("/srv/shop/atlas-verify.html").unwrap();
     expect(&check(plain, &[]), Verdict::Unacceptable, &["is not there"]);
     place(tree, &found);
-    kill(server.pid(), Signal::SIGSTOP).unwrap();
-    expect(&check(plain, &[]), Verdict::Unacceptable, &["timed out"]);
-    kill(server.pid(), Signal::SIGCONT).unwrap();
+    server.freeze();
+    expect(&check(plain, &[("--deadline", "3")]), Verdict::Unacceptable, &["timed out"]);
+    server.thaw();
     expect(&check(plain, &[]), Verdict::Ok, &[]);
 }
 

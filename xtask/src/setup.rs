@@ -24,7 +24,7 @@ const PACKAGES: [Needed; 10] = [
 ];
 
 /// For the tests besides.
-const TEST_PACKAGES: [Needed; 23] = [
+const TEST_PACKAGES: [Needed; 30] = [
     ("acl", "access lists"),
     ("attr", "extended attributes"),
     ("mdadm", "RAID superblocks"),
@@ -48,6 +48,13 @@ const TEST_PACKAGES: [Needed; 23] = [
     ("bind9", "services exercised: DNS"),
     ("dnsmasq-base", "services exercised: DNS"),
     ("chrony", "services exercised: NTP"),
+    ("postfix", "services exercised: mail"),
+    ("dovecot-imapd", "services exercised: mail"),
+    ("postgresql", "services exercised: PostgreSQL"),
+    ("mariadb-server-core", "services exercised: MariaDB"),
+    ("mariadb-client-core", "services exercised: MariaDB"),
+    ("samba", "services exercised: Samba"),
+    ("smbclient", "services exercised: Samba"),
 ];
 
 /// Installs what is missing, and says what that is; silent where nothing is.

@@ -3,7 +3,8 @@
 use crate::service::Target;
 use anyhow::Context;
 use atlas_host::process::Command;
-use std::{net::IpAddr, time::SystemTime};
+use atlas_model::verify::{Measure, Worse};
+use std::{fmt, net::IpAddr, time::SystemTime};
 
 /// The most that is read of an answer, in bytes; less than what is kept of a program's output.
 const MAX_ANSWER: &str = "1000000";
@@ -32,6 +33,21 @@ pub(super) struct Expiry {
     pub(super) days: f64,
 }
 
+impl Expiry {
+    /// What is left, in days; whoever has no three weeks is about to forget it.
+    pub(super) fn measure(&self, target: &Target) -> anyhow::Result<Measure> {
+        let days = (self.days * 10.0).floor() / 10.0;
+        target.measure("certificate", days, "days", (Some(21.0), Some(3.0)), Worse::Lower)
+    }
+}
+
+impl fmt::Display for Expiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is = if self.days < 0.0 { "has expired on" } else { "expires on" };
+        write!(f, "the certificate {is} {}", self.date)
+    }
+}
+
 /// `http://shop.example:80/path`, where that name means the target's address, whatever else it may mean to this server.
 pub(super) fn url(scheme: &str, name: &str, port: u16, path: &str) -> String {
     let name = if name.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{name}]") } else { name.to_owned() };
@@ -44,7 +60,8 @@ pub(super) fn fetch(target: &Target, url: &str, port: u16, more: &[&str]) -> any
         IpAddr::V6(address) => format!("[{address}]"),
         IpAddr::V4(address) => address.to_string(),
     };
-    let seconds = target.left().as_secs_f64().max(0.1);
+    // It ends a little before it is ended.
+    let seconds = (target.left().as_secs_f64() * 0.9).max(0.1);
     let command = Command::new("curl")
         // Reads no settings of whoever runs it.
         .arg("--disable")
@@ -58,7 +75,10 @@ pub(super) fn fetch(target: &Target, url: &str, port: u16, more: &[&str]) -> any
         // Whatever it begins with, it is no option.
         .arg("--url")
         .arg(url);
-    let output = target.run(command.own_env()).context("ask with curl (Debian package curl)")?;
+    let output = match target.client(command.own_env()).context("ask with curl (Debian package curl)")? {
+        Ok(output) => output,
+        Err(why) => return Ok(Err(why)),
+    };
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
         return Ok(Err(why(&said)));

@@ -7,10 +7,14 @@ mod disk;
 mod dns;
 mod found;
 mod logs;
+mod mail;
+mod mariadb;
 mod nfs;
 mod ntp;
+mod postgresql;
 mod raid;
 mod running;
+mod samba;
 mod smart;
 mod ssh;
 mod synchronizer;
@@ -27,10 +31,14 @@ pub const SERVICES: &[Service] = &[
     disk::SERVICE,
     dns::SERVICE,
     logs::SERVICE,
+    mail::SERVICE,
+    mariadb::SERVICE,
     nfs::SERVICE,
     ntp::SERVICE,
+    postgresql::SERVICE,
     raid::SERVICE,
     running::SERVICE,
+    samba::SERVICE,
     ssh::SERVICE,
     synchronizer::SERVICE,
     system::SERVICE,

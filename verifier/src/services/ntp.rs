@@ -61,10 +61,8 @@ fn server(finding: &mut Finding, name: &str, port: u16) {
 fn chrony_port(text: &str) -> Option<u16> {
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', '%', '!', ';']));
     let directive = |name: &str| {
-        lines
-            .clone()
-            .filter(move |line| line.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case(name)))
-            .next_back()
+        let is = |line: &&str| line.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case(name));
+        lines.clone().rfind(is)
     };
     directive("allow")?;
     let port = directive("port").and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(123);

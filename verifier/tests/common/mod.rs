@@ -3,16 +3,17 @@
 #![allow(dead_code, unreachable_pub, reason = "every test file uses its part of it")]
 
 use atlas_model::verify::{Found, Profile, Verdict};
+use nix::sys::signal::{Signal, kill, killpg};
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-/// What a check of the service on loopback answers.
+/// What a check of the service on loopback answers. A key that begins with `--` is an option of the program.
 pub fn verify(service: &str, options: &[(&str, &str)]) -> Profile {
     verify_on("127.0.0.1", service, options)
 }
@@ -20,11 +21,13 @@ pub fn verify(service: &str, options: &[(&str, &str)]) -> Profile {
 /// The same on another host. The exit code has to say what the Profile does.
 pub fn verify_on(host: &str, service: &str, options: &[(&str, &str)]) -> Profile {
     let mut command = Command::new(env!("CARGO_BIN_EXE_VerifyService"));
-    command.args([service, "verify", "--host", host, "--json", "--deadline", "10"]);
+    // A busy machine needs its time; a test of somebody who never answers has none to lose.
+    let patience = if options.iter().any(|(key, _)| *key == "--deadline") { &[][..] } else { &["--deadline", "50"] };
+    command.args([service, "verify", "--host", host, "--json"]).args(patience);
     for (key, value) in options {
-        match *key {
-            "" => command.arg("--root").arg(value),
-            key => command.arg("--set").arg(format!("{key}={value}")),
+        match key.strip_prefix("--") {
+            Some(_) => command.arg(key).arg(value),
+            None => command.arg("--set").arg(format!("{key}={value}")),
         };
     }
     let output = command.output().unwrap();
@@ -40,7 +43,7 @@ pub fn verify_on(host: &str, service: &str, options: &[(&str, &str)]) -> Profile
 pub fn verify_in(root: &Path, service: &str, options: &[(&str, &str)]) -> Profile {
     let mut all = options.to_vec();
     let root = root.to_str().unwrap();
-    all.push(("", root));
+    all.push(("--root", root));
     verify_on("127.0.0.1", service, &all)
 }
 
@@ -137,9 +140,11 @@ impl Daemon {
 
     /// Starts it, in the foreground, and waits until it does something.
     pub fn start_until(program: &str, args: &[&str], mut is_up: impl FnMut() -> bool) -> Daemon {
-        let child = Command::new(program).args(args).stdin(Stdio::null()).spawn().unwrap_or_else(|error| {
-            panic!("cannot run {program}: {error}");
-        });
+        // A group of its own, which ends as a whole: some are started by a script, or end their group themselves.
+        let child =
+            Command::new(program).args(args).stdin(Stdio::null()).process_group(0).spawn().unwrap_or_else(|error| {
+                panic!("cannot run {program}: {error}");
+            });
         let mut daemon = Daemon(child);
         wait_until(program, || {
             let ended = daemon.0.try_wait().unwrap();
@@ -149,15 +154,32 @@ impl Daemon {
         daemon
     }
 
+    /// Lets it hold its connections and do nothing.
+    pub fn freeze(&self) {
+        kill(self.pid(), Signal::SIGSTOP).unwrap();
+        // The signal reaches one thread after the other.
+        wait_until("it has stopped", || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+            tasks
+                .map(|task| fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default())
+                .all(|stat| stat.contains(") T "))
+        });
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        kill(self.pid(), Signal::SIGCONT).unwrap();
+    }
+
     /// Its process id.
-    pub fn pid(&self) -> nix::unistd::Pid {
+    fn pid(&self) -> nix::unistd::Pid {
         nix::unistd::Pid::from_raw(self.0.id().try_into().unwrap())
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = nix::sys::signal::kill(self.pid(), nix::sys::signal::Signal::SIGTERM);
+        let _ = killpg(self.pid(), Signal::SIGTERM);
         let until = Instant::now() + Duration::from_secs(5);
         while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(10));

@@ -110,11 +110,9 @@ impl Site<'_> {
     }
 
     fn certificate(&self, mut profile: Profile, expires: &Expiry) -> anyhow::Result<Profile> {
-        let days = (expires.days * 10.0).floor() / 10.0;
-        let left = self.target.measure("certificate", days, "days", (Some(21.0), Some(3.0)), Worse::Lower)?;
+        let left = expires.measure(self.target)?;
         if left.verdict().exit_code() > 0 {
-            let is = if days < 0.0 { "has expired on" } else { "expires on" };
-            profile.summary.push_str(&format!("; the certificate {is} {}", expires.date));
+            profile.summary.push_str(&format!("; {expires}"));
             profile =
                 profile.hint("renew the certificate (certbot renew, or whatever made it), then reload the web server");
         }

@@ -1,0 +1,195 @@
+//! mail: SMTP and IMAP servers are greeted, secured, and, where an address is set for it, a mail is sent and fetched again.
+//!
+//! ```text
+//!  config.rs   postfix, exim, dovecot ─► a Listener per port
+//!  here        greeting ─► capabilities ─► TLS and how long its certificate lasts ─► delivery.rs: mail sent, found in the box, deleted
+//! ```
+
+mod config;
+mod delivery;
+
+use super::{
+    curl::{self, Answer},
+    found::Finding,
+};
+use crate::{
+    service::{Service, Target, Tree},
+    talk::Talk,
+};
+use atlas_model::verify::{Found, Profile, Worse};
+use std::time::Instant;
+
+pub(super) const SERVICE: Service = Service {
+    name: "mail",
+    about: "SMTP and IMAP servers answer, offer TLS, and deliver a mail",
+    interval: 120,
+    deadline: 40,
+    find,
+    verify,
+};
+
+/// The most lines of one answer.
+const MAX_LINES: usize = 100;
+
+fn find(tree: &Tree) -> anyhow::Result<Found> {
+    let mut finding = Finding::default();
+    for (name, listeners) in [
+        ("postfix", config::postfix(tree, &mut finding)),
+        ("exim", config::exim(tree, &mut finding)),
+        ("dovecot", config::dovecot(tree, &mut finding)),
+    ] {
+        match listeners {
+            Ok(listeners) => listeners.iter().for_each(|listener| finding.instance(listener.instance())),
+            Err(error) => finding.problem(format!("{name}: {}", atlas_cli::in_one_line(&error))),
+        }
+    }
+    Ok(finding.done())
+}
+
+fn verify(target: &Target) -> anyhow::Result<Profile> {
+    let protocol = target.option("protocol").unwrap_or("smtp");
+    anyhow::ensure!(matches!(protocol, "smtp" | "imap"), "protocol={protocol} is neither smtp nor imap");
+    let port = target.port(if protocol == "smtp" { 25 } else { 143 })?;
+    let units = if protocol == "smtp" { "postfix exim4" } else { "dovecot" };
+    let hint = format!(
+        "on that server: systemctl status {units}; journalctl -u {}; ss -ltnp 'sport = :{port}'; nft list ruleset",
+        units.replace(' ', " -u ")
+    );
+    let mailbox = target.option("mail-to").filter(|_| protocol == "smtp" && target.option("tls") != Some("yes"));
+    let profile = match server(target, protocol, port)? {
+        Ok(profile) => profile,
+        Err(why) => return Ok(Profile::unacceptable(why).hint(hint)),
+    };
+    let Some(to) = mailbox else { return Ok(profile) };
+    Ok(match delivery::exercise(target, port, to)? {
+        Ok(measures) => measures.into_iter().fold(profile, Profile::measure),
+        Err(why) => Profile::unacceptable(why).hint(format!("{hint}; mailq; and its mail log")),
+    })
+}
+
+/// Greeting, capabilities and TLS; inside, what is wrong.
+fn server(target: &Target, protocol: &str, port: u16) -> anyhow::Result<Result<Profile, String>> {
+    let is_tls = target.option("tls") == Some("yes");
+    let start = Instant::now();
+    let said = if is_tls {
+        String::new()
+    } else {
+        let mut talk = match Talk::open(target, port)? {
+            Ok(talk) => talk,
+            Err(why) => return Ok(Err(format!("nobody answers on port {port}: {why}"))),
+        };
+        let said = if protocol == "smtp" { smtp(&mut talk) } else { imap(&mut talk) };
+        match said {
+            Ok(said) => said,
+            Err(why) => return Ok(Err(format!("port {port}: {why}"))),
+        }
+    };
+    let answer = target.time("answer", start, 2000.0, None)?;
+    let wants_tls = target.option("starttls") == Some("yes");
+    if wants_tls && !said.contains("STARTTLS") {
+        return Ok(Err(format!(
+            "{protocol} on port {port} offers no STARTTLS, and should: its certificate or key cannot be read, or TLS is off"
+        )));
+    }
+    let profile = Profile::ok(format!("{protocol} answers on port {port}")).measure(answer);
+    if !is_tls && !wants_tls {
+        return Ok(Ok(profile));
+    }
+    match tls(target, protocol, port, is_tls)? {
+        Ok(answer) => certificate(target, profile, &answer).map(Ok),
+        Err(why) => Ok(Err(format!("TLS with port {port} fails: {why}"))),
+    }
+}
+
+/// Greets as a mail server does; gives the capabilities.
+fn smtp(talk: &mut Talk) -> Result<String, String> {
+    expected(talk, "220")?;
+    talk.say(b"EHLO atlas.invalid\r\n")?;
+    let said = expected(talk, "250")?;
+    talk.say(b"QUIT\r\n")?;
+    Ok(said)
+}
+
+/// The lines of an answer that has this code.
+fn expected(talk: &mut Talk, code: &str) -> Result<String, String> {
+    let mut said = String::new();
+    for _ in 0..MAX_LINES {
+        let line = talk.line()?;
+        if !line.starts_with(code) {
+            return Err(format!("it says '{}'", line.escape_debug()));
+        }
+        said.push_str(&line);
+        said.push('\n');
+        if line.as_bytes().get(3) != Some(&b'-') {
+            return Ok(said);
+        }
+    }
+    Err(format!("it says more than {MAX_LINES} lines"))
+}
+
+fn imap(talk: &mut Talk) -> Result<String, String> {
+    let greeting = talk.line()?;
+    if !greeting.starts_with("* OK") && !greeting.starts_with("* PREAUTH") {
+        return Err(format!("it says '{}'", greeting.escape_debug()));
+    }
+    talk.say(b"a CAPABILITY\r\n")?;
+    let mut said = String::new();
+    for _ in 0..MAX_LINES {
+        let line = talk.line()?;
+        if let Some(end) = line.strip_prefix("a ") {
+            talk.say(b"b LOGOUT\r\n")?;
+            return if end.starts_with("OK") && said.contains("IMAP4") {
+                Ok(said)
+            } else {
+                Err(format!("it says '{}'", line.escape_debug()))
+            };
+        }
+        said.push_str(&line);
+    }
+    Err(format!("it says more than {MAX_LINES} lines"))
+}
+
+fn tls(target: &Target, protocol: &str, port: u16, from_the_start: bool) -> anyhow::Result<Result<Answer, String>> {
+    let scheme = if from_the_start { format!("{protocol}s") } else { protocol.to_owned() };
+    let url = curl::url(&scheme, &target.host, port, "/");
+    let word = if protocol == "smtp" { "NOOP" } else { "CAPABILITY" };
+    curl::fetch(target, &url, port, &["--ssl-reqd", "--request", word])
+}
+
+fn certificate(target: &Target, mut profile: Profile, answer: &Answer) -> anyhow::Result<Profile> {
+    let Some(expires) = &answer.expires else { return Ok(profile) };
+    let left = expires.measure(target)?;
+    if left.verdict().exit_code() > 0 {
+        profile.summary.push_str(&format!("; {expires}"));
+        profile = profile.hint("renew the certificate, then reload the mail server");
+    }
+    let time = target.measure("tls", answer.time_ms, "ms", (Some(3000.0), None), Worse::Higher)?;
+    Ok(profile.measure(left).measure(time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_listens_is_found_once_for_each_port() {
+        let tmp = tempfile::tempdir().unwrap();
+        for (path, content) in [
+            ("etc/postfix/main.cf", "inet_interfaces = all\n"),
+            ("etc/postfix/master.cf", "smtp inet n - y - - smtpd\n"),
+            (
+                "etc/dovecot/dovecot.conf",
+                "!include_try /usr/share/dovecot/protocols.d/*.protocol\n!include conf.d/*.conf\n",
+            ),
+            ("etc/dovecot/conf.d/10-ssl.conf", "ssl = yes\n"),
+            ("usr/share/dovecot/protocols.d/imapd.protocol", "protocols = $protocols imap\n"),
+        ] {
+            std::fs::create_dir_all(tmp.path().join(path).parent().unwrap()).unwrap();
+            std::fs::write(tmp.path().join(path), content).unwrap();
+        }
+        let found = find(&Tree::open(tmp.path()).unwrap()).unwrap();
+        let names: Vec<&str> = found.instances.iter().map(|instance| instance.name.as_str()).collect();
+        assert_eq!(names, ["smtp:25", "imap:143", "imap:993"]);
+        assert_eq!(found.paths, ["/etc/postfix", "/etc/dovecot"]);
+    }
+}

@@ -1,0 +1,219 @@
+//! mariadb: MariaDB and MySQL greet, and, with an account, a table is made, written and read.
+//!
+//! Options: `credentials` (a file as the client's `--defaults-extra-file` reads it: `[client]`, `user=`, `password=`), `database` (the one in which the
+//! temporary table is made).
+
+use super::found::Finding;
+use crate::{
+    service::{Service, Target, Tree},
+    talk::Talk,
+};
+use anyhow::Context;
+use atlas_host::process::{Command, ProcessError};
+use atlas_model::verify::{At, Found, Instance, Profile};
+use std::{collections::BTreeMap, time::Instant};
+
+pub(super) const SERVICE: Service = Service {
+    name: "mariadb",
+    about: "MariaDB and MySQL greet, and, with an account, write and read",
+    interval: 60,
+    deadline: 20,
+    find,
+    verify,
+};
+
+/// How deep files may include each other.
+const MAX_DEPTH: usize = 8;
+/// The longest greeting, in bytes.
+const LONGEST: usize = 4096;
+/// A table that nobody else sees and that is gone with the connection, written and read.
+const EXERCISE: &str = "CREATE TEMPORARY TABLE atlas_verify (number integer); INSERT INTO atlas_verify VALUES (20), (22); \
+    SELECT SUM(number) FROM atlas_verify";
+const RESULT: &str = "42";
+
+fn find(tree: &Tree) -> anyhow::Result<Found> {
+    let mut finding = Finding::default();
+    let dir = tree.installed("mariadb", "/etc/mysql");
+    let mut lines = vec![];
+    read(tree, &format!("{dir}/my.cnf"), 0, &mut lines)?;
+    if let Some(server) = server(&lines) {
+        finding.path(tree, dir);
+        finding.instance(Instance {
+            name: server.port.to_string(),
+            options: BTreeMap::from([("port".into(), server.port.to_string())]),
+            at: if server.is_local { At::Here } else { At::Partners },
+        });
+    }
+    Ok(finding.done())
+}
+
+fn read(tree: &Tree, path: &str, depth: usize, lines: &mut Vec<String>) -> anyhow::Result<()> {
+    anyhow::ensure!(depth <= MAX_DEPTH, "{path}: files include each other more than {MAX_DEPTH} deep");
+    anyhow::ensure!(lines.len() < 100_000, "{path}: with all that is included it has more than 100000 lines");
+    for line in tree.read(path)?.unwrap_or_default().lines().map(str::trim) {
+        match line.split_once(char::is_whitespace) {
+            Some(("!include", file)) => read(tree, file.trim(), depth + 1, lines)?,
+            Some(("!includedir", dir)) => {
+                for file in tree.matching(&format!("{}/*.cnf", dir.trim())) {
+                    read(tree, &file, depth + 1, lines)?;
+                }
+            }
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    Ok(())
+}
+
+struct Server {
+    port: u16,
+    is_local: bool,
+}
+
+/// The server that is configured; `None` where only clients are, or where it is on no network.
+fn server(lines: &[String]) -> Option<Server> {
+    let (mut is_there, mut is_networked, mut is_in, mut port, mut address) = (false, true, false, 3306, "*".to_owned());
+    for line in lines.iter().filter(|line| !line.starts_with(['#', ';'])) {
+        if let Some(section) = line.strip_prefix('[') {
+            let name = section.trim_end_matches(']');
+            let own = ["mysqld", "mariadbd", "server"].contains(&name)
+                || name.starts_with("mariadb-")
+                || name == "mariadb"
+                || name.starts_with("mysqld-");
+            is_there |= own;
+            is_in = own || name == "client-server";
+            continue;
+        }
+        let (key, value) = line.split_once('=').unwrap_or((line, ""));
+        let value = value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']);
+        match key.trim().replace('_', "-").as_str() {
+            _ if !is_in => (),
+            "port" => port = value.parse().unwrap_or(port),
+            "bind-address" => value.clone_into(&mut address),
+            "skip-networking" => is_networked = matches!(value, "0" | "off" | "OFF"),
+            _ => (),
+        }
+    }
+    let is_local =
+        address.split(',').map(str::trim).all(|at| at.starts_with("127.") || at == "::1" || at == "localhost");
+    (is_there && is_networked && port != 0).then_some(Server { port, is_local })
+}
+
+fn verify(target: &Target) -> anyhow::Result<Profile> {
+    let port = target.port(3306)?;
+    let hint = format!(
+        "on that server: systemctl status mariadb mysql; journalctl -u mariadb; ss -ltnp 'sport = :{port}'; nft list ruleset"
+    );
+    let start = Instant::now();
+    let said = match Talk::open(target, port)? {
+        Ok(mut talk) => greeting(&mut talk),
+        Err(why) => return Ok(Profile::unacceptable(format!("nobody answers on port {port}: {why}")).hint(hint)),
+    };
+    let answer = target.time("answer", start, 500.0, None)?;
+    let credentials = target.option("credentials");
+    let what = match said {
+        Ok(Greeting::Version(version)) => format!("{version} answers"),
+        // This host has no account: that says nothing of others.
+        Ok(Greeting::Refusal(1130, _)) if credentials.is_none() => "it answers, and lets nobody in from here".into(),
+        Ok(Greeting::Refusal(code, text)) => {
+            return Ok(Profile::unacceptable(format!("port {port}: it refuses: {text} ({code})")).hint(hint));
+        }
+        Err(why) => return Ok(Profile::unacceptable(format!("port {port}: {why}")).hint(hint)),
+    };
+    let Some(credentials) = credentials else { return Ok(Profile::ok(what).measure(answer)) };
+    let start = Instant::now();
+    Ok(match exercise(target, port, credentials)? {
+        Ok(()) => Profile::ok(format!("{what}; a table was made, written and read"))
+            .measure(answer)
+            .measure(target.time("query", start, 2000.0, None)?),
+        Err(why) => Profile::unacceptable(format!("{what}, but: {why}")).hint(hint),
+    })
+}
+
+/// What a server says first.
+#[derive(Debug, PartialEq)]
+enum Greeting {
+    Version(String),
+    Refusal(u16, String),
+}
+
+fn greeting(talk: &mut Talk) -> Result<Greeting, String> {
+    let head = talk.exactly(4)?;
+    let length = usize::from(head[0]) | usize::from(head[1]) << 8 | usize::from(head[2]) << 16;
+    if head[3] != 0 || length == 0 || length > LONGEST {
+        return Err("what answers is no MariaDB".into());
+    }
+    read_greeting(&talk.exactly(length)?).ok_or_else(|| "what answers is no MariaDB".into())
+}
+
+fn read_greeting(packet: &[u8]) -> Option<Greeting> {
+    match packet.split_first()? {
+        (10, rest) => {
+            let version = rest.split(|byte| *byte == 0).next()?;
+            Some(Greeting::Version(String::from_utf8_lossy(version).escape_debug().to_string()))
+        }
+        (255, rest) => {
+            let code = u16::from_le_bytes([*rest.first()?, *rest.get(1)?]);
+            Some(Greeting::Refusal(code, String::from_utf8_lossy(&rest[2..]).escape_debug().to_string()))
+        }
+        _ => None,
+    }
+}
+
+/// With the client program; inside, what it complains of.
+fn exercise(target: &Target, port: u16, credentials: &str) -> anyhow::Result<Result<(), String>> {
+    let ask = |program: &str| -> anyhow::Result<_> {
+        let command = Command::new(program)
+            // Has to stand first.
+            .arg(format!("--defaults-extra-file={credentials}"))
+            .args(["--protocol=tcp", "--batch", "--skip-column-names"])
+            .arg(format!("--host={}", target.address()?))
+            .arg(format!("--port={port}"))
+            .arg(format!("--database={}", target.option("database").unwrap_or("test")))
+            .arg(format!("--execute={EXERCISE}"));
+        Ok(target.client(command.own_env()))
+    };
+    let output = match ask("mariadb")? {
+        // What it is called where MySQL is.
+        Err(ProcessError::Start { .. }) => ask("mysql")?,
+        output => output,
+    };
+    let output = match output.context("ask with the client program (Debian package mariadb-client)")? {
+        Ok(output) => output,
+        Err(why) => return Ok(Err(why)),
+    };
+    if !output.status.success() {
+        return Ok(Err(output.complaint()));
+    }
+    let text = output.text();
+    Ok(if text.trim() == RESULT {
+        Ok(())
+    } else {
+        Err(format!("what was written is read as '{}'", text.trim().escape_debug()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_there_where_its_section_is() {
+        let server = |text: &str| {
+            server(&text.lines().map(str::to_owned).collect::<Vec<_>>()).map(|server| (server.port, server.is_local))
+        };
+        assert_eq!(server("[client]\nport = 3307\n[client-server]\nsocket = /x\n"), None);
+        assert_eq!(server("[client]\nport = 1\n[mysqld]\nbind-address = 127.0.0.1 # us\n"), Some((3306, true)));
+        assert_eq!(server("[mariadbd]\nport=3307\nbind_address=0.0.0.0\n[mysqldump]\nport=4\n"), Some((3307, false)));
+        assert_eq!(server("[mysqld]\nskip-networking\n"), None);
+        assert_eq!(server("[mysqld]\nskip-networking = 0\n"), Some((3306, false)));
+    }
+
+    #[test]
+    fn a_greeting_or_a_refusal_is_read() {
+        assert_eq!(read_greeting(b"\x0a10.11.6-MariaDB\0more"), Some(Greeting::Version("10.11.6-MariaDB".into())));
+        let full = Greeting::Refusal(1040, "#08004Too many connections".into());
+        assert_eq!(read_greeting(b"\xff\x10\x04#08004Too many connections"), Some(full));
+        assert_eq!(read_greeting(b"\xff\x10"), None);
+        assert_eq!(read_greeting(b"SSH-2.0"), None);
+    }
+}

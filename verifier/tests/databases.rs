@@ -1,0 +1,145 @@
+//! Databases, exercised on the real servers.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers as well")]
+
+mod common;
+
+use atlas_host::testing::own_network;
+use atlas_model::verify::Verdict;
+use common::{Daemon, expect, run, setup, value, verify_found, write};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+/// An account that is not root's, as both servers want it.
+const OWNER: &str = "www-data";
+
+/// The newest directory of PostgreSQL's programs.
+fn programs() -> String {
+    let versions = fs::read_dir("/usr/lib/postgresql").unwrap().map(|entry| entry.unwrap().file_name());
+    let newest = versions.filter_map(|name| name.into_string().ok()?.parse::<u32>().ok()).max().unwrap();
+    format!("/usr/lib/postgresql/{newest}/bin")
+}
+
+fn as_owner<'a>(program: &'a str, args: &[&'a str]) -> Vec<&'a str> {
+    [&["--reuid", OWNER, "--regid", OWNER, "--clear-groups", program], args].concat()
+}
+
+fn own(path: &Path) {
+    fs::create_dir_all(path).unwrap();
+    run("chown", &[OWNER, path.to_str().unwrap()]);
+}
+
+fn secret(tree: &Path, name: &str, content: &str) -> String {
+    write(tree, name, content);
+    fs::set_permissions(tree.join(name), PermissionsExt::from_mode(0o600)).unwrap();
+    tree.join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn postgresql_writes_and_reads_and_what_keeps_it_from_that_is_told() {
+    if !own_network("postgresql_writes_and_reads_and_what_keeps_it_from_that_is_told") {
+        return;
+    }
+    let tree = tempfile::tempdir().unwrap();
+    let tree = tree.path();
+    fs::set_permissions(tree, PermissionsExt::from_mode(0o755)).unwrap();
+    own(&tree.join("pg"));
+    let (bin, data) = (programs(), tree.join("pg/data"));
+    let data = data.to_str().unwrap();
+    let password = secret(tree, "password", "secret\n");
+    run("chown", &[OWNER, &password]);
+    let initdb = format!("{bin}/initdb");
+    let files = format!("--pwfile={password}");
+    run("setpriv", &as_owner(&initdb, &["-D", data, "-U", "anne", &files, "--auth=scram-sha-256", "--no-sync"]));
+    write(tree, "etc/postgresql/15/main/postgresql.conf", "port = 5432\nlisten_addresses = '*'\n");
+    write(tree, "etc/postgresql/15/old/postgresql.conf", "port = 5433\nlisten_addresses = '*'\n");
+    write(tree, "etc/postgresql/15/old/start.conf", "# never\ndisabled\n");
+    let found = setup("postgresql", tree);
+    assert_eq!(found.instances.len(), 1, "{found:?}");
+    let credentials = secret(tree, "pgpass", "*:*:*:anne:secret\n");
+    let account = [("user", "anne"), ("database", "postgres"), ("credentials", credentials.as_str())];
+    let check = |more: &[(&str, &str)]| verify_found("postgresql", &found, "15/main", more);
+    expect(&check(&[]), Verdict::Unacceptable, &["connection refused", "pg_lsclusters"]);
+
+    let postgres = format!("{bin}/postgres");
+    let start = |connections: &str| {
+        let args =
+            ["-D", data, "-k", "", "-h", "127.0.0.1", "-c", connections, "-c", "superuser_reserved_connections=0"];
+        Daemon::start("setpriv", &as_owner(&postgres, &args), 5432)
+    };
+    let server = start("max_connections=20");
+    common::wait_until("it accepts connections", || check(&account).verdict == Verdict::Ok);
+    let profile = check(&account);
+    expect(&profile, Verdict::Ok, &["a table was made, written and read"]);
+    assert!(value(&profile, "query") > 0.0);
+    expect(&check(&[]), Verdict::Ok, &["asks who is there"]);
+    let wrong = secret(tree, "wrong", "*:*:*:anne:guessed\n");
+    expect(
+        &check(&[("user", "anne"), ("database", "postgres"), ("credentials", &wrong)]),
+        Verdict::Unacceptable,
+        &["password authentication failed"],
+    );
+    server.freeze();
+    expect(&check(&[("--deadline", "3")]), Verdict::Unacceptable, &["no answer in time"]);
+    server.thaw();
+    drop(server);
+
+    write(tree, "pg/data/pg_hba.conf", "local all all scram-sha-256\n");
+    let server = start("max_connections=20");
+    expect(
+        &check(&account),
+        Verdict::Unacceptable,
+        &["does not let this account in from here", "no pg_hba.conf entry"],
+    );
+    expect(&check(&[]), Verdict::Ok, &["lets nobody unknown in"]);
+    drop(server);
+}
+
+#[test]
+fn mariadb_writes_and_reads_and_what_keeps_it_from_that_is_told() {
+    if !own_network("mariadb_writes_and_reads_and_what_keeps_it_from_that_is_told") {
+        return;
+    }
+    let tree = tempfile::tempdir().unwrap();
+    let tree = tree.path();
+    fs::set_permissions(tree, PermissionsExt::from_mode(0o755)).unwrap();
+    own(&tree.join("data"));
+    let dir = tree.join("data");
+    let datadir = format!("--datadir={}", dir.display());
+    let user = format!("--user={OWNER}");
+    run(
+        "mariadb-install-db",
+        &["--no-defaults", &datadir, &user, "--auth-root-authentication-method=normal", "--skip-test-db"],
+    );
+    write(tree, "etc/mysql/my.cnf", "[client-server]\n!includedir /etc/mysql/conf.d/\n");
+    write(tree, "etc/mysql/conf.d/server.cnf", "[mysqld]\nbind-address = 0.0.0.0\n");
+    let start_sql = secret(
+        tree,
+        "start.sql",
+        "CREATE DATABASE verify;\nCREATE USER anne@'127.0.0.1' IDENTIFIED BY 'secret';\nGRANT ALL ON verify.* TO anne@'127.0.0.1';\n",
+    );
+    run("chown", &[OWNER, &start_sql]);
+    let found = setup("mariadb", tree);
+    let credentials = secret(tree, "client.cnf", "[client]\nuser=anne\npassword=secret\n");
+    let account = [("credentials", credentials.as_str()), ("database", "verify")];
+    let check = |more: &[(&str, &str)]| verify_found("mariadb", &found, "3306", more);
+    expect(&check(&[]), Verdict::Unacceptable, &["connection refused", "systemctl status mariadb"]);
+
+    let socket = format!("--socket={}/socket", dir.display());
+    let init = format!("--init-file={start_sql}");
+    let start = |more: &[&str]| {
+        let args = ["--no-defaults", &datadir, &user, &socket, "--skip-name-resolve", "--bind-address=0.0.0.0"];
+        Daemon::start("mariadbd", &[&args[..], more].concat(), 3306)
+    };
+    let server = start(&[&init]);
+    expect(&check(&[]), Verdict::Ok, &["MariaDB", "answers"]);
+    common::wait_until("the account is there", || check(&account).verdict == Verdict::Ok);
+    let profile = check(&account);
+    expect(&profile, Verdict::Ok, &["a table was made, written and read"]);
+    assert!(value(&profile, "query") > 0.0);
+    let wrong = secret(tree, "wrong.cnf", "[client]\nuser=anne\npassword=guessed\n");
+    expect(&check(&[("credentials", &wrong), ("database", "verify")]), Verdict::Unacceptable, &["Access denied"]);
+    expect(&check(&[account[0], ("database", "gone")]), Verdict::Unacceptable, &["gone"]);
+    server.freeze();
+    expect(&check(&[("--deadline", "3")]), Verdict::Unacceptable, &["no answer in time"]);
+    server.thaw();
+}

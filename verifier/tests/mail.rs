@@ -1,0 +1,125 @@
+//! Mail, exercised on the real servers: postfix takes it, dovecot shows it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers as well")]
+
+mod common;
+
+use atlas_host::testing::own_network;
+use atlas_model::verify::Verdict;
+use common::{Daemon, expect, run, setup, value, verify, verify_found, write};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+/// The account that the mailbox belongs to: any that is not root's.
+const OWNER: &str = "www-data";
+
+fn main_cf(tree: &str, id: &str) -> String {
+    format!(
+        "compatibility_level = 3.6\nqueue_directory = {tree}/queue\ndata_directory = {tree}/data\nmyhostname = mail.shop.example\n\
+        inet_interfaces = all\ninet_protocols = ipv4\nmydestination =\nmynetworks =\nalias_maps =\nmaillog_file = /dev/stdout\nmaximal_backoff_time = 2s\n\
+        virtual_mailbox_domains = shop.example\nvirtual_mailbox_base = {tree}/mail\nvirtual_mailbox_maps = static:inbox/\n\
+        virtual_uid_maps = static:{id}\nvirtual_gid_maps = static:{id}\nvirtual_minimum_uid = 1\n\
+        smtpd_relay_restrictions = reject_unauth_destination\n\
+        smtpd_tls_security_level = may\nsmtpd_tls_cert_file = {tree}/cert.pem\nsmtpd_tls_key_file = {tree}/key.pem\n"
+    )
+}
+
+fn dovecot_conf(tree: &str, id: &str) -> String {
+    format!(
+        "protocols = imap\nbase_dir = /run/dovecot\nlog_path = /dev/stderr\nssl = yes\nssl_cert = <{tree}/cert.pem\nssl_key = <{tree}/key.pem\n\
+        mail_location = maildir:{tree}/mail/inbox\nfirst_valid_uid = 1\nfirst_valid_gid = 1\n\
+        passdb {{\n  driver = static\n  args = password=secret\n}}\nuserdb {{\n  driver = static\n  args = uid={id} gid={id} home={tree}/mail\n}}\n"
+    )
+}
+
+fn directory(path: &Path, owner: &str) {
+    fs::create_dir_all(path).unwrap();
+    run("chown", &[owner, path.to_str().unwrap()]);
+}
+
+fn postfix(tree: &Path) -> Daemon {
+    Daemon::start("postfix", &["-c", tree.join("etc/postfix").to_str().unwrap(), "start-fg"], 25)
+}
+
+fn dovecot(tree: &Path) -> Daemon {
+    Daemon::start("dovecot", &["-F", "-c", tree.join("etc/dovecot/dovecot.conf").to_str().unwrap()], 143)
+}
+
+#[test]
+fn a_mail_is_sent_and_fetched_and_where_it_was_lost_is_told() {
+    if !own_network("a_mail_is_sent_and_fetched_and_where_it_was_lost_is_told") {
+        return;
+    }
+    let tree = tempfile::tempdir().unwrap();
+    let tree = tree.path();
+    let dir = tree.to_str().unwrap();
+    fs::set_permissions(tree, PermissionsExt::from_mode(0o755)).unwrap();
+    let id = run("id", &["-u", OWNER]);
+    let id = id.trim();
+    let subject = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=mail.shop.example", "-days", "90"];
+    let files = [format!("{dir}/key.pem"), format!("{dir}/cert.pem")];
+    run("openssl", &[&subject[..], &["-keyout", &files[0], "-out", &files[1]]].concat());
+    let master = fs::read_to_string("/usr/share/postfix/master.cf.dist").unwrap();
+    // No service in a root directory of its own, which would want this machine's files copied there.
+    let master: Vec<String> = master.lines().map(|line| line.replacen(" y       ", " n       ", 3)).collect();
+    write(tree, "etc/postfix/master.cf", &format!("{}\n", master.join("\n")));
+    write(tree, "etc/postfix/main.cf", &main_cf(dir, id));
+    write(tree, "etc/dovecot/dovecot.conf", &dovecot_conf(dir, id));
+    write(tree, "credentials", "default login anne password secret\n");
+    directory(&tree.join("data"), "postfix");
+    directory(&tree.join("queue"), "root");
+    directory(&tree.join("mail"), OWNER);
+
+    let found = setup("mail", tree);
+    let names: Vec<&str> = found.instances.iter().map(|instance| instance.name.as_str()).collect();
+    assert_eq!((names, found.problems.len()), (vec!["smtp:25", "imap:143", "imap:993"], 0), "{found:?}");
+    let check = |name: &str, more: &[(&str, &str)]| verify_found("mail", &found, name, more);
+    expect(&check("smtp:25", &[]), Verdict::Unacceptable, &["connection refused", "systemctl status postfix"]);
+    let (post, imap) = (postfix(tree), dovecot(tree));
+
+    for name in ["smtp:25", "imap:143", "imap:993"] {
+        let profile = check(name, &[]);
+        expect(&profile, Verdict::Ok, &["answers on port"]);
+        assert!((89.0..=90.0).contains(&value(&profile, "certificate")), "{profile:?}");
+    }
+    let credentials = tree.join("credentials");
+    let delivery = |to: &str| {
+        let more = [("mail-to", to), ("credentials", credentials.to_str().unwrap())];
+        check("smtp:25", &more)
+    };
+    let profile = delivery("anne@shop.example");
+    expect(&profile, Verdict::Ok, &[]);
+    assert!(value(&profile, "delivered") > 0.0);
+    let left: usize =
+        ["new", "cur"].map(|part| fs::read_dir(tree.join("mail/inbox").join(part)).unwrap().count()).iter().sum();
+    assert_eq!(left, 0, "the mail is deleted again");
+    expect(&delivery("anne@other.example"), Verdict::Unacceptable, &["is not accepted", "Relay access denied"]);
+
+    drop(imap);
+    expect(
+        &delivery("anne@shop.example"),
+        Verdict::Unacceptable,
+        &["was accepted, and is not in its mailbox", "refused", "mailq"],
+    );
+    expect(&check("imap:993", &[]), Verdict::Unacceptable, &["TLS with port 993 fails", "refused", "dovecot"]);
+    drop(post);
+    common::wait_until("nobody of it is left", || !common::accepts(25));
+    // Without its key it goes on, and offers no TLS any more.
+    fs::remove_file(tree.join("key.pem")).unwrap();
+    let _post = postfix(tree);
+    expect(&check("smtp:25", &[]), Verdict::Unacceptable, &["offers no STARTTLS"]);
+}
+
+#[test]
+fn what_is_no_mail_server_is_told() {
+    if !own_network("what_is_no_mail_server_is_told") {
+        return;
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:25").unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = std::io::Write::write_all(&mut stream.unwrap(), b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    expect(&verify("mail", &[]), Verdict::Unacceptable, &["it says 'HTTP/1.1 400 Bad Request'"]);
+    expect(&verify("mail", &[("protocol", "pop3")]), Verdict::Unknown, &["neither smtp nor imap"]);
+}
