@@ -321,8 +321,10 @@ mod tests {
     fn a_verifier_that_is_dead_silent_or_slow_is_never_all_green() {
         let dead = after(|facts, _| facts.findings_age = Some(60));
         let never = after(|facts, _| (facts.findings, facts.findings_age) = (None, None));
-        let silent =
-            after_finding(|findings| findings.heard[0].silent = Some(Silent { since: 1, why: "refused".into() }));
+        let silent = after_finding(|findings| {
+            findings.observed.push(observed(Role::Sec(1), "verifier", Profile::unacceptable("no answer")));
+            findings.heard[0].silent = Some(Silent { since: 1, why: "refused".into() });
+        });
         let stale = after_finding(|findings| findings.observed[0].checked = 800);
         let nothing = after_finding(|findings| {
             findings.observed.clear();
