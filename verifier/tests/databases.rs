@@ -85,6 +85,7 @@ fn postgresql_writes_and_reads_and_what_keeps_it_from_that_is_told() {
 
     write(tree, "pg/data/pg_hba.conf", "local all all scram-sha-256\n");
     let server = start("max_connections=20");
+    common::wait_until("it has started again", || !check(&account).summary.contains("starting up"));
     expect(
         &check(&account),
         Verdict::Unacceptable,
