@@ -96,9 +96,8 @@ fn unit(target: &Target, role: Role, faults: &mut Faults) -> bool {
     if !here::has_systemd(&target.root) {
         return false;
     }
-    // On a secondary it matters only where PRI has it enabled: PRI compares what the two boot with.
-    let is_off = |state: &String| state.starts_with("masked") || state == "disabled" && role == Role::Pri;
-    if let Some(state) = ask("is-enabled").filter(is_off) {
+    // On a secondary, too: there it waits, and begins the cycles after a failover.
+    if let Some(state) = ask("is-enabled").filter(|state| state == "disabled" || state.starts_with("masked")) {
         let what = format!("ssSyncLoop is {state}: no cycle would begin after the next boot as PRI");
         faults.slow(what, "ssSyncCtrl start");
     }
@@ -311,5 +310,7 @@ mod tests {
         let idle = synced(100, json!([]));
         idle.program("usr/bin/systemctl", "case $1 in is-active) echo inactive;; is-enabled) echo enabled;; esac");
         idle.is_well(&SERVICE);
+        idle.program("usr/bin/systemctl", "case $1 in is-active) echo inactive;; is-enabled) echo disabled;; esac");
+        idle.says(&SERVICE, Verdict::Slow, &["ssSyncLoop is disabled: no cycle would begin"]);
     }
 }
