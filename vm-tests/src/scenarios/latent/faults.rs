@@ -252,9 +252,9 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     fault(
         "PRI's key revoked",
-        "mv /root/.ssh/authorized_keys /root/ak 2>/dev/null; mv /etc/atlas/authorized_keys /root/ak2 2>/dev/null; true",
-        "test -e /root/ak || test -e /root/ak2",
-        "mv /root/ak /root/.ssh/authorized_keys 2>/dev/null; mv /root/ak2 /etc/atlas/authorized_keys 2>/dev/null; true",
+        "mv /unbound/SID_DATA/keys/authorized_keys /root/",
+        "! test -e /unbound/SID_DATA/keys/authorized_keys",
+        "mv /root/authorized_keys /unbound/SID_DATA/keys/",
         &["key"],
     ),
     fault(
