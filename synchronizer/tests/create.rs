@@ -66,7 +66,8 @@ fn what_was_made_is_told_to_people_and_programs() {
     let answer: Value = serde_json::from_slice(&ss_sync(tmp.path(), &["--json"]).stdout).unwrap();
     let expected = json!({
         "format": 1, "role": "PRI", "env_version": 1, "generation": 1, "ident_objects": 2, "sync_objects": 2, "changed": false,
-        "changed_objects": 0, "converted_to": [], "recorded": null, "history_error": null, "hooks": []
+        "changed_objects": 0, "converted_to": [], "recorded": null, "history_error": null, "hooks": [],
+        "notes": []
     });
     assert_eq!(answer, expected);
     let text = String::from_utf8(ss_sync(tmp.path(), &[]).stdout).unwrap();

@@ -24,11 +24,12 @@ const PACKAGES: [Needed; 10] = [
 ];
 
 /// For the tests besides.
-const TEST_PACKAGES: [Needed; 30] = [
+const TEST_PACKAGES: [Needed; 31] = [
     ("acl", "access lists"),
     ("attr", "extended attributes"),
     ("mdadm", "RAID superblocks"),
     ("git", "the history of Snapshots"),
+    ("openssh-client", "the keys of servers"),
     ("strace", "runs cut at every call"),
     ("g++", "programs that crash"),
     ("clang", "programs that crash"),

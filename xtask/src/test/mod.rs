@@ -167,7 +167,10 @@ fn as_root() -> Result<Vec<String>> {
     if !setup::become_root()? {
         return Ok(vec![]);
     }
-    let kept = ["PATH", "HOME"].map(|name| format!("{name}={}", std::env::var(name).unwrap_or_default()));
+    let own = |name: &str| std::env::var(name).unwrap_or_default();
+    // Root's programs are in directories that others have no use for.
+    let path = format!("PATH={}:/usr/local/sbin:/usr/sbin:/sbin", own("PATH"));
+    let kept = [path, format!("HOME={}", own("HOME"))];
     let runner = ["sudo", "--preserve-env", "env"].map(str::to_owned).into_iter().chain(kept);
     let runner: Vec<String> = runner.map(|word| format!("'{word}'")).collect();
     Ok(vec!["--config".into(), format!("target.'cfg(all())'.runner=[{}]", runner.join(","))])
