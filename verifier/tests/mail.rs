@@ -104,7 +104,7 @@ fn a_mail_is_sent_and_fetched_and_where_it_was_lost_is_told() {
     // Its master left the script that started it.
     run("postfix", &["-c", tree.join("etc/postfix").to_str().unwrap(), "stop"]);
     drop(post);
-    assert!(!common::accepts(25));
+    common::wait_until("what it started has ended, too", || !common::accepts(25));
     // Without its key it goes on, offers TLS, and has none.
     fs::remove_file(tree.join("key.pem")).unwrap();
     let _post = postfix(tree);
