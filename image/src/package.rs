@@ -122,7 +122,7 @@ fn copies() -> Vec<(&'static str, String, u32)> {
 
 /// The scripts that dpkg runs.
 fn scripts(repository: &Path) -> impl Iterator<Item = PathBuf> {
-    ["postinst", "postrm"].map(|name| repository.join("image/package").join(name)).into_iter()
+    ["postinst", "prerm", "postrm"].map(|name| repository.join("image/package").join(name)).into_iter()
 }
 
 /// Lays out below `staged` what the package will hold.
