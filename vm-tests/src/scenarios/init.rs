@@ -6,6 +6,10 @@ use super::cast::{Cast, LEFT};
 use super::upkeep::boot_from_own_disk;
 use crate::{Context, Server, secs};
 
+/// Everything that `atlas init` may have written. What the running Verifier finds meanwhile is not of its making.
+const DIGESTS: &str = "find /unbound/SID_DATA /opt/atlas /etc/atlas -path /unbound/SID_DATA/Verifier -prune -o -type f -print \
+                       | sort | xargs sha256sum";
+
 /// `atlas init` on disks that hold something is refused unless told twice; run again, it changes nothing; `--check` says yes where the
 /// server would boot into its role, and no with the reason where it would not.
 pub(crate) fn init_is_careful(ctx: &Context) -> Result<()> {
@@ -19,10 +23,10 @@ pub(crate) fn init_is_careful(ctx: &Context) -> Result<()> {
     server.wait_booted(secs(180))?;
     let check = server.exec("atlas init --check --json", secs(120))?;
     ensure!(check.code == 0, "{} {}", check.text(), check.error_text());
-    let before = server.sh("find /unbound/SID_DATA /opt/atlas /etc/atlas -type f | sort | xargs sha256sum")?;
+    let before = server.sh(DIGESTS)?;
     let again = server.exec(&LEFT.set_up(), secs(300))?;
     ensure!(again.code == 0, "the second run fails: {} {}", again.text(), again.error_text());
-    let after = server.sh("find /unbound/SID_DATA /opt/atlas /etc/atlas -type f | sort | xargs sha256sum")?;
+    let after = server.sh(DIGESTS)?;
     ensure!(before == after, "the second run changed:\n{before}\n{after}");
 
     server.sh("mkfs.ext4 -q -L books /dev/vdd")?;
@@ -32,7 +36,7 @@ pub(crate) fn init_is_careful(ctx: &Context) -> Result<()> {
         ensure!(refused.code == 1 || refused.code == 2, "`{command}` ends with {}: {}", refused.code, refused.text());
     }
     ensure!(server.sh("blkid -o value -s LABEL /dev/vdd")? == "books", "a disk was erased without being told twice");
-    ensure!(server.sh("find /unbound/SID_DATA /opt/atlas /etc/atlas -type f | sort | xargs sha256sum")? == after);
+    ensure!(server.sh(DIGESTS)? == after);
 
     server.sh("echo nonsense > /opt/atlas/EnvID")?;
     let check = server.exec("atlas init --check", secs(120))?;
