@@ -6,9 +6,10 @@
 mod cargo_tests;
 mod direction;
 
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use atlas_vm_tests::Tier as VmTier;
 
 use crate::{image, process, setup};
@@ -68,6 +69,7 @@ fn checks(arguments: &Arguments) -> bool {
 /// Returns whether all that ran has passed.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     setup::with_tests()?;
+    let image = (!arguments.fast && arguments.filter.is_none()).then(image_beside).transpose()?;
     let mut results = Vec::new();
     for tier in TIERS.iter().filter(|tier| (tier.is_wanted)(arguments)) {
         println!("\n── {} ──", tier.name);
@@ -80,7 +82,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         println!("{}: {}, {}", tier.name, verdict(count), seconds(took));
         results.push((tier.name, count, took));
     }
+    if let Some(mut image) = image {
+        image.wait().context("the image made beside the tests")?;
+    }
     Ok(tell(&results))
+}
+
+/// Begins to make the image, which is mostly waiting for one processor, while the tests have the other. The tier that tests it finds it in
+/// the cache, or waits for it there; where it fails, that tier fails in the same way and says why.
+fn image_beside() -> Result<std::process::Child> {
+    let log = process::repository().join("target/image.log");
+    let output = std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut command = Command::new("nice");
+    command.arg("-n19").arg(std::env::current_exe()?).arg("image");
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    command.spawn().context("cannot start nice")
 }
 
 /// Prints the table and the last line; true if nothing failed, and something ran.
@@ -188,6 +204,9 @@ fn cargo_test(selection: &[&str], arguments: &Arguments) -> Result<Count> {
 fn package_and_image(arguments: &Arguments) -> Result<Count> {
     let mut command = process::cargo();
     command.args(["test", "--package", "atlas-image", "--locked", "--no-fail-fast", "--", "--ignored"]);
+    if !arguments.long {
+        command.args(["--skip", "other_releases"]);
+    }
     command.args(&arguments.filter);
     let count = cargo_tests::run(&mut command)?;
     let image = atlas_image::server_image(&atlas_image::Options::new(&image::say)?)?;
