@@ -15,6 +15,7 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow};
 use atlas_cli::{Common, Exit, Hint, Table, print, print_json};
+use atlas_host::tree::Dir;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::{
     fs::File,
@@ -235,7 +236,8 @@ impl Line {
 
 fn scan(common: &Common, scan: &Scan) -> Result<Exit> {
     let cores = find::cores(&common.root, &scan.dirs)?;
-    let logs = kernel::logs(&common.root)?;
+    let root = Dir::open_root(&common.root)?;
+    let logs = kernel::logs(&root)?;
     let mut scanned = Scanned { format: 1, ..Scanned::default() };
     if !cores.is_empty() || !logs.is_empty() {
         let age = Duration::from_secs(scan.max_days.saturating_mul(86400));
@@ -249,10 +251,10 @@ fn scan(common: &Common, scan: &Scan) -> Result<Exit> {
                 scanning.core(&core, &mut scanned, &mut handled)?;
             }
         }
-        for (path, mark, time) in logs {
-            if !handled.contains(&mark) {
-                scanning.kernel(&path, &mark, time, &mut scanned)?;
-                handled.push(mark);
+        for log in logs {
+            if !handled.contains(&log.mark) {
+                scanning.kernel(&root, &log, &mut scanned)?;
+                handled.push(log.mark);
             }
         }
         // Entries know the marks of what they counted: without the list the next scan has more work, and counts nothing twice.
@@ -332,19 +334,19 @@ impl Scanning<'_> {
         Ok(())
     }
 
-    fn kernel(&self, path: &Path, mark: &str, time: u64, scanned: &mut Scanned) -> Result<()> {
-        let text = kernel::read(path).with_context(|| format!("read {}", path.display()))?;
-        let Some(crash) = kernel::parse(&text) else { return Ok(()) };
+    fn kernel(&self, root: &Dir, log: &kernel::Log, scanned: &mut Scanned) -> Result<()> {
+        let Some(crash) = kernel::parse(&kernel::read(root, &log.path)?) else { return Ok(()) };
+        let path = self.common.root.join(&log.path);
+        let KernelCrash { signature, strength, text, moment } = crash;
         let occurrence = Occurrence {
-            time,
+            time: log.time,
             server: self.server.to_owned(),
             program_path: "kernel".into(),
             log: Some(path.display().to_string()),
-            mark: mark.to_owned(),
+            mark: moment.map_or_else(|| log.mark.clone(), |moment| format!("kernel:{moment}")),
         };
-        let KernelCrash { signature, strength, text } = crash;
         let (entry, stored) = self.store.count_kernel(&signature, strength, &text, occurrence)?;
-        self.tell(&entry, &stored, path, scanned)
+        self.tell(&entry, &stored, &path, scanned)
     }
 }
 
@@ -511,7 +513,7 @@ fn export(store: &Store, file: Option<&Path>) -> Result<Exit> {
         Some(file) => {
             let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let name = file.file_name().ok_or_else(|| anyhow!("'{}' names no file", file.display()))?;
-            atlas_host::durable::write(&atlas_host::tree::Dir::open_root(dir)?, name, text.as_bytes(), 0o644)?;
+            atlas_host::durable::write(&Dir::open_root(dir)?, name, text.as_bytes(), 0o644)?;
         }
     }
     Ok(Exit::Done)

@@ -29,6 +29,8 @@ pub const OWN_PLACE: &str = "var/lib/atlas/cores";
 const OTHERS: [&str; 3] = ["var/lib/systemd/coredump", "var/lib/apport/coredump", "var/crash"];
 /// A core that is younger than this may still be written, in seconds.
 const SETTLED: u64 = 1;
+/// A report that nobody may read is still written by apport, which gives it its permissions last; unless apport itself has died, in seconds.
+const REPORTED: u64 = 3600;
 
 /// The directory that an absolute pattern writes to; the pattern of a pipe names none.
 pub fn pattern_directory(pattern: &str) -> Option<PathBuf> {
@@ -89,6 +91,9 @@ fn is_core_name(name: &str) -> bool {
 /// A core that the kernel still writes is shorter than its headers say; wait for the next time.
 fn is_settled(dir: &Dir, name: &OsStr, stat: &FileStat) -> bool {
     let age = crate::store::seconds_now().saturating_sub(u64::try_from(stat.st_mtime).unwrap_or(0));
+    if stat.st_mode & 0o777 == 0 && age < REPORTED {
+        return false;
+    }
     age > SETTLED || dir.file(name).is_ok_and(|file| crate::core_file::is_whole(&file))
 }
 
@@ -108,6 +113,7 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::OpenOptionsExt;
 
     #[test]
     fn only_a_pattern_that_is_a_path_names_a_directory() {
@@ -128,6 +134,9 @@ mod tests {
             std::fs::File::options().write(true).open(cores.join(name)).unwrap().set_modified(old).unwrap();
         }
         std::os::unix::fs::symlink("/etc/passwd", cores.join("core.link")).unwrap();
+        // As apport begins a report.
+        let begun = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o0).open(cores.join("_b.0.crash"));
+        begun.unwrap().set_modified(old).unwrap();
         let names: Vec<_> = super::cores(tmp.path(), &[]).unwrap().into_iter().map(|found| found.path).collect();
         assert_eq!(names, ["_bin_sh.0.crash", "core", "core.12", "core.sh.0.ab.lz4"].map(|name| cores.join(name)));
     }

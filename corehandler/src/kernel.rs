@@ -1,16 +1,32 @@
 //! The kernel's own crashes, as pstore and kdump keep them: the log's last lines become entries with signatures of their own.
+//!
+//! ```text
+//! /sys/fs/pstore/dmesg-…                          what the firmware kept, until systemd-pstore takes it away
+//! /var/lib/systemd/pstore/ID/dmesg-…              the parts that it took
+//!                            dmesg.txt            all of them, in order
+//! /var/crash/202611210900/dmesg.202611210900      kdump's
+//! ```
+//!
+//! One crash may lie in several of them: it is counted once, by the time that the kernel gave it.
 
 use crate::signature::Strength;
 use atlas_host::{FileError, tree::Dir};
 use regex_lite::Regex;
 use sha2::{Digest, Sha256};
-use std::path::{Path, PathBuf};
+use std::{
+    io::{Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
 
 /// The largest log that is read, in bytes.
-const LOG_LIMIT: usize = 16 << 20;
+const LOG_LIMIT: u64 = 16 << 20;
 const NAMES_LIMIT: usize = 10_000;
+/// How much of a line is kept, in characters.
+const MOMENT_LIMIT: usize = 200;
 /// Where such logs lie.
 const PLACES: [&str; 3] = ["sys/fs/pstore", "var/lib/systemd/pstore", "var/crash"];
+/// What systemd-pstore makes of the parts that lie beside it: a part alone may begin in the middle of a traceback.
+const WHOLE: &str = "dmesg.txt";
 /// What a function's name can end with that a compiler added.
 const CLONE: [&str; 6] = [".cold", ".isra", ".constprop", ".part", ".llvm", ".lto_priv"];
 
@@ -23,13 +39,18 @@ pub struct KernelCrash {
     pub strength: Strength,
     /// What was hashed: as for programs.
     pub text: String,
+    /// The line that told of it first, with the time since that boot; none where the kernel wrote no times.
+    pub moment: Option<String>,
 }
 
 /// Reads the first crash of a kernel log; `None` where it tells of none.
 pub fn parse(log: &str) -> Option<KernelCrash> {
-    let stamp = Regex::new(r"^(<\d+>)?\s*(\[[^\]]*\]\s*)*").ok()?;
+    let stamp = Regex::new(r"^(<\d+>)?\s*((\[[^\]]*\]\s*)*)").ok()?;
     let lines: Vec<&str> = log.lines().map(|line| &line[stamp.find(line).map_or(0, |found| found.end())..]).collect();
     let start = lines.iter().position(|line| kind(line).is_some())?;
+    let stamped = log.lines().nth(start).and_then(|line| stamp.captures(line)?.get(2));
+    let moment = stamped.map(|time| format!("{}{}", time.as_str(), lines[start])).filter(|line| line.starts_with('['));
+    let moment = moment.map(|line| line.chars().take(MOMENT_LIMIT).collect());
     let kind = kind(lines[start])?;
     let lines = &lines[start..];
     let mut frames: Vec<String> = Vec::new();
@@ -64,7 +85,7 @@ pub fn parse(log: &str) -> Option<KernelCrash> {
         frames.iter().map(|f| format!("{f}\n")).collect::<String>()
     );
     let signature = crate::space::hex(&Sha256::digest(text.as_bytes()));
-    Some(KernelCrash { signature, strength, text })
+    Some(KernelCrash { signature, strength, text, moment })
 }
 
 /// What a line says that only a crash says; addresses and numbers left out.
@@ -128,13 +149,23 @@ fn is_entry(name: &str) -> bool {
         || name.starts_with("__x64_sys_")
 }
 
-/// The kernel logs that lie below `root`: path, mark, time in seconds since 1970.
-pub fn logs(root: &Path) -> Result<Vec<(PathBuf, String, u64)>, FileError> {
-    let root_dir = Dir::open_root(root)?;
+/// A kernel log that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Where it lies, below the root.
+    pub path: PathBuf,
+    /// What tells it from every other.
+    pub mark: String,
+    /// When it was written, in seconds since 1970.
+    pub time: u64,
+}
+
+/// The kernel logs that lie below `root`.
+pub fn logs(root: &Dir) -> Result<Vec<Log>, FileError> {
     let mut found = Vec::new();
     for place in PLACES {
-        match root_dir.dir(place) {
-            Ok(dir) => look(&dir, &root.join(place), 2, &mut found)?,
+        match root.dir(place) {
+            Ok(dir) => look(&dir, Path::new(place), 2, &mut found)?,
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
@@ -142,15 +173,17 @@ pub fn logs(root: &Path) -> Result<Vec<(PathBuf, String, u64)>, FileError> {
     Ok(found)
 }
 
-fn look(dir: &Dir, path: &Path, depth: usize, found: &mut Vec<(PathBuf, String, u64)>) -> Result<(), FileError> {
-    for name in dir.names(NAMES_LIMIT)? {
+fn look(dir: &Dir, path: &Path, depth: usize, found: &mut Vec<Log>) -> Result<(), FileError> {
+    let names = dir.names(NAMES_LIMIT)?;
+    let has_whole = names.iter().any(|name| name == WHOLE);
+    for name in names {
         let Some(stat) = dir.stat(&name)? else { continue };
-        let shown = path.join(&name);
         match stat.st_mode & nix::libc::S_IFMT {
-            nix::libc::S_IFDIR if depth > 0 => look(&dir.dir(&name)?, &shown, depth - 1, found)?,
-            nix::libc::S_IFREG if name.to_string_lossy().starts_with("dmesg") => {
+            nix::libc::S_IFDIR if depth > 0 => look(&dir.dir(&name)?, &path.join(&name), depth - 1, found)?,
+            nix::libc::S_IFREG if name.to_string_lossy().starts_with("dmesg") && (!has_whole || name == WHOLE) => {
                 let mark = format!("kernel:{}:{}:{}", stat.st_ino, stat.st_mtime, stat.st_size);
-                found.push((shown, mark, u64::try_from(stat.st_mtime).unwrap_or(0)));
+                let time = u64::try_from(stat.st_mtime).unwrap_or(0);
+                found.push(Log { path: path.join(&name), mark, time });
             }
             _ => {}
         }
@@ -159,9 +192,13 @@ fn look(dir: &Dir, path: &Path, depth: usize, found: &mut Vec<(PathBuf, String, 
 }
 
 /// Reads a log, its end where it is too long.
-pub fn read(path: &Path) -> std::io::Result<String> {
-    let bytes = std::fs::read(path)?;
-    Ok(String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(LOG_LIMIT)..]).into_owned())
+pub fn read(root: &Dir, path: &Path) -> Result<String, FileError> {
+    let mut file = root.file(path)?;
+    let mut bytes = Vec::new();
+    let too_much = file.metadata().map_or(0, |metadata| metadata.len()).saturating_sub(LOG_LIMIT);
+    let read = file.seek(SeekFrom::Start(too_much)).and_then(|_| file.take(LOG_LIMIT).read_to_end(&mut bytes));
+    read.map_err(FileError::on("read", root.show(path)))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]
@@ -192,6 +229,10 @@ mod tests {
             .replace("md_do_sync.cold", "md_do_sync");
         assert_eq!(parse(&there).unwrap().signature, here.signature);
         assert_ne!(parse(&LOG.replace("md_thread", "raid1d")).unwrap().signature, here.signature);
+        // kdump's text has no levels, and is of the same crash.
+        let bare = LOG.replace("<1>", "").replace("<4>", "");
+        assert_eq!(parse(&bare), Some(here.clone()));
+        assert!(here.moment.unwrap().starts_with("[   12.345678] BUG: kernel NULL"));
     }
 
     #[test]

@@ -56,6 +56,19 @@ fn a_packed_core_has_the_signature_of_the_bare_one_and_is_found_and_kept() {
 }
 
 #[test]
+fn a_report_that_apport_itself_wrote_is_found_and_names_the_function() {
+    // A server's tree, with the program that crashed there.
+    let root = tempfile::tempdir().unwrap();
+    shell(root.path(), &format!("cp -r {}/. .", common::source("../ubuntu").display()));
+    let scan = Command::new(env!("CARGO_BIN_EXE_ssCoreHandler")).arg("--root").arg(root.path()).arg("scan").output();
+    let scan = scan.unwrap();
+    let said = String::from_utf8_lossy(&scan.stdout);
+    assert_eq!(scan.status.code(), Some(3), "{said}");
+    assert!(said.contains("of tiny (strong): x_read < x_report < main"), "{said}");
+    assert!(root.path().join("var/crash/_srv_tiny.0.crash").exists(), "what others keep stays where it is");
+}
+
+#[test]
 fn a_packed_core_that_was_cut_off_is_answered_and_says_what_is_missing() {
     let top = tempfile::tempdir().unwrap();
     let dir = build(top.path(), "faults.c", &BUILD);

@@ -224,6 +224,43 @@ fn a_kernel_crash_is_an_entry_of_its_own() {
 }
 
 #[test]
+fn a_kernel_crash_that_lies_in_several_places_is_counted_once() {
+    let server = Server::new();
+    let put = |path: &str, text: &str| {
+        let path = server.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let oops = "<1>[ 1.0] BUG: kernel NULL pointer dereference, address: 0\n<4>[ 1.0] Oops: 0000\n";
+    let place = "<4>[ 1.0] RIP: 0010:md_do_sync+0x30/0x1500 [md_mod]\n";
+    let whole = format!("{oops}{place}");
+    // As systemd-pstore lays them down: the whole, and the parts that the firmware gave, one of which begins in the middle.
+    put("var/lib/systemd/pstore/1795338000/dmesg.txt", &whole);
+    put("var/lib/systemd/pstore/1795338000/dmesg-efi-179533800001001", &format!("<4>[ 1.0] Oops: 0000\n{place}"));
+    put("var/crash/202611210900/dmesg.202611210900", &whole.replace("<1>", "").replace("<4>", ""));
+    assert_eq!(server.call(&["scan"]).status.code(), Some(3));
+    assert_eq!(server.only()["count"], 1, "{}", server.only());
+    put("var/crash/202611211000/dmesg.202611211000", &whole.replace("[ 1.0]", "[ 7.5]"));
+    assert_eq!(server.call(&["scan"]).status.code(), Some(0));
+    assert_eq!(server.only()["count"], 2, "{}", server.only());
+}
+
+#[test]
+fn of_a_kernel_log_of_any_size_only_the_end_is_read() {
+    let server = Server::new();
+    let path = server.path("var/crash/202611210900/dmesg.202611210900");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let file = fs::File::create(&path).unwrap();
+    let oops =
+        "\n[ 1.0] BUG: kernel NULL pointer dereference, address: 0\n[ 1.0] RIP: 0010:md_do_sync+0x30/0x1500 [md_mod]\n";
+    std::os::unix::fs::FileExt::write_all_at(&file, oops.as_bytes(), 200 << 30).unwrap();
+    // A link to what others may not see, at such a name, is not followed.
+    std::os::unix::fs::symlink("/etc/shadow", path.with_file_name("dmesg.link")).unwrap();
+    assert_eq!(server.call(&["scan"]).status.code(), Some(3));
+    assert!(server.only()["text"].as_str().unwrap().contains("md_do_sync"));
+}
+
+#[test]
 fn resigning_by_the_same_rules_changes_nothing_and_by_older_entries_moves_them() {
     let server = Server::new();
     server.crash("1", "core.1");

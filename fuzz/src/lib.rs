@@ -1,4 +1,5 @@
-//! The properties that the fuzz targets check; `model/tests/fuzz_seeds.rs` and `converters/tests/fuzz_seeds.rs` include the same files.
+//! The properties that the fuzz targets check; `fuzz_seeds.rs` in the tests of `model`, `converters` and `corehandler` includes the same files.
 
 pub mod converters;
+pub mod crashes;
 pub mod properties;
