@@ -27,7 +27,7 @@ enum Name {
     Modules,
     /// From a core to its signature, next to gdb and eu-stack; and what ssRun adds to a run.
     Crashes,
-    /// Taking Snapshots: time and memory, next to rsync and git.
+    /// Taking and installing Snapshots, and whole cycles over ssh: time and memory, next to rsync and git.
     Sync,
     /// Verifying: processor and memory for 200 checks a minute, and how soon a fault is told.
     Verify,

@@ -33,12 +33,17 @@ pub(super) const CRASHES: Product = Product {
     peers: &[("gdb", "bench: the peer"), ("elfutils", "bench: the peer")],
 };
 
-/// Snapshots, next to rsync and git.
+/// Snapshots, their installation and cycles, next to rsync and git.
 pub(super) const SYNC: Product = Product {
     crates: &["atlas-synchronizer"],
     example: "bench_sync",
     arguments: &["--json"],
-    peers: &[("rsync", "bench: the peer"), ("git", "bench: the peer"), ("time", "bench: memory in use")],
+    peers: &[
+        ("rsync", "bench: the peer"),
+        ("git", "bench: the peer"),
+        ("openssh-server", "bench: between the servers"),
+        ("time", "bench: memory in use"),
+    ],
 };
 
 /// Verifying: what it costs, and how soon a fault is told.

@@ -1,4 +1,4 @@
-//! Snapshot Create against rsync and git, on the same fresh trees of small files.
+//! Snapshots, their installation and whole cycles against rsync and git, on the same fresh trees of small files.
 //!
 //! ```text
 //!   bench_sync [--json] [--sizes 1000,10000,100000] [--rounds N] [--dir DIR]      the ssSync beside it is what is measured
@@ -9,9 +9,13 @@
 //! | nothing changed | `ssSync create` | `rsync -a --delete` to a local copy |
 //! | every byte read | `ssSync create --full` | `rsync -aHAX --checksum --delete` to a local copy |
 //! | one change | `ssSync create`: Snapshot and commit, flushed | `git add -A && git commit` of the same files, flushed with `sync -f` |
+//! | everything installed | `ssSync install` on a secondary that has none of it | `rsync -a --fsync` into an empty directory |
+//! | a whole cycle, nothing changed | `ssSync cycle` over ssh, all its steps | `rsync -a --delete` over the same ssh |
 //!
 //! git flushes nothing of what it did, and would lose the commit at a power cut; so it is timed as it is, which is shown, and with the one flush
 //! that makes it as durable; that one counts. A change is given 50 ms to settle: within the kernel's clock tick a create waits and looks twice.
+
+mod secondary;
 
 use std::{
     fmt::Write as _,
@@ -33,9 +37,12 @@ fn main() -> anyhow::Result<()> {
     for pair in growth.windows(2) {
         let [(small, few), (large, many)] = pair else { continue };
         let times = f64::from(u32::try_from(large / small)?);
-        for (name, few, many) in
-            [("nothing changed", &few.nothing.0, &many.nothing.0), ("every byte read", &few.full.0, &many.full.0)]
-        {
+        for (name, few, many) in [
+            ("nothing changed", &few.nothing.0, &many.nothing.0),
+            ("every byte read", &few.full.0, &many.full.0),
+            ("everything installed", &few.install.0, &many.install.0),
+            ("a whole cycle", &few.cycle.0, &many.cycle.0),
+        ] {
             // What a start of the program costs is in both.
             let (few, many) = (fastest(few), fastest(many));
             let name = format!("growth, {name}: {small} to {large} files");
@@ -103,6 +110,8 @@ struct Times {
     full: (Vec<f64>, Vec<f64>),
     change: (Vec<f64>, Vec<f64>),
     git_alone: Vec<f64>,
+    install: (Vec<f64>, Vec<f64>),
+    cycle: (Vec<f64>, Vec<f64>),
     memory: [f64; 3],
 }
 
@@ -116,6 +125,8 @@ impl Times {
             row("nothing changed", &self.nothing, "rsync -a --delete", 0.4),
             row("every byte read", &self.full, "rsync -aHAX --checksum --delete", 0.5),
             row("one change and its commit", &self.change, "git add -A && git commit, flushed", 1.5),
+            row("everything installed", &self.install, "rsync -a --fsync", 0.25),
+            row("a whole cycle, nothing changed", &self.cycle, "rsync -a --delete, the same ssh", 1.0),
         ];
         let alone = Row {
             met: true,
@@ -159,6 +170,17 @@ fn measure(options: &Options, size: usize) -> anyhow::Result<Times> {
         bench.check(round)?;
         bench.rsync(&["-a", "--delete"])?;
     }
+    let secondary = secondary::Secondary::prepare(&bench)?;
+    for _ in 0..rounds.div_ceil(3) {
+        times.cycle.0.push(timed(|| secondary.cycle())?);
+        times.cycle.1.push(timed(|| secondary.rsync_over_ssh())?);
+    }
+    // rsync flushes each file by itself: a few rounds are as many flushes as all the rest.
+    for _ in 0..rounds.div_ceil(9) {
+        let (ours, theirs) = secondary.install_everything(size)?;
+        times.install.0.push(ours);
+        times.install.1.push(theirs);
+    }
     Ok(times)
 }
 
@@ -176,18 +198,19 @@ impl Bench {
         let bench = Bench { tmp: tempfile::tempdir_in(dir)?, program };
         let config =
             "format = 1\ncluster = \"bakery\"\nrole = \"PRI\"\n[[partner]]\nrole = \"SEC1\"\nhost = \"10.0.0.2\"\n";
-        for (path, content) in [
-            ("etc/hostname", "bread\n"),
-            ("opt/atlas/EnvID", "1\n"),
-            ("opt/atlas/Cluster", "bakery\n"),
-            ("unbound/SID_DATA/MasterConfig", config),
-            ("unbound/SID_DATA/PRI/Env1/IdentFilePaths", "/etc/hostname\n"),
-            ("unbound/SID_DATA/PRI/Env1/SyncFilePathsSpecial", "/srv/data\n"),
-        ] {
-            let path = bench.path("root").join(path);
-            fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
-            fs::write(path, content)?;
-        }
+        write_all(
+            &bench.path("root"),
+            &[
+                ("etc/hostname", "bread\n"),
+                ("etc/passwd", PASSWD),
+                ("etc/group", GROUP),
+                ("opt/atlas/EnvID", "1\n"),
+                ("opt/atlas/Cluster", "bakery\n"),
+                ("unbound/SID_DATA/MasterConfig", config),
+                ("unbound/SID_DATA/PRI/Env1/IdentFilePaths", "/etc/hostname\n"),
+                ("unbound/SID_DATA/PRI/Env1/SyncFilePathsSpecial", "/srv/data\n"),
+            ],
+        )?;
         for index in 0..size {
             let path = bench.file(index);
             if index % 50 == 0 {
@@ -275,6 +298,19 @@ impl Bench {
         );
         Ok(())
     }
+}
+
+/// Whom the files belong to.
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n";
+const GROUP: &str = "root:x:0:\n";
+
+fn write_all(root: &Path, files: &[(&str, &str)]) -> anyhow::Result<()> {
+    files.iter().try_for_each(|(path, content)| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+        fs::write(path, content)?;
+        Ok(())
+    })
 }
 
 /// 1 to 4 KB of text that compresses as configuration does.

@@ -1,0 +1,154 @@
+//! The secondary's side: a durable installation of everything, and a whole cycle over ssh.
+//!
+//! ```text
+//!   DIR/root   PRI: Snapshot and the files themselves          ──ssh on loopback──▶  DIR/sec    SEC1, all of it installed
+//!                                                              ──ssh on loopback──▶  DIR/far    rsync's copy
+//!   DIR/new    a secondary that has received everything and installed nothing        DIR/empty  rsync's copy, begun anew
+//! ```
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use super::{Bench, run, timed};
+
+/// A secondary for a PRI that has taken its Snapshot, and an sshd between them.
+pub(crate) struct Secondary<'a> {
+    bench: &'a Bench,
+    daemon: Child,
+    port: u16,
+}
+
+impl<'a> Secondary<'a> {
+    /// Starts an sshd of its own and synchronizes once, so that everything is in step.
+    pub(crate) fn prepare(bench: &'a Bench) -> anyhow::Result<Secondary<'a>> {
+        server(&bench.path("sec"))?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let keys = bench.path("keys");
+        fs::create_dir(&keys)?;
+        for name in ["host", "user"] {
+            run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(keys.join(name)))?;
+        }
+        fs::copy(keys.join("user.pub"), keys.join("authorized"))?;
+        let config = format!(
+            "ListenAddress 127.0.0.1\nPort {port}\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized\nPidFile none\n\
+             StrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\n",
+            keys.display()
+        );
+        fs::write(keys.join("config"), config)?;
+        fs::create_dir_all("/run/sshd")?;
+        let mut daemon = Command::new("/usr/sbin/sshd");
+        let daemon = daemon.args(["-D", "-e", "-f"]).arg(keys.join("config")).stderr(Stdio::null()).spawn()?;
+        let secondary = Secondary { bench, daemon, port };
+        secondary.wait()?;
+        let script = format!("#!/bin/sh\nexec {} '{}'\n", secondary.ssh(), secondary.serve());
+        fs::write(bench.path("call"), script)?;
+        run(Command::new("chmod").arg("755").arg(bench.path("call")))?;
+        for _ in 0..2 {
+            secondary.cycle()?;
+        }
+        secondary.rsync_over_ssh()?;
+        Ok(secondary)
+    }
+
+    fn wait(&self) -> anyhow::Result<()> {
+        for _ in 0..100 {
+            if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        anyhow::bail!("sshd does not listen: try '/usr/sbin/sshd -T'")
+    }
+
+    /// The same connection for both.
+    fn ssh(&self) -> String {
+        let keys = self.bench.path("keys");
+        let options =
+            "-F none -T -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR";
+        format!("ssh {options} -o IdentitiesOnly=yes -i {}/user -p {} root@127.0.0.1", keys.display(), self.port)
+    }
+
+    fn serve(&self) -> String {
+        format!("{} serve --root {}", self.bench.program.display(), self.bench.path("sec").display())
+    }
+
+    /// A whole cycle, all six steps.
+    pub(crate) fn cycle(&self) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.bench.program);
+        command.args(["cycle", "--json", "--rsh"]).arg(self.bench.path("call"));
+        let output = command.arg("--root").arg(self.bench.path("root")).output()?;
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .map_err(|_| anyhow::anyhow!("no report: {}", String::from_utf8_lossy(&output.stderr)))?;
+        anyhow::ensure!(told["partners"][0]["outcome"] == "synced", "not in step: {told}");
+        Ok(())
+    }
+
+    /// The same tree by rsync over the same ssh.
+    pub(crate) fn rsync_over_ssh(&self) -> anyhow::Result<()> {
+        let ssh = self.ssh();
+        let (shell, host) = ssh.rsplit_once(' ').unwrap_or_default();
+        let to = format!("{host}:{}/", self.bench.path("far").display());
+        let from = format!("{}/", self.bench.path("root/srv/data").display());
+        run(Command::new("rsync").args(["-a", "--delete", "-e", shell, &from, &to]))
+    }
+
+    /// Milliseconds of a durable installation of all files on a secondary that has none, and of rsync's.
+    pub(crate) fn install_everything(&self, size: usize) -> anyhow::Result<(f64, f64)> {
+        let (new, empty) = (self.bench.path("new"), self.bench.path("empty"));
+        server(&new)?;
+        let received = new.join("unbound/SID_DATA/PRI");
+        run(Command::new("cp").arg("-a").arg(self.bench.path("sec/unbound/SID_DATA/PRI")).arg(received))?;
+        fs::create_dir(&empty)?;
+        run(&mut Command::new("sync"))?;
+        let mut install = Command::new(&self.bench.program);
+        install.args(["install", "--root"]).arg(&new);
+        let ours = timed(|| run(&mut install))?;
+        let from = format!("{}/", self.bench.path("root/srv/data").display());
+        let theirs = timed(|| run(Command::new("rsync").args(["-a", "--fsync", &from]).arg(&empty)))?;
+        for tree in [new.join("srv/data"), empty.clone()] {
+            let count = files(&tree)?;
+            anyhow::ensure!(count == size, "{} has {count} files, not {size}", tree.display());
+        }
+        [new, empty].iter().try_for_each(fs::remove_dir_all)?;
+        Ok((ours, theirs))
+    }
+}
+
+impl Drop for Secondary<'_> {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+/// A secondary's tree, with nothing on it yet.
+fn server(root: &Path) -> anyhow::Result<()> {
+    let config =
+        "format = 1\ncluster = \"bakery\"\nrole = \"SEC1\"\n[[partner]]\nrole = \"PRI\"\nhost = \"10.0.0.1\"\n";
+    super::write_all(
+        root,
+        &[
+            ("etc/hostname", "butter\n"),
+            ("etc/passwd", super::PASSWD),
+            ("etc/group", super::GROUP),
+            ("opt/atlas/EnvID", "1\n"),
+            ("opt/atlas/Cluster", "bakery\n"),
+            ("unbound/SID_DATA/MasterConfig", config),
+            ("unbound/SID_DATA/SEC1/Env1/IdentFilePaths", "/etc/hostname\n"),
+        ],
+    )
+}
+
+fn files(tree: &PathBuf) -> anyhow::Result<usize> {
+    let mut count = 0;
+    for entry in fs::read_dir(tree)? {
+        let entry = entry?;
+        count += if entry.file_type()?.is_dir() { files(&entry.path())? } else { 1 };
+    }
+    Ok(count)
+}
