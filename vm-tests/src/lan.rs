@@ -86,6 +86,8 @@ struct PortState {
     server: String,
     cut: bool,
     sent: Sent,
+    /// Bytes in all frames that went out to it.
+    delivered: u64,
     /// The way to the server; none while its power is off.
     out: Option<SyncSender<(Instant, Arc<[u8]>)>>,
     stream: Option<UnixStream>,
@@ -111,6 +113,7 @@ impl Lan {
             server: server.to_owned(),
             cut: false,
             sent: Sent::default(),
+            delivered: 0,
             out: None,
             stream: None,
         });
@@ -147,6 +150,16 @@ impl Lan {
     pub fn sent(&self, server: &str) -> Result<Sent> {
         let mut sum = Sent::default();
         self.each_port(server, |port| sum.add(&port.sent))?;
+        Ok(sum)
+    }
+
+    /// How many bytes `server` was sent since it was plugged in.
+    ///
+    /// # Errors
+    /// It has no port here.
+    pub fn delivered(&self, server: &str) -> Result<u64> {
+        let mut sum = 0;
+        self.each_port(server, |port| sum += port.delivered)?;
         Ok(sum)
     }
 
@@ -247,10 +260,12 @@ impl Switch {
         let frame: Arc<[u8]> = frame.into();
         // To the port where the address lives; to all others if it is a group's or not known.
         let only = self.table.get(&to).copied().filter(|_| to[0] & 1 == 0);
-        for (number, port) in self.ports.iter().enumerate() {
+        for (number, port) in self.ports.iter_mut().enumerate() {
             let meant = number != from && !port.cut && only.is_none_or(|only| only == number);
             if let Some(out) = port.out.as_ref().filter(|_| meant) {
-                out.try_send((due, frame.clone())).ok();
+                if out.try_send((due, frame.clone())).is_ok() {
+                    port.delivered += frame.len() as u64;
+                }
             }
         }
     }
@@ -357,12 +372,14 @@ mod tests {
         assert_eq!(read_frame(&mut a), None);
         lan.heal("a").unwrap();
         send(&mut b, &answer);
-        assert_eq!(read_frame(&mut a), Some(answer));
+        assert_eq!(read_frame(&mut a), Some(answer.clone()));
 
         assert_eq!(lan.sent("b").unwrap().frames, 3);
         assert_eq!(lan.sent("b").unwrap().ethertypes, BTreeMap::from([(0x1234, 3)]));
         assert_eq!(lan.sent("c").unwrap(), Sent::default());
         assert!(lan.sent("d").is_err());
+        // Two answers while it was plugged in, and nothing while it was not.
+        assert_eq!(lan.delivered("a").unwrap(), 2 * answer.len() as u64);
     }
 
     #[test]

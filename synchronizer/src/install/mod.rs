@@ -204,8 +204,9 @@ pub fn install_as(
         },
     };
     run.clean(pending.as_ref())?;
-    run.choose()?;
-    run.publish()?;
+    if run.choose()? {
+        run.publish()?;
+    }
     run.finish()
 }
 
@@ -251,8 +252,8 @@ impl Run<'_> {
         self.held.keys().filter_map(|name| self.find(name)).flat_map(|service| service.paths().to_vec()).collect()
     }
 
-    /// Finds out which services can work with what PRI brings; the others are held.
-    fn choose(&mut self) -> anyhow::Result<()> {
+    /// Finds out whether there is anything to do, and which services can work with what PRI brings; the others are held.
+    fn choose(&mut self) -> anyhow::Result<bool> {
         let brought = self.source.bring(self.root)?;
         self.still_held(&brought)?;
         // Each round holds at least one service more.
@@ -262,29 +263,41 @@ impl Run<'_> {
             if !self.how.confirm_removal {
                 guard::check(self.root, &self.source.listed, &brought.entries, plan.changes())?;
             }
+            if plan.changes().is_empty() && self.pending.services.is_empty() {
+                self.note(&brought, &plan);
+                return Ok(false);
+            }
             let touched = self.touched(&plan);
             let to_check: Vec<&Service> = touched.into_iter().filter(|service| service.has_check()).collect();
             if to_check.is_empty() {
-                return Ok(());
+                return Ok(true);
             }
             let complaints = match self.rehearse(&to_check, &held) {
                 Ok(complaints) => complaints,
                 Err(error) => {
                     self.report.rehearsal = Rehearsed::NotPossible(format!("{error:#}"));
                     self.report.warnings.push(format!("the installation could not be rehearsed: {error:#}"));
-                    return Ok(());
+                    return Ok(true);
                 }
             };
             self.report.rehearsal = Rehearsed::Done;
             if complaints.is_empty() {
-                return Ok(());
+                return Ok(true);
             }
             for (name, why) in complaints {
                 self.hold(&name, why.clone(), &brought)?;
                 self.outcomes.insert(name, Outcome::Held(why));
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// What is to be told of what PRI brings.
+    fn note(&mut self, brought: &Brought, plan: &Plan<'_>) {
+        self.report.warnings.extend(brought.warnings.iter().cloned());
+        self.report.problems.extend(brought.problems.iter().cloned());
+        let left = plan.left().iter().take(NAMED);
+        self.report.left = left.map(|(path, why)| Left { path: path.clone(), why: (*why).to_owned() }).collect();
     }
 
     /// What was held before stays so while PRI's files for it are the same.

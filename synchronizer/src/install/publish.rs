@@ -1,7 +1,7 @@
 //! From the decision to the last service: keep, stage, publish, tell, put back.
 
 use super::{
-    Left, NAMED, Outcome, Rehearsed, Run, parents,
+    NAMED, Outcome, Rehearsed, Run, parents,
     record::Pending,
     services::{self, Service, Told},
     source::Brought,
@@ -30,10 +30,7 @@ impl Run<'_> {
             .hint("see with 'fuser /etc/.pwd.lock' which one it is")?;
         let brought = self.source.bring(self.root)?;
         let plan = brought.plan(self.source, self.root, &self.held_paths(), self.trust)?;
-        self.report.warnings.extend(brought.warnings.iter().cloned());
-        self.report.problems.extend(brought.problems.iter().cloned());
-        let left = plan.left().iter().take(NAMED);
-        self.report.left = left.map(|(path, why)| Left { path: path.clone(), why: (*why).to_owned() }).collect();
+        self.note(&brought, &plan);
         let mut to_tell: BTreeSet<String> = self.touched(&plan).iter().map(|service| service.name.clone()).collect();
         if plan.changes().is_empty() && self.pending.services.is_empty() {
             return Ok(());

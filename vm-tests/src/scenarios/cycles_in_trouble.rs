@@ -20,7 +20,7 @@ pub(super) const BOTH: [(&str, &str); 2] = [("SEC1", "synced"), ("SEC2", "synced
 pub(super) const LOAD: &str = "/etc/bakery/load";
 /// What is sent anew, in KiB: long enough on its way to be cut in the middle.
 const LOAD_KIB: u32 = 4096;
-/// How much of it PRI has sent to one of two partners, at least, when it is cut; greeting and lists are far less.
+/// How much of it has reached the one that is cut, at least, when that happens; greeting and lists are far less.
 pub(super) const IN_THE_MIDDLE: u64 = 1 << 19;
 
 /// Eleven troubles, one after the other, and after each of them a cycle that brings everyone in step.
@@ -123,10 +123,10 @@ pub(super) fn give_load(pri: &Server) -> Result<()> {
     pri.sh(&format!("mkdir -p /etc/bakery; dd if=/dev/urandom of={LOAD} bs=1k count={LOAD_KIB}")).map(drop)
 }
 
-/// Runs a cycle with much to send, and `cut` as soon as PRI is in the middle of sending it.
-fn cycle_cut_by(lan: &Lan, pri: &Server, cut: impl FnOnce() -> Result<()>) -> Result<Value> {
+/// Runs a cycle with much to send, and `cut` as soon as PRI is in the middle of sending it to `partner`.
+fn cycle_cut_by(lan: &Lan, pri: &Server, partner: &str, cut: impl FnOnce() -> Result<()>) -> Result<Value> {
     give_load(pri)?;
-    let before = lan.sent(pri.name())?.bytes;
+    let before = lan.delivered(partner)?;
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {
@@ -134,7 +134,7 @@ fn cycle_cut_by(lan: &Lan, pri: &Server, cut: impl FnOnce() -> Result<()>) -> Re
             ended.store(true, Ordering::SeqCst);
             report
         });
-        while lan.sent(pri.name())?.bytes < before + 2 * IN_THE_MIDDLE {
+        while lan.delivered(partner)? < before + IN_THE_MIDDLE {
             ensure!(!ended.load(Ordering::SeqCst), "the cycle ended before it was cut: {:?}", running.join());
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -146,7 +146,7 @@ fn cycle_cut_by(lan: &Lan, pri: &Server, cut: impl FnOnce() -> Result<()>) -> Re
 
 fn lan_cut_in_mid_send(lan: &Lan, a: &Server, b: &Server, c: &Server) -> Result<()> {
     let before = b.sh("sha256sum /unbound/SID_DATA/PRI/Env*/Manifest")?;
-    let report = cycle_cut_by(lan, a, || lan.cut("b"))?;
+    let report = cycle_cut_by(lan, a, "b", || lan.cut("b"))?;
     assert_outcomes(&report, &[("SEC1", "failed"), ("SEC2", "synced")])?;
     ensure!(b.sh("sha256sum /unbound/SID_DATA/PRI/Env*/Manifest")? == before, "half a send was published");
     assert_snapshots(b, "a send cut off", &["PRI 2: Env1 Env2", "SEC1 1: Env1"])?;
@@ -170,7 +170,7 @@ fn down_for_some_cycles(lan: &Lan, a: &Server, b: &Server, c: &Server) -> Result
 
 fn power_cut_in_mid_cycle(lan: &Lan, a: &Server, b: &Server, c: &mut Server) -> Result<()> {
     let before = c.sh("sha256sum /unbound/SID_DATA/PRI/Env*/Manifest; sync")?;
-    let report = cycle_cut_by(lan, a, || c.power_cut())?;
+    let report = cycle_cut_by(lan, a, "c", || c.power_cut())?;
     assert_outcomes(&report, &[("SEC1", "synced"), ("SEC2", "failed")])?;
     b.sh(&format!("test -s {LOAD}")).context("SEC1 was held up")?;
     up([c])?;

@@ -127,10 +127,10 @@ pub(super) fn pri_loses_its_power(lan: &Lan, a: &mut Server, b: &Server, c: &Ser
     let before = [b.sh(MANIFESTS)?, c.sh(MANIFESTS)?];
     give_load(a)?;
     a.sh("sync")?;
-    let sent = lan.sent("a")?.bytes;
+    let before_it = [lan.delivered("b")?, lan.delivered("c")?];
     a.sh("setsid ssSync cycle > /dev/null 2>&1 < /dev/null &")?;
     let until = secs(300);
-    while lan.sent("a")?.bytes < sent + 2 * IN_THE_MIDDLE {
+    while lan.delivered("b")? < before_it[0] + IN_THE_MIDDLE && lan.delivered("c")? < before_it[1] + IN_THE_MIDDLE {
         ensure!(until.left().is_some(), "PRI sent nothing");
         std::thread::sleep(Duration::from_millis(5));
     }
