@@ -5,6 +5,8 @@ echo 'root:atlas' | chpasswd
 echo atlas-server > /etc/hostname
 printf '127.0.0.1 localhost\n127.0.1.1 atlas-server\n' > /etc/hosts
 rm -f /etc/nginx/sites-enabled/default
+# What is in it now is whom this machine asks. There is no name server where the servers live.
+: > /etc/resolv.conf
 
 systemctl enable systemd-networkd.service ssh.service nginx.service serial-getty@ttyS0.service qemu-guest-agent.service
 
