@@ -117,7 +117,7 @@ impl TreePath {
 
 /// Whether a character shows nothing of itself: a control, one without width, or one that turns the direction of writing, with
 /// which a path could be shown as another.
-fn is_hidden(c: char) -> bool {
+pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

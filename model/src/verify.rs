@@ -239,9 +239,6 @@ pub struct TestData {
     /// The account that owns it, by name; root where none is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// Whether the directory that holds it has to be on the secondaries, too, because it lies in client data.
-    #[serde(default)]
-    pub with_directory: bool,
 }
 
 /// Whether a path is named as test data must be: the last or last but one name begins with `.atlas-verify` or `atlas-verify`.

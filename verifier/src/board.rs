@@ -12,7 +12,7 @@ use atlas_model::{
     verify::{ColdBoot, Findings, Heard, Profile, key},
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     net::IpAddr,
     path::PathBuf,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
@@ -89,18 +89,7 @@ impl Board {
         let changed = match inner.records.get_mut(&key) {
             Some(record) => record.take(profile, interval, time),
             None => {
-                let (service, instance) = (service.to_owned(), instance.to_owned());
-                let record = Record {
-                    about,
-                    service,
-                    instance,
-                    profile,
-                    checked: time,
-                    interval,
-                    since: time,
-                    changes: VecDeque::new(),
-                };
-                inner.records.insert(key.clone(), record);
+                inner.records.insert(key.clone(), Record::new(about, service, instance, profile, interval, time));
                 true
             }
         };
@@ -113,7 +102,10 @@ impl Board {
 
     /// The verdict that a check had last.
     pub fn last(&self, check: &Check) -> Option<Profile> {
-        self.lock().records.get(&key(check.about, &check.service, &check.instance)).map(|record| record.profile.clone())
+        self.lock()
+            .records
+            .get(&key(check.about, &check.service, &check.instance))
+            .map(|record| record.profile().clone())
     }
 
     /// Says that there is something new to tell, besides verdicts.

@@ -12,7 +12,7 @@
 //! ```
 
 use crate::{
-    check::{Check, Speaks},
+    check::{Check, Speaks, tidy},
     services,
     settings::{Nagios, Settings},
 };
@@ -20,6 +20,7 @@ use atlas_cli::in_one_line;
 use atlas_host::{process::Command, tree::Dir};
 use atlas_model::{
     Partner, Role,
+    tree_path::is_hidden,
     verify::{At, Found, Instance, MAX_ITEMS, Services},
 };
 use std::{
@@ -104,12 +105,7 @@ impl Plugin {
         if root != Path::new("/") {
             command = command.arg("--root").arg(root);
         }
-        let output = command.run()?;
-        let found: Found = serde_json::from_slice(&output.stdout)?;
-        anyhow::ensure!(found.format == 1, "what it found is of format {}; this program reads format 1", found.format);
-        let most = found.instances.len().max(found.paths.len()).max(found.place.len()).max(found.problems.len());
-        anyhow::ensure!(most <= MAX_ITEMS, "it found {most} of something, more than {MAX_ITEMS}");
-        Ok(found)
+        read_found(&command.run()?.stdout)
     }
 
     fn check(&self, about: Option<Role>, host: &str, instance: &Instance, settings: &Settings) -> Option<Check> {
@@ -132,6 +128,26 @@ impl Plugin {
             speaks: Speaks::Json,
         })
     }
+}
+
+/// Reads what `setup` answered. An instance whose name or options have characters that nobody sees is left out, and told: they would be
+/// arguments of programs, and stand on terminals.
+///
+/// # Errors
+/// The rule that is broken.
+pub fn read_found(answer: &[u8]) -> anyhow::Result<Found> {
+    let mut found: Found = serde_json::from_slice(answer)?;
+    anyhow::ensure!(found.format == 1, "what it found is of format {}; this program reads format 1", found.format);
+    let most = found.instances.len().max(found.paths.len()).max(found.place.len()).max(found.problems.len());
+    anyhow::ensure!(most <= MAX_ITEMS, "it found {most} of something, more than {MAX_ITEMS}");
+    let is_good = |instance: &Instance| {
+        let options = instance.options.iter().flat_map(|(key, value)| [key, value]);
+        options.chain([&instance.name]).all(|text| !text.contains(is_hidden))
+    };
+    let refused: Vec<Instance> = found.instances.extract_if(.., |instance| !is_good(instance)).collect();
+    found.problems.extend(refused.iter().map(|one| format!("it is not exercised, for its characters: {}", one.name)));
+    found.problems.iter_mut().for_each(|problem| *problem = tidy(problem));
+    Ok(found)
 }
 
 /// What a plan is made of.
@@ -252,6 +268,17 @@ mod tests {
         assert_eq!(checks[5].args, ["sec2"]);
         let off: Settings = toml::from_str("[service.ssh]\noff=true\n").unwrap();
         assert!(plan(&Known { settings: &off, ..known }).is_empty());
+    }
+
+    #[test]
+    fn an_instance_whose_name_clears_a_terminal_is_left_out_and_told() {
+        let found = read_found(
+            br#"{"format":1,"instances":[{"name":"a"},{"name":"b\u001b[2J"},{"name":"c","options":{"x":"\u0000"}}]}"#,
+        );
+        let found = found.unwrap();
+        assert_eq!((found.instances.len(), found.problems.len()), (1, 2), "{found:?}");
+        assert_eq!(found.problems[0], "it is not exercised, for its characters: b [2J");
+        assert!(read_found(br#"{"format":2,"instances":[]}"#).is_err());
     }
 
     #[test]

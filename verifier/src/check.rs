@@ -3,6 +3,7 @@
 use atlas_host::process::{Command, Output, ProcessError};
 use atlas_model::{
     Role,
+    tree_path::is_hidden,
     verify::{MAX_ITEMS, MAX_PROFILE, Measure, Profile, Verdict, Worse},
 };
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -62,7 +63,7 @@ impl Check {
     pub fn run(&self) -> Profile {
         let command = Command::new(&self.program).args(&self.args).deadline(Duration::from_secs(self.deadline));
         match command.output() {
-            Ok(output) => self.read(&output),
+            Ok(output) => self.speaks.read(&output),
             Err(error @ ProcessError::Deadline { .. }) => {
                 Profile::unacceptable(format!("it could not be verified within {} s", self.deadline))
                     .hint(format!("by hand: {error}"))
@@ -73,9 +74,12 @@ impl Check {
             }
         }
     }
+}
 
-    fn read(&self, output: &Output) -> Profile {
-        match self.speaks {
+impl Speaks {
+    /// What an answer means; whatever it is, terminals can show the Profile.
+    pub fn read(self, output: &Output) -> Profile {
+        match self {
             Speaks::Json => from_json(output),
             Speaks::Nagios => from_nagios(output),
         }
@@ -118,16 +122,23 @@ pub fn read_json(output: &Output) -> Result<Profile, String> {
     if output.status.code() != Some(profile.verdict.exit_code().into()) {
         return Err(format!("its verdict is {} and its exit code is {}", profile.verdict, output.status));
     }
-    if profile.summary.trim().is_empty() {
+    if tidy(&profile.summary).is_empty() {
         return Err("its summary is empty".into());
     }
-    Ok(Profile { summary: tidy(&profile.summary), hint: profile.hint.as_deref().map(tidy), ..profile })
+    let measures = profile.measures.into_iter().map(tidy_measure).collect();
+    Ok(Profile { summary: tidy(&profile.summary), hint: profile.hint.as_deref().map(tidy), measures, ..profile })
 }
 
-/// What is shown on terminals has no control characters, and an end.
-fn tidy(text: &str) -> String {
-    let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(2000).collect();
+/// What is shown on terminals shows all its characters, and has an end.
+pub(crate) fn tidy(text: &str) -> String {
+    let shown: String = text.chars().map(|c| if is_hidden(c) { ' ' } else { c }).take(2000).collect();
     shown.trim().to_owned()
+}
+
+fn tidy_measure(mut measure: Measure) -> Measure {
+    let short = |text: &str, longest| text.chars().filter(|c| !is_hidden(*c)).take(longest).collect();
+    (measure.name, measure.unit) = (short(&measure.name, 100), short(&measure.unit, 10));
+    measure
 }
 
 /// What a Nagios plugin says: the first line's text, and performance data after `|`.
@@ -165,15 +176,17 @@ fn performance(word: &str) -> Option<Measure> {
     let mut fields = rest.split(';');
     let value = fields.next()?;
     let end = value.find(|c: char| !(c.is_ascii_digit() || "+-.eE".contains(c))).unwrap_or(value.len());
-    let mut limits = fields.map(|limit| limit.parse().ok());
-    Some(Measure {
-        name: name.chars().filter(|c| !c.is_control()).take(100).collect(),
-        value: value[..end].parse().ok()?,
-        unit: value[end..].chars().take(10).collect(),
+    // JSON, in which this is kept and told, has no number that is infinite or none.
+    let number = |text: &str| text.parse().ok().filter(|number: &f64| number.is_finite());
+    let mut limits = fields.map(number);
+    Some(tidy_measure(Measure {
+        name: name.into(),
+        value: number(&value[..end])?,
+        unit: value[end..].into(),
         slow: limits.next().flatten(),
         unacceptable: limits.next().flatten(),
         worse: Worse::Higher,
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -255,6 +268,11 @@ mod tests {
         assert_eq!((profile.verdict, profile.summary.as_str()), (Verdict::Slow, "USERS WARNING - 6 users"));
         assert_eq!((profile.measures[0].name.as_str(), profile.measures[0].unacceptable), ("users in", Some(10.0)));
         assert_eq!((profile.measures[1].value, profile.measures[1].unit.as_str()), (0.5, "s"));
+        let odd = sh("printf 'fine | a=1e999 b=nan;inf c=2\\033[2Jx;nan;inf d\\033=3\\n'", Speaks::Nagios, 5);
+        let told: Vec<(&str, f64, &str)> =
+            odd.measures.iter().map(|one| (one.name.as_str(), one.value, one.unit.as_str())).collect();
+        assert_eq!(told, [("c", 2.0, "[2Jx"), ("d", 3.0, "")]);
+        assert_eq!((odd.measures[0].slow, odd.measures[0].unacceptable), (None, None));
         assert_eq!(sh("exit 0", Speaks::Nagios, 5).verdict, Verdict::Unknown);
         assert_eq!(sh("echo no such plugin; exit 127", Speaks::Nagios, 5).verdict, Verdict::Unknown);
     }

@@ -54,13 +54,20 @@ impl Secret {
     pub fn read(root: &Path) -> anyhow::Result<Option<Secret>> {
         let tree = Dir::open_root(root)?;
         let content = tree.read_if_there(format!("{DIRECTORY}/{SECRET}"), 1024)?;
-        let Some(content) = content else { return Ok(None) };
+        content.as_deref().map(Secret::parse).transpose()
+    }
+
+    /// What is in its file.
+    ///
+    /// # Errors
+    /// Where it is too short to keep anybody out.
+    pub fn parse(content: &[u8]) -> anyhow::Result<Secret> {
         let secret = content.trim_ascii().to_vec();
         anyhow::ensure!(
             secret.len() >= 32,
             "/{DIRECTORY}/{SECRET} is too short to be a secret: remove it on PRI, and SetUp makes a new one"
         );
-        Ok(Some(Secret(secret)))
+        Ok(Secret(secret))
     }
 
     /// A new one, as it lies in its file.
@@ -76,6 +83,11 @@ impl Secret {
 
     fn prove(&self, parts: &[&[u8]]) -> anyhow::Result<String> {
         Ok(hex(&self.proof(parts)?.finalize().into_bytes()))
+    }
+
+    /// What an answer to the question with this nonce is proven by.
+    pub fn prove_answer(&self, nonce: &str, body: &[u8]) -> anyhow::Result<String> {
+        self.prove(&[b"tell", nonce.as_bytes(), body])
     }
 
     /// In a time that does not depend on where the two differ.
@@ -158,10 +170,30 @@ fn accept(listener: &TcpListener, answers: &Arc<impl Answers>) {
 }
 
 /// A request as it was understood.
-struct Request {
+#[derive(Debug)]
+pub struct Request {
     path: String,
     nonce: String,
     proof: String,
+}
+
+impl Request {
+    /// Reads what has come of a request; `None` while it has not ended.
+    ///
+    /// # Errors
+    /// Where it is none, or too long.
+    pub fn parse(bytes: &[u8]) -> anyhow::Result<Option<Request>> {
+        let mut headers = [httparse::EMPTY_HEADER; 32];
+        let mut request = httparse::Request::new(&mut headers);
+        if request.parse(bytes)?.is_partial() {
+            anyhow::ensure!(bytes.len() < MAX_REQUEST, "the request is too long");
+            return Ok(None);
+        }
+        anyhow::ensure!(request.method == Some("GET"), "it is no GET");
+        let path = request.path.unwrap_or_default().to_owned();
+        let header = |name| header(&headers, name);
+        Ok(Some(Request { path, nonce: header("Atlas-Nonce"), proof: header("Atlas-Proof") }))
+    }
 }
 
 fn answer(mut stream: TcpStream, answers: &impl Answers) -> anyhow::Result<()> {
@@ -188,7 +220,7 @@ fn respond(request: &Request, from: IpAddr, answers: &impl Answers) -> anyhow::R
                 return refused("403 Forbidden");
             }
             let body = answers.findings();
-            let proof = secret.prove(&[b"tell", request.nonce.as_bytes(), &body])?;
+            let proof = secret.prove_answer(&request.nonce, &body)?;
             Ok(("200 OK", format!("Atlas-Proof: {proof}\r\n"), body))
         }
         "/metrics" if answers.may_read_metrics(from) => Ok(("200 OK", String::new(), answers.metrics().into_bytes())),
@@ -200,15 +232,9 @@ fn respond(request: &Request, from: IpAddr, answers: &impl Answers) -> anyhow::R
 fn hear(stream: &mut TcpStream, until: Instant) -> anyhow::Result<Request> {
     let mut buffer = Vec::new();
     loop {
-        let mut headers = [httparse::EMPTY_HEADER; 32];
-        let mut request = httparse::Request::new(&mut headers);
-        if request.parse(&buffer)?.is_complete() {
-            anyhow::ensure!(request.method == Some("GET"), "it is no GET");
-            let path = request.path.unwrap_or_default().to_owned();
-            let header = |name| header(&headers, name);
-            return Ok(Request { path, nonce: header("Atlas-Nonce"), proof: header("Atlas-Proof") });
+        if let Some(request) = Request::parse(&buffer)? {
+            return Ok(request);
         }
-        anyhow::ensure!(buffer.len() < MAX_REQUEST, "the request is too long");
         read_some(stream, &mut buffer, until)?;
     }
 }
@@ -244,25 +270,33 @@ pub fn ask(address: SocketAddr, secret: &Secret) -> anyhow::Result<Findings> {
     let request = format!("GET /findings HTTP/1.0\r\nAtlas-Nonce: {nonce}\r\nAtlas-Proof: {proof}\r\n\r\n");
     stream.write_all(request.as_bytes()).context("ask")?;
     let mut buffer = Vec::new();
-    let (start, length, proof) = loop {
+    loop {
         read_some(&mut stream, &mut buffer, until).context("hear its answer")?;
-        let mut headers = [httparse::EMPTY_HEADER; 32];
-        let mut response = httparse::Response::new(&mut headers);
-        if let httparse::Status::Complete(start) = response.parse(&buffer).context("read its answer")? {
-            let (code, reason) = (response.code.unwrap_or_default(), response.reason.unwrap_or_default());
-            anyhow::ensure!(code != 403, "it refuses to answer: the two servers' /{DIRECTORY}/{SECRET} differ");
-            anyhow::ensure!(code == 200, "it answers {code} {reason}");
-            break (start, header(&headers, "Content-Length").parse::<usize>()?, header(&headers, "Atlas-Proof"));
+        if let Some(findings) = parse_answer(&buffer, &nonce, secret)? {
+            return Ok(findings);
         }
-        anyhow::ensure!(buffer.len() < MAX_REQUEST + (16 << 10), "the head of its answer is too long");
-    };
-    anyhow::ensure!(length <= MAX_FINDINGS, "its answer has {length} bytes, more than {MAX_FINDINGS}");
-    while buffer.len() < start + length {
-        read_some(&mut stream, &mut buffer, until).context("hear its answer")?;
     }
-    let body = &buffer[start..start + length];
+}
+
+/// Reads what has come of an answer to the question with this nonce; `None` while it has not ended.
+///
+/// # Errors
+/// Where it is a refusal, too long, or not proven to be from a partner.
+pub fn parse_answer(bytes: &[u8], nonce: &str, secret: &Secret) -> anyhow::Result<Option<Findings>> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut response = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(start) = response.parse(bytes).context("read its answer")? else {
+        anyhow::ensure!(bytes.len() < MAX_REQUEST + (16 << 10), "the head of its answer is too long");
+        return Ok(None);
+    };
+    let (code, reason) = (response.code.unwrap_or_default(), response.reason.unwrap_or_default());
+    anyhow::ensure!(code != 403, "it refuses to answer: the two servers' /{DIRECTORY}/{SECRET} differ");
+    anyhow::ensure!(code == 200, "it answers {code} {reason}");
+    let length: usize = header(&headers, "Content-Length").parse().context("read the length of its answer")?;
+    anyhow::ensure!(length <= MAX_FINDINGS, "its answer has {length} bytes, more than {MAX_FINDINGS}");
+    let Some(body) = bytes.get(start..start + length) else { return Ok(None) };
     anyhow::ensure!(
-        secret.is_proven(&[b"tell", nonce.as_bytes(), body], &proof),
+        secret.is_proven(&[b"tell", nonce.as_bytes(), body], &header(&headers, "Atlas-Proof")),
         "its answer is not proven to be from a partner"
     );
     let findings: Findings = serde_json::from_slice(body).context("read its findings")?;
@@ -271,7 +305,7 @@ pub fn ask(address: SocketAddr, secret: &Secret) -> anyhow::Result<Findings> {
         "its findings are of format {}; this program reads format 1",
         findings.format
     );
-    Ok(findings)
+    Ok(Some(findings))
 }
 
 /// Moves all times to this server's clock, which reads `now`.

@@ -201,7 +201,7 @@ impl Faults {
 pub(crate) mod testing {
     //! A server's tree in a directory, to put faults into.
 
-    use crate::service::{Service, Target};
+    use crate::service::{Service, Target, Tree};
     use atlas_model::verify::{Profile, Verdict};
     use std::{
         os::unix::fs::PermissionsExt,
@@ -217,6 +217,18 @@ pub(crate) mod testing {
     impl Server {
         pub(crate) fn new() -> Server {
             Server { dir: tempfile::tempdir().unwrap(), options: vec![] }
+        }
+
+        /// One with these files.
+        pub(crate) fn with(files: &[(&str, &str)]) -> Server {
+            let server = Server::new();
+            files.iter().for_each(|(path, content)| server.write(path, content));
+            server
+        }
+
+        /// As SetUp looks into it.
+        pub(crate) fn tree(&self) -> Tree {
+            Tree::open(self.root()).unwrap()
         }
 
         pub(crate) fn root(&self) -> &Path {

@@ -8,7 +8,7 @@
 
 use atlas_model::{
     Role,
-    verify::{Observed, Profile, Verdict, key},
+    verify::{Observed, Profile, Verdict},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -21,42 +21,55 @@ const FLAPPING_WINDOW: u64 = 1800;
 /// What is remembered of one check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// On which server; `None` for an outsider.
-    pub about: Option<Role>,
-    /// The service.
-    pub service: String,
-    /// Which instance of it.
-    pub instance: String,
-    /// The last answer.
-    pub profile: Profile,
-    /// When it was asked for.
-    pub checked: u64,
-    /// How often it is.
-    pub interval: u64,
-    /// Since when the verdict is what it is.
-    pub since: u64,
+    /// What it found; whether it flaps and what people said is added where it is told.
+    #[serde(flatten)]
+    found: Observed,
     /// When the verdict changed, the latest last.
     #[serde(default)]
-    pub changes: VecDeque<u64>,
+    changes: VecDeque<u64>,
 }
 
 impl Record {
-    /// See [`Observed::key`].
-    pub fn key(&self) -> String {
-        key(self.about, &self.service, &self.instance)
+    /// The first answer.
+    pub fn new(
+        about: Option<Role>,
+        service: &str,
+        instance: &str,
+        profile: Profile,
+        interval: u64,
+        now: u64,
+    ) -> Record {
+        let found = Observed {
+            about,
+            service: service.to_owned(),
+            instance: instance.to_owned(),
+            profile,
+            checked: now,
+            interval,
+            since: now,
+            flapping: false,
+            acknowledged: None,
+            maintenance_until: None,
+        };
+        Record { found, changes: VecDeque::new() }
+    }
+
+    /// The last answer.
+    pub fn profile(&self) -> &Profile {
+        &self.found.profile
     }
 
     /// Takes in a new answer; says whether the verdict changed.
     pub fn take(&mut self, profile: Profile, interval: u64, now: u64) -> bool {
-        let changed = profile.verdict != self.profile.verdict;
+        let changed = profile.verdict != self.found.profile.verdict;
         if changed {
-            self.since = now;
+            self.found.since = now;
             self.changes.push_back(now);
             if self.changes.len() > FLAPPING_CHANGES {
                 self.changes.pop_front();
             }
         }
-        (self.profile, self.interval, self.checked) = (profile, interval, now);
+        (self.found.profile, self.found.interval, self.found.checked) = (profile, interval, now);
         changed
     }
 
@@ -67,18 +80,7 @@ impl Record {
 
     /// As it is told to others.
     pub fn observed(&self, notes: &Notes, now: u64) -> Observed {
-        let mut observed = Observed {
-            about: self.about,
-            service: self.service.clone(),
-            instance: self.instance.clone(),
-            profile: self.profile.clone(),
-            checked: self.checked,
-            interval: self.interval,
-            since: self.since,
-            flapping: self.is_flapping(now),
-            acknowledged: None,
-            maintenance_until: None,
-        };
+        let mut observed = Observed { flapping: self.is_flapping(now), ..self.found.clone() };
         notes.apply(&mut observed, now);
         observed
     }
@@ -141,26 +143,17 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
-        Record {
-            about: Some(Role::Sec(1)),
-            service: "web".into(),
-            instance: "*:80".into(),
-            profile: Profile::ok("fine"),
-            checked: 100,
-            interval: 60,
-            since: 100,
-            changes: VecDeque::new(),
-        }
+        Record::new(Some(Role::Sec(1)), "web", "*:80", Profile::ok("fine"), 60, 100)
     }
 
     #[test]
     fn since_when_moves_with_the_verdict_alone() {
         let mut record = record();
         assert!(!record.take(Profile::ok("still fine"), 60, 160));
-        assert_eq!((record.since, record.checked), (100, 160));
+        assert_eq!((record.found.since, record.found.checked), (100, 160));
         assert!(record.take(Profile::unacceptable("gone"), 60, 220));
         assert!(!record.take(Profile::unacceptable("gone for another reason"), 60, 280));
-        assert_eq!((record.since, record.checked), (220, 280));
+        assert_eq!((record.found.since, record.found.checked), (220, 280));
     }
 
     #[test]
@@ -180,7 +173,7 @@ mod tests {
         let mut record = record();
         record.take(Profile::unacceptable("gone"), 60, 220);
         let mut notes = Notes { format: 1, ..Notes::default() };
-        notes.acknowledged.insert(record.key(), Acknowledged { since: 220, why: "Ann looks".into() });
+        notes.acknowledged.insert(record.found.key(), Acknowledged { since: 220, why: "Ann looks".into() });
         notes.maintenance.insert("SEC1".into(), Maintenance { from: 300, until: 400, why: "disks".into() });
         assert_eq!(record.observed(&notes, 230).acknowledged.as_deref(), Some("Ann looks"));
         assert_eq!(record.observed(&notes, 350).maintenance_until, Some(400));

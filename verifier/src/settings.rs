@@ -214,14 +214,19 @@ impl Settings {
     pub fn read(root: &Path) -> anyhow::Result<Settings> {
         let tree = Dir::open_root(root).context("open the server's tree")?;
         let Some(content) = tree.read_if_there(SETTINGS, MAX_SIZE)? else { return Ok(Settings::default()) };
-        let read = || -> anyhow::Result<Settings> {
-            let settings: Settings = toml::from_str(std::str::from_utf8(&content)?)?;
-            settings.check()?;
-            Ok(settings)
-        };
-        read()
+        Settings::parse(&content)
             .with_context(|| format!("read {}", tree.show(SETTINGS).display()))
             .hint("mend the line; VerifierControl goes on with what it read before")
+    }
+
+    /// What is in their file.
+    ///
+    /// # Errors
+    /// Where a line is not understood, or says what cannot be.
+    pub fn parse(content: &[u8]) -> anyhow::Result<Settings> {
+        let settings: Settings = toml::from_str(std::str::from_utf8(content)?)?;
+        settings.check()?;
+        Ok(settings)
     }
 
     fn check(&self) -> anyhow::Result<()> {

@@ -35,6 +35,18 @@ pub struct State {
     pub open: BTreeMap<String, Open>,
 }
 
+impl State {
+    /// What is in its file.
+    ///
+    /// # Errors
+    /// Where it is cut off, or of another format.
+    pub fn parse(content: &[u8]) -> anyhow::Result<State> {
+        let state: State = serde_json::from_slice(content)?;
+        anyhow::ensure!(state.format == 1, "it is of format {}", state.format);
+        Ok(state)
+    }
+}
+
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
@@ -83,10 +95,8 @@ impl Store {
     /// The state as it was left; a file that cannot be read is told and begins anew: all of it is found again.
     pub fn load(&self) -> State {
         let read = || -> anyhow::Result<State> {
-            let Some(content) = self.env.read_if_there("state.json", MAX_STATE)? else { return Ok(State::default()) };
-            let state: State = serde_json::from_slice(&content)?;
-            anyhow::ensure!(state.format == 1, "it is of format {}", state.format);
-            Ok(state)
+            let content = self.env.read_if_there("state.json", MAX_STATE)?;
+            content.map_or_else(|| Ok(State::default()), |content| State::parse(&content))
         };
         read().unwrap_or_else(|error| {
             tracing::error!("the Verifier's last state is lost: {}", atlas_cli::in_one_line(&error));
@@ -166,6 +176,18 @@ mod tests {
         assert_eq!(store(tmp.path()).load(), state);
         std::fs::write(tmp.path().join("SID_DATA/Verifier/PRI/Env1/state.json"), "{\"format\":").unwrap();
         assert_eq!(store(tmp.path()).load(), State::default());
+    }
+
+    #[test]
+    fn what_was_kept_by_an_older_version_is_read() {
+        let tmp = tempfile::tempdir().unwrap();
+        let store = store(tmp.path());
+        let state = r#"{"format":1,"records":{"SEC1/web/*:80":{"about":"SEC1","service":"web","instance":"*:80",
+            "profile":{"format":1,"verdict":"unacceptable","summary":"gone"},"checked":200,"interval":60,"since":100,"changes":[90,100]}},"open":{}}"#;
+        std::fs::write(tmp.path().join("SID_DATA/Verifier/PRI/Env1/state.json"), state).unwrap();
+        let observed = store.load().records["SEC1/web/*:80"].observed(&Notes::default(), 300);
+        assert_eq!((observed.key().as_str(), observed.since, observed.checked), ("SEC1/web/*:80", 100, 200));
+        assert_eq!((observed.profile.verdict, observed.flapping), (Verdict::Unacceptable, false));
     }
 
     #[test]

@@ -116,6 +116,13 @@ fn expiry(said: &str, now: SystemTime) -> Option<Expiry> {
     Some(Expiry { days: (end.as_second() - now.as_second()) as f64 / 86_400.0, date })
 }
 
+#[cfg(feature = "testing")]
+pub(super) fn reads(bytes: &[u8]) -> bool {
+    let said = String::from_utf8_lossy(bytes);
+    let _ = why(&said);
+    expiry(&said, SystemTime::UNIX_EPOCH).is_some_and(|expiry| expiry.days.is_finite())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

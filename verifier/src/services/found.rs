@@ -28,6 +28,9 @@ impl Finding {
         if !tree.exists(path) || self.0.paths.iter().any(|known| known == path) {
             return;
         }
+        if self.0.paths.len() >= MAX_ITEMS {
+            return self.problem(format!("there are more than {MAX_ITEMS} files; the rest is not synchronised"));
+        }
         let why = match TreePath::parse(path).map(|path| reserved::why(&path)) {
             Ok(None) => return self.0.paths.push(path.to_owned()),
             Ok(Some(why)) => why.to_owned(),
@@ -38,6 +41,9 @@ impl Finding {
 
     /// Adds an instance; one of the same name is another only where the name is taken, and then gets a number.
     pub(super) fn instance(&mut self, mut instance: Instance) {
+        if self.0.instances.len() >= MAX_ITEMS {
+            return self.problem(format!("there are more than {MAX_ITEMS}; the rest is not exercised"));
+        }
         let known = |name: &str| self.0.instances.iter().find(|known| known.name == name);
         if known(&instance.name).is_some_and(|known| known.options == instance.options) {
             return;
@@ -49,11 +55,7 @@ impl Finding {
             }
             instance.name = format!("{name}#{number}");
         }
-        if self.0.instances.len() < MAX_ITEMS {
-            self.0.instances.push(instance);
-        } else {
-            self.problem(format!("there are more than {MAX_ITEMS}; the rest is not exercised"));
-        }
+        self.0.instances.push(instance);
     }
 
     /// Adds test data, once per path.

@@ -3,7 +3,7 @@
 //! Options: `credentials` (a file as the client's `--defaults-extra-file` reads it: `[client]`, `user=`, `password=`), `database` (the one in which the
 //! temporary table is made).
 
-use super::found::Finding;
+use super::{database, found::Finding, included};
 use crate::{
     service::{Service, Target, Tree},
     talk::Talk,
@@ -22,8 +22,6 @@ pub(super) const SERVICE: Service = Service {
     verify,
 };
 
-/// How deep files may include each other.
-const MAX_DEPTH: usize = 8;
 /// The longest greeting, in bytes.
 const LONGEST: usize = 4096;
 /// A table that nobody else sees and that is gone with the connection, written and read.
@@ -34,8 +32,14 @@ const RESULT: &str = "42";
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
     let dir = tree.installed("mariadb", "/etc/mysql");
-    let mut lines = vec![];
-    read(tree, &format!("{dir}/my.cnf"), 0, &mut lines)?;
+    let lines = included::lines(tree, &format!("{dir}/my.cnf"), &|line| {
+        let (word, path) = line.split_once(char::is_whitespace)?;
+        match word {
+            "!include" => Some(vec![path.trim().to_owned()]),
+            "!includedir" => Some(tree.matching(&format!("{}/*.cnf", path.trim()))),
+            _ => None,
+        }
+    })?;
     if let Some(server) = server(&lines) {
         finding.path(tree, dir);
         finding.instance(Instance {
@@ -45,23 +49,6 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         });
     }
     Ok(finding.done())
-}
-
-fn read(tree: &Tree, path: &str, depth: usize, lines: &mut Vec<String>) -> anyhow::Result<()> {
-    anyhow::ensure!(depth <= MAX_DEPTH, "{path}: files include each other more than {MAX_DEPTH} deep");
-    anyhow::ensure!(lines.len() < 100_000, "{path}: with all that is included it has more than 100000 lines");
-    for line in tree.read(path)?.unwrap_or_default().lines().map(str::trim) {
-        match line.split_once(char::is_whitespace) {
-            Some(("!include", file)) => read(tree, file.trim(), depth + 1, lines)?,
-            Some(("!includedir", dir)) => {
-                for file in tree.matching(&format!("{}/*.cnf", dir.trim())) {
-                    read(tree, &file, depth + 1, lines)?;
-                }
-            }
-            _ => lines.push(line.to_owned()),
-        }
-    }
-    Ok(())
 }
 
 struct Server {
@@ -177,19 +164,13 @@ fn exercise(target: &Target, port: u16, credentials: &str) -> anyhow::Result<Res
         Err(ProcessError::Start { .. }) => ask("mysql")?,
         output => output,
     };
-    let output = match output.context("ask with the client program (Debian package mariadb-client)")? {
-        Ok(output) => output,
-        Err(why) => return Ok(Err(why)),
-    };
-    if !output.status.success() {
-        return Ok(Err(output.complaint()));
-    }
-    let text = output.text();
-    Ok(if text.trim() == RESULT {
-        Ok(())
-    } else {
-        Err(format!("what was written is read as '{}'", text.trim().escape_debug()))
-    })
+    let output = output.context("ask with the client program (Debian package mariadb-client)")?;
+    Ok(database::is_read(output, RESULT))
+}
+
+#[cfg(feature = "testing")]
+pub(super) fn reads(bytes: &[u8]) -> bool {
+    read_greeting(bytes).is_some()
 }
 
 #[cfg(test)]

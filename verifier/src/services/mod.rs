@@ -3,9 +3,11 @@
 mod atlas;
 mod connectivity;
 mod curl;
+mod database;
 mod disk;
 mod dns;
 mod found;
+mod included;
 mod logs;
 mod mail;
 mod mariadb;
@@ -45,6 +47,28 @@ pub const SERVICES: &[Service] = &[
     time::SERVICE,
     web::SERVICE,
 ];
+
+/// The parsers of what servers and client programs answer, for whoever feeds them anything at all.
+#[cfg(feature = "testing")]
+pub mod testing {
+    use super::{curl, dns, mariadb, ntp, postgresql, samba, smart};
+    use crate::service::Target;
+    use atlas_model::verify::Profile;
+
+    /// Reads an answer as each client would; says whether any of them could.
+    pub fn reads_answer(bytes: &[u8]) -> bool {
+        let readers = [curl::reads, dns::reads, mariadb::reads, ntp::reads, postgresql::reads, samba::reads];
+        readers.into_iter().filter(|reader| reader(bytes)).count() > 0
+    }
+
+    /// What an answer of smartctl means.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn smartctl(answer: &[u8], target: &Target) -> anyhow::Result<Profile> {
+        smart::judged(answer, target)
+    }
+}
 
 /// The one of this name.
 pub fn by_name(name: &str) -> Option<&'static Service> {

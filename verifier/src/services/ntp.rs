@@ -138,6 +138,12 @@ fn read(answer: &[u8], question: &[u8], now: f64) -> Option<Time> {
     })
 }
 
+#[cfg(feature = "testing")]
+pub(super) fn reads(bytes: &[u8]) -> bool {
+    let now = 4_000_000_000.0;
+    read(bytes, &question(now), now).is_some_and(|time| time.offset.is_finite())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

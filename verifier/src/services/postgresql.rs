@@ -3,7 +3,7 @@
 //! Without `user` the start of the protocol is all that is exercised: it tells a server that is starting, full or in trouble from one that
 //! merely lets nobody unknown in. Options: `user`, `database` (as the user is called), `credentials` (a file as `PGPASSFILE` names it).
 
-use super::found::Finding;
+use super::{database, found::Finding};
 use crate::{
     service::{Service, Target, Tree},
     talk::Talk,
@@ -174,19 +174,13 @@ fn exercise(target: &Target, port: u16, user: &str) -> anyhow::Result<Result<(),
     if let Some(file) = target.option("credentials") {
         command = command.env("PGPASSFILE", file);
     }
-    let output = match target.client(command).context("ask with psql (Debian package postgresql-client)")? {
-        Ok(output) => output,
-        Err(why) => return Ok(Err(why)),
-    };
-    if !output.status.success() {
-        return Ok(Err(output.complaint()));
-    }
-    let text = output.text();
-    Ok(if text.trim() == RESULT {
-        Ok(())
-    } else {
-        Err(format!("what was written is read as '{}'", text.trim().escape_debug()))
-    })
+    let output = target.client(command).context("ask with psql (Debian package postgresql-client)")?;
+    Ok(database::is_read(output, RESULT))
+}
+
+#[cfg(feature = "testing")]
+pub(super) fn reads(bytes: &[u8]) -> bool {
+    refusal(bytes).judge(false).is_ok()
 }
 
 #[cfg(test)]

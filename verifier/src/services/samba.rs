@@ -2,7 +2,7 @@
 //!
 //! Options: `credentials` (a file as smbclient's `--authentication-file` reads it: `username = …`, `password = …`).
 
-use super::found::Finding;
+use super::{found::Finding, included};
 use crate::{
     service::{Service, Target, Tree},
     talk::Talk,
@@ -25,8 +25,6 @@ pub(super) const SERVICE: Service = Service {
 const FILE: &str = ".atlas-verify";
 /// Shares that are no directories of files, or another for everybody.
 const OTHERS: [&str; 5] = ["global", "homes", "printers", "print$", "ipc$"];
-/// How deep files may include each other.
-const MAX_DEPTH: usize = 8;
 
 /// What is in the test file of a share.
 fn content(path: &str) -> String {
@@ -41,8 +39,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         return Ok(finding.done());
     }
     finding.path(tree, dir);
-    let mut lines = vec![];
-    read(tree, &main, 0, &mut lines)?;
+    let lines = read(tree, &main)?;
     let port = BTreeMap::from([("port".to_owned(), port(&lines).to_string())]);
     let shares = shares(&lines);
     if shares.is_empty() {
@@ -53,7 +50,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
             finding.problem(format!("the directory {} of the share {} is not there", share.path, share.name));
         }
         let path = format!("{}/{FILE}", share.path);
-        finding.place(TestData { path, content: content(&share.path), mode: 0o644, owner: None, with_directory: true });
+        finding.place(TestData { path, content: content(&share.path), mode: 0o644, owner: None });
         let mut options = port.clone();
         options.extend([("share".into(), share.name.clone()), ("path".into(), share.path)]);
         if share.is_for_guests {
@@ -65,18 +62,14 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
 }
 
 /// Lines as Samba reads them: `\` at the end goes on, `include` is another file.
-fn read(tree: &Tree, path: &str, depth: usize, lines: &mut Vec<String>) -> anyhow::Result<()> {
-    anyhow::ensure!(depth <= MAX_DEPTH, "{path}: files include each other more than {MAX_DEPTH} deep");
-    anyhow::ensure!(lines.len() < 100_000, "{path}: with all that is included it has more than 100000 lines");
-    let text = tree.read(path)?.unwrap_or_default().replace("\\\n", " ");
-    for line in text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';'])) {
-        match setting(line) {
-            // Another file for each client says nothing of the server as a whole.
-            Some((key, file)) if key == "include" && !file.contains('%') => read(tree, file, depth + 1, lines)?,
-            _ => lines.push(line.to_owned()),
-        }
-    }
-    Ok(())
+fn read(tree: &Tree, path: &str) -> anyhow::Result<Vec<String>> {
+    let lines = included::lines(tree, path, &|line| match setting(line) {
+        // Another file for each client says nothing of the server as a whole.
+        Some((key, file)) if key == "include" && !file.contains('%') => Some(vec![file.to_owned()]),
+        _ => None,
+    })?;
+    let text = lines.join("\n").replace("\\\n", " ");
+    Ok(text.lines().filter(|line| !line.starts_with(['#', ';'])).map(str::to_owned).collect())
 }
 
 /// `Guest OK = yes` → `guestok`, `yes`: neither case nor blanks count in a name.
@@ -169,13 +162,24 @@ fn negotiate(talk: &mut Talk) -> Result<(), String> {
     if head[0] != 0 || !(64..=65_536).contains(&length) {
         return Err("what answers does not speak SMB".into());
     }
-    let answer = talk.exactly(length)?;
-    let status = u32::from_le_bytes([answer[8], answer[9], answer[10], answer[11]]);
-    match answer.starts_with(b"\xfeSMB") {
-        false => Err("what answers does not speak SMB 2".into()),
-        true if status != 0 => Err(format!("it refuses to negotiate (status {status:#x})")),
-        true => Ok(()),
+    negotiated(&talk.exactly(length)?)
+}
+
+/// What came of it: SMB's mark, and a status after eight bytes.
+fn negotiated(answer: &[u8]) -> Result<(), String> {
+    match (answer.strip_prefix(b"\xfeSMB"), answer.get(8..12)) {
+        (Some(_), Some([0, 0, 0, 0])) => Ok(()),
+        (Some(_), Some(status)) => {
+            let status = status.iter().rev().map(|byte| format!("{byte:02x}")).collect::<String>();
+            Err(format!("it refuses to negotiate (status 0x{status})"))
+        }
+        _ => Err("what answers does not speak SMB 2".into()),
     }
+}
+
+#[cfg(feature = "testing")]
+pub(super) fn reads(bytes: &[u8]) -> bool {
+    negotiated(bytes).is_ok()
 }
 
 /// With smbclient; inside, what is wrong.

@@ -1,12 +1,9 @@
 //! What bind9, unbound and dnsmasq are configured to answer.
 
-use crate::{service::Tree, services::found::Finding};
-use anyhow::Context;
-
-/// How deep files may include each other.
-const MAX_DEPTH: usize = 8;
-/// The most text of all files together, in bytes.
-const MAX_TEXT: usize = 16 << 20;
+use crate::{
+    service::Tree,
+    services::{found::Finding, included},
+};
 
 /// One server.
 #[derive(Debug, Default, PartialEq)]
@@ -22,24 +19,12 @@ pub(super) struct Server {
 const INCLUDES: [&str; 4] = ["include-toplevel:", "include:", "include ", "include\t"];
 
 /// A file with all that it includes.
-fn whole(tree: &Tree, path: &str, depth: usize, left: &mut usize) -> anyhow::Result<String> {
-    anyhow::ensure!(depth <= MAX_DEPTH, "{path}: files include each other more than {MAX_DEPTH} deep");
-    let text = tree.read(path)?.unwrap_or_default();
-    *left = left
-        .checked_sub(text.len() + 1)
-        .with_context(|| format!("{path}: with all that is included it is larger than {MAX_TEXT} bytes"))?;
-    let mut all = String::new();
-    for line in text.lines() {
-        let Some(pattern) = INCLUDES.iter().find_map(|word| line.trim_start().strip_prefix(word)) else {
-            all.push_str(line);
-            all.push('\n');
-            continue;
-        };
-        for file in tree.matching(pattern.trim().trim_matches([';', '"', ' ', '\t'])) {
-            all.push_str(&whole(tree, &file, depth + 1, left)?);
-        }
-    }
-    Ok(all)
+fn whole(tree: &Tree, path: &str) -> anyhow::Result<String> {
+    let lines = included::lines(tree, path, &|line| {
+        let pattern = INCLUDES.iter().find_map(|word| line.strip_prefix(word))?;
+        Some(tree.matching(pattern.trim_matches([';', '"', ' ', '\t'])))
+    })?;
+    Ok(lines.join("\n"))
 }
 
 pub(super) fn bind(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<Server>> {
@@ -49,7 +34,7 @@ pub(super) fn bind(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<
         return Ok(None);
     }
     finding.path(tree, dir);
-    Ok(Some(bind_text(&whole(tree, &main, 0, &mut { MAX_TEXT })?)))
+    Ok(Some(bind_text(&whole(tree, &main)?)))
 }
 
 fn bind_text(text: &str) -> Server {
@@ -115,7 +100,7 @@ pub(super) fn unbound(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
         return Ok(None);
     }
     finding.path(tree, dir);
-    Ok(Some(unbound_text(&whole(tree, &main, 0, &mut { MAX_TEXT })?)))
+    Ok(Some(unbound_text(&whole(tree, &main)?)))
 }
 
 fn unbound_text(text: &str) -> Server {

@@ -200,6 +200,16 @@ fn resolver(target: &Target) -> anyhow::Result<Profile> {
         .measure(target.time("answer", start, 2000.0, None)?))
 }
 
+#[cfg(feature = "testing")]
+pub(super) fn reads(bytes: &[u8]) -> bool {
+    let answers = [Kind::A, Kind::Soa, Kind::Aaaa].map(|kind| {
+        let question = message::question(0x4154, "shop.example", kind)?;
+        let answer = message::answer(bytes, &question, kind)?;
+        Some(judge(&answer, "shop.example", kind, None, true).is_ok())
+    });
+    answers.into_iter().any(|answer| answer.is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

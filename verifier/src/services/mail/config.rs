@@ -1,11 +1,11 @@
 //! What postfix, exim and dovecot are configured to listen on.
 
-use crate::{service::Tree, services::found::Finding};
+use crate::{
+    service::Tree,
+    services::{found::Finding, included},
+};
 use atlas_model::verify::{At, Instance};
 use std::collections::BTreeMap;
-
-/// The most lines that one configuration has, with all that it includes.
-const MAX_LINES: usize = 100_000;
 
 /// One port.
 #[derive(Debug, PartialEq)]
@@ -97,25 +97,15 @@ fn exim_text(text: &str) -> Vec<Listener> {
 pub(super) fn dovecot(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Vec<Listener>> {
     let dir = tree.installed("dovecot", "/etc/dovecot");
     let main = format!("{dir}/dovecot.conf");
-    let Some(text) = tree.read(&main)? else { return Ok(vec![]) };
-    finding.path(tree, dir);
-    let mut lines = vec![];
-    for line in text.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words[..] {
-            ["!include" | "!include_try", pattern] => {
-                let pattern = if pattern.starts_with('/') { pattern.into() } else { format!("{dir}/{pattern}") };
-                for file in tree.matching(&pattern) {
-                    lines.extend(tree.read(&file)?.unwrap_or_default().lines().map(str::to_owned));
-                }
-            }
-            _ => lines.push(line.to_owned()),
-        }
-        anyhow::ensure!(
-            lines.len() <= MAX_LINES,
-            "{main}: with all that it includes it has more than {MAX_LINES} lines"
-        );
+    if !tree.exists(&main) {
+        return Ok(vec![]);
     }
+    finding.path(tree, dir);
+    let lines = included::lines(tree, &main, &|line| {
+        let pattern = line.strip_prefix("!include_try ").or_else(|| line.strip_prefix("!include "))?.trim();
+        let pattern = if pattern.starts_with('/') { pattern.into() } else { format!("{dir}/{pattern}") };
+        Some(tree.matching(&pattern))
+    })?;
     Ok(dovecot_lines(&lines))
 }
 

@@ -54,7 +54,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
             if !tree.exists(&path) {
                 finding.problem(format!("the exported directory {path} is not there"));
             }
-            finding.place(TestData { path: placed, content: content(&path), mode, owner, with_directory: true });
+            finding.place(TestData { path: placed, content: content(&path), mode, owner });
             let access = if export.is_writable { "rw" } else { "ro" };
             let options = BTreeMap::from([("path".into(), path.clone()), ("access".into(), access.into())]);
             finding.instance(Instance { name: path, options, ..Instance::default() });

@@ -10,6 +10,12 @@ const MAX_LINES: usize = 200_000;
 const MAX_FILES: usize = 1000;
 /// How deep files may lie in each other.
 const MAX_DEPTH: usize = 16;
+/// How deep sections may lie in each other.
+const MAX_SECTIONS: usize = 32;
+/// How long a word may become by what is put into it, in bytes.
+const MAX_WORD: usize = 4096;
+/// The most virtual hosts, and the most ports, that are looked at.
+const MAX_HOSTS: usize = 1000;
 /// Modules that are part of Debian's program and never loaded.
 const BUILT_IN: [&str; 6] = ["core", "so", "http", "log_config", "unixd", "version"];
 
@@ -51,11 +57,11 @@ pub(super) fn sites(tree: &Tree, dir: &str) -> anyhow::Result<Option<Sites>> {
     let files = files.map(|directive| directive.arg(0).to_owned()).collect();
     // Each <VirtualHost> is another, even where two have the same words.
     let mut hosts: Vec<&[String]> = vec![];
-    for directive in all.iter().filter(|directive| directive.is("<VirtualHost")) {
+    for directive in all.iter().filter(|directive| directive.is("<VirtualHost")).take(MAX_HOSTS) {
         hosts.push(&directive.words[1..]);
     }
-    let listens: Vec<(String, u16)> =
-        all.iter().filter(|directive| directive.is("Listen")).filter_map(|listen| address(listen.arg(0))).collect();
+    let listens = all.iter().filter(|directive| directive.is("Listen"));
+    let listens: Vec<(String, u16)> = listens.filter_map(|listen| address(listen.arg(0))).take(MAX_HOSTS).collect();
     let outside: Vec<&Directive> = all.iter().filter(|directive| !is_in(directive, "VirtualHost")).collect();
     let mut sites = vec![];
     for (number, addresses) in hosts.iter().enumerate() {
@@ -167,6 +173,10 @@ impl Reader<'_> {
             if line.starts_with("</") {
                 self.within.pop();
             } else if let Some(section) = line.strip_prefix('<') {
+                anyhow::ensure!(
+                    self.within.len() < MAX_SECTIONS,
+                    "Apache's sections lie more than {MAX_SECTIONS} deep in each other"
+                );
                 self.open(&words(section.trim_end_matches('>')));
             } else if !self.within.iter().any(|section| section[0] == "skipped") {
                 self.directive(&words(line), depth)?;
@@ -225,14 +235,25 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// `${NAME}` is what was defined by that name; what was not stays as it is.
     fn substituted(&self, word: &str) -> String {
-        let mut word = word.to_owned();
-        for (name, value) in &self.defined {
-            if word.len() < 4096 && word.contains('$') {
-                word = word.replace(&format!("${{{name}}}"), value);
+        let (mut whole, mut rest) = (String::new(), word);
+        while let Some((before, after)) = rest.split_once("${") {
+            whole.push_str(before);
+            let end = after.find(['}', '$']).filter(|end| after[*end..].starts_with('}'));
+            let value = end.and_then(|end| Some((self.defined.get(&after[..end])?, end + 1)));
+            match value.filter(|(value, _)| whole.len() + value.len() <= MAX_WORD) {
+                Some((value, end)) => {
+                    whole.push_str(value);
+                    rest = &after[end..];
+                }
+                None => {
+                    whole.push_str("${");
+                    rest = after;
+                }
             }
         }
-        word
+        whole + rest
     }
 }
 
@@ -253,14 +274,10 @@ fn words(line: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::here::testing::Server;
 
     fn read(files: &[(&str, &str)]) -> anyhow::Result<Option<Sites>> {
-        let tmp = tempfile::tempdir().unwrap();
-        for (path, content) in files {
-            std::fs::create_dir_all(tmp.path().join(path).parent().unwrap()).unwrap();
-            std::fs::write(tmp.path().join(path), content).unwrap();
-        }
-        sites(&Tree::open(tmp.path()).unwrap(), "/etc/apache2")
+        sites(&Server::with(files).tree(), "/etc/apache2")
     }
 
     const MAIN: &str = "IncludeOptional mods-enabled/*.load\nInclude ports.conf\nIncludeOptional sites-enabled/*.conf\n\
@@ -298,5 +315,19 @@ mod tests {
         let error = read(&[("etc/apache2/apache2.conf", "Include apache2.conf\n")]).unwrap_err();
         assert!(error.to_string().contains("16 deep"), "{error}");
         assert!(read(&[]).unwrap().is_none());
+        let error = read(&[("etc/apache2/apache2.conf", &"<a>\n".repeat(100))]).unwrap_err();
+        assert!(error.to_string().contains("32 deep"), "{error}");
+    }
+
+    #[test]
+    fn what_is_defined_is_put_in_once_and_makes_no_word_endless() {
+        let root = |value: &str, root: &str| {
+            let main = format!("Listen 80\nDefine a {value}\nDefine b ${{a}}/b\nDocumentRoot {root}\n");
+            read(&[("etc/apache2/apache2.conf", &main)]).unwrap().unwrap().sites.remove(0).content
+        };
+        assert_eq!(root("/srv", "${b}/c"), Content::Files("/srv/b/c".into()));
+        assert_eq!(root("/srv", "/x${c"), Content::Any);
+        let long = "/x".repeat(1500);
+        assert_eq!(root(&long, &"${a}".repeat(100_000)), Content::Any);
     }
 }

@@ -106,7 +106,7 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
                 finding.problem(format!("the document root {root} is not there"));
             }
             let path = format!("{root}/{PAGE}");
-            finding.place(TestData { path, content: page(root), mode: 0o644, owner: None, with_directory: true });
+            finding.place(TestData { path, content: page(root), mode: 0o644, owner: None });
             options.insert("root".into(), root.into());
         }
         if !site.restricted.is_empty() {

@@ -212,14 +212,10 @@ fn words(text: &str) -> Vec<Word> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::here::testing::Server;
 
     fn read(files: &[(&str, &str)]) -> anyhow::Result<Option<Sites>> {
-        let tmp = tempfile::tempdir().unwrap();
-        for (path, content) in files {
-            std::fs::create_dir_all(tmp.path().join(path).parent().unwrap()).unwrap();
-            std::fs::write(tmp.path().join(path), content).unwrap();
-        }
-        sites(&Tree::open(tmp.path()).unwrap(), "/etc/nginx")
+        sites(&Server::with(files).tree(), "/etc/nginx")
     }
 
     #[test]
