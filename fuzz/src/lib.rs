@@ -1,5 +1,6 @@
-//! The properties that the fuzz targets check; `fuzz_seeds.rs` in the tests of `model`, `converters` and `corehandler` includes the same files.
+//! The properties that the fuzz targets check; `fuzz_seeds.rs` in the tests of `model`, `converters`, `corehandler` and `verifier` includes the same files.
 
 pub mod converters;
 pub mod crashes;
 pub mod properties;
+pub mod verifier;

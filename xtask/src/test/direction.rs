@@ -40,7 +40,10 @@ const MAY_USE: [(&str, &[&str]); 17] = [
         ],
     ),
     // Feeds the parsers; lies outside the workspace because it needs a nightly compiler.
-    ("atlas-fuzz", &["atlas-model", "atlas-sid", "atlas-host", "atlas-converters", "atlas-corehandler"]),
+    (
+        "atlas-fuzz",
+        &["atlas-model", "atlas-sid", "atlas-host", "atlas-converters", "atlas-corehandler", "atlas-verifier"],
+    ),
 ];
 
 #[derive(Deserialize)]
