@@ -262,10 +262,10 @@ impl Switch {
         let only = self.table.get(&to).copied().filter(|_| to[0] & 1 == 0);
         for (number, port) in self.ports.iter_mut().enumerate() {
             let meant = number != from && !port.cut && only.is_none_or(|only| only == number);
-            if let Some(out) = port.out.as_ref().filter(|_| meant) {
-                if out.try_send((due, frame.clone())).is_ok() {
-                    port.delivered += frame.len() as u64;
-                }
+            if let Some(out) = port.out.as_ref().filter(|_| meant)
+                && out.try_send((due, frame.clone())).is_ok()
+            {
+                port.delivered += frame.len() as u64;
             }
         }
     }

@@ -32,6 +32,7 @@ pub const SCENARIOS: &[Scenario] = &[
     long("three-debians-swap-roles", cycles::scenarios_1_2_and_3),
     long("three-debians-in-trouble", cycles_in_trouble::act),
     long("latent-faults", latent::act),
+    long("nothing-is-wrong-for-an-hour", latent::nothing_is_wrong_for_an_hour),
     long("standby-is-exercised", latent::standby_is_exercised),
     vm("kernel-upgrade-keeps-the-hook", upkeep::kernel_upgrade_keeps_the_hook),
     vm("package-removed-leaves-nothing", upkeep::package_removed_leaves_nothing),

@@ -6,6 +6,7 @@
 //! ```
 
 mod faults;
+mod quiet;
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use super::cast::{Cast, LEFT, PRI_ADDRESS, RIGHT, SEC_ADDRESS};
 use super::cycles::cycle;
 use crate::{Context, Lan, Server, secs};
 use faults::{FAULTS, Fault};
+pub(super) use quiet::nothing_is_wrong_for_an_hour;
 
 /// How often everything is verified while this runs, in seconds.
 const INTERVAL: u64 = 10;
@@ -41,6 +43,9 @@ const SERVICES: [&str; 12] = [
 ];
 /// How long is waited for a fault that is not reported in time, to know whether it ever is.
 const AT_MOST: Duration = Duration::from_secs(150);
+
+/// What was told by the channel of the servers' settings.
+const TOLD: &str = "/var/log/told";
 
 /// What became of one fault.
 #[derive(Debug, Serialize)]
@@ -152,7 +157,13 @@ fn set_up(pri: &Server, sec: &Server) -> Result<()> {
         .iter()
         .map(|name| format!("[service.{name}]\ninterval = {INTERVAL}\nset = {{ every = \"{EVERY}\", {patient} }}\n"))
         .collect();
-    pri.write_file("/etc/atlas/verifier.toml", settings.as_bytes())?;
+    let channel = "[[channel]]\nname = \"told\"\nkind = \"command\"\ncommand = [\"/usr/local/bin/told\"]\n";
+    for server in [pri, sec] {
+        let script = format!("#!/bin/sh\n{{ date; cat; echo; }} >> {TOLD}\n");
+        server.write_file("/usr/local/bin/told", script.as_bytes())?;
+        server.sh("chmod 755 /usr/local/bin/told")?;
+    }
+    pri.write_file("/etc/atlas/verifier.toml", (settings + channel).as_bytes())?;
     let keys = [pri.sh("ssSync keys")?, sec.sh("ssSync keys")?];
     pri.sh(&format!("ssSync trust SEC1 '{}'", keys[1].trim()))?;
     sec.sh(&format!("ssSync trust PRI '{}'", keys[0].trim()))?;
