@@ -217,7 +217,8 @@ pub fn make_dir_time(kind: &Kind, dir: &Dir, name: &OsStr) -> Result<(), FileErr
     }
 }
 
-fn copy(mut from: impl Read, to: &mut File) -> io::Result<(u64, Digest)> {
+/// Copies all there is; gives its length and digest.
+pub fn copy(mut from: impl Read, to: &mut impl Write) -> io::Result<(u64, Digest)> {
     let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 64 << 10]);
     loop {
         match from.read(&mut buffer)? {

@@ -24,7 +24,6 @@ use atlas_model::{
     Digest, EnvVersion, Role, TreePath,
     manifest::{Entry, FileSet, Kind, Manifest},
 };
-use sha2::{Digest as _, Sha256};
 use std::{
     collections::{BTreeMap, HashMap},
     ffi::OsStr,
@@ -121,7 +120,8 @@ impl<'a> Incoming<'a> {
         let size = self.missing.remove(digest).ok_or_else(|| self.hostile("it sends what nobody asked for"))?;
         let name = digest.to_string();
         let mut file = self.content.create_new(&name, 0o600)?;
-        let is = copy(&mut reader.take(size), &mut file).map_err(FileError::on("write", self.content.show(&name)))?;
+        let is = object::copy(&mut reader.take(size), &mut file)
+            .map_err(FileError::on("write", self.content.show(&name)))?;
         if is != (size, *digest) {
             return Err(self.hostile("content came that is not what its digest says"));
         }
@@ -197,20 +197,6 @@ impl<'a> Incoming<'a> {
 
     fn hostile(&self, why: &str) -> SidError {
         SidError::Received { role: self.offer.role, why: why.into() }
-    }
-}
-
-fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<(u64, Digest)> {
-    let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 64 << 10]);
-    loop {
-        match from.read(&mut buffer)? {
-            0 => return Ok((size, Digest::from_bytes(hash.finalize().into()))),
-            count => {
-                hash.update(&buffer[..count]);
-                to.write_all(&buffer[..count])?;
-                size += count as u64;
-            }
-        }
     }
 }
 
