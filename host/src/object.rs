@@ -301,6 +301,25 @@ mod tests {
     }
 
     #[test]
+    fn a_look_sees_an_attribute_that_came_went_or_changed() {
+        let tmp = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let (file, name) = (tmp.path().join("a file"), OsStr::new("a file"));
+        std::fs::write(&file, "content").unwrap();
+        let dir = Dir::open_root(tmp.path()).unwrap();
+        let without = read(&dir, name).unwrap();
+        assert_eq!(look_to_compare(&dir, name, &without).unwrap(), without);
+        xattr::set(&file, "user.colour", b"blue").unwrap();
+        let with = read(&dir, name).unwrap();
+        assert_eq!(look_to_compare(&dir, name, &without).unwrap(), with);
+        assert_ne!(with, without);
+        assert_eq!(look_to_compare(&dir, name, &with).unwrap(), with);
+        xattr::set(&file, "user.colour", b"red").unwrap();
+        assert_eq!(look_to_compare(&dir, name, &with).unwrap(), read(&dir, name).unwrap());
+        xattr::remove(&file, "user.colour").unwrap();
+        assert_eq!(look_to_compare(&dir, name, &with).unwrap(), without);
+    }
+
+    #[test]
     fn content_that_is_not_what_was_promised_is_an_error() {
         let tmp = tempfile::tempdir().unwrap();
         std::fs::write(tmp.path().join("f"), "one").unwrap();
