@@ -5,7 +5,7 @@
 //! compiler wrote no such index, or inlined functions across units, all is read.
 
 use crate::image::Image;
-use addr2line::{Context, LookupResult};
+use addr2line::{Context, FunctionName, LookupResult};
 use gimli::{ArangeHeader, DebugAranges, Dwarf, EndianSlice, LittleEndian, SectionId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -21,26 +21,39 @@ pub struct Told {
 type Slice<'d> = EndianSlice<'d, LittleEndian>;
 
 /// The functions at each of these addresses (in the file's own numbering), innermost first; with source lines, which takes longer.
-pub fn functions(image: &Image, addresses: &[u64], with_lines: bool) -> HashMap<u64, Vec<Told>> {
+/// `None` where the debug information does not tell which they are, as line tables alone do not: `run` may be anyone's.
+pub fn functions(image: &Image, addresses: &[u64], with_lines: bool) -> Option<HashMap<u64, Vec<Told>>> {
     let sections = Sections::read(image, addresses, with_lines);
     let dwarf = Dwarf::load(|id| Ok::<_, gimli::Error>(EndianSlice::new(sections.get(id), LittleEndian)));
-    let Some(context) = dwarf.ok().and_then(|dwarf| Context::from_dwarf(dwarf).ok()) else { return HashMap::new() };
-    addresses.iter().map(|address| (*address, at(&context, *address))).collect()
+    let Some(context) = dwarf.ok().and_then(|dwarf| Context::from_dwarf(dwarf).ok()) else {
+        return Some(HashMap::new());
+    };
+    addresses.iter().map(|address| Some((*address, at(&context, *address)?))).collect()
 }
 
-fn at(context: &Context<Slice<'_>>, address: u64) -> Vec<Told> {
-    let mut told = Vec::new();
+fn at(context: &Context<Slice<'_>>, address: u64) -> Option<Vec<Told>> {
+    let (mut told, mut inner_is_bare) = (Vec::new(), false);
     // Debug information in files beside the objects is not followed.
     let mut frames = match context.find_frames(address) {
         LookupResult::Output(Ok(frames)) => frames,
-        LookupResult::Output(Err(_)) | LookupResult::Load { .. } => return told,
+        LookupResult::Output(Err(_)) | LookupResult::Load { .. } => return Some(told),
     };
     while let Ok(Some(frame)) = frames.next() {
+        if inner_is_bare {
+            return None;
+        }
+        inner_is_bare = frame.function.as_ref().is_some_and(is_bare);
         let symbol = frame.function.and_then(|function| function.raw_name().ok().map(|name| name.into_owned()));
         let source = frame.location.and_then(|place| Some(format!("{}:{}", place.file?, place.line.unwrap_or(0))));
         told.push(Told { symbol, source });
     }
-    told
+    Some(told)
+}
+
+/// Whether a name lacks the path to it, which the linkage name has. (In C and for the linker's own names there is none.)
+fn is_bare(function: &FunctionName<Slice<'_>>) -> bool {
+    let has_path = |name: &str| name.starts_with("_R") || name.starts_with("_ZN");
+    function.language == Some(gimli::DW_LANG_Rust) && function.raw_name().is_ok_and(|name| !has_path(&name))
 }
 
 /// The sections, with only what is needed in the large ones.

@@ -264,7 +264,7 @@ impl<'s> Naming<'s> {
         let symbol = |address: u64| wanted.binary_search(&address).ok().and_then(|at| symbols[at].as_ref());
         let debug = module.images().find(|image| detail != Detail::Functions && image.has(".debug_info"));
         let places: Vec<u64> = keys.iter().map(|key| file(*key)).collect();
-        let told = debug.map(|image| inline::functions(image, &places, detail == Detail::Lines)).unwrap_or_default();
+        let told = debug.and_then(|image| inline::functions(image, &places, detail == Detail::Lines));
         for key in keys {
             let address = file(*key);
             let memory = module.bias.wrapping_add(address);
@@ -279,7 +279,8 @@ impl<'s> Naming<'s> {
             };
             let mut places = vec![Rc::new(place)];
             // Some place may have only a line; a function is what tells that nothing is missing.
-            if let Some(told) = told.get(&address).filter(|told| told.iter().any(|told| told.symbol.is_some())) {
+            let own = told.as_ref().and_then(|told| told.get(&address));
+            if let Some(told) = own.filter(|told| told.iter().any(|told| told.symbol.is_some())) {
                 add_inlines(told, &mut places);
             }
             let target = calls.get(&key.0).and_then(|callee| match callee {
@@ -299,7 +300,7 @@ impl<'s> Naming<'s> {
             });
             self.known.insert(*key, Known { places, target: target.filter(|_| !key.1) });
         }
-        debug.is_some()
+        told.is_some()
     }
 
     fn place(&self, index: usize, offset: u64) -> Place {

@@ -65,6 +65,7 @@ const RUST: &[Environment] = &[
     built("v0 names", "rustc --edition 2021 -Cpanic=abort -Copt-level=2 -Csymbol-mangling-version=v0 -g"),
     built("static", "rustc --edition 2021 -Cpanic=abort -Copt-level=2 -Ctarget-feature=+crt-static -g"),
     built("symbols only", "rustc --edition 2021 -Cpanic=abort -Copt-level=2 -Cforce-unwind-tables=yes"),
+    built("line tables", "rustc --edition 2021 -Cpanic=abort -Copt-level=2 -Cdebuginfo=line-tables-only"),
     Environment { after: BY_BUILD_ID, ..built("debug by id", "rustc --edition 2021 -Cpanic=abort -Copt-level=2 -g") },
 ];
 

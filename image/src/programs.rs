@@ -36,7 +36,7 @@ const CRATES: [&str; 8] = [
 /// directory of its own.
 const FLAGS: &str = "-C target-feature=+crt-static";
 
-/// A program as cargo built it: release profile, stripped.
+/// A program as cargo built it: by the release profile, with the names of its functions but for the one that runs in the initramfs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     /// The name it is called by.

@@ -7,6 +7,7 @@ use atlas_host::{durable, tree::Dir};
 use procfs::FromRead;
 use std::{
     ffi::OsStr,
+    io::Read,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -80,11 +81,18 @@ fn copies(proc: &Path, program: &str) -> Vec<i32> {
     let names = dir.names(PROCESSES).unwrap_or_default();
     let pids = names.iter().filter_map(|name| name.to_str()?.parse::<i32>().ok());
     let is_copy = |pid: &i32| {
-        let name = std::fs::read_to_string(proc.join(pid.to_string()).join("comm")).unwrap_or_default();
-        let name = name.trim_end();
-        cut(name) == wanted || cut(version::without(name)) == wanted
+        // One that has ended since is none.
+        let name = name_of(proc, *pid).unwrap_or_default();
+        cut(&name) == wanted || cut(version::without(&name)) == wanted
     };
     pids.filter(is_copy).collect()
+}
+
+/// A process's name, by one read: every run of every program asks for all of them.
+fn name_of(proc: &Path, pid: i32) -> std::io::Result<String> {
+    let mut name = [0; 2 * NAME_BYTES];
+    let length = std::fs::File::open(proc.join(format!("{pid}/comm")))?.read(&mut name)?;
+    Ok(String::from_utf8_lossy(name[..length].trim_ascii_end()).into_owned())
 }
 
 fn file_handles(proc: &Path) -> Option<f64> {

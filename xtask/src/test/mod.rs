@@ -205,7 +205,7 @@ fn package_and_image(arguments: &Arguments) -> Result<Count> {
     let mut command = process::cargo();
     command.args(["test", "--package", "atlas-image", "--locked", "--no-fail-fast", "--", "--ignored"]);
     if !arguments.long {
-        command.args(["--skip", "other_releases"]);
+        command.args(["--skip", "other_releases", "--skip", "built_otherwise"]);
     }
     command.args(&arguments.filter);
     let count = cargo_tests::run(&mut command)?;
