@@ -88,6 +88,13 @@ impl Tree {
         self.path.join(path.trim_start_matches('/')).exists()
     }
 
+    /// Whether every account may make files in this directory, links followed.
+    pub fn may_all_write(&self, path: &str) -> bool {
+        use std::os::unix::fs::PermissionsExt;
+        let meta = std::fs::metadata(self.path.join(path.trim_start_matches('/')));
+        meta.is_ok_and(|meta| meta.is_dir() && meta.permissions().mode() & 0o003 == 0o003)
+    }
+
     /// The names in a directory, sorted; none where it is not there. `path` is absolute.
     pub fn names(&self, path: &str) -> Vec<String> {
         let path = path.trim_start_matches('/');

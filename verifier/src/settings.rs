@@ -1,4 +1,5 @@
-//! What an operator may set: `/etc/atlas/verifier.toml`, the same on every server. All of it may be left out.
+//! What an operator may set: `/etc/atlas/verifier.toml`, the same on every server. All of it may be left out. `listen` and `metrics_from` count
+//! when VerifierControl starts, the rest soon after the file has changed.
 //!
 //! ```toml
 //! listen = ["0.0.0.0:7311", "[::]:7311"]     # where partners' Verifiers and Prometheus ask
@@ -54,9 +55,9 @@ const MAX_SIZE: usize = 256 << 10;
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Where this server's Verifier can be asked.
+    /// Where this server's Verifier can be asked; counts when it starts.
     pub listen: Vec<SocketAddr>,
-    /// Who may read the metrics besides this server itself.
+    /// Who may read the metrics besides this server itself; counts when the Verifier starts.
     pub metrics_from: Vec<IpAddr>,
     /// By kind of service.
     pub service: BTreeMap<String, ServiceSettings>,

@@ -6,33 +6,12 @@ mod common;
 
 use atlas_host::testing::own_network;
 use atlas_model::verify::Verdict;
-use common::{Daemon, expect, run, setup, value, verify_found, write};
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
-
-/// An account that is not root's, as both servers want it.
-const OWNER: &str = "www-data";
-
-/// The newest directory of PostgreSQL's programs.
-fn programs() -> String {
-    let versions = fs::read_dir("/usr/lib/postgresql").unwrap().map(|entry| entry.unwrap().file_name());
-    let newest = versions.filter_map(|name| name.into_string().ok()?.parse::<u32>().ok()).max().unwrap();
-    format!("/usr/lib/postgresql/{newest}/bin")
-}
-
-fn as_owner<'a>(program: &'a str, args: &[&'a str]) -> Vec<&'a str> {
-    [&["--reuid", OWNER, "--regid", OWNER, "--clear-groups", program], args].concat()
-}
-
-fn own(path: &Path) {
-    fs::create_dir_all(path).unwrap();
-    run("chown", &[OWNER, path.to_str().unwrap()]);
-}
-
-fn secret(tree: &Path, name: &str, content: &str) -> String {
-    write(tree, name, content);
-    fs::set_permissions(tree.join(name), PermissionsExt::from_mode(0o600)).unwrap();
-    tree.join(name).to_str().unwrap().to_owned()
-}
+use common::{
+    Daemon,
+    database::{OWNER, Postgresql, own, secret},
+    expect, run, setup, value, verify_found, write,
+};
+use std::{fs, os::unix::fs::PermissionsExt};
 
 #[test]
 fn postgresql_writes_and_reads_and_what_keeps_it_from_that_is_told() {
@@ -41,15 +20,7 @@ fn postgresql_writes_and_reads_and_what_keeps_it_from_that_is_told() {
     }
     let tree = tempfile::tempdir().unwrap();
     let tree = tree.path();
-    fs::set_permissions(tree, PermissionsExt::from_mode(0o755)).unwrap();
-    own(&tree.join("pg"));
-    let (bin, data) = (programs(), tree.join("pg/data"));
-    let data = data.to_str().unwrap();
-    let password = secret(tree, "password", "secret\n");
-    run("chown", &[OWNER, &password]);
-    let initdb = format!("{bin}/initdb");
-    let files = format!("--pwfile={password}");
-    run("setpriv", &as_owner(&initdb, &["-D", data, "-U", "anne", &files, "--auth=scram-sha-256", "--no-sync"]));
+    let postgresql = Postgresql::new(tree);
     write(tree, "etc/postgresql/15/main/postgresql.conf", "port = 5432\nlisten_addresses = '*'\n");
     write(tree, "etc/postgresql/15/old/postgresql.conf", "port = 5433\nlisten_addresses = '*'\n");
     write(tree, "etc/postgresql/15/old/start.conf", "# never\ndisabled\n");
@@ -60,13 +31,7 @@ fn postgresql_writes_and_reads_and_what_keeps_it_from_that_is_told() {
     let check = |more: &[(&str, &str)]| verify_found("postgresql", &found, "15/main", more);
     expect(&check(&[]), Verdict::Unacceptable, &["connection refused", "pg_lsclusters"]);
 
-    let postgres = format!("{bin}/postgres");
-    let start = |connections: &str| {
-        let args =
-            ["-D", data, "-k", "", "-h", "127.0.0.1", "-c", connections, "-c", "superuser_reserved_connections=0"];
-        Daemon::start("setpriv", &as_owner(&postgres, &args), 5432)
-    };
-    let server = start("max_connections=20");
+    let server = postgresql.start();
     common::wait_until("it accepts connections", || check(&account).verdict == Verdict::Ok);
     let profile = check(&account);
     expect(&profile, Verdict::Ok, &["a table was made, written and read"]);
@@ -84,7 +49,7 @@ fn postgresql_writes_and_reads_and_what_keeps_it_from_that_is_told() {
     drop(server);
 
     write(tree, "pg/data/pg_hba.conf", "local all all scram-sha-256\n");
-    let server = start("max_connections=20");
+    let server = postgresql.start();
     common::wait_until("it has started again", || !check(&account).summary.contains("starting up"));
     expect(
         &check(&account),

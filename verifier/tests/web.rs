@@ -6,23 +6,35 @@ mod common;
 
 use atlas_host::testing::own_network;
 use atlas_model::verify::{Found, Verdict};
-use common::{Daemon, expect, place, run, setup, tree, value, verify, verify_found, write};
-use std::{fs, path::Path};
+use common::{
+    Daemon, database::Postgresql, expect, place, run, setup, tree, value, verify, verify_found, wait_until, write,
+};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 const NGINX: &str = "daemon off; master_process off; pid /run/nginx.pid; error_log stderr;\nevents {}\n\
     http { access_log off; include sites-enabled/*; }\n";
 const SITE: &str = "server { listen 80; listen 443 ssl; server_name shop.example; root /srv/shop;\n\
-    ssl_certificate /srv/tls/cert.pem; ssl_certificate_key /srv/tls/key.pem;\n\
+    ssl_certificate /srv/tls/cert.pem; ssl_certificate_key /srv/tls/cert-key.pem;\n\
     location /staff/ { auth_basic staff; auth_basic_user_file /srv/tls/users; }\n\
     location = /orders { default_type text/plain; return 200 'orders: 3'; }\n\
     location = /broken { return 502; } }\n\
     server { listen 80 default_server; return 301 https://shop.example/; }\n";
 
-fn certificate(tree: &Path, days: &str) {
+/// A certificate that vouches for itself, unless `more` says who does.
+fn certificate_of(tree: &Path, file: &str, name: &str, days: &str, more: &[&str]) {
     fs::create_dir_all(tree.join("srv/tls")).unwrap();
-    let subject = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=shop.example", "-days", days];
-    run("openssl", &[&subject[..], &["-keyout", "/srv/tls/key.pem", "-out", "/srv/tls/cert.pem"]].concat());
+    let (key, file) = (format!("/srv/tls/{file}-key.pem"), format!("/srv/tls/{file}.pem"));
+    let (subject, names) = (format!("/CN={name}"), format!("subjectAltName=DNS:{name}"));
+    let args = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", &subject, "-addext", &names, "-days", days];
+    run("openssl", &[&args[..], &["-keyout", &key, "-out", &file], more].concat());
 }
+
+fn certificate(tree: &Path, days: &str) {
+    certificate_of(tree, "cert", "shop.example", days, &[]);
+}
+
+/// What clients know: that very certificate.
+const KNOWN: (&str, &str) = ("ca", "/srv/tls/cert.pem");
 
 fn nginx(tree: &Path) -> Daemon {
     let config = tree.join("etc/nginx/nginx.conf");
@@ -56,7 +68,7 @@ fn what_nginx_serves_is_compared_and_what_it_should_not_is_told() {
 
     expect(&check(plain, &[]), Verdict::Ok, &["comes as it was placed"]);
     expect(&check("*:80", &[]), Verdict::Ok, &["it answers"]);
-    let tls = check("shop.example:443", &[]);
+    let tls = check("shop.example:443", &[KNOWN]);
     expect(&tls, Verdict::Ok, &["https://shop.example:443"]);
     assert!((89.0..=90.0).contains(&value(&tls, "certificate")), "{tls:?}");
     let dynamic = check(plain, &[("dynamic", "/orders"), ("expect", "orders: ")]);
@@ -71,7 +83,7 @@ fn what_nginx_serves_is_compared_and_what_it_should_not_is_told() {
     expect(&check(plain, &[]), Verdict::Unacceptable, &["is not there"]);
     place(tree, &found);
     server.freeze();
-    expect(&check(plain, &[("--deadline", "3")]), Verdict::Unacceptable, &["timed out"]);
+    expect(&check(plain, &[("--deadline", "3")]), Verdict::Unacceptable, &["nothing comes from port 80"]);
     server.thaw();
     expect(&check(plain, &[]), Verdict::Ok, &[]);
 }
@@ -89,7 +101,7 @@ fn a_page_that_is_open_and_a_certificate_that_ends_are_told() {
     write(tree, "srv/tls/users", "");
     write(tree, "srv/shop/staff/index.html", "secret");
     let found = found(tree);
-    let check = |name: &str| verify_found("web", &found, name, &[]);
+    let check = |name: &str| verify_found("web", &found, name, &[KNOWN]);
     // As it was found on PRI; this server has another configuration, and listens on another address.
     write(tree, "etc/nginx/sites-enabled/shop", &SITE.replace("auth_basic staff", "auth_basic off"));
     let server = nginx(tree);
@@ -108,12 +120,64 @@ fn a_page_that_is_open_and_a_certificate_that_ends_are_told() {
     expect(&check("shop.example:443"), Verdict::Unacceptable, &["the certificate expires on"]);
 }
 
+#[test]
+fn a_certificate_that_clients_refuse_is_told_with_the_reason() {
+    if !own_network("a_certificate_that_clients_refuse_is_told_with_the_reason") {
+        return;
+    }
+    let tree = tree();
+    let tree = tree.path();
+    let of_ours = ["-CA", "/srv/tls/ours.pem", "-CAkey", "/srv/tls/ours-key.pem"];
+    certificate_of(tree, "ours", "An issuer of ours", "90", &[]);
+    certificate_of(tree, "others", "Another issuer", "90", &[]);
+    certificate_of(tree, "cert", "shop.example", "90", &of_ours);
+    write(tree, "etc/nginx/nginx.conf", NGINX);
+    write(tree, "etc/nginx/sites-enabled/shop", SITE);
+    write(tree, "srv/tls/users", "");
+    let found = found(tree);
+    let check = |more: &[(&str, &str)]| verify_found("web", &found, "shop.example:443", more);
+    let server = nginx(tree);
+    let ours = ("ca", "/srv/tls/ours.pem");
+    expect(&check(&[ours]), Verdict::Ok, &["comes as it was placed"]);
+    expect(
+        &check(&[]),
+        Verdict::Slow,
+        &["of no issuer that this server knows: unable to get", "[service.web]", "ca ="],
+    );
+    expect(&check(&[("trust", "no")]), Verdict::Ok, &["comes as it was placed"]);
+    expect(&check(&[("ca", "/srv/tls/others.pem")]), Verdict::Unacceptable, &["not of the issuers in /srv/tls/others"]);
+    expect(&check(&[("ca", "/srv/tls/gone.pem")]), Verdict::Unknown, &["cannot be told here", "/srv/tls/gone.pem"]);
+    drop(server);
+    certificate_of(tree, "cert", "other.example", "90", &of_ours);
+    let _server = nginx(tree);
+    expect(
+        &check(&[ours]),
+        Verdict::Unacceptable,
+        &["clients refuse the certificate", "another name: ", "shop.example"],
+    );
+    // Whoever comes by a name that is not known here may come by the right one.
+    let unnamed = [("port", "443"), ("tls", "yes"), ("root", "/srv/shop"), ours];
+    expect(&verify("web", &unnamed), Verdict::Ok, &["comes as it was placed"]);
+}
+
 const APACHE: &str = "PidFile /run/apache.pid\nErrorLog /dev/stderr\nUser www-data\nGroup www-data\nServerName here.example\n\
     IncludeOptional mods-enabled/*.load\nListen 80\nIncludeOptional sites-enabled/*.conf\n\
     <Directory />\n  Require all denied\n</Directory>\n<Directory /srv>\n  Require all granted\n</Directory>\n\
     <FilesMatch \"^\\.ht\">\n  Require all denied\n</FilesMatch>\n";
 const HOST: &str = "<VirtualHost *:80>\n  ServerName shop.example\n  DocumentRoot /srv/shop\n\
     <Location /staff>\n    AuthType Basic\n    AuthName staff\n    AuthUserFile /srv/users\n    Require valid-user\n  </Location>\n</VirtualHost>\n";
+
+fn apache_conf(tree: &Path, modules: &[&str], host: &str) {
+    let load = |name: &&str| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n");
+    write(tree, "etc/apache2/mods-enabled/all.load", &modules.iter().map(load).collect::<String>());
+    write(tree, "etc/apache2/apache2.conf", APACHE);
+    write(tree, "etc/apache2/sites-enabled/shop.conf", host);
+}
+
+fn apache(tree: &Path) -> Daemon {
+    let dir = tree.join("etc/apache2");
+    Daemon::start("apache2", &["-d", dir.to_str().unwrap(), "-f", "apache2.conf", "-DFOREGROUND"], 80)
+}
 
 #[test]
 fn what_apache_serves_is_compared_and_what_it_should_not_is_told() {
@@ -123,26 +187,70 @@ fn what_apache_serves_is_compared_and_what_it_should_not_is_told() {
     let tree = tree();
     let tree = tree.path();
     let modules = ["mpm_event", "authz_core", "authn_core", "auth_basic", "authn_file", "authz_user"];
-    let load = |name: &str| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n");
-    write(tree, "etc/apache2/mods-enabled/all.load", &modules.map(load).concat());
-    write(tree, "etc/apache2/apache2.conf", APACHE);
-    write(tree, "etc/apache2/sites-enabled/shop.conf", HOST);
+    apache_conf(tree, &modules, HOST);
     write(tree, "srv/users", "");
     write(tree, "srv/shop/staff", "secret");
     let found = found(tree);
     let check = || verify_found("web", &found, "shop.example:80", &[]);
-    let dir = tree.join("etc/apache2");
-    let start = || Daemon::start("apache2", &["-d", dir.to_str().unwrap(), "-f", "apache2.conf", "-DFOREGROUND"], 80);
-    let server = start();
+    let server = apache(tree);
     expect(&check(), Verdict::Ok, &["comes as it was placed"]);
     assert_eq!(found.instances[0].options["restricted"], "/.htaccess /staff");
-    fs::set_permissions("/srv/shop/atlas-verify.html", std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::set_permissions("/srv/shop/atlas-verify.html", PermissionsExt::from_mode(0o600)).unwrap();
     expect(&check(), Verdict::Unacceptable, &["may not be read (403)"]);
     place(tree, &found);
     drop(server);
     write(tree, "etc/apache2/sites-enabled/shop.conf", &HOST.replace("Require valid-user", "Require all granted"));
-    let _server = start();
+    let _server = apache(tree);
     expect(&check(), Verdict::Unacceptable, &["/staff should be restricted, and is open to anybody (it answers 200)"]);
+}
+
+const ORDERS_HOST: &str = "<VirtualHost *:80>\n  ServerName shop.example\n  DocumentRoot /srv/shop\n\
+    ScriptAlias /orders /srv/bin/orders\n</VirtualHost>\n";
+/// An application as small as one can be: it asks its database, and says what came of it.
+const ORDERS: &str = r#"#!/bin/sh
+if number=$(PGPASSWORD=secret psql -h 127.0.0.1 -U anne -d postgres -tAc 'SELECT sum(number) FROM orders' 2>&1); then
+    printf 'Content-Type: text/html\n\n<p>orders: %s</p>\n' "$number"
+else
+    printf 'Status: 500 Internal Server Error\nContent-Type: text/html\n\n<h1>%s</h1>\n' "$number"
+fi
+"#;
+
+#[test]
+fn a_page_out_of_a_database_is_exercised_and_what_keeps_it_from_that_is_told() {
+    if !own_network("a_page_out_of_a_database_is_exercised_and_what_keeps_it_from_that_is_told") {
+        return;
+    }
+    let tree = tree();
+    let tree = tree.path();
+    apache_conf(tree, &["mpm_event", "authz_core", "alias", "cgi"], ORDERS_HOST);
+    write(tree, "srv/bin/orders", ORDERS);
+    fs::set_permissions("/srv/bin/orders", PermissionsExt::from_mode(0o755)).unwrap();
+    write(tree, "srv/shop/index.html", "welcome");
+    let found = found(tree);
+    let page = [("dynamic@shop", "/orders"), ("expect@shop", "orders: 42"), ("--instance", "shop")];
+    let check = |more: &[(&str, &str)]| verify_found("web", &found, "shop.example:80", &[&page[..], more].concat());
+    let database = Postgresql::new(tree);
+    let _web = apache(tree);
+    let stopped = ["the dynamic page /orders answers 500", "port 5432 failed: Connection refused", "its database"];
+    expect(&check(&[]), Verdict::Unacceptable, &stopped);
+
+    let server = database.start();
+    wait_until("it has started", || !check(&[]).summary.contains("starting up"));
+    expect(&check(&[]), Verdict::Unacceptable, &["relation \"orders\" does not exist"]);
+    database.say("CREATE TABLE orders (number integer); INSERT INTO orders VALUES (20), (22)");
+    let profile = check(&[]);
+    expect(&profile, Verdict::Ok, &["comes as it was placed"]);
+    assert!(value(&profile, "dynamic") > 0.0);
+    database.say("DELETE FROM orders WHERE number = 20");
+    expect(&check(&[]), Verdict::Unacceptable, &["comes without 'orders: 42', and says 'orders: 22'"]);
+    database.say("INSERT INTO orders VALUES (20)");
+    server.freeze();
+    expect(&check(&[("--deadline", "4")]), Verdict::Unacceptable, &["nothing comes from the dynamic page"]);
+    server.thaw();
+    wait_until("it goes on", || check(&[]).verdict == Verdict::Ok);
+    drop(server);
+    expect(&check(&[]), Verdict::Unacceptable, &stopped);
+    expect(&verify("postgresql", &[]), Verdict::Unacceptable, &["connection refused", "pg_lsclusters"]);
 }
 
 #[test]

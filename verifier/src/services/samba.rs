@@ -1,6 +1,9 @@
 //! samba: the server negotiates, and a test file is fetched from each share that guests, or the account that is set, may open.
 //!
-//! Options: `credentials` (a file as smbclient's `--authentication-file` reads it: `username = …`, `password = …`).
+//! A share that is not read-only, and whose directory everybody may write to, is written, too: a file of its own name, by the server's own copying of the
+//! test file, read and removed again. smbclient locks nothing over SMB 2 and 3.
+//!
+//! Options: `access=rw` where only the account may write; `credentials` (a file as smbclient's `--authentication-file` reads it: `username = …`, `password = …`).
 
 use super::{found::Finding, included};
 use crate::{
@@ -8,13 +11,13 @@ use crate::{
     talk::Talk,
 };
 use anyhow::Context;
-use atlas_host::process::Command;
+use atlas_host::process::{Command, Output};
 use atlas_model::verify::{Found, Instance, Profile, TestData};
 use std::{collections::BTreeMap, time::Instant};
 
 pub(super) const SERVICE: Service = Service {
     name: "samba",
-    about: "smbd negotiates, and a test file in each share is fetched",
+    about: "smbd negotiates, and a test file in each share is fetched, and written where all may write",
     interval: 60,
     deadline: 20,
     find,
@@ -52,9 +55,12 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         let path = format!("{}/{FILE}", share.path);
         finding.place(TestData { path, content: content(&share.path), mode: 0o644, owner: None });
         let mut options = port.clone();
-        options.extend([("share".into(), share.name.clone()), ("path".into(), share.path)]);
+        options.extend([("share".into(), share.name.clone()), ("path".into(), share.path.clone())]);
         if share.is_for_guests {
             options.insert("guest".into(), "yes".into());
+        }
+        if !share.is_read_only && tree.may_all_write(&share.path) {
+            options.insert("access".into(), "rw".into());
         }
         finding.instance(Instance { name: share.name, options, ..Instance::default() });
     }
@@ -84,18 +90,22 @@ fn port(lines: &[String]) -> u16 {
     ports.and_then(|(_, ports)| ports.split([' ', ',']).next()?.parse().ok()).unwrap_or(445)
 }
 
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Share {
     name: String,
     path: String,
     is_for_guests: bool,
+    is_read_only: bool,
 }
 
 fn shares(lines: &[String]) -> Vec<Share> {
+    let usual = Share { name: String::new(), path: String::new(), is_for_guests: false, is_read_only: true };
     let (mut shares, mut hidden) = (Vec::<Share>::new(), vec![]);
     for line in lines {
         if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            shares.push(Share { name: name.trim().into(), ..Share::default() });
+            // What stands in [global] holds for shares that say nothing else.
+            let global = shares.iter().find(|share| share.name.eq_ignore_ascii_case("global")).unwrap_or(&usual);
+            shares.push(Share { name: name.trim().into(), path: String::new(), ..global.clone() });
             continue;
         }
         let (Some((key, value)), Some(share)) = (setting(line), shares.last_mut()) else { continue };
@@ -103,6 +113,8 @@ fn shares(lines: &[String]) -> Vec<Share> {
         match key.as_str() {
             "path" | "directory" => share.path = value.trim_matches('"').trim_end_matches('/').into(),
             "guestok" | "public" => share.is_for_guests = is_yes,
+            "readonly" => share.is_read_only = is_yes,
+            "writable" | "writeable" | "writeok" => share.is_read_only = !is_yes,
             "available" if !is_yes => hidden.push(share.name.clone()),
             _ => (),
         }
@@ -135,14 +147,23 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     let Some(share) = target.option("share").filter(|_| may_open) else {
         return Ok(Profile::ok("it negotiates; no share is opened without an account").measure(answer));
     };
-    let path = target.required("path")?;
+    let share = Client { target, port, share, content: content(target.required("path")?) };
+    let complaint = |why| Ok(Profile::unacceptable(format!("{}: {why}", share.share)).hint(hint));
     let start = Instant::now();
-    Ok(match fetch(target, port, share, path)? {
-        Ok(()) => Profile::ok(format!("the test file in {share} is fetched"))
-            .measure(answer)
-            .measure(target.time("read", start, 2000.0, None)?),
-        Err(why) => Profile::unacceptable(format!("{share}: {why}")).hint(hint),
-    })
+    if let Err(why) = share.fetch()? {
+        return complaint(why);
+    }
+    let read = target.time("read", start, 2000.0, None)?;
+    if target.option("access") != Some("rw") {
+        let profile = Profile::ok(format!("the test file in {} is fetched", share.share));
+        return Ok(profile.measure(answer).measure(read));
+    }
+    let start = Instant::now();
+    if let Err(why) = share.write()? {
+        return complaint(why);
+    }
+    let profile = Profile::ok(format!("the test file in {} is fetched, and one is written", share.share));
+    Ok(profile.measure(answer).measure(read).measure(target.time("write", start, 2000.0, None)?))
 }
 
 /// The first message of SMB 2: which of its dialects?
@@ -182,43 +203,70 @@ pub(super) fn reads(bytes: &[u8]) -> bool {
     negotiated(bytes).is_ok()
 }
 
-/// With smbclient; inside, what is wrong.
-fn fetch(target: &Target, port: u16, share: &str, path: &str) -> anyhow::Result<Result<(), String>> {
-    let mut command = Command::new("smbclient").arg("--port").arg(port.to_string());
-    command = match target.option("credentials") {
-        Some(file) => command.arg("--authentication-file").arg(file),
-        None => command.arg("--no-pass"),
-    };
-    let command = command
-        .args(["--command", &format!("get {FILE} /dev/stdout")])
-        .arg("--")
-        .arg(format!("//{}/{share}", target.address()?));
-    let output = match target.client(command).context("ask with smbclient (Debian package smbclient)")? {
-        Ok(output) => output,
-        Err(why) => return Ok(Err(why)),
-    };
-    let text = output.text();
-    if text.contains(&content(path)) {
-        return Ok(Ok(()));
+/// smbclient, let into a share.
+struct Client<'t> {
+    target: &'t Target,
+    port: u16,
+    share: &'t str,
+    /// What the test file holds.
+    content: String,
+}
+
+impl Client<'_> {
+    /// Fetches the test file; inside, what is wrong.
+    fn fetch(&self) -> anyhow::Result<Result<(), String>> {
+        Ok(self.run(&format!("get {FILE} /dev/stdout"))?.and_then(|output| self.judge(&output, FILE)))
     }
-    let status = [&output.stdout[..], &output.stderr].concat();
-    let status = String::from_utf8_lossy(&status);
-    let status = status
-        .split(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_')
-        .find(|word| word.starts_with("NT_STATUS_"));
-    Ok(Err(match status {
-        Some("NT_STATUS_BAD_NETWORK_NAME") => "there is no such share, or its directory is missing".into(),
-        Some("NT_STATUS_OBJECT_NAME_NOT_FOUND") => {
-            format!("the test file {FILE} is not there: the share shows another directory, or it was not synchronised")
-        }
-        Some("NT_STATUS_LOGON_FAILURE") => "the account is not let in (NT_STATUS_LOGON_FAILURE)".into(),
-        Some("NT_STATUS_ACCESS_DENIED") => {
-            "the account, or a guest, may not read there (NT_STATUS_ACCESS_DENIED)".into()
-        }
-        Some(status) => status.to_owned(),
-        None if output.status.success() => format!("the test file {FILE} is not what was placed"),
-        None => output.complaint(),
-    }))
+
+    /// Has the test file copied to one of our own, fetches and removes that; inside, what is wrong. Two servers that do so at once do not meet.
+    fn write(&self) -> anyhow::Result<Result<(), String>> {
+        let own = format!("{FILE}-{}", own_name(self.target));
+        let commands = format!("scopy {FILE} {own}; get {own} /dev/stdout; del {own}");
+        Ok(self.run(&commands)?.and_then(|output| self.judge(&output, &own)).map_err(|why| format!("writing: {why}")))
+    }
+
+    fn run(&self, commands: &str) -> anyhow::Result<Result<Output, String>> {
+        let command = Command::new("smbclient").arg("--port").arg(self.port.to_string());
+        let command = match self.target.option("credentials") {
+            Some(file) => command.arg("--authentication-file").arg(file),
+            None => command.arg("--no-pass"),
+        };
+        let command =
+            command.args(["--command", commands]).arg("--").arg(format!("//{}/{}", self.target.address()?, self.share));
+        self.target.client(command).context("ask with smbclient (Debian package smbclient)")
+    }
+
+    /// Whether the file came as it was placed and nothing was refused.
+    fn judge(&self, output: &Output, file: &str) -> Result<(), String> {
+        let said = [&output.stdout[..], &output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        let status = said
+            .split(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_')
+            .find(|word| word.starts_with("NT_STATUS_"));
+        Err(match status {
+            None if said.contains(&self.content) => return Ok(()),
+            Some("NT_STATUS_BAD_NETWORK_NAME") => "there is no such share, or its directory is missing".into(),
+            Some("NT_STATUS_OBJECT_NAME_NOT_FOUND") => {
+                format!(
+                    "the test file {file} is not there: the share shows another directory, or it was not synchronised"
+                )
+            }
+            Some("NT_STATUS_LOGON_FAILURE") => "the account is not let in (NT_STATUS_LOGON_FAILURE)".into(),
+            Some("NT_STATUS_ACCESS_DENIED") => {
+                "the account, or a guest, may not do that there (NT_STATUS_ACCESS_DENIED)".into()
+            }
+            Some("NT_STATUS_DISK_FULL") => "its file system is full (NT_STATUS_DISK_FULL)".into(),
+            Some(status) => status.to_owned(),
+            None if output.status.success() => format!("the test file {file} is not what was placed"),
+            None => output.complaint(),
+        })
+    }
+}
+
+/// By what this server's own file is told from another's: its name, of characters that smbclient takes as they are.
+fn own_name(target: &Target) -> String {
+    let name = std::fs::read_to_string(target.root.join("proc/sys/kernel/hostname")).unwrap_or_default();
+    name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect()
 }
 
 #[cfg(test)]
@@ -228,12 +276,18 @@ mod tests {
     #[test]
     fn shares_are_found_with_whom_they_are_for() {
         let text = "[global]\nsmb ports = 4450 139\n[homes]\npath = /home/%S\n[printers]\npath = /var/spool/samba\n[data]\n  Path = /srv/data/\n  Guest OK = Yes\n\
-            [team]\ndirectory = \"/srv/the team\"\n[off]\npath = /srv/off\navailable = no\n[user]\npath = /srv/%U\n";
+            [team]\ndirectory = \"/srv/the team\"\nwriteable = yes\n[off]\npath = /srv/off\navailable = no\n[user]\npath = /srv/%U\n";
         let lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
-        let shown: Vec<(String, String, bool)> =
-            shares(&lines).into_iter().map(|share| (share.name, share.path, share.is_for_guests)).collect();
-        let expected = [("data", "/srv/data", true), ("team", "/srv/the team", false)];
-        assert_eq!(shown, expected.map(|(name, path, guests)| (name.to_owned(), path.to_owned(), guests)));
+        let shown: Vec<(String, String, bool, bool)> = shares(&lines)
+            .into_iter()
+            .map(|share| (share.name, share.path, share.is_for_guests, share.is_read_only))
+            .collect();
+        let expected = [("data", "/srv/data", true, true), ("team", "/srv/the team", false, false)];
+        let expected = expected.map(|(name, path, guests, ro)| (name.to_owned(), path.to_owned(), guests, ro));
+        assert_eq!(shown, expected);
+        let global = ["[global]", "writable = yes", "[a]", "path = /a", "[b]", "path = /b", "read only = yes"];
+        let global: Vec<bool> = shares(&global.map(str::to_owned)).iter().map(|share| share.is_read_only).collect();
+        assert_eq!(global, [false, true]);
         assert_eq!(port(&lines), 4450);
         assert_eq!(port(&["[global]".to_owned()]), 445);
     }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "every test file uses its part of it")]
 
+pub mod database;
+
 use atlas_model::verify::{Found, Profile, Verdict};
 use nix::sys::signal::{Signal, kill, killpg};
 use std::{
@@ -25,7 +27,7 @@ pub fn verify_on(host: &str, service: &str, options: &[(&str, &str)]) -> Profile
     let patience = if options.iter().any(|(key, _)| *key == "--deadline") { &[][..] } else { &["--deadline", "50"] };
     command.args([service, "verify", "--host", host, "--json"]).args(patience);
     // How fast this machine is at the moment is not what is tested.
-    for time in ["answer", "dynamic", "fragmented", "tls", "accepted", "delivered", "query", "read"] {
+    for time in ["answer", "dynamic", "fragmented", "tls", "accepted", "delivered", "query", "read", "write"] {
         command.arg("--set").arg(format!("{time}-slow=1000000"));
     }
     for (key, value) in options {

@@ -153,7 +153,7 @@ fn tls(target: &Target, protocol: &str, port: u16, from_the_start: bool) -> anyh
     let scheme = if from_the_start { format!("{protocol}s") } else { protocol.to_owned() };
     let url = curl::url(&scheme, &target.host, port, "/");
     let word = if protocol == "smtp" { "NOOP" } else { "CAPABILITY" };
-    curl::fetch(target, &url, port, &["--ssl-reqd", "--request", word])
+    curl::fetch(target, &url, port, &[curl::ANY_CERTIFICATE, "--ssl-reqd", "--request", word])
 }
 
 fn certificate(target: &Target, mut profile: Profile, answer: &Answer) -> anyhow::Result<Profile> {

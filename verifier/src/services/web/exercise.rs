@@ -1,11 +1,14 @@
 //! One site, asked as a browser asks.
 
-use super::{PAGE, page};
+use super::{PAGE, page, trust::Distrust};
 use crate::{
     service::Target,
     services::curl::{self, Answer, Expiry},
 };
 use atlas_model::verify::{Profile, Worse};
+
+/// How much is told of what a page says, in characters.
+const MAX_SAID: usize = 200;
 
 pub(super) fn verify(target: &Target) -> anyhow::Result<Profile> {
     let port = target.port(80)?;
@@ -34,7 +37,7 @@ impl Site<'_> {
     fn exercise(&self) -> anyhow::Result<Profile> {
         let root = self.target.option("root");
         let path = if root.is_some() { format!("/{PAGE}") } else { "/".into() };
-        let first = match self.ask(&path)? {
+        let (first, distrust) = match self.first(&path)? {
             Ok(answer) => answer,
             Err(why) => return Ok(Profile::unacceptable(format!("nothing comes from port {}: {why}", self.port))),
         };
@@ -65,7 +68,7 @@ impl Site<'_> {
             )?);
         }
         match first.expires {
-            Some(expires) => self.certificate(profile, &expires),
+            Some(expires) => self.certificate(profile, &expires, distrust),
             None if self.scheme == "https" => {
                 Ok(Profile::unknown("the certificate's end could not be read from curl's words"))
             }
@@ -74,7 +77,28 @@ impl Site<'_> {
     }
 
     fn ask(&self, path: &str) -> anyhow::Result<Result<Answer, String>> {
-        curl::fetch(self.target, &curl::url(self.scheme, self.name, self.port, path), self.port, &[])
+        self.ask_with(path, &[curl::ANY_CERTIFICATE])
+    }
+
+    fn ask_with(&self, path: &str, options: &[&str]) -> anyhow::Result<Result<Answer, String>> {
+        curl::fetch(self.target, &curl::url(self.scheme, self.name, self.port, path), self.port, options)
+    }
+
+    /// The first answer, asked for as a client asks. Where that would not take the certificate, it is asked again without looking at it, and
+    /// the reason stands beside the answer.
+    fn first(&self, path: &str) -> anyhow::Result<Result<(Answer, Option<Distrust>), String>> {
+        if self.scheme == "http" || self.target.option("trust") == Some("no") {
+            return Ok(self.ask(path)?.map(|answer| (answer, None)));
+        }
+        let ca = self.target.option("ca");
+        let why = match self.ask_with(path, &ca.map_or_else(Vec::new, |ca| vec!["--cacert", ca]))? {
+            Ok(answer) => return Ok(Ok((answer, None))),
+            Err(why) => why,
+        };
+        let Some(distrust) = Distrust::read(&why, ca) else { return Ok(Err(why)) };
+        // Where the configuration has no name, nobody knows by which one clients come.
+        let counts = !matches!(distrust, Distrust::Name(_)) || self.target.option("name").is_some();
+        Ok(self.ask(path)?.map(|answer| (answer, Some(distrust).filter(|_| counts))))
     }
 
     /// What is open that should not be.
@@ -98,10 +122,12 @@ impl Site<'_> {
         let hint = "on that server: the application behind it (systemctl --failed), its database, and the web server's error log";
         let complaint = match self.ask(path)? {
             Err(why) => format!("nothing comes from the dynamic page {path}: {why}"),
-            Ok(answer) if answer.status != 200 => format!("the dynamic page {path} answers {}", answer.status),
+            Ok(answer) if answer.status != 200 => {
+                format!("the dynamic page {path} answers {}{}", answer.status, said(&answer.body))
+            }
             Ok(answer) => match self.target.option("expect") {
                 Some(text) if !contains(&answer.body, text.as_bytes()) => {
-                    format!("the dynamic page {path} comes without '{}'", text.escape_debug())
+                    format!("the dynamic page {path} comes without '{}'{}", text.escape_debug(), said(&answer.body))
                 }
                 _ => return Ok(Ok(answer.time_ms)),
             },
@@ -109,8 +135,19 @@ impl Site<'_> {
         Ok(Err(Profile::unacceptable(complaint).hint(hint)))
     }
 
-    fn certificate(&self, mut profile: Profile, expires: &Expiry) -> anyhow::Result<Profile> {
+    fn certificate(
+        &self,
+        mut profile: Profile,
+        expires: &Expiry,
+        distrust: Option<Distrust>,
+    ) -> anyhow::Result<Profile> {
         let left = expires.measure(self.target)?;
+        // Of one that has expired nothing else is told.
+        if let Some(distrust) = distrust.filter(|_| expires.days > 0.0) {
+            profile.verdict = profile.verdict.or(distrust.verdict());
+            profile.summary.push_str(&format!("; {distrust}"));
+            profile = profile.hint(distrust.hint());
+        }
         if left.verdict().exit_code() > 0 {
             profile.summary.push_str(&format!("; {expires}"));
             profile =
@@ -118,6 +155,24 @@ impl Site<'_> {
         }
         Ok(profile.measure(left))
     }
+}
+
+/// What a page says first, for people: its words without the marks between them.
+fn said(body: &[u8]) -> String {
+    let (mut text, mut is_mark) = (String::new(), false);
+    for char in String::from_utf8_lossy(body).chars().take(MAX_SAID * 10) {
+        match char {
+            '<' => is_mark = true,
+            '>' => {
+                is_mark = false;
+                text.push(' ');
+            }
+            char if !is_mark => text.push(char),
+            _ => (),
+        }
+    }
+    let words: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_SAID).collect();
+    if words.is_empty() { words } else { format!(", and says '{words}'") }
 }
 
 /// What is wrong with the test page.
@@ -140,4 +195,17 @@ fn contains(body: &[u8], text: &[u8]) -> bool {
 
 fn round(ms: f64) -> f64 {
     (ms * 1e3).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_told_by_its_words() {
+        let page = b"<html>\n<head><title>502 Bad Gateway</title></head>\n<hr>nginx</html>";
+        assert_eq!(said(page), ", and says '502 Bad Gateway nginx'");
+        assert_eq!(said(b"<br>\n"), "");
+        assert!(said(&b"x".repeat(100_000)).len() < 300);
+    }
 }

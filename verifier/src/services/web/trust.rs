@@ -1,0 +1,93 @@
+//! Whether clients take a certificate: it has to be for the name they ask for, and of an issuer they know.
+//!
+//! What clients know is not known here. A name that does not fit is refused by all of them; an issuer that this server does not know may be
+//! known to them, unless the settings say which ones they know (`ca`).
+
+use atlas_model::verify::Verdict;
+use std::fmt;
+
+/// Why clients do not take a certificate.
+#[derive(Debug)]
+pub(super) enum Distrust {
+    /// It is for other names; in curl's words.
+    Name(String),
+    /// It is not of the issuers in the file that was set; in curl's words.
+    NotOf(String, String),
+    /// It is of no issuer that this server knows; in curl's words. Others may know it.
+    Unknown(String),
+    /// The file of issuers that was set cannot be read; in curl's words.
+    NoFile(String),
+}
+
+impl Distrust {
+    /// Reads why curl did not go on; `None` where that was not for the certificate.
+    pub(super) fn read(why: &str, ca: Option<&str>) -> Option<Distrust> {
+        if let Some(why) = why.strip_prefix("SSL certificate problem: ") {
+            let why = why.to_owned();
+            return Some(ca.map_or(Distrust::Unknown(why.clone()), |ca| Distrust::NotOf(ca.to_owned(), why)));
+        }
+        if why.starts_with("error setting certificate") {
+            return Some(Distrust::NoFile(why.to_owned()));
+        }
+        why.strip_prefix("SSL: ").filter(|why| why.contains("name")).map(|why| Distrust::Name(why.to_owned()))
+    }
+
+    /// Who is known to be refused is without the service; who may be is worth a look.
+    pub(super) fn verdict(&self) -> Verdict {
+        match self {
+            Distrust::Name(_) | Distrust::NotOf(..) => Verdict::Unacceptable,
+            Distrust::Unknown(_) => Verdict::Slow,
+            Distrust::NoFile(_) => Verdict::Unknown,
+        }
+    }
+
+    pub(super) fn hint(&self) -> String {
+        let renew = "put the right certificate there, with the whole chain of its issuers (openssl s_client -showcerts), and reload the web server";
+        match self {
+            Distrust::NoFile(_) => "put the file that [service.web] ca names on every server".into(),
+            Distrust::Unknown(_) => format!(
+                "{renew}; where clients know an issuer of their own: [service.web] set = {{ ca = \"/etc/…/ca.pem\" }}, or trust = \"no\""
+            ),
+            _ => renew.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Distrust::Name(why) => write!(f, "clients refuse the certificate, which is for another name: {why}"),
+            Distrust::NotOf(ca, why) => {
+                write!(f, "clients refuse the certificate, which is not of the issuers in {ca}: {why}")
+            }
+            Distrust::Unknown(why) => write!(f, "the certificate is of no issuer that this server knows: {why}"),
+            Distrust::NoFile(why) => write!(f, "whether clients take the certificate cannot be told here: {why}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_certificate_is_refused_is_told_from_other_failures() {
+        let read = |why: &str, ca| Distrust::read(why, ca).map(|distrust| (distrust.verdict(), distrust.to_string()));
+        let (verdict, told) = read("SSL certificate problem: self-signed certificate", None).unwrap();
+        assert!(verdict == Verdict::Slow && told.ends_with("this server knows: self-signed certificate"), "{told}");
+        let (verdict, told) =
+            read("SSL certificate problem: unable to get local issuer certificate", Some("/ca")).unwrap();
+        assert!(verdict == Verdict::Unacceptable && told.contains("issuers in /ca: unable to get"), "{told}");
+        for why in [
+            "SSL: no alternative certificate subject name matches target host name 'shop.example'",
+            "SSL: certificate subject name 'x' does not match target hostname 'shop.example'",
+        ] {
+            let (verdict, told) = read(why, None).unwrap();
+            assert!(verdict == Verdict::Unacceptable && told.contains("another name: "), "{told}");
+        }
+        let gone = read("error setting certificate file: /ca", Some("/ca")).unwrap();
+        assert!(gone.0 == Verdict::Unknown && gone.1.contains("/ca"), "{gone:?}");
+        assert_eq!(read("Connection refused", None), None);
+        assert_eq!(read("OpenSSL SSL_connect: SSL_ERROR_SYSCALL", Some("/ca")), None);
+    }
+}
