@@ -248,6 +248,27 @@ fn a_damaged_history_is_kept_and_a_new_one_begun() {
 }
 
 #[test]
+fn a_commit_that_was_cut_off_damages_nothing_and_goes() {
+    let world = World::new();
+    world.create("pri", Role::Pri);
+    // As a power cut leaves them: names that were committed before their content.
+    let incoming = world.history().join("incoming");
+    for name in
+        ["pack-0123456789012345678901234567890123456789.pack", "pack-0123456789012345678901234567890123456789.idx"]
+    {
+        fs::create_dir_all(incoming.join("objects/pack")).unwrap();
+        fs::write(incoming.join("objects/pack").join(name), "").unwrap();
+    }
+    world.git(&["fsck", "--full"]);
+    world.write("pri/etc/app/main.conf", "port 6\n");
+    let recorded = world.create("pri", Role::Pri).unwrap();
+    assert_eq!((recorded.files, recorded.set_aside), (1, None));
+    world.git(&["fsck", "--full"]);
+    assert_eq!(world.git(&["rev-list", "--count", "PRI"]), "2\n");
+    assert!(!incoming.exists());
+}
+
+#[test]
 fn a_failure_that_is_no_damage_keeps_the_history_and_the_next_time_records_both() {
     let world = World::new();
     world.create("pri", Role::Pri);

@@ -149,8 +149,8 @@ impl Prepared {
     /// the next Snapshot Create records the same once more.
     pub fn finish(self) -> Result<Recorded, SidError> {
         let Prepared { repository, role, recorded, _lock } = self;
+        repository.take_in()?;
         repository.set_tip(role)?;
-        repository.dir.dir("refs")?.remove_tree(OsStr::new("atlas"))?;
         let kept = recorded_name(role, &recorded.commit);
         let dir = repository.dir.dir(RECORDED)?;
         for name in dir.names(10_000)? {
@@ -205,7 +205,7 @@ impl Changes {
         !self.summary.is_worth_it && self.lists.is_empty()
     }
 
-    /// Sends the commit to git, which writes it under a name of its own.
+    /// Sends the commit to git, which writes it beside the repository.
     fn write(
         self,
         repository: &Repository,
@@ -216,7 +216,7 @@ impl Changes {
     ) -> Result<Recorded, SidError> {
         let commit = Commit {
             snapshot,
-            branch: format!("refs/atlas/{}", facts.role),
+            branch: format!("refs/heads/{}", facts.role),
             parent,
             message: message::message(facts, &self.summary, &judged),
             server: facts.server,
@@ -226,7 +226,8 @@ impl Changes {
             lists: self.lists,
         };
         // Everything is flushed at once, by the caller.
-        let git = repository.git().args(["-c", "core.fsync=none", "-c", "fastimport.unpackLimit=1", "fast-import"]);
+        let git =
+            repository.incoming()?.args(["-c", "core.fsync=none", "-c", "fastimport.unpackLimit=0", "fast-import"]);
         let answer = git.args(["--quiet", "--force", "--done", "--date-format=raw"]).converse(
             |stdin| commit.write(&mut BufWriter::with_capacity(64 << 10, stdin)),
             |stdout| {

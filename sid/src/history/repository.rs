@@ -1,4 +1,14 @@
 //! The repository itself: where it lies, how git is run on it, how it is mended.
+//!
+//! ```text
+//! SID_DATA/history/
+//!   objects refs HEAD config     what stock git reads
+//!   recorded/                    Manifest and path lists that the newest commit of each Role holds
+//!   incoming/                    a repository in which the next commit is made; it borrows the objects of this one
+//! ```
+//!
+//! Invariant: a pack in `objects` is whole, also after a power cut: it was flushed under `incoming` before it was moved. git would take one that
+//! is cut short for a damaged repository, whoever refers to it.
 
 use crate::layout::{SidData, SidError};
 use atlas_host::{
@@ -19,6 +29,8 @@ use std::{
 pub const HISTORY: &str = "history";
 /// Manifest and path lists that the newest commit of each Role holds.
 pub(super) const RECORDED: &str = "recorded";
+/// Where git makes the next commit.
+const INCOMING: &str = "incoming";
 /// How long git may take: a first commit has all files.
 const DEADLINE: Duration = Duration::from_secs(600);
 /// What git left behind and has not touched for so long was left by one that was killed.
@@ -120,18 +132,35 @@ impl Repository {
 
     /// git, to work on this repository and with no settings but its own.
     pub(super) fn git(&self) -> Command {
-        Command::new("git")
-            .own_env()
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("HOME", "/nonexistent")
-            .env("LC_ALL", "C.UTF-8")
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .env("GIT_OPTIONAL_LOCKS", "0")
-            .env("GIT_NO_REPLACE_OBJECTS", "1")
-            .deadline(DEADLINE)
-            .arg("--git-dir")
-            .arg(self.dir.shown())
+        git_in(&self.dir)
+    }
+
+    /// git, to make what will be taken in by [`Repository::take_in`]. Under the lock, as all that follows.
+    pub(super) fn incoming(&self) -> Result<Command, SidError> {
+        let name = OsStr::new(INCOMING);
+        self.dir.remove_tree(name)?;
+        self.dir.make_dir(name, 0o700)?;
+        let dir = self.dir.dir(name)?;
+        for path in ["objects/pack", "objects/info", "refs"] {
+            dir.make_dirs(path)?;
+        }
+        durable::put(&dir, OsStr::new("config"), CONFIG.as_bytes(), 0o600)?;
+        durable::put(&dir, OsStr::new("HEAD"), b"ref: refs/heads/none\n", 0o600)?;
+        durable::put(&dir.dir("objects/info")?, OsStr::new("alternates"), b"../../objects\n", 0o600)?;
+        Ok(git_in(&dir))
+    }
+
+    /// Takes in what was made, which must be durable already.
+    pub(super) fn take_in(&self) -> Result<(), SidError> {
+        let (from, to) = (self.dir.dir(INCOMING)?.dir("objects/pack")?, self.dir.dir("objects/pack")?);
+        let mut names = from.names(100)?;
+        // git finds a pack by its index.
+        names.sort_by_key(|name| name.as_encoded_bytes().ends_with(b".idx"));
+        for name in &names {
+            from.rename(name, &to, name, Rename::Replace)?;
+        }
+        self.dir.remove_tree(OsStr::new(INCOMING))?;
+        Ok(())
     }
 
     /// What failed, with the repository's name.
@@ -172,7 +201,6 @@ impl Repository {
 
     /// Removes what a killed git left. Under the lock; a git that an operator runs is left alone by the age of its files.
     pub(super) fn remove_leftovers(&self) -> Result<(), SidError> {
-        self.dir.dir("refs")?.remove_tree(OsStr::new("atlas"))?;
         let heads = self.dir.dir("refs/heads")?;
         for name in heads.names(1000)?.iter().filter(|name| name.as_encoded_bytes().ends_with(b".lock")) {
             heads.remove(name)?;
@@ -181,13 +209,11 @@ impl Repository {
             let age = dir.stat(name)?.map(|stat| now().saturating_sub(u64::try_from(stat.st_mtime).unwrap_or(0)));
             Ok(age.is_some_and(|age| age > LEFT_AFTER.as_secs()))
         };
-        for (dir, prefixes) in [("objects/pack", &["tmp_", ".tmp-"][..]), (".", &["fast_import_crash_"][..])] {
-            let dir = self.dir.dir(dir)?;
-            for name in dir.names(1_000_000)? {
-                let is_left = prefixes.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()));
-                if is_left && (prefixes == ["fast_import_crash_"] || old(&dir, &name)?) {
-                    dir.remove(&name)?;
-                }
+        let packs = self.dir.dir("objects/pack")?;
+        for name in packs.names(1_000_000)? {
+            let is_left = ["tmp_", ".tmp-"].iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()));
+            if is_left && old(&packs, &name)? {
+                packs.remove(&name)?;
             }
         }
         Ok(())
@@ -196,10 +222,30 @@ impl Repository {
     /// Has git gather small packs where there are many.
     pub(super) fn tidy(&self) -> Result<(), SidError> {
         if self.dir.dir("objects/pack")?.names(1_000_000)?.len() > 2 * MANY_PACKS {
-            self.git().args(["gc", "--auto", "--quiet"]).run().map_err(|source| self.failed(source))?;
+            // It removes what it has gathered: that must be durable first.
+            self.git()
+                .args(["-c", "core.fsync=all", "gc", "--auto", "--quiet"])
+                .run()
+                .map_err(|source| self.failed(source))?;
         }
         Ok(())
     }
+}
+
+/// git, to work on the repository in `dir` and with no settings but its own.
+fn git_in(dir: &Dir) -> Command {
+    Command::new("git")
+        .own_env()
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("HOME", "/nonexistent")
+        .env("LC_ALL", "C.UTF-8")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_OPTIONAL_LOCKS", "0")
+        .env("GIT_NO_REPLACE_OBJECTS", "1")
+        .deadline(DEADLINE)
+        .arg("--git-dir")
+        .arg(dir.shown())
 }
 
 /// The name of a branch's file that is not in force yet: one that git passes over, as its own lock files.
