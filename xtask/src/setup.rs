@@ -24,13 +24,14 @@ const PACKAGES: [Needed; 10] = [
 ];
 
 /// For the tests besides.
-const TEST_PACKAGES: [Needed; 31] = [
+const TEST_PACKAGES: [Needed; 32] = [
     ("acl", "access lists"),
     ("attr", "extended attributes"),
     ("mdadm", "RAID superblocks"),
     ("git", "the history of Snapshots"),
     ("openssh-client", "the keys of servers"),
     ("strace", "runs cut at every call"),
+    ("mount", "disks that lose what was not flushed"),
     ("g++", "programs that crash"),
     ("clang", "programs that crash"),
     ("gdb", "tracebacks to compare with"),

@@ -19,8 +19,8 @@ pub(crate) struct Arguments {
     /// Leave the disk image and the virtual machines out.
     #[arg(long, conflicts_with = "long")]
     fast: bool,
-    /// With what takes too long for every day: all scenarios, crashes in three releases of Debian, ten thousand runs, and
-    /// licences and sources of all dependencies.
+    /// With what takes too long for every day: all scenarios, crashes in three releases of Debian, ten thousand runs, thousands
+    /// of power cuts, and licences and sources of all dependencies.
     #[arg(long)]
     long: bool,
     /// Only the tests and scenarios whose names contain this.
@@ -172,7 +172,8 @@ fn unit_tests(arguments: &Arguments) -> Result<Count> {
 /// Those that their crates ignore because of their time. The others that are ignored are run where they belong.
 fn long_tests(arguments: &Arguments) -> Result<Count> {
     let mut command = process::cargo();
-    command.args(["test", "--package", "atlas-corehandler", "--package", "atlas-runner", "--locked", "--no-fail-fast"]);
+    let packages = ["atlas-corehandler", "atlas-runner", "atlas-synchronizer"];
+    command.args(["test", "--locked", "--no-fail-fast"]).args(packages.iter().flat_map(|name| ["--package", name]));
     command.args(as_root()?).args(["--", "--ignored"]).args(&arguments.filter);
     cargo_tests::run(&mut command)
 }

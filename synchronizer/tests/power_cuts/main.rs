@@ -1,0 +1,99 @@
+//! The power goes while the Synchronizer works with its files: what was not flushed is on the disk or not, in any order.
+//!
+//! The real program runs on a real ext4, on disks that record what comes to them (`disk`); now and then, by a seed, the kernel commits
+//! its journal or writes everything out, as it may at any moment (`record`). Then, for every cut, the disks are made that it leaves, and mounted,
+//! so that ext4 replays its journal; and ATLAS looks at them and does its next step (`cuts`).
+//!
+//! ```text
+//!   create    PRI's Snapshot, its older version, and the commit of the history        PRI's Unbound disk
+//!   older     its older version again, with another converter
+//!   newer     the secondary's Snapshot for PRI's version
+//!   receive   what PRI sends                                                          the Unbound disks of both
+//!   install   what was received                                                       the secondary's own disk, and its Unbound disk
+//!   cycle     all of these                                                            all of these; the power of both goes at one moment
+//! ```
+//!
+//! After every cut: each Role directory is the old one or the new one; every Snapshot in it is whole, and the server's own could be booted with; each
+//! installed object is the old one or the new one; what the program had told to be done is done; secrets are root's alone. After the next run:
+//! everything is as if nothing had been cut, nothing is left over, and git finds no fault with the history.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers as well")]
+
+mod cuts;
+mod disk;
+mod gate;
+mod place;
+mod record;
+mod state;
+mod steps;
+
+use cuts::{State, Tally};
+use record::How;
+use std::sync::Mutex;
+use steps::{STEPS, Scene, Step};
+
+/// Tries cuts of a step: of so many runs, about so many of each.
+fn cut(step: &'static Step, runs: u64, limit: usize, flushes_work: bool) -> Tally {
+    // What a test mounts is gone when it ends, however it ends.
+    atlas_host::mount::own_mounts().expect("this test mounts file systems: it needs root's rights");
+    let scene = Scene::set(step);
+    let (mut sum, trees) = (Tally::default(), Mutex::default());
+    for seed in 1..=runs {
+        let recording = scene.record(How { seed, flushes_work });
+        sum.add(cuts::try_all(&recording, &scene.place, &scene, limit, seed, &trees));
+    }
+    sum
+}
+
+fn cut_all(runs: u64, limit: usize) {
+    let rows: Vec<_> = STEPS.iter().map(|step| (step.name, cut(step, runs, limit, true))).collect();
+    report(&rows);
+    rows.iter().for_each(|(name, tally)| assert_all_good(name, tally));
+}
+
+fn report(rows: &[(&str, Tally)]) {
+    println!("step      cuts   old  part   new  trees mended  writes flushes");
+    for (name, tally) in rows {
+        let count = |state| tally.states.get(&state).copied().unwrap_or(0);
+        println!(
+            "{name:8} {:5} {:5} {:5} {:5} {:13} {:7} {:7}",
+            tally.cuts,
+            count(State::Old),
+            count(State::Between),
+            count(State::New),
+            tally.mended,
+            tally.writes,
+            tally.flushes
+        );
+    }
+}
+
+fn assert_all_good(name: &str, tally: &Tally) {
+    assert!(tally.bad.is_empty(), "{name}: {} of {} cuts: {:#?}", tally.bad.len(), tally.cuts, tally.bad);
+    assert!(tally.states.contains_key(&State::Old), "{name}: no cut lay before the end: {tally:?}");
+    assert!(tally.states.contains_key(&State::New), "{name}: no cut lay after it was published: {tally:?}");
+}
+
+#[test]
+fn after_a_power_cut_everything_is_old_or_new_and_the_next_run_mends_it() {
+    cut_all(1, 5);
+}
+
+#[test]
+#[ignore = "tries thousands of disks, which takes a quarter of an hour"]
+fn after_thousands_of_power_cuts_everything_is_old_or_new_and_the_next_run_mends_it() {
+    cut_all(8, 60);
+}
+
+#[test]
+fn a_program_whose_flushes_do_nothing_is_found() {
+    let tally = cut(&STEPS[0], 1, 20, false);
+    let is_mixed = |bad: &&String| bad.contains("is neither old nor new");
+    let mixed = tally.bad.iter().filter(is_mixed).count();
+    assert!(mixed > 0, "nothing was ever flushed, and {} cuts left no mixture: {:#?}", tally.cuts, tally.bad);
+    println!(
+        "without flushes: {} of {} cuts are bad, as they must be, {mixed} of them mixtures",
+        tally.bad.len(),
+        tally.cuts
+    );
+}
