@@ -15,10 +15,13 @@ use atlas_model::{PathList, Role, manifest::FileSet};
 use atlas_sid::snapshot;
 use clap::{CommandFactory, Parser};
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor},
 };
 use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsString,
     os::fd::AsFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -75,7 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         let watch = match ready(&args.common.root) {
             Ok(paths) => {
                 // Before the cycle: what changes while it runs is seen afterwards.
-                let watch = Watch::new(&paths);
+                let mut watch = Watch::new(&paths);
                 watch.end_of(&suspend::file(&args.common.root));
                 cycle(args);
                 done += 1;
@@ -142,14 +145,56 @@ fn beside(name: &str) -> PathBuf {
     beside.unwrap_or_else(|| Path::new("/opt/atlas/bin").join(name))
 }
 
+/// A directory that is watched already is watched for this as well; without it, for this instead.
+const ADDED: AddWatchFlags = AddWatchFlags::from_bits_retain(nix::libc::IN_MASK_ADD);
+
 /// Paths that are watched, and what the kernel says of them.
 #[derive(Debug)]
-struct Watch(Option<Inotify>);
+struct Watch(Option<Watched>);
+
+#[derive(Debug)]
+struct Watched {
+    inotify: Inotify,
+    /// Directories of which only these names count. What clients do beside a file that is synchronised is no change: it would begin a cycle
+    /// after the other.
+    only: HashMap<WatchDescriptor, HashSet<OsString>>,
+    /// What is watched as a whole.
+    whole: HashSet<WatchDescriptor>,
+}
+
+impl Watched {
+    /// Watches a file, or all that happens in a directory. One that is gone again has nothing to watch.
+    fn whole(&mut self, path: &Path, flags: AddWatchFlags) {
+        if let Ok(watch) = self.inotify.add_watch(path, flags | ADDED) {
+            self.whole.insert(watch);
+        }
+    }
+
+    /// Watches whether something takes this name: a file that is replaced is another one.
+    fn name(&mut self, path: &Path) {
+        let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CREATE | ADDED;
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
+        if let Ok(watch) = self.inotify.add_watch(parent, flags) {
+            self.only.entry(watch).or_default().insert(name.to_owned());
+        }
+    }
+
+    /// Whether an event is of something that is watched; events that were lost may have been.
+    fn counts(&self, event: &InotifyEvent) -> bool {
+        match (&event.name, self.only.get(&event.wd)) {
+            (Some(name), Some(names)) => self.whole.contains(&event.wd) || names.contains(name),
+            // The directory itself, which is watched for names alone.
+            (None, Some(_)) => self.whole.contains(&event.wd),
+            (_, None) => true,
+        }
+    }
+}
 
 impl Watch {
     /// Watches the directories that hold these paths, and those that are directories themselves. What cannot be watched is found by the interval.
     fn new(paths: &[PathBuf]) -> Watch {
         let Ok(inotify) = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC) else { return Watch(None) };
+        let mut watched = Watched { inotify, only: HashMap::new(), whole: HashSet::new() };
         let flags = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_MOVE
             | AddWatchFlags::IN_CREATE
@@ -166,37 +211,47 @@ impl Watch {
                 break;
             }
             left -= 1;
-            // One that is gone again has nothing to watch.
-            let _ = inotify.add_watch(&path, flags);
+            watched.whole(&path, flags);
             if is_dir {
                 let inner = std::fs::read_dir(&path).into_iter().flatten().flatten();
                 queue.extend(inner.map(|entry| (entry.path(), false)));
-            } else if let Some(parent) = path.parent() {
-                // A file that is replaced is another one: its name is watched where it stands.
-                let _ = inotify.add_watch(parent, AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CREATE);
+            }
+            if listed {
+                watched.name(&path);
             }
         }
-        Watch(Some(inotify))
+        Watch(Some(watched))
     }
 
     /// Watches for the removal of one file, if it is there; its directory may change as it likes.
-    fn end_of(&self, path: &Path) {
-        if let Some(inotify) = &self.0 {
-            let _ = inotify.add_watch(path, AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_DELETE_SELF);
+    fn end_of(&mut self, path: &Path) {
+        if let Some(watched) = &mut self.0 {
+            watched.whole(path, AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_DELETE_SELF);
         }
     }
 
     /// Whether something changed within this time.
     fn changed_within(&self, time: Duration) -> bool {
-        let Some(inotify) = &self.0 else {
+        let Some(watched) = &self.0 else {
             std::thread::sleep(time);
             return false;
         };
-        let timeout = PollTimeout::try_from(time.min(Duration::from_secs(3600))).unwrap_or(PollTimeout::MAX);
-        let seen = matches!(poll(&mut [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)], timeout), Ok(1..));
-        // What happened does not matter, only that something did: emptied, so that the next is seen.
-        while inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
-        seen
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left.min(Duration::from_secs(3600))).unwrap_or(PollTimeout::MAX);
+            let is_readable = poll(&mut [PollFd::new(watched.inotify.as_fd(), PollFlags::POLLIN)], timeout);
+            let mut has_changed = false;
+            // Emptied, so that the next is seen.
+            while let Ok(events) = watched.inotify.read_events()
+                && !events.is_empty()
+            {
+                has_changed |= events.iter().any(|event| watched.counts(event));
+            }
+            if has_changed || left.is_zero() || is_readable.is_err_and(|error| error != Errno::EINTR) {
+                return has_changed;
+            }
+        }
     }
 }
 
@@ -248,12 +303,41 @@ mod tests {
     }
 
     #[test]
+    fn what_clients_do_beside_a_file_that_is_listed_does_not_end_the_wait() {
+        let tmp = tempfile::tempdir().unwrap();
+        let file = tmp.path().join(".atlas-verify");
+        std::fs::write(&file, "a").unwrap();
+        let watch = Watch::new(&[file, tmp.path().join("later")]);
+        std::fs::write(tmp.path().join("letter"), "a client's").unwrap();
+        std::fs::rename(tmp.path().join("letter"), tmp.path().join("letter.old")).unwrap();
+        assert!(waited(&watch, 300) >= Duration::from_millis(300), "the wait ended for a client's file");
+        std::fs::create_dir(tmp.path().join("later")).unwrap();
+        assert!(waited(&watch, 60_000) < Duration::from_secs(30), "what is listed and comes later was not seen");
+    }
+
+    #[test]
+    fn in_a_directory_that_is_listed_everything_counts_though_a_file_in_it_is_listed_too() {
+        let tmp = tempfile::tempdir().unwrap();
+        let [dir, file, other] = ["d", "d/file", "d/other"].map(|name| tmp.path().join(name));
+        std::fs::create_dir(&dir).unwrap();
+        for file in [&file, &other] {
+            std::fs::write(file, "a").unwrap();
+        }
+        for order in [[dir.clone(), file.clone()], [file, dir]] {
+            let watch = Watch::new(&order);
+            std::fs::remove_file(&other).unwrap();
+            assert!(waited(&watch, 60_000) < Duration::from_secs(30), "a removal was not seen: {order:?}");
+            std::fs::write(&other, "a").unwrap();
+        }
+    }
+
+    #[test]
     fn the_end_of_a_suspension_ends_the_wait_and_what_else_happens_beside_it_does_not() {
         let tmp = tempfile::tempdir().unwrap();
         let suspended = tmp.path().join("Suspended");
         Watch::new(&[]).end_of(&suspended);
         std::fs::write(&suspended, "").unwrap();
-        let watch = Watch::new(&[]);
+        let mut watch = Watch::new(&[]);
         watch.end_of(&suspended);
         std::fs::write(tmp.path().join("other"), "").unwrap();
         assert!(waited(&watch, 300) >= Duration::from_millis(300), "the wait ended for another file");

@@ -8,7 +8,7 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -56,8 +56,9 @@ impl<'a> Secondary<'a> {
     }
 
     fn wait(&self) -> anyhow::Result<()> {
+        let address = SocketAddr::from(([127, 0, 0, 1], self.port));
         for _ in 0..100 {
-            if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            if TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(50));
