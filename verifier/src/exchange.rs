@@ -19,7 +19,7 @@ use atlas_model::verify::{Findings, MAX_FINDINGS};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     path::Path,
     sync::{
@@ -250,7 +250,12 @@ fn read_some(stream: &mut TcpStream, buffer: &mut Vec<u8>, until: Instant) -> an
     anyhow::ensure!(!left.is_zero(), "it took too long");
     stream.set_read_timeout(Some(left))?;
     let mut some = [0; 16 << 10];
-    let count = stream.read(&mut some)?;
+    let count = match stream.read(&mut some) {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            anyhow::bail!("nothing came within {} s", TIME.as_secs());
+        }
+        other => other?,
+    };
     anyhow::ensure!(count > 0, "the connection was closed");
     buffer.extend_from_slice(&some[..count]);
     Ok(())
@@ -271,7 +276,8 @@ pub fn ask(address: SocketAddr, secret: &Secret) -> anyhow::Result<Findings> {
     stream.write_all(request.as_bytes()).context("ask")?;
     let mut buffer = Vec::new();
     loop {
-        read_some(&mut stream, &mut buffer, until).context("hear its answer")?;
+        read_some(&mut stream, &mut buffer, until)
+            .context("it takes questions and answers none: it is stuck, or its server is")?;
         if let Some(findings) = parse_answer(&buffer, &nonce, secret)? {
             return Ok(findings);
         }
@@ -400,6 +406,16 @@ mod tests {
             std::thread::sleep(Duration::from_millis(100));
         }
         drop(idle);
+    }
+
+    #[test]
+    fn a_partner_that_is_stuck_is_told_apart_from_one_that_is_gone() {
+        let stuck = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = stuck.local_addr().unwrap();
+        let error = ask(address, &secret("a")).unwrap_err();
+        assert!(format!("{error:#}").contains("is stuck, or its server is: nothing came within 2 s"), "{error:#}");
+        drop(stuck);
+        assert!(format!("{:#}", ask(address, &secret("a")).unwrap_err()).contains("refused"));
     }
 
     #[test]
