@@ -1,11 +1,11 @@
-//! What runs the services: units active now and at the next boot, whole configuration, programs, directories, kernel modules, no firewall in
-//! the way.
+//! What runs the services: units active now and at the next boot, whole configuration, programs, directories, kernel modules, listening where
+//! clients come, no firewall in the way.
 //!
 //! Partners exercise each service over the network; what they see is that it does not answer. Here is why, and what they cannot see: that it
 //! would not come back after a boot.
 //!
 //! ```text
-//! /etc/atlas/verifier/Services.json ─► table.rs: what Debian runs for each ─► systemctl show, the tree, modprobe, nft
+//! /etc/atlas/verifier/Services.json ─► table.rs: what Debian runs for each ─► systemctl show, the tree, modprobe, /proc/net, nft
 //! ```
 //!
 //! Two programs may provide one service, and the configuration of one that was removed stays. So the configuration makes a program a candidate,
@@ -13,6 +13,7 @@
 
 mod firewall;
 mod kernel;
+mod listening;
 mod table;
 
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
 };
 use anyhow::Context;
 use atlas_host::tree::Dir;
-use atlas_model::verify::{FoundService, Profile, Services};
+use atlas_model::verify::{At, FoundService, Profile, Services};
 use atlas_sid::accounts;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -80,18 +81,21 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     }
     let modules: BTreeSet<&str> = candidates.iter().flat_map(|server| server.modules).copied().collect();
     kernel::modules(target, &modules, &mut faults);
-    firewall::look(target, &ports(&services), &mut faults);
+    let ports = ports(&services);
+    listening::look(&target.root, &ports, &mut faults);
+    firewall::look(target, &ports, &mut faults);
     Ok(faults.profile(match seen.len() {
         0 => "none of the services needs a program here that is known".to_owned(),
         _ => format!("runs, now and after a boot: {}", seen.join(", ")),
     }))
 }
 
-/// The ports of the services, and whether each is of UDP.
+/// The ports of the services that clients reach over the network, and whether each is of UDP.
 fn ports(services: &BTreeMap<&str, &FoundService>) -> Vec<(String, u16, bool)> {
     let is_udp = |name: &str| SERVERS.iter().any(|server| server.is_udp && server.services.contains(&name));
     let of = |(name, found): (&&str, &&FoundService)| -> Vec<(String, u16, bool)> {
-        let ports = found.instances.iter().filter_map(|instance| instance.options.get("port")?.parse().ok());
+        let reached = found.instances.iter().filter(|instance| instance.at == At::Partners);
+        let ports = reached.filter_map(|instance| instance.options.get("port")?.parse().ok());
         ports.map(|port| ((*name).to_owned(), port, is_udp(name))).collect()
     };
     services.iter().flat_map(of).collect()

@@ -148,3 +148,25 @@ fn a_firewall_in_the_way_is_a_warning() {
     server.program("usr/sbin/nft", "echo '{\"nftables\":[]}'");
     server.is_well(&SERVICE);
 }
+
+/// A line of /proc/net/tcp for a listening socket.
+fn listener(at: &str) -> String {
+    format!(
+        "   0: {at} 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0000000000000000 100 0 0 10 0\n"
+    )
+}
+
+#[test]
+fn a_service_that_listens_to_this_server_alone_is_told() {
+    const HEAD: &str =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+    let server = server();
+    // 127.0.0.1:80 and 0.0.0.0:80, as a little-endian kernel writes them.
+    let (own, any) = (listener("0100007F:0050"), listener("00000000:0050"));
+    server.write("proc/net/tcp", &format!("{HEAD}{own}"));
+    server.says(&SERVICE, Verdict::Unacceptable, &["web listens on 127.0.0.1 alone, port 80"]);
+    server.write("proc/net/tcp", &format!("{HEAD}{own}{any}"));
+    server.is_well(&SERVICE);
+    server.write("proc/net/tcp", HEAD);
+    server.is_well(&SERVICE);
+}
