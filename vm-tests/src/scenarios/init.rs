@@ -92,7 +92,8 @@ pub(crate) fn init_survives_power_cuts(ctx: &Context) -> Result<()> {
 
 /// Starts `atlas init`, and cuts the power as soon as the shell command `begun` succeeds in the guest.
 fn cut_during_init(server: &mut Server, begun: &str, not_yet: &str) -> Result<()> {
-    server.sh(&format!("systemd-run --quiet --unit=init-run {}", LEFT.set_up()))?;
+    // Slowly: whoever watches has the processor most of the time, and misses no moment.
+    server.sh(&format!("systemd-run --quiet --unit=init-run --property=CPUQuota=20% {}", LEFT.set_up()))?;
     // Nothing but the condition in most rounds, and then it stands still: some of these moments last milliseconds.
     let watch = format!(
         "pid=$(systemctl show --property MainPID --value init-run); n=0; until {begun} >/dev/null; do n=$((n+1)); [ $((n % 100)) -ne 0 ] || systemctl is-active --quiet init-run || exit 5; done; \
