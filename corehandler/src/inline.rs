@@ -92,11 +92,10 @@ impl Sections {
         let all = || image.section(SectionId::DebugInfo.name()).map(|section| section.data).unwrap_or_default();
         let is_part = info.is_some();
         let info = info.unwrap_or_else(all);
-        if with_lines {
-            let part = is_part.then(|| lines(image, &info, &loaded)).flatten();
-            let all = || image.section(SectionId::DebugLine.name()).map(|section| section.data);
-            loaded.insert(SectionId::DebugLine.name(), part.or_else(all).unwrap_or_default());
-        }
+        // A unit whose line program cannot be read counts as broken: where lines are not wanted there are programs of none.
+        let part = is_part.then(|| lines(image, &info, &loaded, with_lines)).flatten();
+        let all = || image.section(SectionId::DebugLine.name()).map(|section| section.data);
+        loaded.insert(SectionId::DebugLine.name(), part.or_else(all).unwrap_or_default());
         loaded.insert(SectionId::DebugInfo.name(), info);
         Sections { loaded }
     }
@@ -162,8 +161,9 @@ fn stands_alone(info: &[u8], abbreviations: &[u8]) -> bool {
     true
 }
 
-/// The line programs of these units at their places in a section that is otherwise untouched zeroes, which take no memory.
-fn lines(image: &Image, info: &[u8], loaded: &BTreeMap<&'static str, Vec<u8>>) -> Option<Vec<u8>> {
+/// The line programs of these units at their places in a section that is otherwise untouched zeroes, which take no memory; only their
+/// heads where the lines are not wanted.
+fn lines(image: &Image, info: &[u8], loaded: &BTreeMap<&'static str, Vec<u8>>, wanted: bool) -> Option<Vec<u8>> {
     let name = SectionId::DebugLine.name();
     let mut lines = vec![0; usize::try_from(image.size(name)?).ok()?];
     let abbreviations = loaded.get(SectionId::DebugAbbrev.name())?;
@@ -175,10 +175,26 @@ fn lines(image: &Image, info: &[u8], loaded: &BTreeMap<&'static str, Vec<u8>>) -
         let mut entries = unit.entries(&known);
         let Ok(Some(top)) = entries.next_dfs() else { continue };
         let Some(gimli::AttributeValue::DebugLineRef(at)) = top.attr_value(gimli::DW_AT_stmt_list) else { continue };
-        let head = image.part(name, at.0 as u64, 4)?;
-        let length = u32::from_le_bytes(head[..4].try_into().ok()?);
-        let program = image.part(name, at.0 as u64, u64::from(length).checked_add(4)?)?;
+        let program = line_program(image, at.0 as u64, wanted)?;
         lines.get_mut(at.0..at.0 + program.len())?.copy_from_slice(&program);
     }
     Some(lines)
+}
+
+/// The line program at this place of its section: all of it, or its head, whose length then says that nothing follows.
+fn line_program(image: &Image, at: u64, wanted: bool) -> Option<Vec<u8>> {
+    let name = SectionId::DebugLine.name();
+    let head = image.part(name, at, 12)?;
+    let number = |from: usize| Some(u32::from_le_bytes(head.get(from..from + 4)?.try_into().ok()?));
+    let whole = u64::from(number(0).filter(|length| *length != u32::MAX)?) + 4;
+    if wanted {
+        return image.part(name, at, whole);
+    }
+    // Version 5 has the sizes of addresses and segments before the length of the head.
+    let length_at = if head[4] < 5 { 6 } else { 8 };
+    let length = u64::from(number(length_at)?) + length_at as u64 + 4;
+    let mut program = image.part(name, at, length.min(whole))?;
+    let rest = u32::try_from(program.len()).ok()?.checked_sub(4)?;
+    program.get_mut(..4)?.copy_from_slice(&rest.to_le_bytes());
+    Some(program)
 }

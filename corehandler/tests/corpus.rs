@@ -6,9 +6,12 @@ mod common;
 
 use atlas_cli::Table;
 use atlas_corehandler::{
+    clean::Rules,
+    core_file::Core,
     signature::{Signature, Strength, short},
     space::Search,
-    traceback::Traceback,
+    traceback::{Detail, Traceback},
+    unwind::Trust,
 };
 use common::{Environment, build, built, crash, signature_of};
 use std::{collections::BTreeMap, path::Path};
@@ -211,6 +214,27 @@ fn a_fault_in_rust_has_one_signature_in_every_build() {
     let top = tempfile::tempdir().unwrap();
     let grid = run("faults.rs", faults, RUST, top.path());
     assert_one_signature_per_row("Rust", &grid);
+}
+
+#[test]
+fn source_lines_are_for_people_and_change_no_signature() {
+    let top = tempfile::tempdir().unwrap();
+    for (source, build_with, way) in [
+        ("faults.c", "gcc -O2 -g -pthread -w", "13"),
+        ("faults.c", "gcc -O2 -g -gdwarf-4 -pthread -w", "13"),
+        ("faults.cc", "g++ -O2 -g -pthread -w", "2"),
+        ("faults.rs", "rustc --edition 2021 -Cpanic=abort -Copt-level=2 -g", "12"),
+    ] {
+        let dir = build(top.path(), source, &built("lines", build_with));
+        let core = crash(&dir, way, "");
+        let (_, with_lines) = signature_of(&core, &Search::new("/"));
+        let traceback = Traceback::of(Core::open(&core).unwrap(), &Search::new("/"), Detail::Inlines);
+        assert!(traceback.frames[0].place.source.is_none(), "{build_with}: lines were told");
+        assert!(traceback.frames.iter().any(|frame| frame.trust == Trust::Inline), "{build_with}: none was inlined");
+        let without = Signature::of(&traceback, &Rules::built_in().unwrap());
+        assert_eq!(without.text, with_lines.text, "{build_with}");
+        assert_eq!((without.plain_id, without.is_complete), (with_lines.plain_id, with_lines.is_complete));
+    }
 }
 
 const PLAIN: Environment = built("plain", "gcc -O2 -g -pthread -w");
