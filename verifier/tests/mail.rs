@@ -6,7 +6,7 @@ mod common;
 
 use atlas_host::testing::own_network;
 use atlas_model::verify::Verdict;
-use common::{Daemon, expect, run, setup, value, verify, verify_found, write};
+use common::{Daemon, expect, run, setup, unpacked, value, verify, verify_found, write};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 /// The account that the mailbox belongs to: any that is not root's.
@@ -109,6 +109,54 @@ fn a_mail_is_sent_and_fetched_and_where_it_was_lost_is_told() {
     fs::remove_file(tree.join("key.pem")).unwrap();
     let _post = postfix(tree);
     expect(&check("smtp:25", &[]), Verdict::Unacceptable, &["TLS with port 25 fails: STARTTLS denied"]);
+}
+
+const EXIM: &str = "exim_user = mail\nexim_group = mail\npid_file_path = /run/exim.pid\nprimary_hostname = mail.shop.example\nkeep_environment =\n\
+    acl_smtp_rcpt = rcpt\nbegin acl\nrcpt:\n  accept domains = shop.example\n  deny message = relay not permitted\n\
+    begin routers\nbox:\n  driver = accept\n  transport = box\nbegin transports\nbox:\n  driver = appendfile\n  maildir_format\n  user = mail\n";
+
+#[test]
+fn exim_takes_a_mail_and_what_it_does_not_is_told() {
+    if !own_network("exim_takes_a_mail_and_what_it_does_not_is_told") {
+        return;
+    }
+    let tree = tempfile::tempdir().unwrap();
+    let tree = tree.path();
+    let dir = tree.to_str().unwrap();
+    fs::set_permissions(tree, PermissionsExt::from_mode(0o755)).unwrap();
+    // It looks for its account before it reads which one it is to take.
+    for (file, line) in [("passwd", "Debian-exim:x:8:8::/nonexistent:/bin/false\n"), ("group", "Debian-exim:x:8:\n")] {
+        let known = fs::read_to_string(format!("/etc/{file}")).unwrap();
+        write(tree, file, &format!("{known}{line}"));
+        run("mount", &["--bind", tree.join(file).to_str().unwrap(), &format!("/etc/{file}")]);
+    }
+    for name in ["spool", "mail"] {
+        directory(&tree.join(name), "mail");
+    }
+    write(tree, "etc/exim4/update-exim4.conf.conf", "dc_eximconfig_configtype='internet'\ndc_local_interfaces=''\n");
+    let program = unpacked("exim4-daemon-light", "usr/sbin/exim4");
+    let paths = format!("exim_path = {program}\nspool_directory = {dir}/spool\nlog_file_path = {dir}/spool/%slog\n");
+    let boxes = format!("  driver = appendfile\n  directory = {dir}/mail\n");
+    let config = |more: &str| format!("{paths}{more}{}", EXIM.replace("  driver = appendfile\n", &boxes));
+    write(tree, "exim.conf", &config("tls_advertise_hosts =\n"));
+    let found = setup("mail", tree);
+    assert_eq!((found.problems.len(), &found.paths[..1]), (0, &["/etc/exim4".to_owned()][..]), "{found:?}");
+    let check = |more: &[(&str, &str)]| verify_found("mail", &found, "smtp:25", more);
+    expect(&check(&[]), Verdict::Unacceptable, &["connection refused", "exim4"]);
+    let file = tree.join("exim.conf");
+    let server = Daemon::start(&program, &["-bdf", "-q1s", "-C", file.to_str().unwrap()], 25);
+    expect(&check(&[]), Verdict::Ok, &["smtp answers on port 25"]);
+    expect(&check(&[("starttls", "yes")]), Verdict::Unacceptable, &["offers no STARTTLS"]);
+    let sent = check(&[("mail-to", "anne@shop.example")]);
+    expect(&sent, Verdict::Ok, &[]);
+    assert!(value(&sent, "accepted") > 0.0);
+    let arrived = || fs::read_dir(tree.join("mail/new")).is_ok_and(|names| names.count() == 1);
+    common::wait_until("it is in the box", arrived);
+    let other = check(&[("mail-to", "anne@other.example")]);
+    expect(&other, Verdict::Unacceptable, &["is not accepted", "550 relay not permitted"]);
+    server.freeze();
+    expect(&check(&[("--deadline", "3")]), Verdict::Unacceptable, &["port 25"]);
+    server.thaw();
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 
 use atlas_host::testing::own_network;
 use atlas_model::verify::Verdict;
-use common::{Daemon, accepts, expect, setup, value, verify, verify_found, verify_in, write};
+use common::{Daemon, accepts, expect, setup, unpacked, value, verify, verify_found, verify_in, wait_until, write};
 
 const ZONE: &str = "$TTL 60\n@ IN SOA ns.shop.example. admin.shop.example. ( 2026112101 60 60 60 60 )\n  IN NS ns\nns IN A 192.0.2.1\nwww IN A 192.0.2.7\n";
 
@@ -50,7 +50,7 @@ fn zones_are_asked_for_and_one_that_is_not_loaded_is_told() {
     let config = tree.join("real.conf");
     let server = Daemon::start("named", &["-f", "-4", "-c", config.to_str().unwrap()], 53);
     let zone = || verify_found("dns", &found, "shop.example", &[]);
-    common::wait_until("the zone is loaded", || zone().verdict == Verdict::Ok);
+    wait_until("the zone is loaded", || zone().verdict == Verdict::Ok);
     expect(&zone(), Verdict::Ok, &["serial 2026112101"]);
     expect(&verify_found("dns", &found, "gone.example", &[]), Verdict::Unacceptable, &["gone.example", "SERVFAIL"]);
     let www = |expected| verify("dns", &[("name", "www.shop.example"), ("expect", expected)]);
@@ -95,6 +95,66 @@ fn dnsmasq_is_asked_and_the_resolver_that_asks_it() {
     let resolver = verify_in(tree.path(), "dns", &[("resolver", "yes")]);
     expect(&resolver, Verdict::Slow, &["127.0.0.9 (", "cat /etc/resolv.conf"]);
     assert_eq!(value(&resolver, "name-servers"), 1.0);
+}
+
+#[test]
+fn unbound_is_asked_for_what_it_knows_and_what_it_cannot_look_up_is_told() {
+    if !own_network("unbound_is_asked_for_what_it_knows_and_what_it_cannot_look_up_is_told") {
+        return;
+    }
+    let tree = tempfile::tempdir().unwrap();
+    let tree = tree.path();
+    let config = "server:\n  interface: 0.0.0.0\n  access-control: 127.0.0.0/8 allow\n  do-daemonize: no\n  username: \"\"\n  chroot: \"\"\n\
+        \x20 pidfile: \"\"\n  use-syslog: no\n  module-config: \"iterator\"\n  local-zone: \"shop.example.\" static\n\
+        \x20 local-data: \"www.shop.example. A 192.0.2.7\"\n";
+    write(tree, "etc/unbound/unbound.conf", "include-toplevel: \"/etc/unbound/unbound.conf.d/*.conf\"\n");
+    write(tree, "etc/unbound/unbound.conf.d/shop.conf", config);
+    let found = setup("dns", tree);
+    assert_eq!((found.problems.len(), &found.paths[..]), (0, &["/etc/unbound".to_owned()][..]), "{found:?}");
+    let check = |more: &[(&str, &str)]| verify_found("dns", &found, "unbound", more);
+    expect(&check(&[]), Verdict::Unacceptable, &["connection refused", "systemctl status named unbound"]);
+    let config = tree.join("etc/unbound/unbound.conf.d/shop.conf");
+    let server = Daemon::start("unbound", &["-d", "-c", config.to_str().unwrap()], 53);
+    expect(&check(&[]), Verdict::Ok, &["it answers"]);
+    let named = |name, address| check(&[("name", name), ("expect", address)]);
+    expect(&named("www.shop.example", "192.0.2.7"), Verdict::Ok, &["www.shop.example is 192.0.2.7"]);
+    expect(&named("www.shop.example", "192.0.2.8"), Verdict::Unacceptable, &["not 192.0.2.8"]);
+    expect(&named("gone.shop.example", "192.0.2.7"), Verdict::Unacceptable, &["NXDOMAIN"]);
+    // Nobody is there whom it could ask.
+    expect(&named("www.other.example", "192.0.2.7"), Verdict::Unacceptable, &["SERVFAIL"]);
+    server.freeze();
+    expect(&check(&[("--deadline", "3")]), Verdict::Unacceptable, &["no answer in time"]);
+    server.thaw();
+}
+
+#[test]
+fn ntpsec_is_asked_and_where_it_has_not_got_the_time_is_told() {
+    if !own_network("ntpsec_is_asked_and_where_it_has_not_got_the_time_is_told") {
+        return;
+    }
+    let tree = tempfile::tempdir().unwrap();
+    let tree = tree.path();
+    let config = tree.join("etc/ntpsec/ntp.conf");
+    let start = |more: &str| {
+        // It could not set this machine's clock, either.
+        write(tree, "etc/ntpsec/ntp.conf", &format!("disable ntp kernel\nrestrict default kod nomodify\n{more}"));
+        let program = unpacked("ntpsec", "usr/sbin/ntpd");
+        let args = ["--bounding-set=-sys_time", &program, "-n", "-c", config.to_str().unwrap()];
+        Daemon::start_until("setpriv", &args, || !verify("ntp", &[]).summary.contains("refused"))
+    };
+    write(tree, "etc/ntpsec/ntp.conf", "restrict default kod nomodify\n");
+    let found = setup("ntp", tree);
+    assert_eq!((&found.paths[..], found.problems.len()), (&["/etc/ntpsec".to_owned()][..], 0), "{found:?}");
+    let check = || verify_found("ntp", &found, "ntpsec", &[]);
+    expect(&check(), Verdict::Unacceptable, &["connection refused", "systemctl status chrony ntpsec"]);
+    let server = start("tos orphan 6 orphanwait 1\n");
+    wait_until("it takes itself for a clock", || check().verdict == Verdict::Ok);
+    let profile = check();
+    expect(&profile, Verdict::Ok, &["stratum 6"]);
+    assert!(value(&profile, "offset") < 100.0);
+    drop(server);
+    let _server = start("");
+    expect(&check(), Verdict::Unacceptable, &["has not got the time itself"]);
 }
 
 fn chrony(tree: &std::path::Path, more: &str) -> Daemon {

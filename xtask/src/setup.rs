@@ -1,6 +1,6 @@
 //! The Debian packages that building and testing need.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 
@@ -24,7 +24,7 @@ const PACKAGES: [Needed; 10] = [
 ];
 
 /// For the tests besides.
-const TEST_PACKAGES: [Needed; 32] = [
+const TEST_PACKAGES: [Needed; 36] = [
     ("acl", "access lists"),
     ("attr", "extended attributes"),
     ("mdadm", "RAID superblocks"),
@@ -49,15 +49,35 @@ const TEST_PACKAGES: [Needed; 32] = [
     ("nfs-kernel-server", "services exercised: NFS"),
     ("bind9", "services exercised: DNS"),
     ("dnsmasq-base", "services exercised: DNS"),
+    ("unbound", "services exercised: DNS"),
     ("chrony", "services exercised: NTP"),
     ("postfix", "services exercised: mail"),
     ("dovecot-imapd", "services exercised: mail"),
+    ("libgnutls-dane0", "services exercised: exim's libraries"),
+    ("libidn12", "services exercised: exim's libraries"),
+    ("libnsl2", "services exercised: exim's libraries"),
     ("postgresql", "services exercised: PostgreSQL"),
     ("mariadb-server-core", "services exercised: MariaDB"),
     ("mariadb-client-core", "services exercised: MariaDB"),
     ("samba", "services exercised: Samba"),
     ("smbclient", "services exercised: Samba"),
 ];
+
+/// For the tests, too, but installing one of these would remove another of the list: they are unpacked into [`UNPACKED_TO`].
+const UNPACKED: [Needed; 2] = [
+    ("ntpsec", "services exercised: NTP, beside chrony"),
+    ("exim4-daemon-light", "services exercised: mail, beside postfix"),
+];
+const UNPACKED_TO: &str = "/usr/local/lib/atlas-tests";
+/// A package's directory gets its name when it is whole.
+const UNPACK: &str = "dir=$(mktemp -d)
+trap 'rm -rf \"$dir\"' EXIT
+cd \"$dir\"
+apt-get -qq --option APT::Sandbox::User=root download \"$1\"
+dpkg -x ./*.deb new
+chmod 755 new
+mkdir -p \"$2\"
+mv new \"$2/$1\"";
 
 /// Installs what is missing, and says what that is; silent where nothing is.
 ///
@@ -72,7 +92,21 @@ pub(crate) fn run() -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub(crate) fn with_tests() -> Result<()> {
-    install(&[&PACKAGES[..], &TEST_PACKAGES[..]].concat())
+    install(&[&PACKAGES[..], &TEST_PACKAGES[..]].concat())?;
+    unpack(&UNPACKED)
+}
+
+/// Unpacks those that are not there.
+fn unpack(packages: &[Needed]) -> Result<()> {
+    let is_there = |name: &str| Path::new(UNPACKED_TO).join(name).is_dir();
+    for (name, purpose) in packages.iter().filter(|(name, _)| !is_there(name)) {
+        println!("setup: unpacking {name} into {UNPACKED_TO} ({purpose})");
+        let become_root = become_root()?;
+        apt_get(become_root, &["update"])?;
+        let mut command = Command::new(if become_root { "sudo" } else { "env" });
+        process::run(command.args(["sh", "-ec", UNPACK, "sh", name, UNPACKED_TO]))?;
+    }
+    Ok(())
 }
 
 /// The same for what only one command needs.

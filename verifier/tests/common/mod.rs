@@ -195,6 +195,13 @@ impl Drop for Daemon {
     }
 }
 
+/// A program of a package that the tests have unpacked, because it cannot be installed beside another.
+pub fn unpacked(package: &str, program: &str) -> String {
+    let path = format!("/usr/local/lib/atlas-tests/{package}/{program}");
+    assert!(Path::new(&path).exists(), "{path} is not there: 'cargo xtask setup' unpacks it");
+    path
+}
+
 /// Whether somebody accepts connections on this port of loopback.
 pub fn accepts(port: u16) -> bool {
     let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
