@@ -107,7 +107,7 @@ struct Scan {
 
 #[derive(Debug, Args)]
 struct Signing {
-    /// The core file; it may be packed by zstd
+    /// The core file; it may be packed by zstd, lz4, xz or gzip, or lie in a report by apport
     core: PathBuf,
     /// The program that it is of, where it lies elsewhere now
     #[arg(long, value_name = "FILE")]
