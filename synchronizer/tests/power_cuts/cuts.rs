@@ -43,6 +43,8 @@ pub(crate) struct Cut<'a> {
 /// How many of what.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
+    /// The step.
+    pub(crate) name: &'static str,
     /// Different disks.
     pub(crate) cuts: usize,
     pub(crate) states: BTreeMap<State, usize>,

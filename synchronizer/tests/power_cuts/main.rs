@@ -37,7 +37,7 @@ fn cut(step: &'static Step, runs: u64, limit: usize, flushes_work: bool) -> Tall
     // What a test mounts is gone when it ends, however it ends.
     atlas_host::mount::own_mounts().expect("this test mounts file systems: it needs root's rights");
     let scene = Scene::set(step);
-    let (mut sum, trees) = (Tally::default(), Mutex::default());
+    let (mut sum, trees) = (Tally { name: step.name, ..Tally::default() }, Mutex::default());
     for seed in 1..=runs {
         let recording = scene.record(How { seed, flushes_work });
         sum.add(cuts::try_all(&recording, &scene.place, &scene, limit, seed, &trees));
@@ -45,33 +45,25 @@ fn cut(step: &'static Step, runs: u64, limit: usize, flushes_work: bool) -> Tall
     sum
 }
 
+/// Tries cuts of all steps, and tells of each when it is done.
 fn cut_all(runs: u64, limit: usize) {
-    let rows: Vec<_> = STEPS.iter().map(|step| (step.name, cut(step, runs, limit, true))).collect();
-    report(&rows);
-    rows.iter().for_each(|(name, tally)| assert_all_good(name, tally));
-}
-
-fn report(rows: &[(&str, Tally)]) {
     println!("step      cuts   old  part   new  trees mended  writes flushes");
-    for (name, tally) in rows {
-        let count = |state| tally.states.get(&state).copied().unwrap_or(0);
-        println!(
-            "{name:8} {:5} {:5} {:5} {:5} {:13} {:7} {:7}",
-            tally.cuts,
-            count(State::Old),
-            count(State::Between),
-            count(State::New),
-            tally.mended,
-            tally.writes,
-            tally.flushes
-        );
-    }
+    let tallies: Vec<Tally> = STEPS.iter().map(|step| cut(step, runs, limit, true)).inspect(report).collect();
+    tallies.iter().for_each(assert_all_good);
 }
 
-fn assert_all_good(name: &str, tally: &Tally) {
-    assert!(tally.bad.is_empty(), "{name}: {} of {} cuts: {:#?}", tally.bad.len(), tally.cuts, tally.bad);
-    assert!(tally.states.contains_key(&State::Old), "{name}: no cut lay before the end: {tally:?}");
-    assert!(tally.states.contains_key(&State::New), "{name}: no cut lay after it was published: {tally:?}");
+fn report(tally: &Tally) {
+    let count = |state| tally.states.get(&state).copied().unwrap_or(0);
+    let [old, part, new] = [State::Old, State::Between, State::New].map(count);
+    let Tally { name, cuts, mended, writes, flushes, .. } = tally;
+    println!("{name:8} {cuts:5} {old:5} {part:5} {new:5} {mended:13} {writes:7} {flushes:7}");
+}
+
+fn assert_all_good(tally: &Tally) {
+    let Tally { name, cuts, bad, states, .. } = tally;
+    assert!(bad.is_empty(), "{name}: {} of {cuts} cuts: {bad:#?}", bad.len());
+    assert!(states.contains_key(&State::Old), "{name}: no cut lay before the end: {states:?}");
+    assert!(states.contains_key(&State::New), "{name}: no cut lay after it was published: {states:?}");
 }
 
 #[test]
