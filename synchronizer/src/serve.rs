@@ -23,7 +23,7 @@ use atlas_model::{
 use atlas_sid::{
     bond::Bond,
     convert::{self, Converters},
-    create::adopt_list,
+    create::{Created, adopt_list},
     snapshot::{self, Snapshot},
 };
 use std::{
@@ -107,7 +107,8 @@ fn sync_up<R: Read + Send, W: Write + Send>(server: &Server, wire: &mut Wire<R, 
     let (role, env_version) = (server.role(), server.env_version());
     let mut steps = Vec::new();
     // What somebody changed here since the last cycle goes into the history before it is undone [310].
-    let local = working(wire, &mut steps, "create before", || create::snapshot(server, false))??.created;
+    let before = working(wire, &mut steps, "create before", || create::snapshot(server, false))??.created;
+    let local = local_change(&before);
 
     let converters = Converters::of(&server.path);
     let converted = working(wire, &mut steps, "newer", || {
@@ -123,7 +124,7 @@ fn sync_up<R: Read + Send, W: Write + Send>(server: &Server, wire: &mut Wire<R, 
 
     adopt_pri_list(server)?;
     let after = working(wire, &mut steps, "create after", || create::snapshot(server, false))??.created;
-    let notes = [&local.notes, &converted.notes, &after.notes].into_iter().flatten();
+    let notes = [&before.notes, &converted.notes, &after.notes].into_iter().flatten();
     let mut problems: Vec<Problem> = notes.map(|note| report::of_conversion(role, note)).collect();
     problems.extend(installed.problems.iter().map(|what| needs_somebody(role, what)));
     Ok(SecondaryReport {
@@ -132,15 +133,23 @@ fn sync_up<R: Read + Send, W: Write + Send>(server: &Server, wire: &mut Wire<R, 
         env_version,
         time: now(),
         installed: Some(generation),
-        // The first Snapshot of all finds what was there before ATLAS.
-        changed_locally: local.changed && local.generation > 1,
-        local_commit: local.recorded.filter(|_| local.generation > 1).map(|recorded| recorded.commit.to_string()),
+        changed_locally: local.is_some(),
+        local_commit: local.flatten(),
         converted: converted.versions,
         would_boot: would_boot(server),
         problems,
         install: serde_json::to_value(&installed)?,
         steps,
     })
+}
+
+/// Whether the Snapshot before the installation found what somebody changed here; and its commit, if it was recorded.
+///
+/// The first Snapshot of all finds what was there before ATLAS. One after a cycle that was cut off finds what that cycle installed.
+fn local_change(before: &Created) -> Option<Option<String>> {
+    let recorded = before.recorded.as_ref();
+    let is_local = before.changed && before.generation > 1 && recorded.is_none_or(|recorded| recorded.changed_here);
+    is_local.then(|| recorded.map(|recorded| recorded.commit.to_string()))
 }
 
 /// Does a step, and tells PRI at its beginning, and for as long as it takes, that this server is at work.

@@ -183,6 +183,33 @@ fn a_local_change_is_undone_and_told() {
 }
 
 #[test]
+fn what_a_cycle_installed_that_was_cut_off_then_is_no_local_change() {
+    let cluster = Cluster::new();
+    cluster.synced();
+    let call = cluster.tmp.path().join("call").display().to_string();
+    // SEC1 has installed it, and made no Snapshot of it any more.
+    let install_only = |port: &str| {
+        write(&cluster.root("PRI"), "etc/app/app.conf", port);
+        for (role, args) in [("PRI", &["create"][..]), ("PRI", &["send", "--rsh", &call]), ("SEC1", &["install"])] {
+            let output = cluster.ss_sync(role, args);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        assert_eq!(cluster.read("SEC1", "etc/app/app.conf"), port);
+    };
+    let secondary = |report: &Value| Cluster::partner(report, "SEC1")["secondary"].clone();
+    install_only("port = 2\n");
+    let done = secondary(&cluster.synced());
+    assert_eq!((&done["changed_locally"], &done["local_commit"]), (&false.into(), &Value::Null), "{done:#}");
+
+    // Both at once: what was changed there is found.
+    install_only("port = 3\n");
+    write(&cluster.root("SEC1"), "etc/app/stray.conf", "here\n");
+    let done = secondary(&cluster.synced());
+    assert_eq!(done["changed_locally"], true, "{done:#}");
+    assert!(done["local_commit"].is_string(), "{done:#}");
+}
+
+#[test]
 fn the_history_on_both_sides_says_who_changed_what() {
     let cluster = Cluster::new();
     cluster.synced();

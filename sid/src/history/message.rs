@@ -118,30 +118,33 @@ pub(super) fn message(facts: &Facts<'_>, summary: &Summary, cause: &Judged) -> S
 #[derive(Debug)]
 pub(super) struct Judged {
     pub(super) text: String,
+    /// Whether some of it was changed on the server itself.
+    pub(super) here: bool,
     /// Where a part came from PRI: the paths that did not.
     locals: Option<HashSet<TreePath>>,
 }
 
 /// Says who made the changes. On a secondary it is seen in what changed: what is now as PRI has it came from PRI, all else was done there.
 pub(super) fn judge(sid: &SidData, facts: &Facts<'_>, summary: &Summary, cause: &Cause) -> Result<Judged, SidError> {
-    let plain = |text: String| Ok(Judged { text, locals: None });
+    let plain = |text: String, here: bool| Ok(Judged { text, here, locals: None });
     let role = facts.role;
     match cause {
-        Cause::Restored(commit) => return plain(format!("restored on {role} from {commit}")),
-        _ if role.is_primary() => return plain(format!("taken on {role}")),
-        _ if facts.is_first => return plain(format!("first Snapshot of {role}")),
+        Cause::Restored(commit) => return plain(format!("restored on {role} from {commit}"), true),
+        _ if role.is_primary() => return plain(format!("taken on {role}"), true),
+        _ if facts.is_first => return plain(format!("first Snapshot of {role}"), false),
         _ => {}
     }
     let here = format!("changed on {role} itself");
-    let Some((locals, from)) = not_from_primary(sid, facts.env_version, summary)? else { return plain(here) };
+    let Some((locals, from)) = not_from_primary(sid, facts.env_version, summary)? else { return plain(here, true) };
     // The identity of a secondary is its own.
     let own = summary.objects - summary.sync.len() + locals.len();
     let installed = format!("installed from PRI generation {from}");
     Ok(match own {
-        0 if summary.objects > 0 => Judged { text: installed, locals: None },
-        _ if own == summary.objects => Judged { text: here, locals: None },
+        0 if summary.objects > 0 => Judged { text: installed, here: false, locals: None },
+        _ if own == summary.objects => Judged { text: here, here: true, locals: None },
         _ => Judged {
             text: format!("{here} ({own}), and {installed} ({})", summary.objects - own),
+            here: true,
             locals: Some(locals),
         },
     })

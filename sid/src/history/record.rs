@@ -35,6 +35,8 @@ pub struct Recorded {
     pub commit: CommitId,
     /// Who changed what: `taken on PRI`, `changed on SEC1 itself`, `installed from PRI generation 12`.
     pub cause: String,
+    /// Whether some of it was changed on the server itself. Not so where all of it is as PRI has it, or nothing was there before.
+    pub changed_here: bool,
     /// How many objects changed.
     pub files: usize,
     /// The sizes of the files that were added or replaced, in bytes.
@@ -242,7 +244,7 @@ impl Changes {
             why: format!("git fast-import gave no commit but '{}'", text.escape_debug()),
         })?;
         let (files, bytes) = (self.summary.objects, self.summary.bytes);
-        Ok(Recorded { commit: id, cause: judged.text, files, bytes, set_aside: None })
+        Ok(Recorded { commit: id, cause: judged.text, changed_here: judged.here, files, bytes, set_aside: None })
     }
 }
 
