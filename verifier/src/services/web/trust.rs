@@ -46,7 +46,7 @@ impl Distrust {
         match self {
             Distrust::NoFile(_) => "put the file that [service.web] ca names on every server".into(),
             Distrust::Unknown(_) => format!(
-                "{renew}; where clients know an issuer of their own: [service.web] set = {{ ca = \"/etc/…/ca.pem\" }}, or trust = \"no\""
+                "{renew}; where clients know an issuer of their own: [service.web] set = {{ ca = \"/etc/atlas/verifier/ca.pem\" }}, or trust = \"no\""
             ),
             _ => renew.to_owned(),
         }
