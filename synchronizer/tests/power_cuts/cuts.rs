@@ -171,11 +171,12 @@ fn work(
 ) {
     atlas_host::mount::own_mounts().expect("root's rights");
     let tmp = Memory::new();
-    loop {
+    // A loop device may hold its file for a moment longer: each disk gets a file of its own.
+    for round in 0.. {
         let job = jobs.lock().unwrap().recv();
         let Ok(job) = job else { break };
         let cut = Cut { recording, number: job.number, ended: job.ended };
-        let files: Vec<_> = (0..job.images.len()).map(|disk| tmp.path().join(disk.to_string())).collect();
+        let files: Vec<_> = (0..job.images.len()).map(|disk| tmp.path().join(format!("{round}-{disk}"))).collect();
         for (file, image) in files.iter().zip(&job.images) {
             std::fs::write(file, image).unwrap();
         }
@@ -190,6 +191,7 @@ fn work(
             (state, is_new)
         }));
         place.unmount();
+        files.iter().for_each(|file| std::fs::remove_file(file).unwrap());
         let mut tally = tally.lock().unwrap();
         tally.cuts += 1;
         match tried {

@@ -52,6 +52,7 @@ pub(crate) type Log = Arc<Mutex<Vec<Event>>>;
 pub(crate) struct Disks {
     /// The files that are the disks.
     pub(crate) files: Vec<PathBuf>,
+    at: PathBuf,
     images: Arc<Vec<Mutex<Image>>>,
     session: BackgroundSession,
 }
@@ -63,7 +64,7 @@ impl Disks {
         let images = Arc::new(images.into_iter().map(Mutex::new).collect::<Vec<_>>());
         let served = Served { images: images.clone(), log: log.clone() };
         let session = fuser::spawn_mount(served, at, &Config::default()).expect("FUSE is there (kernel module fuse)");
-        Disks { files, images, session }
+        Disks { files, at: at.to_owned(), images, session }
     }
 
     /// What came to them, flushed or not.
@@ -72,7 +73,9 @@ impl Disks {
     }
 
     pub(crate) fn detach(self) {
-        self.session.umount_and_join().expect("nobody uses the disks any more");
+        // Whoever watches devices may still look at a loop device that was just let go of.
+        unmount(&self.at);
+        self.session.join().expect("the disks were served to the end");
     }
 }
 
