@@ -13,11 +13,7 @@ use gimli::{
     BaseAddresses, CfaRule, DebugFrame, EhFrame, EhFrameHdr, EndianSlice, EvaluationResult, LittleEndian, Register,
     RegisterRule, UnwindContext, UnwindSection, UnwindTableRow,
 };
-use std::{
-    cell::OnceCell,
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{cell::OnceCell, collections::HashMap, time::Duration};
 
 /// How a frame was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -89,6 +85,12 @@ pub struct Limits {
     pub frames: usize,
     /// The longest time.
     pub time: Duration,
+}
+
+/// The processor's time that this thread has used: a server that is busy gives the same signature as one that is not.
+fn used() -> Duration {
+    let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+    nix::time::clock_gettime(clock).map_or(Duration::ZERO, Duration::from)
 }
 
 impl Default for Limits {
@@ -277,7 +279,7 @@ impl<'s> Unwinder<'s> {
 
     /// Walks from these registers outwards.
     pub fn walk(&mut self, registers: Registers, limits: Limits) -> Walk {
-        let until = Instant::now() + limits.time;
+        let until = used() + limits.time;
         let mut now = registers;
         let mut exact = true;
         let mut steps: Vec<Step> = Vec::new();
@@ -285,7 +287,7 @@ impl<'s> Unwinder<'s> {
         loop {
             let step = Step { pc: now.pc, exact, sp: now.sp().unwrap_or(0), trust };
             steps.push(step);
-            if steps.len() >= limits.frames || (steps.len().is_multiple_of(1024) && Instant::now() > until) {
+            if steps.len() >= limits.frames || (steps.len().is_multiple_of(1024) && used() > until) {
                 return Walk { steps, end: End::Bound };
             }
             let Some(next) = self.step(&now, &step) else {
