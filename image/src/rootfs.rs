@@ -59,12 +59,14 @@ impl std::fmt::Display for Release {
     }
 }
 
-/// Documentation and translations are a third of the files, and nobody reads them in a virtual machine.
-const DPKG_OPTIONS: [&str; 4] = [
+/// Documentation and translations are a third of the files, and nobody reads them in a virtual machine. The last is there again at the end
+/// (customize.sh): with it, installing systemd-coredump would set where the cores go of the machine that this is made on.
+const DPKG_OPTIONS: [&str; 5] = [
     "path-exclude=/usr/share/man/*",
     "path-exclude=/usr/share/locale/*",
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/lib/sysctl.d/50-coredump.conf",
 ];
 
 const APT_OPTIONS: [&str; 2] = ["Apt::Install-Recommends \"false\"", "Acquire::Languages \"none\""];
@@ -109,32 +111,8 @@ fn make(source: &Path, release: Release, entry: &Path) -> Result<()> {
     command.arg(format!("--customize-hook=upload {} /tmp/customize.sh", script.display()));
     command.arg("--customize-hook=chroot \"$1\" sh /tmp/customize.sh && rm \"$1/tmp/customize.sh\"");
     command.arg(release.suite()).arg(entry.join("rootfs.tar")).args(release.source());
-    let _kept = CorePattern::keep();
     run(&mut command, &format!("make the root file system of {release} with mmdebstrap"))?;
     Ok(())
-}
-
-/// Where this machine's own cores go. The scripts of systemd-coredump, which root runs in the new root file system, set it for the kernel that
-/// they run on; dropped, this sets it back.
-struct CorePattern(Option<String>);
-
-impl CorePattern {
-    const PATH: &str = "/proc/sys/kernel/core_pattern";
-
-    fn keep() -> CorePattern {
-        CorePattern(fs::read_to_string(Self::PATH).ok())
-    }
-}
-
-impl Drop for CorePattern {
-    fn drop(&mut self) {
-        if let Some(before) =
-            self.0.take().filter(|before| fs::read_to_string(Self::PATH).is_ok_and(|now| now != *before))
-        {
-            // Whoever was allowed to change it is allowed to change it back.
-            let _ = fs::write(Self::PATH, before);
-        }
-    }
 }
 
 /// Packs the files below a directory; owner and mode do not come from whoever checked the repository out.
