@@ -24,7 +24,11 @@ fn install_and_remove(release: Release) {
     println!("{release}");
     let options = Options::new(&|step| println!("{step}")).unwrap().on(release);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/package.sh");
-    let arguments = [package(&options).unwrap().path];
+    let package = package(&options).unwrap();
+    // It is in the initramfs of every server.
+    let early = package.programs.iter().find(|program| program.name == "atlas-boot").unwrap();
+    assert!(early.size_bytes <= 2 << 20, "atlas-boot has {} bytes", early.size_bytes);
+    let arguments = [package.path];
     let arguments: Vec<&Path> = arguments.iter().map(AsRef::as_ref).collect();
     let root_file_system = root_file_system(&options).unwrap();
     let said = run_in_root_file_system(&root_file_system, &script, &arguments, Duration::from_secs(900)).unwrap();
