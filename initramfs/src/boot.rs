@@ -22,13 +22,14 @@ const WAIT_FOR_DISKS: Duration = Duration::from_secs(10);
 
 /// Measures the steps of a boot for its report.
 #[derive(Debug)]
-struct Clock {
+pub(crate) struct Clock {
     began: Instant,
     steps: Vec<Step>,
 }
 
 impl Clock {
-    fn step<T>(&mut self, name: &str, run: impl FnOnce() -> T) -> T {
+    /// Does one step, and notes when it began and how long it took.
+    pub(crate) fn step<T>(&mut self, name: &str, run: impl FnOnce() -> T) -> T {
         let at = self.began.elapsed();
         let result = run();
         let took = self.began.elapsed() - at;
@@ -75,10 +76,7 @@ fn sequence(places: &Places, report: &mut BootReport, clock: &mut Clock) -> Resu
     }
     let set = clock.step("start the Unbound set read-only", || ReadOnlySet::start(places, &choice))?;
     report.set = Some(describe(&choice, &set));
-    let prepared = clock.step("read who this server is, and stage its identity", || {
-        prepare(places, &root, &bound, acceptance.as_ref(), report)
-    });
-    let (config, identity) = match prepared {
+    let (config, identity) = match prepare(places, &root, &bound, acceptance.as_ref(), report, clock) {
         Ok(prepared) => prepared,
         Err(refusal) => {
             set.release();
@@ -206,14 +204,18 @@ fn prepare<'r>(
     bound: &BoundData,
     acceptance: Option<&Acceptance>,
     report: &mut BootReport,
+    clock: &mut Clock,
 ) -> Result<(MasterConfig, Identity<'r>), Refusal> {
-    let sid = open_sid(places)?;
-    let (config, by_acceptance) = read_config(&sid, bound, acceptance)?;
+    let (sid, (config, by_acceptance)) = clock.step("read who this server is", || {
+        let sid = open_sid(places)?;
+        let config = read_config(&sid, bound, acceptance)?;
+        Ok::<_, Refusal>((sid, config))
+    })?;
     if by_acceptance {
         report.accepted = acceptance.cloned();
     }
     report.cluster = Some(config.cluster().to_string());
-    let identity = Identity::prepare(places, root, &sid, &config, bound)?;
+    let identity = Identity::prepare(places, root, &sid, &config, bound, clock)?;
     Ok((config, identity))
 }
 

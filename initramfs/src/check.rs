@@ -53,7 +53,7 @@ fn decide(places: &Places, report: &mut BootReport) -> Result<Outcome, Refusal> 
         why: "its directory is missing".into(),
     };
     let role_dir = sid.role_dir(config.role()).map_err(of_sid)?.ok_or_else(|| of_sid(missing()))?;
-    match snapshot::find(&role_dir, config.role(), bound.env_id).map_err(of_sid)? {
+    match snapshot::find_identity(&role_dir, config.role(), bound.env_id).map_err(of_sid)? {
         Found::FromScratch => Ok(Outcome::FromScratch),
         Found::Older(snapshot) => {
             report.converted_from = Some(snapshot.manifest.env_version);

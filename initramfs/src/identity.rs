@@ -1,6 +1,6 @@
 //! From (Role, EnvVersion) to an identity that lies ready beside the files that it replaces.
 
-use crate::{Places, refuse};
+use crate::{Places, boot::Clock, refuse};
 use atlas_host::{
     mount::{self, Access},
     tree::Dir,
@@ -74,40 +74,45 @@ pub struct Identity<'r> {
 
 impl<'r> Identity<'r> {
     /// Finds, converts and stages; writes only temporary files to the root file system, and nothing to the Unbound disks.
-    pub fn prepare(
+    pub(crate) fn prepare(
         places: &Places,
         root: &'r Dir,
         sid: &SidData,
         config: &MasterConfig,
         bound: &BoundData,
+        clock: &mut Clock,
     ) -> Result<Identity<'r>, Refusal> {
         let of_sid = |error: SidError| refuse::of_sid(&error);
         let (role, env) = (config.role(), bound.env_id);
-        let role_dir = sid.role_dir(role).map_err(of_sid)?.ok_or_else(|| {
-            refuse::of_sid(&SidError::NoSnapshot {
-                role,
-                env_version: env,
-                why: format!("there is no directory {role}"),
-            })
-        })?;
-        let (snapshot, converted) = match snapshot::find(&role_dir, role, env).map_err(of_sid)? {
+        let found = clock.step("find its Snapshot", || {
+            let why = || format!("there is no directory {role}");
+            let role_dir = sid.role_dir(role)?;
+            let role_dir = role_dir.ok_or_else(|| SidError::NoSnapshot { role, env_version: env, why: why() })?;
+            snapshot::find_identity(&role_dir, role, env)
+        });
+        let (snapshot, converted) = match found.map_err(of_sid)? {
             Found::FromScratch => {
                 return Ok(Identity { from_scratch: true, converted: None, staged: None, writable: None });
             }
             Found::Exact(snapshot) => (snapshot, None),
             Found::Older(old) => {
-                let (snapshot, converted) = convert_up(places, root, &old, config, env)?;
+                let (snapshot, converted) =
+                    clock.step("convert the Snapshot", || convert_up(places, root, &old, config, env))?;
                 (snapshot, Some(converted))
             }
         };
-        let plan = Plan::make(root, &snapshot, FileSet::Ident).map_err(of_sid)?;
+        let plan = clock.step("compare the identity", || Plan::make(root, &snapshot, FileSet::Ident));
+        let plan = plan.map_err(of_sid)?;
         if plan.changes().is_empty() {
             return Ok(Identity { from_scratch: false, converted, staged: None, writable: None });
         }
-        let writable = WritableRoot::open(places)?;
-        let staged = plan.stage(root).map_err(|error| match &error {
-            SidError::File(file) => refuse::root_not_writable(file),
-            other => refuse::of_sid(other),
+        let (writable, staged) = clock.step("stage the identity", || {
+            let writable = WritableRoot::open(places)?;
+            let staged = plan.stage(root).map_err(|error| match &error {
+                SidError::File(file) => refuse::root_not_writable(file),
+                other => refuse::of_sid(other),
+            })?;
+            Ok::<_, Refusal>((writable, staged))
         })?;
         Ok(Identity { from_scratch: false, converted, staged: Some(staged), writable: Some(writable) })
     }

@@ -45,6 +45,15 @@ impl FileSet {
         }
     }
 
+    /// How every line of the set begins that ATLAS writes, up to its path.
+    pub fn line_prefix(self) -> &'static [u8] {
+        match self {
+            FileSet::Ident => b"{\"set\":\"ident\",\"path\":\"",
+            FileSet::Sync => b"{\"set\":\"sync\",\"path\":\"",
+            FileSet::Residue => b"{\"set\":\"residue\",\"path\":\"",
+        }
+    }
+
     /// The file in a Snapshot that lists the paths; empty for the residue, which is all that its directory holds.
     pub fn list_name(self) -> &'static str {
         match self {
@@ -311,22 +320,35 @@ impl Manifest {
 
     /// Reads the file.
     pub fn parse(content: &[u8]) -> Result<Manifest, BadManifest> {
+        Manifest::read(content, |_| true)
+    }
+
+    /// Reads one set of the file, and of the others only how many lines there are: a server that boots waits for its identity, and
+    /// the other sets have thousands of entries.
+    pub fn parse_set(content: &[u8], set: FileSet) -> Result<Manifest, BadManifest> {
+        let of_another = |line: &[u8]| FileSet::ALL.iter().any(|s| *s != set && line.starts_with(s.line_prefix()));
+        let mut manifest = Manifest::read(content, |line| !of_another(line))?;
+        manifest.entries.retain(|entry| entry.set == set);
+        Ok(manifest)
+    }
+
+    /// Reads the file; of lines that are not `wanted`, that they are there.
+    fn read(content: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Result<Manifest, BadManifest> {
         if content.len() > Self::MAX_SIZE {
             return Err(BadManifest::TooLarge);
         }
         let mut lines = content.split(|b| *b == b'\n').enumerate().map(|(index, line)| (index + 1, line));
-        let read = |(line, text): (usize, &[u8])| -> Result<Entry, BadManifest> {
-            serde_json::from_slice(text).map_err(|error| unreadable(line, &error))
-        };
         let (_, first) = lines.next().ok_or(BadManifest::NotManifest)?;
         let header = Header::parse(first)?;
-        let entries = lines
-            .filter(|(_, text)| !text.is_empty())
-            .take(Self::MAX_ENTRIES + 1)
-            .map(read)
-            .collect::<Result<Vec<_>, _>>()?;
-        if entries.len() != header.entries {
-            return Err(BadManifest::Count { announced: header.entries, found: entries.len() });
+        let (mut entries, mut found) = (Vec::new(), 0);
+        for (line, text) in lines.filter(|(_, text)| !text.is_empty()).take(Self::MAX_ENTRIES + 1) {
+            found += 1;
+            if wanted(text) {
+                entries.push(serde_json::from_slice(text).map_err(|error| unreadable(line, &error))?);
+            }
+        }
+        if found != header.entries {
+            return Err(BadManifest::Count { announced: header.entries, found });
         }
         let owners = Owners { users: header.users, groups: header.groups };
         Manifest::new(header.role, header.env_version, entries)?.with_owners(&owners)
@@ -420,6 +442,30 @@ mod tests {
         let whole = sample().to_file().unwrap();
         for end in 0..whole.len() - 1 {
             assert!(Manifest::parse(&whole[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn one_set_is_read_as_it_is_among_the_others() {
+        let other = |set, path: &str| Entry { set, ..entry(path, file(b"other")) };
+        let mut entries = sample().into_entries();
+        entries.extend([other(FileSet::Sync, "/etc/ssh/key"), other(FileSet::Residue, "/etc/residue")]);
+        let whole = Manifest::new(Role::Pri, EnvVersion::OLDEST, entries).unwrap();
+        let content = whole.to_file().unwrap();
+        for set in FileSet::ALL {
+            let read = Manifest::parse_set(&content, set).unwrap();
+            assert_eq!(read.entries(), whole.of_set(set).as_slice(), "{set:?}");
+        }
+        let text = String::from_utf8(content.clone()).unwrap();
+        let turned =
+            text.replace("{\"set\":\"sync\",\"path\":\"/etc/ssh/key\"", "{\"path\":\"/etc/ssh/key\",\"set\":\"sync\"");
+        assert!(turned != text, "the line is written in another order");
+        assert_eq!(
+            Manifest::parse_set(turned.as_bytes(), FileSet::Ident).unwrap(),
+            Manifest::parse_set(&content, FileSet::Ident).unwrap()
+        );
+        for end in 0..content.len() - 1 {
+            assert!(Manifest::parse_set(&content[..end], FileSet::Residue).is_err(), "cut at {end}");
         }
     }
 

@@ -77,8 +77,8 @@ impl<R: Read> Lines<R> {
 
     /// The set and the path of the line, the path as it stands there: text within a JSON string.
     pub fn place(&self) -> Result<(FileSet, Cow<'_, [u8]>), SidError> {
-        for set in [FileSet::Ident, FileSet::Sync, FileSet::Residue] {
-            if let Some(rest) = self.line.strip_prefix(prefix(set))
+        for set in FileSet::ALL {
+            if let Some(rest) = self.line.strip_prefix(set.line_prefix())
                 && let Some(end) = end_of_string(rest)
             {
                 return Ok((set, Cow::Borrowed(&rest[..end])));
@@ -90,15 +90,6 @@ impl<R: Read> Lines<R> {
 
     fn bad(&self, source: BadManifest) -> SidError {
         SidError::Manifest { path: self.path.clone(), source }
-    }
-}
-
-/// How every line of a set begins, up to its path.
-fn prefix(set: FileSet) -> &'static [u8] {
-    match set {
-        FileSet::Ident => b"{\"set\":\"ident\",\"path\":\"",
-        FileSet::Sync => b"{\"set\":\"sync\",\"path\":\"",
-        FileSet::Residue => b"{\"set\":\"residue\",\"path\":\"",
     }
 }
 

@@ -4,7 +4,7 @@ use crate::layout::{SidError, read_env_version};
 use atlas_host::tree::Dir;
 use atlas_model::{
     EnvVersion, PathList, Role,
-    manifest::{FileSet, Kind, Manifest},
+    manifest::{BadManifest, FileSet, Kind, Manifest},
 };
 
 /// The file that says which Snapshots are valid.
@@ -25,6 +25,9 @@ pub struct Snapshot {
     pub ident_paths: PathList,
 }
 
+/// How a Manifest is read: whole, or one set of it.
+type Parse = fn(&[u8]) -> Result<Manifest, BadManifest>;
+
 /// What a Role directory offers to one Environment.
 #[derive(Debug)]
 pub enum Found {
@@ -38,12 +41,21 @@ pub enum Found {
 
 /// Finds what `role_dir` has for a server of `env_version`.
 pub fn find(role_dir: &Dir, role: Role, env_version: EnvVersion) -> Result<Found, SidError> {
+    find_read_by(Manifest::parse, role_dir, role, env_version)
+}
+
+/// The same, with no more in the Manifest than the IdentFiles: for a boot, which waits for it.
+pub fn find_identity(role_dir: &Dir, role: Role, env_version: EnvVersion) -> Result<Found, SidError> {
+    find_read_by(|content| Manifest::parse_set(content, FileSet::Ident), role_dir, role, env_version)
+}
+
+fn find_read_by(parse: Parse, role_dir: &Dir, role: Role, env_version: EnvVersion) -> Result<Found, SidError> {
     let none = |why: String| Err(SidError::NoSnapshot { role, env_version, why });
     let Some(newest) = newest(role_dir)? else {
         return from_scratch(role_dir, role, env_version);
     };
     let version = newest.min(env_version);
-    match Snapshot::open(role_dir, role, version)? {
+    match Snapshot::open_read_by(parse, role_dir, role, version)? {
         Some(snapshot) if version == env_version => Ok(Found::Exact(snapshot)),
         Some(snapshot) => Ok(Found::Older(snapshot)),
         None if newest > env_version => {
@@ -107,6 +119,15 @@ pub fn read_list(dir: &Dir, name: &str) -> Result<Option<PathList>, SidError> {
 impl Snapshot {
     /// Opens one version; `None` where there is no such directory.
     pub fn open(role_dir: &Dir, role: Role, version: EnvVersion) -> Result<Option<Snapshot>, SidError> {
+        Snapshot::open_read_by(Manifest::parse, role_dir, role, version)
+    }
+
+    fn open_read_by(
+        parse: Parse,
+        role_dir: &Dir,
+        role: Role,
+        version: EnvVersion,
+    ) -> Result<Option<Snapshot>, SidError> {
         let dir = match role_dir.dir(version.dir_name()) {
             Ok(dir) => dir,
             Err(error) if error.is_not_found() => return Ok(None),
@@ -119,8 +140,7 @@ impl Snapshot {
         let content = dir
             .read_if_there(MANIFEST, Manifest::MAX_SIZE)?
             .ok_or_else(|| damaged("its Manifest is missing".into()))?;
-        let manifest =
-            Manifest::parse(&content).map_err(|source| SidError::Manifest { path: dir.show(MANIFEST), source })?;
+        let manifest = parse(&content).map_err(|source| SidError::Manifest { path: dir.show(MANIFEST), source })?;
         if (manifest.role, manifest.env_version) != (role, version) {
             return Err(damaged(format!("its Manifest is that of ({}, {})", manifest.role, manifest.env_version)));
         }

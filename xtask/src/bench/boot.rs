@@ -29,7 +29,13 @@ mdadm --wait /dev/md/atlas-unbound || true
 ssSync create; sync";
 
 /// The steps of boot.json in which the identity is read, checked, and put in place.
-const IDENTITY_STEPS: [&str; 2] = ["read who this server is, and stage its identity", "install the identity"];
+const IDENTITY_STEPS: [&str; 5] = [
+    "read who this server is",
+    "find its Snapshot",
+    "compare the identity",
+    "stage the identity",
+    "install the identity",
+];
 
 /// What one takes on without ATLAS.
 const SET_UP_PLAIN: &str = "echo 'LABEL=ATLAS-UNBOUND /srv ext4 defaults 0 2' >> /etc/fstab; sync";
