@@ -92,20 +92,9 @@ pub fn look_to_compare(dir: &Dir, name: &OsStr, wanted: &Kind) -> Result<Kind, F
     read_to_compare(dir, name, wanted)
 }
 
-/// `expected` is how long the file probably is: a small one needs no large buffer.
-fn digest(mut file: &File, expected: i64) -> io::Result<(u64, Digest)> {
-    let expected = u64::try_from(expected).unwrap_or(0);
-    let length = usize::try_from(expected).unwrap_or(usize::MAX).saturating_add(1).clamp(512, 64 << 10);
-    let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; length]);
-    loop {
-        let count = file.read(&mut buffer)?;
-        hash.update(&buffer[..count]);
-        size += count as u64;
-        // Less than was asked for, where the end was expected, is the end.
-        if count == 0 || (count < buffer.len() && size == expected) {
-            return Ok((size, Digest::from_bytes(hash.finalize().into())));
-        }
-    }
+/// `expected` is how long the file probably is.
+fn digest(file: &File, expected: i64) -> io::Result<(u64, Digest)> {
+    copy(file, &mut io::sink(), u64::try_from(expected).unwrap_or(0))
 }
 
 fn meta(dir: &Dir, name: &OsStr, stat: &FileStat, file: Option<&File>) -> Result<Meta, FileError> {
@@ -157,7 +146,7 @@ pub fn make(kind: &Kind, from_dir: &Dir, from: &OsStr, to_dir: &Dir, to: &OsStr)
         Kind::Absent => Ok(()),
         Kind::File { size, sha256, meta } => {
             let source = from_dir.file(from)?;
-            let copied = write_new(&source, meta, to_dir, to)?;
+            let copied = write_new(&source, *size, meta, to_dir, to)?;
             if copied != (*size, *sha256) {
                 let source = io::Error::other("its content is not what the Manifest says");
                 return Err(FileError::on("copy", from_dir.show(from))(source));
@@ -187,14 +176,14 @@ pub fn make(kind: &Kind, from_dir: &Dir, from: &OsStr, to_dir: &Dir, to: &OsStr)
 /// Like [`make`], for a file whose content is at hand; another kind has no content and is made the same way.
 pub fn make_of(kind: &Kind, content: &[u8], to_dir: &Dir, to: &OsStr) -> Result<(), FileError> {
     match kind {
-        Kind::File { meta, .. } => write_new(content, meta, to_dir, to).map(drop),
+        Kind::File { size, meta, .. } => write_new(content, *size, meta, to_dir, to).map(drop),
         _ => make(kind, to_dir, to, to_dir, to),
     }
 }
 
-fn write_new(from: impl Read, meta: &Meta, to_dir: &Dir, to: &OsStr) -> Result<(u64, Digest), FileError> {
+fn write_new(from: impl Read, size: u64, meta: &Meta, to_dir: &Dir, to: &OsStr) -> Result<(u64, Digest), FileError> {
     let mut target = to_dir.create_new(to, 0o600)?;
-    let copied = copy(from, &mut target).map_err(FileError::on("write", to_dir.show(to)))?;
+    let copied = copy(from, &mut target, size).map_err(FileError::on("write", to_dir.show(to)))?;
     set_meta(&target, meta).map_err(FileError::on("set owner, mode and attributes of", to_dir.show(to)))?;
     Ok(copied)
 }
@@ -217,17 +206,19 @@ pub fn make_dir_time(kind: &Kind, dir: &Dir, name: &OsStr) -> Result<(), FileErr
     }
 }
 
-/// Copies all there is; gives its length and digest.
-pub fn copy(mut from: impl Read, to: &mut impl Write) -> io::Result<(u64, Digest)> {
-    let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 64 << 10]);
+/// Copies all there is; gives its length and digest. `expected` is how long it probably is: a small file needs no large buffer, and is not
+/// asked again whether it has ended.
+pub fn copy(mut from: impl Read, to: &mut impl Write, expected: u64) -> io::Result<(u64, Digest)> {
+    let length = usize::try_from(expected).unwrap_or(usize::MAX).saturating_add(1).clamp(512, 64 << 10);
+    let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; length]);
     loop {
-        match from.read(&mut buffer)? {
-            0 => return Ok((size, Digest::from_bytes(hash.finalize().into()))),
-            count => {
-                hash.update(&buffer[..count]);
-                to.write_all(&buffer[..count])?;
-                size += count as u64;
-            }
+        let count = from.read(&mut buffer)?;
+        hash.update(&buffer[..count]);
+        to.write_all(&buffer[..count])?;
+        size += count as u64;
+        // Less than was asked for, where the end was expected, is the end.
+        if count == 0 || (count < buffer.len() && size == expected) {
+            return Ok((size, Digest::from_bytes(hash.finalize().into())));
         }
     }
 }

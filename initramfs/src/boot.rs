@@ -198,14 +198,14 @@ pub(crate) fn read_config(
     if accepted { Ok((config, true)) } else { Err(refusal) }
 }
 
-fn prepare<'r>(
+fn prepare(
     places: &Places,
-    root: &'r Dir,
+    root: &Dir,
     bound: &BoundData,
     acceptance: Option<&Acceptance>,
     report: &mut BootReport,
     clock: &mut Clock,
-) -> Result<(MasterConfig, Identity<'r>), Refusal> {
+) -> Result<(MasterConfig, Identity), Refusal> {
     let (sid, (config, by_acceptance)) = clock.step("read who this server is", || {
         let sid = open_sid(places)?;
         let config = read_config(&sid, bound, acceptance)?;

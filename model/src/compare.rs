@@ -20,7 +20,7 @@ use crate::{
     owners::Numbers,
 };
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 
 /// The version at which a PRI and a secondary of these versions are compared.
 pub fn compare_at(pri: EnvVersion, secondary: EnvVersion) -> EnvVersion {
@@ -67,28 +67,33 @@ pub struct NotComparable {
 ///
 /// # Errors
 /// Where the two are not of one EnvVersion.
-pub fn compare(pri: &Manifest, secondary: &Manifest) -> Result<Vec<Difference>, NotComparable> {
+pub fn compare<'a>(pri: &'a Manifest, secondary: &'a Manifest) -> Result<Vec<Difference>, NotComparable> {
     if pri.env_version != secondary.env_version {
         return Err(NotComparable { pri: pri.env_version, secondary: secondary.env_version });
     }
-    let objects = |manifest: &'_ Manifest| -> BTreeMap<TreePath, Kind> {
-        let there = manifest.of_set(FileSet::Sync).filter(|entry| entry.kind != Kind::Absent);
-        there.map(|entry| (entry.path.clone(), entry.kind.clone())).collect()
-    };
-    let (wanted, mut there) = (objects(pri), objects(secondary));
     let numbers = Numbers::between(secondary.owners(), pri.owners());
+    let there = |manifest: &'a Manifest| manifest.of_set(FileSet::Sync).filter(|entry| entry.kind != Kind::Absent);
+    let (mut ours, mut theirs) = (there(pri).peekable(), there(secondary).peekable());
     let mut differences = Vec::new();
-    for (path, kind) in wanted {
-        let what = match there.remove(&path) {
-            None => What::Missing,
-            Some(other) => match is_same(&kind, other, &numbers) {
-                true => continue,
-                false => What::Differs,
-            },
+    loop {
+        // Both are sorted by path.
+        let order = match (ours.peek(), theirs.peek()) {
+            (Some(our), Some(their)) => our.path.as_path().cmp(their.path.as_path()),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => break,
         };
-        differences.push(Difference { path, what });
+        let our = if order.is_le() { ours.next() } else { None };
+        let their = if order.is_ge() { theirs.next() } else { None };
+        let (entry, what) = match (our, their) {
+            (Some(our), Some(their)) if is_same(&our.kind, their.kind.clone(), &numbers) => continue,
+            (Some(our), Some(_)) => (our, What::Differs),
+            (Some(our), None) => (our, What::Missing),
+            (None, Some(their)) => (their, What::Added),
+            (None, None) => break,
+        };
+        differences.push(Difference { path: entry.path.clone(), what });
     }
-    differences.extend(there.into_keys().map(|path| Difference { path, what: What::Added }));
     differences.extend(only_newer(pri, secondary));
     differences.sort_by(|a, b| a.path.as_path().cmp(b.path.as_path()));
     Ok(differences)
@@ -125,6 +130,7 @@ fn residue_of(entry: &Entry) -> Option<EnvVersion> {
 mod tests {
     use super::*;
     use crate::{Digest, Role, manifest::Meta};
+    use std::collections::BTreeMap;
 
     fn snapshot(env: u32, files: &[(FileSet, &str, &str)]) -> Manifest {
         let meta = |mtime| Meta { mode: 0o644, uid: 0, gid: 0, mtime, mtime_ns: 0, xattrs: BTreeMap::new() };

@@ -173,6 +173,7 @@ impl Kind {
 
 /// One object of a Snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Line")]
 pub struct Entry {
     /// The list that it belongs to.
     pub set: FileSet,
@@ -181,6 +182,61 @@ pub struct Entry {
     /// What it is.
     #[serde(flatten)]
     pub kind: Kind,
+}
+
+/// The fields that a line of a Manifest may have. An [`Entry`] could be read as it is written, but fields whose meaning hangs on another are
+/// put aside and read twice then: that takes four times as long, and a cycle reads every Manifest several times.
+#[derive(Deserialize)]
+struct Line {
+    set: FileSet,
+    path: TreePath,
+    #[serde(rename = "type")]
+    of: LineOf,
+    #[serde(default)]
+    mode: u32,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    #[serde(default)]
+    mtime: i64,
+    #[serde(default)]
+    mtime_ns: u32,
+    #[serde(default)]
+    xattrs: BTreeMap<String, String>,
+    size: Option<u64>,
+    sha256: Option<Digest>,
+    target: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LineOf {
+    File,
+    Dir,
+    Link,
+    Absent,
+}
+
+impl TryFrom<Line> for Entry {
+    type Error = &'static str;
+
+    fn try_from(line: Line) -> Result<Entry, &'static str> {
+        let Line { set, path, of, mode, uid, gid, mtime, mtime_ns, xattrs, size, sha256, target } = line;
+        let meta = || -> Result<Meta, &'static str> {
+            let (uid, gid) = (uid.ok_or("an object has no uid")?, gid.ok_or("an object has no gid")?);
+            Ok(Meta { mode, uid, gid, mtime, mtime_ns, xattrs })
+        };
+        let kind = match of {
+            LineOf::File => Kind::File {
+                size: size.ok_or("a file has no size")?,
+                sha256: sha256.ok_or("a file has no sha256")?,
+                meta: meta()?,
+            },
+            LineOf::Dir => Kind::Dir { meta: meta()? },
+            LineOf::Link => Kind::Link { target: target.ok_or("a link has no target")?, meta: meta()? },
+            LineOf::Absent => Kind::Absent,
+        };
+        Ok(Entry { set, path, kind })
+    }
 }
 
 /// A validated Manifest.

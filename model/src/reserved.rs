@@ -139,11 +139,17 @@ enum Relation {
 }
 
 fn relate(pattern: &str, path: &TreePath) -> Relation {
-    let mut components = path.relative().iter();
-    for wanted in pattern[1..].split('/') {
+    let (pattern, path) = (pattern.as_bytes(), path.as_path().as_os_str().as_bytes());
+    // Nearly all pairs differ before the first `*`; this is asked of every path of a Manifest.
+    let fixed = pattern.iter().position(|b| *b == b'*').unwrap_or(pattern.len()).min(path.len());
+    if pattern[..fixed] != path[..fixed] {
+        return Relation::Apart;
+    }
+    let mut components = path.split(|b| *b == b'/');
+    for wanted in pattern.split(|b| *b == b'/') {
         match components.next() {
             None => return Relation::Holds,
-            Some(is) if !component_fits(wanted.as_bytes(), is.as_bytes()) => return Relation::Apart,
+            Some(is) if !component_fits(wanted, is) => return Relation::Apart,
             Some(_) => {}
         }
     }

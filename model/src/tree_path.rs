@@ -67,6 +67,9 @@ impl TreePath {
         if text.len() > 4 * Self::MAX_LEN {
             return Err(bad("it is longer than 4000 bytes"));
         }
+        if is_plain(text.as_bytes()) {
+            return TreePath::new(text.as_bytes());
+        }
         if text.ends_with('\r') {
             return Err(bad("the line ends as on Windows (\\r\\n); save the file with Unix line ends"));
         }
@@ -122,9 +125,18 @@ pub fn is_hidden(c: char) -> bool {
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
+/// Whether each byte is a printable character of ASCII that stands for itself in the text form, as in nearly all paths.
+fn is_plain(bytes: &[u8]) -> bool {
+    bytes.iter().all(|b| (b' '..=b'~').contains(b) && *b != b'\\')
+}
+
 /// Writes bytes as text: printable UTF-8 as it is, everything else and the backslash as `\xNN`.
 pub fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
+    if is_plain(bytes) {
+        text.extend(bytes.iter().map(|b| char::from(*b)));
+        return text;
+    }
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             if is_hidden(c) || c == '\\' {

@@ -120,7 +120,7 @@ impl<'a> Incoming<'a> {
         let size = self.missing.remove(digest).ok_or_else(|| self.hostile("it sends what nobody asked for"))?;
         let name = digest.to_string();
         let mut file = self.content.create_new(&name, 0o600)?;
-        let is = object::copy(&mut reader.take(size), &mut file)
+        let is = object::copy(&mut reader.take(size), &mut file, size)
             .map_err(FileError::on("write", self.content.show(&name)))?;
         if is != (size, *digest) {
             return Err(self.hostile("content came that is not what its digest says"));

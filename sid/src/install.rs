@@ -30,6 +30,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, btree_map},
     ffi::{OsStr, OsString},
     fmt,
+    path::Path,
     rc::Rc,
 };
 
@@ -125,7 +126,7 @@ pub struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Compares; writes nothing. Every copy in the Snapshot that will be used is opened, so that a missing one is found here.
+    /// Compares; writes nothing. Every copy in the Snapshot that will be used is read, so that a missing or damaged one is found here.
     pub fn make(root: &Dir, snapshot: &'a Snapshot, set: FileSet) -> Result<Plan<'a>, SidError> {
         let wanted = Wanted {
             entries: snapshot.manifest.of_set(set).as_slice(),
@@ -135,24 +136,25 @@ impl<'a> Plan<'a> {
             trust: Trust::Bytes,
             removes_strangers: true,
         };
-        Plan::of(root, wanted)
+        let plan = Plan::of(root, wanted)?;
+        let mut copies = Parents::default();
+        let is_used = |entry: &&Entry| plan.changes.iter().any(|change| entry.path.is_within(change.path()));
+        plan.wanted.entries.iter().filter(is_used).try_for_each(|entry| plan.check_copy(entry, &mut copies))?;
+        Ok(plan)
     }
 
-    /// The same for objects that the caller chose. With [`Trust::Stat`] a missing or damaged copy of something that differs is found when it
-    /// is staged.
+    /// The same for objects that the caller chose. A missing or damaged copy of something that differs is found when it is staged, which reads it
+    /// anyway; one of something that does not differ is found here with [`Trust::Bytes`].
     pub fn of(root: &Dir, wanted: Wanted<'a>) -> Result<Plan<'a>, SidError> {
         let mut plan = Plan { wanted, changes: vec![], left: vec![] };
         let entries = plan.wanted.entries;
         let names: BTreeSet<&TreePath> = entries.iter().filter(|e| e.kind != Kind::Absent).map(|e| &e.path).collect();
         let mut made_whole: Option<&TreePath> = None;
-        let mut parents = Parents::default();
+        let (mut parents, mut copies) = (Parents::default(), Parents::default());
         for entry in entries {
             if let Some(why) = plan.wanted.protected.why(&entry.path) {
                 plan.left.push((entry.path.clone(), why));
                 continue;
-            }
-            if plan.wanted.trust == Trust::Bytes {
-                plan.check_copy(entry)?;
             }
             if made_whole.is_some_and(|dir| entry.path.is_within(dir)) {
                 continue;
@@ -166,6 +168,8 @@ impl<'a> Plan<'a> {
                     made_whole = Some(&entry.path);
                 }
                 plan.add(change, &is);
+            } else if plan.wanted.trust == Trust::Bytes {
+                plan.check_copy(entry, &mut copies)?;
             }
             if plan.wanted.removes_strangers && matches!((&is, &entry.kind), (Kind::Dir { .. }, Kind::Dir { .. })) {
                 plan.remove_strangers(root, &entry.path, &names)?;
@@ -225,35 +229,31 @@ impl<'a> Plan<'a> {
     }
 
     /// The copy in the Snapshot must be there, and of the kind that the Manifest says.
-    fn check_copy(&self, entry: &Entry) -> Result<(), SidError> {
+    fn check_copy(&self, entry: &Entry, copies: &mut Parents) -> Result<(), SidError> {
         if entry.kind == Kind::Absent || self.wanted.made.contains_key(&entry.path) {
             return Ok(());
         }
-        let damaged =
-            |path: &Dir, why: &str| SidError::Damaged { path: path.show(entry.path.relative()), why: why.into() };
         let Some(files) = &self.wanted.files else { return Ok(()) };
-        let (dir, name) = files.parent_of(&entry.path).map_err(|error| match leads_out(&entry.path, error) {
-            SidError::File(error) if error.is_not_found() => damaged(files, "it is missing"),
-            other => other,
-        })?;
-        let kind = object::read_to_compare(&dir, name, &entry.kind)?;
+        let damaged = |why: &str| Err(damaged(files, entry, why));
+        let Some(dir) = copies.of(files, &entry.path)? else { return damaged("it is missing") };
+        let kind = object::read_to_compare(dir, entry.path.name(), &entry.kind)?;
         if std::mem::discriminant(&kind) != std::mem::discriminant(&entry.kind) {
-            return Err(damaged(files, "it is missing, or not of the kind that the Manifest says"));
+            return damaged("it is missing, or not of the kind that the Manifest says");
         }
         if let (Kind::File { sha256: is, .. }, Kind::File { sha256: said, .. }) = (&kind, &entry.kind)
             && is != said
         {
-            return Err(damaged(files, "its content is not what the Manifest says"));
+            return damaged("its content is not what the Manifest says");
         }
         Ok(())
     }
 
     /// Makes everything ready beside its target. Whatever fails, the tree is as it was.
-    pub fn stage<'r>(&self, root: &'r Dir) -> Result<Staged<'r>, SidError> {
-        let mut staged = Staged { root, items: vec![] };
-        let mut parents = BTreeMap::new();
+    pub fn stage(&self, root: &Dir) -> Result<Staged, SidError> {
+        let mut staged = Staged { items: vec![] };
+        let (mut parents, mut copies) = (BTreeMap::new(), Parents::default());
         for change in &self.changes {
-            let result = self.stage_one(root, change, &mut parents);
+            let result = self.stage_one(root, change, &mut parents, &mut copies);
             match result {
                 Ok(item) => staged.items.push(item),
                 Err(error) => {
@@ -274,6 +274,7 @@ impl<'a> Plan<'a> {
         root: &Dir,
         change: &Change,
         parents: &mut BTreeMap<Option<TreePath>, Rc<Dir>>,
+        copies: &mut Parents,
     ) -> Result<Item, SidError> {
         let path = change.path();
         let parent = match parents.entry(path.parent()) {
@@ -289,7 +290,7 @@ impl<'a> Plan<'a> {
         };
         let temp = temp_name();
         if matches!(change, Change::Add(_) | Change::Replace(_))
-            && let Err(error) = self.make_temp(path, &parent, &temp)
+            && let Err(error) = self.make_temp(path, &parent, &temp, copies)
         {
             // Best effort: what is left has a name that the next install removes.
             let _ = parent.remove_tree(&temp);
@@ -299,34 +300,42 @@ impl<'a> Plan<'a> {
     }
 
     /// Makes the object at `path`, with all that lies below it, under the name `temp`.
-    fn make_temp(&self, path: &TreePath, parent: &Dir, temp: &OsStr) -> Result<(), SidError> {
+    fn make_temp(&self, path: &TreePath, parent: &Dir, temp: &OsStr, copies: &mut Parents) -> Result<(), SidError> {
         let all = self.wanted.entries;
         let start = all.partition_point(|entry| entry.path.as_path() < path.as_path());
+        // The directory below `temp` that was filled last: with the entries sorted, it is mostly the next one's, too.
+        let mut filled: Option<(&Path, Dir)> = None;
         for entry in all[start..].iter().take_while(|entry| entry.path.is_within(path)) {
             if entry.kind == Kind::Absent || self.wanted.protected.why(&entry.path).is_some() {
                 continue;
             }
             if entry.path == *path {
-                self.make_object(entry, parent, temp)?;
-            } else {
-                let inner = entry.path.relative().strip_prefix(path.relative()).unwrap_or(entry.path.relative());
-                let to = parent
-                    .dir(temp)?
-                    .dir(inner.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(".".as_ref()))?;
-                self.make_object(entry, &to, entry.path.name())?;
+                self.make_object(entry, copies, parent, temp)?;
+                continue;
             }
+            let inner = entry.path.relative().strip_prefix(path.relative()).unwrap_or(entry.path.relative());
+            let below = inner.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(".".as_ref());
+            let dir = match &mut filled {
+                Some((of, dir)) if *of == below => dir,
+                other => &mut other.insert((below, parent.dir(temp)?.dir(below)?)).1,
+            };
+            self.make_object(entry, copies, dir, entry.path.name())?;
         }
         Ok(())
     }
 
-    fn make_object(&self, entry: &Entry, to: &Dir, name: &OsStr) -> Result<(), SidError> {
+    fn make_object(&self, entry: &Entry, copies: &mut Parents, to: &Dir, name: &OsStr) -> Result<(), SidError> {
         if let Some(content) = self.wanted.made.get(&entry.path) {
             return Ok(object::make_of(&entry.kind, content, to, name)?);
         }
         let Some(files) = &self.wanted.files else { return Ok(()) };
-        let (from, from_name) = files.parent_of(&entry.path).map_err(|error| leads_out(&entry.path, error))?;
-        Ok(object::make(&entry.kind, &from, from_name, to, name)?)
+        let from = copies.of(files, &entry.path)?.ok_or_else(|| damaged(files, entry, "it is missing"))?;
+        Ok(object::make(&entry.kind, from, entry.path.name(), to, name)?)
     }
+}
+
+fn damaged(files: &Dir, entry: &Entry, why: &str) -> SidError {
+    SidError::Damaged { path: files.show(entry.path.relative()), why: why.into() }
 }
 
 /// The directory that holds the path last asked for; paths come sorted, so that it mostly holds the next one, too.
@@ -369,12 +378,11 @@ struct Item {
 
 /// Everything lies ready; the tree is unchanged.
 #[derive(Debug)]
-pub struct Staged<'a> {
-    root: &'a Dir,
+pub struct Staged {
     items: Vec<Item>,
 }
 
-impl Staged<'_> {
+impl Staged {
     /// Makes durable what was staged: once for each file system that has some of it.
     fn flush(&self) -> Result<(), FileError> {
         let mut flushed = BTreeSet::new();
@@ -429,7 +437,6 @@ impl Staged<'_> {
         for item in &self.items {
             let _ = item.parent.remove_tree(&item.temp);
         }
-        let _ = self.root.sync();
     }
 }
 

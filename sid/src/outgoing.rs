@@ -35,28 +35,45 @@ pub struct Offer {
 /// The files of a Snapshot that say what else it holds: path lists and Manifest, by name.
 pub type Description = Vec<(String, Vec<u8>)>;
 
+/// A Role directory that is offered. Its Snapshots are not read yet: mostly the partner has them.
+#[derive(Debug)]
+pub struct Offered {
+    offer: Offer,
+    dir: Dir,
+}
+
 /// A Role directory that is read for sending.
 #[derive(Debug)]
 pub struct Outgoing {
-    offer: Offer,
     snapshots: Vec<Snapshot>,
     /// Where content lies: which Snapshot, which entry of its Manifest.
     by_digest: HashMap<Digest, (usize, usize)>,
 }
 
-impl Outgoing {
-    /// Opens all valid Snapshots of `role`.
-    pub fn open(sid: &SidData, role: Role) -> Result<Outgoing, SidError> {
+impl Offered {
+    /// Opens the valid Snapshots of `role`.
+    pub fn open(sid: &SidData, role: Role) -> Result<Offered, SidError> {
         let dir = sid.role_dir(role)?;
         let none = |why: &str| SidError::NoSnapshot { role, env_version: EnvVersion::OLDEST, why: why.into() };
         let dir = dir.ok_or_else(|| none("there is no directory of that name"))?;
         let newest = snapshot::newest(&dir)?.ok_or_else(|| none("none was ever made"))?;
-        let mut snapshots = Vec::new();
-        for version in EnvVersion::up_to(newest) {
-            let lost = || SidError::NoSnapshot { role, env_version: version, why: "its directory is missing".into() };
-            snapshots.push(Snapshot::open(&dir, role, version)?.ok_or_else(lost)?);
-        }
         let offer = Offer { role, generation: generation(&dir)?, newest, fingerprint: fingerprint(&dir, newest)? };
+        Ok(Offered { offer, dir })
+    }
+
+    /// What is offered.
+    pub fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// Reads and checks all of it.
+    pub fn read(&self) -> Result<Outgoing, SidError> {
+        let role = self.offer.role;
+        let mut snapshots = Vec::new();
+        for version in EnvVersion::up_to(self.offer.newest) {
+            let lost = || SidError::NoSnapshot { role, env_version: version, why: "its directory is missing".into() };
+            snapshots.push(Snapshot::open(&self.dir, role, version)?.ok_or_else(lost)?);
+        }
         let mut by_digest = HashMap::new();
         for (at, snapshot) in snapshots.iter().enumerate() {
             for (index, entry) in snapshot.manifest.entries().iter().enumerate() {
@@ -65,14 +82,11 @@ impl Outgoing {
                 }
             }
         }
-        Ok(Outgoing { offer, snapshots, by_digest })
+        Ok(Outgoing { snapshots, by_digest })
     }
+}
 
-    /// What is offered.
-    pub fn offer(&self) -> &Offer {
-        &self.offer
-    }
-
+impl Outgoing {
     /// The description of each Snapshot, oldest version first.
     pub fn descriptions(&self) -> impl Iterator<Item = Result<(EnvVersion, Description), SidError>> + '_ {
         self.snapshots.iter().map(|snapshot| Ok((snapshot.manifest.env_version, describe(&snapshot.dir)?)))

@@ -24,7 +24,7 @@ use atlas_sid::{
     bond::Bond,
     convert::{self, Converters},
     create::{Created, adopt_list},
-    snapshot::{self, Snapshot},
+    snapshot,
 };
 use std::{
     io::{Read, Write},
@@ -122,9 +122,15 @@ fn sync_up<R: Read + Send, W: Write + Send>(server: &Server, wire: &mut Wire<R, 
             .context("install PRI's configuration")
     })??;
 
-    adopt_pri_list(server)?;
-    let after = working(wire, &mut steps, "create after", || create::snapshot(server, false))??.created;
-    let notes = [&before.notes, &converted.notes, &after.notes].into_iter().flatten();
+    let listed_anew = adopt_pri_list(server)?;
+    // Where nothing was installed, the Snapshot before is that of what is here.
+    let after = if listed_anew || installed.change_count > 0 || installed.completed {
+        Some(working(wire, &mut steps, "create after", || create::snapshot(server, false))??.created)
+    } else {
+        None
+    };
+    let after_notes = after.iter().flat_map(|after| &after.notes);
+    let notes = before.notes.iter().chain(&converted.notes).chain(after_notes);
     let mut problems: Vec<Problem> = notes.map(|note| report::of_conversion(role, note)).collect();
     problems.extend(installed.problems.iter().map(|what| needs_somebody(role, what)));
     Ok(SecondaryReport {
@@ -192,13 +198,13 @@ fn needs_somebody(role: Role, what: &str) -> Problem {
 }
 
 /// What PRI synchronizes is what this server compares with: its list becomes one of the lists here.
-fn adopt_pri_list(server: &Server) -> anyhow::Result<()> {
-    let Some(dir) = server.sid.role_dir(Role::Pri)? else { return Ok(()) };
-    let Some(pri) = Snapshot::open(&dir, Role::Pri, server.env_version())? else { return Ok(()) };
-    if let Some(list) = snapshot::read_list(&pri.dir, FileSet::Sync.list_name())? {
-        adopt_list(&server.sid, server.role(), server.env_version(), compare::PRI_LIST, &list)?;
-    }
-    Ok(())
+///
+/// Says whether it was another list before.
+fn adopt_pri_list(server: &Server) -> anyhow::Result<bool> {
+    let Some(dir) = server.sid.role_dir(Role::Pri)? else { return Ok(false) };
+    let pri = dir.dir(server.env_version().dir_name())?;
+    let Some(list) = snapshot::read_list(&pri, FileSet::Sync.list_name())? else { return Ok(false) };
+    Ok(adopt_list(&server.sid, server.role(), server.env_version(), compare::PRI_LIST, &list)?)
 }
 
 /// Asks whether this server would boot into its role. What it would boot as after a swap depends on the same: the hook, the units, the

@@ -14,7 +14,7 @@ use atlas_sid::{
     install::{Plan, Protected, Trust, Wanted},
     snapshot::{self, env_versions, read_list},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 /// PRI's Snapshot for this server's EnvVersion.
 pub(super) struct Source {
@@ -92,9 +92,7 @@ impl Source {
         let mut pri = Files::new();
         let mut lost = Vec::new();
         for which in Which::ALL {
-            let Some(entry) = brought.entries.iter().find(|entry| entry.path.to_string() == which.path()) else {
-                continue;
-            };
+            let Some(entry) = brought.index_of(which).map(|index| &brought.entries[index]) else { continue };
             match &entry.kind {
                 Kind::File { sha256, .. } if !self.identity.covers(&entry.path) => {
                     let files =
@@ -123,6 +121,11 @@ impl Source {
 }
 
 impl Brought {
+    /// Where the entry of a file of accounts stands.
+    fn index_of(&self, which: Which) -> Option<usize> {
+        self.entries.binary_search_by(|entry| entry.path.as_path().cmp(Path::new(which.path()))).ok()
+    }
+
     /// Compares with the tree. What lies in `held` is left as it is.
     pub(super) fn plan(
         &self,
@@ -178,9 +181,7 @@ fn give_owners(theirs: &Owners, here: &Owners, brought: &mut Brought) {
 /// Puts the merged files in the place of PRI's. One that is here as it must be keeps its time, so that nothing is changed.
 fn settle_accounts(root: &Dir, here: &Files, merged: &Files, brought: &mut Brought) -> anyhow::Result<()> {
     for (which, content) in merged {
-        let Some(entry) = brought.entries.iter_mut().find(|entry| entry.path.to_string() == which.path()) else {
-            continue;
-        };
+        let Some(entry) = brought.index_of(*which).map(|index| &mut brought.entries[index]) else { continue };
         let Kind::File { size, sha256, meta } = &mut entry.kind else { continue };
         (*size, *sha256) = (content.len() as u64, Digest::of(content));
         if here.get(which) == Some(content) {

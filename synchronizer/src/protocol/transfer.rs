@@ -8,21 +8,22 @@ use atlas_model::{Digest, Role, cycle::Moved};
 use atlas_sid::{
     SidData,
     incoming::{self, Incoming},
-    outgoing::{MAX_DESCRIPTION_FILES, Outgoing, description_limit},
+    outgoing::{MAX_DESCRIPTION_FILES, Offered, description_limit},
 };
 use std::io::{Read, Write};
 
 /// Offers the Snapshots of `role`, and sends what the other side lacks.
 pub(crate) fn send<R: Read, W: Write>(wire: &mut Wire<R, W>, sid: &SidData, role: Role) -> Result<Moved, Fault> {
-    let outgoing = Outgoing::open(sid, role)?;
-    let generation = outgoing.offer().generation;
+    let offered = Offered::open(sid, role)?;
+    let generation = offered.offer().generation;
     let before = wire.moved;
-    wire.say(&Message::Offer { offer: outgoing.offer().clone() })?;
+    wire.say(&Message::Offer { offer: offered.offer().clone() })?;
     match wire.hear()? {
         Message::Have => return Ok(Moved { generation, ..Moved::default() }),
         Message::Want => {}
         _ => return Err(Fault::Protocol("neither Have nor Want answered an Offer".into())),
     }
+    let outgoing = offered.read()?;
     for described in outgoing.descriptions() {
         let (env_version, files) = described?;
         let sizes = files.iter().map(|(name, content)| (name.clone(), content.len() as u64)).collect();
