@@ -140,7 +140,8 @@ impl Identity {
     /// Installs: one exchange of names per object. Gives a line per change.
     pub fn commit(self) -> Result<Vec<String>, Refusal> {
         let Some(staged) = self.staged else { return Ok(vec![]) };
-        let changes = staged.commit().map_err(|error| refuse::root_not_writable(&error))?;
+        // The names are flushed as the root file system becomes read-only again. Cut off before that, the next boot does it anew.
+        let changes = staged.commit_unflushed().map_err(|error| refuse::root_not_writable(&error))?;
         drop(self.writable);
         Ok(changes.iter().map(ToString::to_string).collect())
     }

@@ -137,20 +137,17 @@ impl<'a> Plan<'a> {
             removes_strangers: true,
         };
         let plan = Plan::of(root, wanted)?;
-        let mut copies = Parents::default();
-        let is_used = |entry: &&Entry| plan.changes.iter().any(|change| entry.path.is_within(change.path()));
-        plan.wanted.entries.iter().filter(is_used).try_for_each(|entry| plan.check_copy(entry, &mut copies))?;
+        plan.check_copies(true)?;
         Ok(plan)
     }
 
-    /// The same for objects that the caller chose. A missing or damaged copy of something that differs is found when it is staged, which reads it
-    /// anyway; one of something that does not differ is found here with [`Trust::Bytes`].
+    /// The same for objects that the caller chose. A missing or damaged copy is found when it is staged.
     pub fn of(root: &Dir, wanted: Wanted<'a>) -> Result<Plan<'a>, SidError> {
         let mut plan = Plan { wanted, changes: vec![], left: vec![] };
         let entries = plan.wanted.entries;
         let names: BTreeSet<&TreePath> = entries.iter().filter(|e| e.kind != Kind::Absent).map(|e| &e.path).collect();
         let mut made_whole: Option<&TreePath> = None;
-        let (mut parents, mut copies) = (Parents::default(), Parents::default());
+        let mut parents = Parents::default();
         for entry in entries {
             if let Some(why) = plan.wanted.protected.why(&entry.path) {
                 plan.left.push((entry.path.clone(), why));
@@ -168,8 +165,6 @@ impl<'a> Plan<'a> {
                     made_whole = Some(&entry.path);
                 }
                 plan.add(change, &is);
-            } else if plan.wanted.trust == Trust::Bytes {
-                plan.check_copy(entry, &mut copies)?;
             }
             if plan.wanted.removes_strangers && matches!((&is, &entry.kind), (Kind::Dir { .. }, Kind::Dir { .. })) {
                 plan.remove_strangers(root, &entry.path, &names)?;
@@ -226,6 +221,17 @@ impl<'a> Plan<'a> {
     /// Makes the changes for which `first` says so before the others.
     pub fn put_first(&mut self, first: impl Fn(&TreePath) -> bool) {
         self.changes.sort_by_key(|change| !first(change.path()));
+    }
+
+    /// Reads the copies that staging will use, or those that it will not: what is there already needs none, until it is lost.
+    pub fn check_copies(&self, used: bool) -> Result<(), SidError> {
+        let made = self.changes.iter().filter(|change| !matches!(change, Change::Adjust(..)));
+        let made: BTreeSet<TreePath> = made.map(|change| change.path().clone()).collect();
+        let is_made =
+            |path: &TreePath| std::iter::successors(Some(path.clone()), TreePath::parent).any(|p| made.contains(&p));
+        let mut copies = Parents::default();
+        let entries = self.wanted.entries.iter().filter(|entry| self.wanted.protected.why(&entry.path).is_none());
+        entries.filter(|entry| is_made(&entry.path) == used).try_for_each(|entry| self.check_copy(entry, &mut copies))
     }
 
     /// The copy in the Snapshot must be there, and of the kind that the Manifest says.
@@ -398,19 +404,34 @@ impl Staged {
 
     /// Makes all changes, durably. On a failure those made are taken back, and the tree is as it was.
     pub fn commit(mut self) -> Result<Vec<Change>, SidError> {
+        self.apply()?;
+        if let Err(error) = self.flush_names() {
+            self.take_back(self.items.len());
+            return Err(error.into());
+        }
+        Ok(self.end())
+    }
+
+    /// The same for a caller who will make the names durable, or repeats the installation where that did not come to pass.
+    pub fn commit_unflushed(mut self) -> Result<Vec<Change>, SidError> {
+        self.apply()?;
+        Ok(self.end())
+    }
+
+    fn apply(&mut self) -> Result<(), SidError> {
         for index in 0..self.items.len() {
             if let Err(error) = self.items[index].apply() {
                 self.take_back(index);
                 return Err(error.into());
             }
         }
-        if let Err(error) = self.flush_names() {
-            self.take_back(self.items.len());
-            return Err(error.into());
-        }
+        Ok(())
+    }
+
+    fn end(self) -> Vec<Change> {
         let changes = self.items.iter().map(|item| item.change.clone()).collect();
         self.discard();
-        Ok(changes)
+        changes
     }
 
     fn flush_names(&self) -> Result<(), FileError> {
