@@ -26,3 +26,14 @@ for unit in getty@tty1.service e2scrub_reap.service e2scrub_all.timer \
     [ -z "$(find /etc/systemd/system -name "$unit")" ] || { echo "$unit is still enabled"; exit 1; }
 done
 systemctl mask getty-static.service
+# The same of what systemd brings along and cannot be disabled: file systems for those who debug a kernel, modules that are loaded in case
+# somebody wants them, book-keeping. They are a fifth of an emulated boot.
+for unit in sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount dev-hugepages.mount dev-mqueue.mount \
+    sys-fs-fuse-connections.mount modprobe@configfs.service modprobe@drm.service modprobe@efi_pstore.service \
+    modprobe@fuse.service modprobe@loop.service modprobe@dm_mod.service \
+    proc-sys-fs-binfmt_misc.automount systemd-binfmt.service \
+    systemd-network-generator.service systemd-update-utmp.service systemd-update-utmp-runlevel.service \
+    systemd-pcrphase.service systemd-pcrphase-sysinit.service systemd-sysext.service systemd-boot-system-token.service \
+    logrotate.timer man-db.timer systemd-tmpfiles-clean.timer; do
+    systemctl mask "$unit"
+done

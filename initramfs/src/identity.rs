@@ -18,7 +18,7 @@ use std::{ffi::OsStr, path::PathBuf};
 /// What the conversion of a Snapshot may take of memory, in bytes.
 const CONVERSION_LIMIT: u64 = 256 << 20;
 
-/// A root file system that may be written to until this is dropped; then it is as it was.
+/// A root file system that may be written to. Dropped, it is as it was.
 #[derive(Debug)]
 pub struct WritableRoot {
     path: PathBuf,
@@ -34,6 +34,13 @@ impl WritableRoot {
             mount::change_access(&places.root, Access::ReadWrite).map_err(|error| failed(&error))?;
         }
         Ok(WritableRoot { path: places.root.clone(), was_read_only })
+    }
+}
+
+impl WritableRoot {
+    /// Leaves it writable, which the OS makes it anyway, a second later.
+    fn keep(mut self) {
+        self.was_read_only = false;
     }
 }
 
@@ -140,9 +147,11 @@ impl Identity {
     /// Installs: one exchange of names per object. Gives a line per change.
     pub fn commit(self) -> Result<Vec<String>, Refusal> {
         let Some(staged) = self.staged else { return Ok(vec![]) };
-        // The names are flushed as the root file system becomes read-only again. Cut off before that, the next boot does it anew.
+        // The kernel flushes the names within seconds. Cut off before that, the next boot does it anew, before its network comes up.
         let changes = staged.commit_unflushed().map_err(|error| refuse::root_not_writable(&error))?;
-        drop(self.writable);
+        if let Some(root) = self.writable {
+            root.keep();
+        }
         Ok(changes.iter().map(ToString::to_string).collect())
     }
 

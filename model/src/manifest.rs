@@ -281,15 +281,19 @@ impl Header {
 
     /// Reads the line.
     pub fn parse(line: &[u8]) -> Result<Header, BadManifest> {
-        let header: serde_json::Value = serde_json::from_slice(line).map_err(|_| BadManifest::NotManifest)?;
-        if header["atlas"] != "manifest" {
-            return Err(BadManifest::NotManifest);
+        // What every format says of itself.
+        #[derive(Deserialize)]
+        struct Kind {
+            atlas: String,
+            #[serde(default)]
+            format: u32,
         }
-        match header["format"].as_u64() {
-            Some(1) => {}
-            other => return Err(BadManifest::UnknownFormat(other.and_then(|n| n.try_into().ok()).unwrap_or(0))),
+        let kind: Kind = serde_json::from_slice(line).map_err(|_| BadManifest::NotManifest)?;
+        match (kind.atlas.as_str(), kind.format) {
+            ("manifest", 1) => serde_json::from_slice(line).map_err(|error| unreadable(1, &error)),
+            ("manifest", other) => Err(BadManifest::UnknownFormat(other)),
+            _ => Err(BadManifest::NotManifest),
         }
-        serde_json::from_value(header).map_err(|error| unreadable(1, &error))
     }
 }
 

@@ -81,6 +81,8 @@ pub struct Wanted<'a> {
     pub protected: Protected,
     /// When a file is taken to be unchanged.
     pub trust: Trust,
+    /// Where the tree was looked at a moment ago: the paths at which something else is, or may be. The others are not looked at again.
+    pub differing: Option<BTreeSet<TreePath>>,
     /// Whether what lies in a directory of the set, and is not in the set, is removed.
     pub removes_strangers: bool,
 }
@@ -134,6 +136,7 @@ impl<'a> Plan<'a> {
             made: BTreeMap::new(),
             protected: Protected::default(),
             trust: Trust::Bytes,
+            differing: None,
             removes_strangers: true,
         };
         let plan = Plan::of(root, wanted)?;
@@ -156,9 +159,13 @@ impl<'a> Plan<'a> {
             if made_whole.is_some_and(|dir| entry.path.is_within(dir)) {
                 continue;
             }
-            let is = match parents.of(root, &entry.path)? {
-                Some(parent) => plan.read(parent, entry)?,
-                None => Kind::Absent,
+            let is = if plan.wanted.differing.as_ref().is_some_and(|paths| !paths.contains(&entry.path)) {
+                entry.kind.clone()
+            } else {
+                match parents.of(root, &entry.path)? {
+                    Some(parent) => plan.read(parent, entry)?,
+                    None => Kind::Absent,
+                }
             };
             if let Some(change) = change(&is, entry) {
                 if matches!(entry.kind, Kind::Dir { .. }) && !matches!(change, Change::Adjust(..)) {

@@ -3,11 +3,16 @@
 //! Lines that are the same byte for byte are the same entry; only those that differ are parsed. So the cost of a comparison is that of
 //! reading two files, plus what changed.
 
-use crate::layout::SidError;
-use atlas_host::FileError;
-use atlas_model::manifest::{BadManifest, Entry, FileSet, Header};
+use crate::{layout::SidError, snapshot::MANIFEST};
+use atlas_host::{FileError, tree::Dir};
+use atlas_model::{
+    TreePath,
+    manifest::{BadManifest, Entry, FileSet, Header},
+};
 use std::{
     borrow::Cow,
+    collections::BTreeSet,
+    fs::File,
     io::{BufRead, BufReader, Read},
     path::PathBuf,
 };
@@ -162,6 +167,28 @@ pub fn compare<A: Read, B: Read>(
         has_new = new.advance()?;
     }
     Ok(())
+}
+
+/// Opens the Manifest of the Snapshot in `dir`.
+pub fn of(dir: &Dir) -> Result<(Header, Lines<File>), SidError> {
+    Lines::open(dir.file(MANIFEST)?, dir.show(MANIFEST))
+}
+
+/// The paths beyond the identity of which the Snapshots in two directories do not say the same.
+///
+/// `None` where that cannot be told from the lines: each server has numbers of its own for its accounts.
+pub fn differing(one: &Dir, other: &Dir) -> Result<Option<BTreeSet<(FileSet, TreePath)>>, SidError> {
+    let ((header, one), (other_header, other)) = (of(one)?, of(other)?);
+    if header.owners() != other_header.owners() {
+        return Ok(None);
+    }
+    let mut paths = BTreeSet::new();
+    compare(Some(one), other, |difference| {
+        paths.extend(difference.entry().map(|entry| (entry.set, entry.path.clone())));
+        Ok(())
+    })?;
+    paths.retain(|(set, _)| *set != FileSet::Ident);
+    Ok(Some(paths))
 }
 
 #[cfg(test)]

@@ -118,7 +118,8 @@ fn sync_up<R: Read + Send, W: Write + Send>(server: &Server, wire: &mut Wire<R, 
 
     let generation = server.sid.role_dir(Role::Pri)?.map_or(Ok(0), |dir| snapshot::generation(&dir))?;
     let installed = working(wire, &mut steps, "install", || {
-        install::install(&server.root, &server.sid, role, env_version, generation)
+        let how = install::How { just_taken: true, ..install::How::default() };
+        install::install_as(&server.root, &server.sid, role, env_version, generation, how)
             .context("install PRI's configuration")
     })??;
 

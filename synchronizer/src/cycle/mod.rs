@@ -16,13 +16,21 @@ use crate::{
 };
 use anyhow::Context;
 use atlas_cli::{Common, Exit, Hint, Style, Table, in_one_line, print, print_json};
-use atlas_host::{lock::Lock, process::Command};
+use atlas_host::{
+    lock::Lock,
+    process::{Command, Conversation, ProcessError},
+};
 use atlas_model::{
     Partner, Role,
     cycle::{CYCLE, CycleReport, Outcome, PartnerReport, Problem},
 };
 use atlas_sid::{SidData, left::Suspended, snapshot};
-use std::{ffi::OsStr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// How long a partner may be silent. That it is still alive, ssh itself finds out every few seconds.
 pub(crate) const SILENCE: Duration = Duration::from_secs(300);
@@ -73,7 +81,8 @@ fn go(common: &Common, args: &CycleArgs, upto: Upto) -> anyhow::Result<Exit> {
         .iter()
         .filter(|partner| args.partners.is_empty() || args.partners.contains(&partner.role))
         .collect();
-    let converse = |partner: &Partner| partner::converse(&server, partner, &call(&server, partner, args), upto);
+    let calls = Calls::begin(&server, &chosen, args)?;
+    let converse = |partner: &Partner| partner::converse(&server, partner, calls.take(partner), upto);
     let report = match cycle(&server, &chosen, upto, converse) {
         Ok(report) => report,
         Err(error) => {
@@ -93,6 +102,37 @@ fn go(common: &Common, args: &CycleArgs, upto: Upto) -> anyhow::Result<Exit> {
         print(tell(&report))?;
     }
     Ok(if report.is_good() { Exit::Done } else { Exit::No })
+}
+
+/// Conversations that begin while the Snapshot is taken: to reach a partner takes ssh longer than that, mostly.
+struct Calls<'a> {
+    server: &'a Server,
+    args: &'a CycleArgs,
+    at: Instant,
+    begun: Mutex<BTreeMap<Role, Begun>>,
+}
+
+type Begun = Result<Conversation, ProcessError>;
+
+impl<'a> Calls<'a> {
+    fn begin(server: &'a Server, chosen: &[&Partner], args: &'a CycleArgs) -> anyhow::Result<Calls<'a>> {
+        let calls = Calls { server, args, at: Instant::now(), begun: Mutex::default() };
+        if Suspended::read(&server.sid)?.is_none() {
+            let begun = chosen.iter().map(|partner| (partner.role, calls.anew(partner))).collect();
+            return Ok(Calls { begun: Mutex::new(begun), ..calls });
+        }
+        Ok(calls)
+    }
+
+    fn anew(&self, partner: &Partner) -> Begun {
+        call(self.server, partner, self.args).talk(SILENCE)
+    }
+
+    /// The conversation with a partner. One that has waited so long for a first word that the partner may give it up is begun anew.
+    fn take(&self, partner: &Partner) -> Begun {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&partner.role);
+        begun.filter(|_| self.at.elapsed() < SILENCE / 2).unwrap_or_else(|| self.anew(partner))
+    }
 }
 
 /// One cycle at a time, on either side.

@@ -8,7 +8,7 @@ use crate::{
     server::Server,
 };
 use atlas_cli::in_one_line;
-use atlas_host::process::{Command, Conversation};
+use atlas_host::process::{Conversation, ProcessError};
 use atlas_model::{
     Partner, Role,
     cycle::{Outcome, PartnerReport},
@@ -45,10 +45,15 @@ pub(crate) fn lost(partner: &Partner) -> PartnerReport {
     PartnerReport { why: Some("the program failed; its crash is in the log".into()), ..blank(partner) }
 }
 
-/// Calls the partner and goes through the whole conversation.
-pub(crate) fn converse(server: &Server, partner: &Partner, call: &Command, upto: Upto) -> PartnerReport {
+/// Goes through the whole conversation that was begun with the partner.
+pub(crate) fn converse(
+    server: &Server,
+    partner: &Partner,
+    begun: Result<Conversation, ProcessError>,
+    upto: Upto,
+) -> PartnerReport {
     let mut report = blank(partner);
-    let mut conversation = match call.talk(super::SILENCE) {
+    let mut conversation = match begun {
         Ok(conversation) => conversation,
         Err(error) => {
             (report.outcome, report.why) = (Outcome::Unreachable, Some(in_one_line(&error.into())));

@@ -158,6 +158,7 @@ impl Restore {
                 made: BTreeMap::new(),
                 protected,
                 trust: Trust::Bytes,
+                differing: None,
                 removes_strangers: true,
             };
             plans.push(Plan::of(&server.root, wanted).context("compare with what is there now")?);

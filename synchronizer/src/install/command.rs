@@ -33,7 +33,7 @@ pub(crate) fn run(common: &Common, options: Options) -> anyhow::Result<Exit> {
     let server = Server::open(&common.root)?;
     let generation = server.sid.role_dir(Role::Pri)?.map_or(Ok(0), |dir| generation(&dir))?;
     let Options { confirm_removal, every_byte, retry } = options;
-    let how = How { confirm_removal, every_byte, retry };
+    let how = How { confirm_removal, every_byte, retry, just_taken: false };
     let report = install_as(&server.root, &server.sid, server.role(), server.env_version(), generation, how)?;
     let exit = if report.problems.is_empty() { Exit::Done } else { Exit::No };
     if common.json {

@@ -140,6 +140,8 @@ pub struct How {
     pub every_byte: bool,
     /// What is held is tried again.
     pub retry: bool,
+    /// This server's Snapshot was taken a moment ago, and says what is here.
+    pub just_taken: bool,
 }
 
 /// Installs PRI's Snapshot of `env_version` on this secondary, below `root`.
@@ -188,6 +190,7 @@ pub fn install_as(
         pending: pending.clone().unwrap_or_default(),
         services: &services,
         held: BTreeMap::new(),
+        seen: if how.just_taken { own_snapshot(sid, own, env_version)? } else { None },
         outcomes: BTreeMap::new(),
         report: InstallReport {
             generation,
@@ -210,6 +213,12 @@ pub fn install_as(
     run.finish()
 }
 
+/// The Snapshot of what is here.
+fn own_snapshot(sid: &SidData, own: Role, env_version: EnvVersion) -> anyhow::Result<Option<Dir>> {
+    let dir = sid.role_dir(own)?.map(|dir| dir.dir(env_version.dir_name())).transpose()?;
+    Ok(dir)
+}
+
 /// One installation.
 struct Run<'a> {
     root: &'a Dir,
@@ -225,6 +234,8 @@ struct Run<'a> {
     services: &'a [Service],
     /// Services that keep the files that they have.
     held: BTreeMap<String, Held>,
+    /// This server's own Snapshot, where it was taken a moment ago.
+    seen: Option<Dir>,
     outcomes: BTreeMap<String, Outcome>,
     report: InstallReport,
 }
@@ -254,7 +265,7 @@ impl Run<'_> {
 
     /// Finds out whether there is anything to do, and which services can work with what PRI brings; the others are held.
     fn choose(&mut self) -> anyhow::Result<bool> {
-        let brought = self.source.bring(self.root)?;
+        let brought = self.source.bring(self.root, self.seen.as_ref())?;
         self.still_held(&brought)?;
         // Each round holds at least one service more.
         for _ in 0..=self.services.len() {

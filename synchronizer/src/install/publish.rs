@@ -28,7 +28,7 @@ impl Run<'_> {
         let lock = AccountsLock::take(self.root, ACCOUNTS_DEADLINE)
             .context("wait for another program that changes accounts")
             .hint("see with 'fuser /etc/.pwd.lock' which one it is")?;
-        let brought = self.source.bring(self.root)?;
+        let brought = self.source.bring(self.root, None)?;
         let plan = brought.plan(self.source, self.root, &self.held_paths(), self.trust)?;
         self.note(&brought, &plan);
         let mut to_tell: BTreeSet<String> = self.touched(&plan).iter().map(|service| service.name.clone()).collect();
@@ -112,6 +112,7 @@ impl Run<'_> {
             made: BTreeMap::new(),
             protected: Protected { reserved: true, ..Protected::default() },
             trust: Trust::Bytes,
+            differing: None,
             removes_strangers: false,
         };
         Plan::of(self.root, wanted)?

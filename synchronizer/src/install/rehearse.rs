@@ -108,7 +108,7 @@ pub(crate) fn run(common: &Common, args: &Rehearse) -> anyhow::Result<Exit> {
     let root = Dir::open_root(&common.root)?;
     if !args.as_it_is {
         let trust = if args.every_byte { Trust::Bytes } else { Trust::Stat };
-        let brought = source.bring(&root)?;
+        let brought = source.bring(&root, None)?;
         brought.plan(&source, &root, &[], trust)?.stage(&root)?.commit()?;
     }
     let (services, _) = services::read(&root)?;

@@ -12,9 +12,13 @@ use atlas_sid::{
     Found, SidData, Snapshot,
     accounts::{self, Files, Which},
     install::{Plan, Protected, Trust, Wanted},
+    lines,
     snapshot::{self, env_versions, read_list},
 };
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 /// PRI's Snapshot for this server's EnvVersion.
 pub(super) struct Source {
@@ -32,6 +36,8 @@ pub(super) struct Brought {
     /// Sorted by path.
     pub(super) entries: Vec<Entry>,
     made: BTreeMap<TreePath, Vec<u8>>,
+    /// Where this server was looked at a moment ago: the paths that may have to be changed.
+    differing: Option<BTreeSet<TreePath>>,
     /// What somebody may want to know.
     pub(super) warnings: Vec<String>,
     /// What needs somebody.
@@ -75,10 +81,12 @@ impl Source {
         &self.identity
     }
 
-    /// What is to be on the server whose tree is `root`.
-    pub(super) fn bring(&self, root: &Dir) -> anyhow::Result<Brought> {
+    /// What is to be on the server whose tree is `root`. `seen`: this server's own Snapshot, where that was taken a moment ago.
+    pub(super) fn bring(&self, root: &Dir, seen: Option<&Dir>) -> anyhow::Result<Brought> {
         let entries = self.snapshot.manifest.of_set(FileSet::Sync).cloned().collect();
-        let mut brought = Brought { entries, made: BTreeMap::new(), warnings: vec![], problems: vec![] };
+        let differing = seen.map(|own| lines::differing(&self.snapshot.dir, own)).transpose()?.flatten();
+        let differing = differing.map(|paths| paths.into_iter().map(|(_, path)| path).collect());
+        let mut brought = Brought { entries, made: BTreeMap::new(), differing, warnings: vec![], problems: vec![] };
         let here = accounts::read(root).context("read this server's accounts")?;
         let merged = self.merge_accounts(&here, &mut brought)?;
         let content = |which: Which| merged.get(&which).or(here.get(&which)).map_or(&[][..], Vec::as_slice);
@@ -141,6 +149,7 @@ impl Brought {
             made: self.made.clone(),
             protected: Protected { paths, reserved: true },
             trust,
+            differing: self.differing.clone().filter(|_| trust == Trust::Stat),
             removes_strangers: true,
         };
         let mut plan = Plan::of(root, wanted)
@@ -170,8 +179,14 @@ fn give_owners(theirs: &Owners, here: &Owners, brought: &mut Brought) {
     for entry in &mut brought.entries {
         let Entry { path, kind, .. } = entry;
         let (Kind::File { meta, .. } | Kind::Dir { meta } | Kind::Link { meta, .. }) = kind else { continue };
-        let (uid, gid) = (meta.uid, meta.gid);
-        if !numbers.apply(meta) {
+        let (uid, gid, before) = (meta.uid, meta.gid, meta.clone());
+        let known = numbers.apply(meta);
+        if *meta != before
+            && let Some(differing) = &mut brought.differing
+        {
+            differing.insert(path.clone());
+        }
+        if !known {
             let name =
                 |names: &BTreeMap<u32, String>, number: u32| names.get(&number).cloned().unwrap_or(number.to_string());
             let (user, group) = (name(&theirs.users, uid), name(&theirs.groups, gid));
@@ -194,6 +209,9 @@ fn settle_accounts(root: &Dir, here: &Files, merged: &Files, brought: &mut Broug
                 meta.mtime = stat.st_mtime;
                 meta.mtime_ns = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
             }
+        }
+        if let Some(differing) = &mut brought.differing {
+            differing.insert(entry.path.clone());
         }
         brought.made.insert(entry.path.clone(), content.clone());
     }
