@@ -140,7 +140,10 @@ enum Relation {
 
 fn relate(pattern: &str, path: &TreePath) -> Relation {
     let (pattern, path) = (pattern.as_bytes(), path.as_path().as_os_str().as_bytes());
-    // Nearly all pairs differ before the first `*`; this is asked of every path of a Manifest.
+    // This is asked of every path of a Manifest, and nearly all pairs differ in their first letters, and the others before the first `*`.
+    if pattern.get(1) != path.get(1) {
+        return Relation::Apart;
+    }
     let fixed = pattern.iter().position(|b| *b == b'*').unwrap_or(pattern.len()).min(path.len());
     if pattern[..fixed] != path[..fixed] {
         return Relation::Apart;

@@ -184,10 +184,13 @@ pub fn differing(one: &Dir, other: &Dir) -> Result<Option<BTreeSet<(FileSet, Tre
     }
     let mut paths = BTreeSet::new();
     compare(Some(one), other, |difference| {
-        paths.extend(difference.entry().map(|entry| (entry.set, entry.path.clone())));
+        // The times of directories, which count for nothing, are others on every server.
+        let is_same =
+            matches!(&difference, Difference { old: Some(old), new: Some(new) } if old.kind.same_as(&new.kind));
+        let entry = difference.entry().filter(|entry| !is_same && entry.set != FileSet::Ident);
+        paths.extend(entry.map(|entry| (entry.set, entry.path.clone())));
         Ok(())
     })?;
-    paths.retain(|(set, _)| *set != FileSet::Ident);
     Ok(Some(paths))
 }
 
@@ -195,7 +198,7 @@ pub fn differing(one: &Dir, other: &Dir) -> Result<Option<BTreeSet<(FileSet, Tre
 mod tests {
     use super::*;
     use atlas_model::{
-        Digest, EnvVersion, Role, TreePath,
+        Digest, EnvVersion, Owners, Role, TreePath,
         manifest::{Kind, Manifest, Meta},
     };
     use std::collections::BTreeMap;
@@ -238,6 +241,34 @@ mod tests {
         assert_eq!(told(Some(&new), &old), ["~/b/c", "-/b/d", "+/b-d", "-/f"]);
         assert_eq!(told(Some(&old), &old), [""; 0]);
         assert_eq!(told(None, &old).len(), 4);
+    }
+
+    #[test]
+    fn two_snapshots_differ_where_their_lines_say_something_else_that_counts() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = Dir::open_root(tmp.path()).unwrap();
+        let of = |name: &str, entries: Vec<Entry>, owner: &str| {
+            root.make_dir(name, 0o700).unwrap();
+            let owners = Owners { users: [(0, owner.to_owned())].into(), ..Owners::default() };
+            let manifest = Manifest::new(Role::Pri, EnvVersion::OLDEST, entries).unwrap().with_owners(&owners).unwrap();
+            std::fs::write(tmp.path().join(name).join(MANIFEST), manifest.to_file().unwrap()).unwrap();
+            root.dir(name).unwrap()
+        };
+        let dir = |mtime| {
+            let Kind::File { meta, .. } = file("/d", "").kind else { panic!("no file") };
+            Entry { kind: Kind::Dir { meta: Meta { mtime, ..meta } }, ..file("/d", "") }
+        };
+        let ident = |content| Entry { set: FileSet::Ident, ..file("/etc/hostname", content) };
+        let pri = of("pri", vec![ident("pri"), dir(1), file("/d/a", "1"), file("/d/b", "1")], "root");
+        let same = of("same", vec![ident("sec"), dir(2), file("/d/a", "1"), file("/d/b", "1")], "root");
+        let other = of("other", vec![ident("sec"), dir(1), file("/d/a", "2"), file("/d/c", "1")], "root");
+        let named = of("named", vec![ident("sec"), dir(1), file("/d/a", "1"), file("/d/b", "1")], "toor");
+        let found = |one: &Dir, other: &Dir| {
+            differing(one, other).unwrap().map(|paths| paths.into_iter().map(|(_, path)| path.to_string()).collect())
+        };
+        assert_eq!(found(&pri, &same), Some(vec![]));
+        assert_eq!(found(&pri, &other), Some(vec!["/d/a".to_owned(), "/d/b".into(), "/d/c".into()]));
+        assert_eq!(found(&pri, &named), None::<Vec<String>>, "the number 0 may be somebody else's");
     }
 
     #[test]
