@@ -1,4 +1,5 @@
-//! Every system call of `set`, `install` and `remove` is cut in turn: the process is killed as it enters the call.
+//! Every system call of `set`, `install` and `remove` that changes something is cut in turn: the process is killed as it enters the call. A cut
+//! at a call between two of them leaves what a cut at the second leaves.
 //!
 //! The real program runs under `strace`, which lists the calls of a run that ends, and then kills one run at each of them. After every cut
 //! a person looks (`list`, `verify`, the links), without anything having been repaired; then the next change is made, and it looks again.
@@ -61,7 +62,7 @@ fn set_cut_at_any_call_leaves_the_old_or_the_new_version_whole() {
     let new = whole.links();
     assert_ne!(old, new);
     let seen = std::cell::RefCell::new([0, 0]);
-    let cuts = cut(&server.root(), &["set", "ssSync", "v2"]).killed_at_every_call(|root, when| {
+    let cuts = cut(&server.root(), &["set", "ssSync", "v2"]).killed_at_every_change(|root, when| {
         let links = links_of(root);
         assert!(links == old || links == new, "{when}: {links:?}");
         seen.borrow_mut()[usize::from(links == new)] += 1;
@@ -128,7 +129,7 @@ fn install_cut_at_any_call_leaves_the_version_out_or_in() {
     let old = server.links();
     let args = ["install", "--allow-unsigned", package.to_str().unwrap()];
     let seen = std::cell::RefCell::new([0, 0]);
-    let cuts = cut(&server.root(), &args).killed_at_every_call(|root, when| {
+    let cuts = cut(&server.root(), &args).killed_at_every_change(|root, when| {
         assert_eq!(links_of(root), old, "{when}");
         let there = installed(root).contains(&"v3".to_owned());
         seen.borrow_mut()[usize::from(there)] += 1;
@@ -152,7 +153,7 @@ fn remove_cut_at_any_call_leaves_the_version_in_or_out() {
     let server = Server::with_two_versions();
     let old = server.links();
     let seen = std::cell::RefCell::new([0, 0]);
-    let cuts = cut(&server.root(), &["remove", "ssSync", "v2"]).killed_at_every_call(|root, when| {
+    let cuts = cut(&server.root(), &["remove", "ssSync", "v2"]).killed_at_every_change(|root, when| {
         assert_eq!(links_of(root), old, "{when}");
         let there = installed(root).contains(&"v2".to_owned());
         seen.borrow_mut()[usize::from(!there)] += 1;

@@ -5,7 +5,7 @@
 
 mod common;
 
-use atlas_host::testing::cuts::{CHANGING, Run};
+use atlas_host::testing::cuts::Run;
 use common::{PROGRAM, World, ss_sync};
 use std::{fs, path::Path};
 
@@ -69,13 +69,11 @@ fn cut_at_any_call_each_object_is_old_or_new_and_the_next_run_completes_it() {
     change(&world);
     let sec = world.path("sec");
     let mut seen = [0; PATHS.len() + 1];
-    let cuts = Run { program: Path::new(PROGRAM), before: &sec, args: &["install"] }.killed_at(
-        |name| CHANGING.contains(&name),
-        |root, when| {
+    let cuts =
+        Run { program: Path::new(PROGRAM), before: &sec, args: &["install"] }.killed_at_every_change(|root, when| {
             seen[count_new(root, when)] += 1;
             assert_completed(root, when);
-        },
-    );
+        });
     assert!(seen.iter().all(|count| *count > 0), "the cuts must lie before, between and after all changes: {seen:?}");
     println!("install: {cuts} cuts; how many left so many of {} objects new: {seen:?}", PATHS.len());
 }

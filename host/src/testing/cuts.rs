@@ -103,6 +103,14 @@ impl Run<'_> {
         self.killed_at(|_| true, check)
     }
 
+    /// The same at every call that changes something: for a program that writes through held directories, whose changes are all [`CHANGING`].
+    ///
+    /// # Panics
+    /// As [`Run::killed_at_every_call`].
+    pub fn killed_at_every_change(&self, check: impl FnMut(&Path, &str)) -> usize {
+        self.killed_at(|name| CHANGING.contains(&name), check)
+    }
+
     /// The same at the calls that `chosen` names.
     ///
     /// # Panics

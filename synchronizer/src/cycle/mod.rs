@@ -1,7 +1,8 @@
 //! A SyncCycle, driven by PRI [206-214].
 //!
 //! ```text
-//!   create, older ──► for every partner at once, each in a thread of its own: one conversation, then compare ──► report
+//!   call every partner ┐
+//!   create, older ─────┴─► for every partner at once, each in a thread of its own: one conversation, then compare ──► report
 //! ```
 //!
 //! A partner that is slow, dead or wrong costs the others nothing but the wait for the report: each conversation has its deadlines.
