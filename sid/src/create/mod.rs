@@ -23,7 +23,7 @@ use crate::{
     convert::{self, Converted},
     history::{self, Cause},
     layout::{SidData, SidError, read_env_version},
-    lines::Lines,
+    lines::{self, Lines},
     residue,
     snapshot::{MANIFEST, SNAPSHOT_ENV_VERSION, generation},
     transaction::Transaction,
@@ -162,7 +162,7 @@ struct Published {
 
 impl Published {
     fn manifest(&self) -> Result<Lines<File>, SidError> {
-        Ok(Lines::open(self.dir.file(MANIFEST)?, self.dir.show(MANIFEST))?.1)
+        Ok(lines::of(&self.dir)?.1)
     }
 }
 
@@ -234,7 +234,7 @@ impl Task<'_> {
             return Ok(None);
         }
         let dir = role_dir.dir(self.env_version.dir_name())?;
-        let (header, _) = Lines::open(dir.file(MANIFEST)?, dir.show(MANIFEST))?;
+        let (header, _) = lines::of(&dir)?;
         Ok(Some(Published { role_dir, dir, header }))
     }
 
@@ -324,7 +324,7 @@ impl Task<'_> {
         let header = Header::new(self.role, self.env_version, next.delta.count + residue.len(), &next.owners);
         let before = published.map(Published::manifest).transpose()?;
         next.delta.write_manifest(&dir, &header, before, &residue)?;
-        let wanted = Lines::open(dir.file(MANIFEST)?, dir.show(MANIFEST))?.1;
+        let wanted = lines::of(&dir)?.1;
         let sources = Sources { root: self.root, published: published.map(|p| &p.dir), delta: &next.delta };
         build(&sources, &dir, last, wanted)?;
         let converters = convert::Converters::of(self.root.shown());

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     layout::{SidData, SidError, read_env_version},
-    lines::{Lines, compare},
+    lines::{self, compare},
     snapshot::{MANIFEST, SNAPSHOT_ENV_VERSION, generation},
 };
 use atlas_host::{
@@ -178,7 +178,7 @@ struct Changes {
 impl Changes {
     fn find(summary: Summary, before: Option<&Dir>, snapshot: &Dir) -> Result<Changes, SidError> {
         let mut changes = Changes { summary, lists: changed_lists(before, snapshot)?, ..Changes::default() };
-        let open = |dir: &Dir| Ok::<_, SidError>(Lines::open(dir.file(MANIFEST)?, dir.show(MANIFEST))?.1);
+        let open = |dir: &Dir| Ok::<_, SidError>(lines::of(dir)?.1);
         compare(before.map(open).transpose()?, open(snapshot)?, |difference| {
             let Some(entry) = difference.entry() else { return Ok(()) };
             changes.pieces.insert((entry.set, dir_key(&entry.path)));

@@ -6,7 +6,7 @@ use super::names::{self, quoted};
 use super::repository::CommitId;
 use crate::{
     layout::SidError,
-    lines::{Lines, json_text},
+    lines::{self, json_text},
     snapshot::MANIFEST,
 };
 use atlas_host::{FileError, tree::Dir};
@@ -109,7 +109,7 @@ impl Commit<'_> {
     /// Writes the pieces of the Manifest that changed: its lines are read once, those of a directory kept until the last one is past.
     fn write_pieces(&self, out: &mut dyn Write) -> Result<(), SidError> {
         let broken = |source| FileError::on::<io::Error>("send to git", self.snapshot.show(MANIFEST))(source);
-        let (header, mut lines) = Lines::open(self.snapshot.file(MANIFEST)?, self.snapshot.show(MANIFEST))?;
+        let (header, mut lines) = lines::of(self.snapshot)?;
         write_header(out, &header).map_err(broken)?;
         let mut left = self.pieces.clone();
         let mut open: Vec<Piece> = Vec::new();
