@@ -35,9 +35,7 @@ impl WritableRoot {
         }
         Ok(WritableRoot { path: places.root.clone(), was_read_only })
     }
-}
 
-impl WritableRoot {
     /// Leaves it writable, which the OS makes it anyway, a second later.
     fn keep(mut self) {
         self.was_read_only = false;

@@ -177,7 +177,7 @@ pub fn of(dir: &Dir) -> Result<(Header, Lines<File>), SidError> {
 /// The paths beyond the identity of which the Snapshots in two directories do not say the same.
 ///
 /// `None` where that cannot be told from the lines: each server has numbers of its own for its accounts.
-pub fn differing(one: &Dir, other: &Dir) -> Result<Option<BTreeSet<(FileSet, TreePath)>>, SidError> {
+pub fn differing(one: &Dir, other: &Dir) -> Result<Option<BTreeSet<TreePath>>, SidError> {
     let ((header, one), (other_header, other)) = (of(one)?, of(other)?);
     if header.owners() != other_header.owners() {
         return Ok(None);
@@ -188,7 +188,7 @@ pub fn differing(one: &Dir, other: &Dir) -> Result<Option<BTreeSet<(FileSet, Tre
         let is_same =
             matches!(&difference, Difference { old: Some(old), new: Some(new) } if old.kind.same_as(&new.kind));
         let entry = difference.entry().filter(|entry| !is_same && entry.set != FileSet::Ident);
-        paths.extend(entry.map(|entry| (entry.set, entry.path.clone())));
+        paths.extend(entry.map(|entry| entry.path.clone()));
         Ok(())
     })?;
     Ok(Some(paths))
@@ -264,7 +264,7 @@ mod tests {
         let other = of("other", vec![ident("sec"), dir(1), file("/d/a", "2"), file("/d/c", "1")], "root");
         let named = of("named", vec![ident("sec"), dir(1), file("/d/a", "1"), file("/d/b", "1")], "toor");
         let found = |one: &Dir, other: &Dir| {
-            differing(one, other).unwrap().map(|paths| paths.into_iter().map(|(_, path)| path.to_string()).collect())
+            differing(one, other).unwrap().map(|paths| paths.iter().map(ToString::to_string).collect())
         };
         assert_eq!(found(&pri, &same), Some(vec![]));
         assert_eq!(found(&pri, &other), Some(vec!["/d/a".to_owned(), "/d/b".into(), "/d/c".into()]));

@@ -85,7 +85,6 @@ impl Source {
     pub(super) fn bring(&self, root: &Dir, seen: Option<&Dir>) -> anyhow::Result<Brought> {
         let entries = self.snapshot.manifest.of_set(FileSet::Sync).cloned().collect();
         let differing = seen.map(|own| lines::differing(&self.snapshot.dir, own)).transpose()?.flatten();
-        let differing = differing.map(|paths| paths.into_iter().map(|(_, path)| path).collect());
         let mut brought = Brought { entries, made: BTreeMap::new(), differing, warnings: vec![], problems: vec![] };
         let here = accounts::read(root).context("read this server's accounts")?;
         let merged = self.merge_accounts(&here, &mut brought)?;
