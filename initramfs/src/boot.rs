@@ -76,7 +76,7 @@ fn sequence(places: &Places, report: &mut BootReport, clock: &mut Clock) -> Resu
     }
     let set = clock.step("start the Unbound set read-only", || ReadOnlySet::start(places, &choice))?;
     report.set = Some(describe(&choice, &set));
-    let (config, identity) = match prepare(places, &root, &bound, acceptance.as_ref(), report, clock) {
+    let (config, mut identity) = match prepare(places, &root, &bound, acceptance.as_ref(), report, clock) {
         Ok(prepared) => prepared,
         Err(refusal) => {
             set.release();
@@ -112,6 +112,7 @@ fn sequence(places: &Places, report: &mut BootReport, clock: &mut Clock) -> Resu
     }
     let from_scratch = identity.from_scratch;
     report.installed = clock.step("install the identity", || identity.commit())?;
+    clock.step("remove what it replaced", || identity.discard());
     report.role = Some(config.role());
     Ok(if from_scratch { Outcome::FromScratch } else { Outcome::IdentityInstalled })
 }

@@ -37,7 +37,7 @@ impl WritableRoot {
     }
 
     /// Leaves it writable, which the OS makes it anyway, a second later.
-    fn keep(mut self) {
+    fn keep(&mut self) {
         self.was_read_only = false;
     }
 }
@@ -142,18 +142,18 @@ impl Identity {
         }
     }
 
-    /// Installs: one exchange of names per object. Gives a line per change.
-    pub fn commit(self) -> Result<Vec<String>, Refusal> {
-        let Some(staged) = self.staged else { return Ok(vec![]) };
+    /// Installs: one exchange of names per object. Gives a line per change. What was replaced stays until [`Identity::discard`].
+    pub fn commit(&mut self) -> Result<Vec<String>, Refusal> {
+        let Some(staged) = &mut self.staged else { return Ok(vec![]) };
         // The kernel flushes the names within seconds. Cut off before that, the next boot does it anew, before its network comes up.
         let changes = staged.commit_unflushed().map_err(|error| refuse::root_not_writable(&error))?;
-        if let Some(root) = self.writable {
+        if let Some(root) = &mut self.writable {
             root.keep();
         }
         Ok(changes.iter().map(ToString::to_string).collect())
     }
 
-    /// Gives up: what was staged is removed.
+    /// Removes what lies beside the identity files: what was staged, or after a commit what was replaced.
     pub fn discard(self) {
         if let Some(staged) = &self.staged {
             staged.discard();

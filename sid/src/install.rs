@@ -416,13 +416,16 @@ impl Staged {
             self.take_back(self.items.len());
             return Err(error.into());
         }
-        Ok(self.end())
+        self.discard();
+        Ok(self.changes())
     }
 
     /// The same for a caller who will make the names durable, or repeats the installation where that did not come to pass.
-    pub fn commit_unflushed(mut self) -> Result<Vec<Change>, SidError> {
+    ///
+    /// What was replaced lies under the temporary names until [`Staged::discard`].
+    pub fn commit_unflushed(&mut self) -> Result<Vec<Change>, SidError> {
         self.apply()?;
-        Ok(self.end())
+        Ok(self.changes())
     }
 
     fn apply(&mut self) -> Result<(), SidError> {
@@ -435,10 +438,8 @@ impl Staged {
         Ok(())
     }
 
-    fn end(self) -> Vec<Change> {
-        let changes = self.items.iter().map(|item| item.change.clone()).collect();
-        self.discard();
-        changes
+    fn changes(&self) -> Vec<Change> {
+        self.items.iter().map(|item| item.change.clone()).collect()
     }
 
     fn flush_names(&self) -> Result<(), FileError> {
