@@ -2,12 +2,13 @@
 
 use crate::copy::Copier;
 use anyhow::{Context, Result};
+use atlas_host::process::with_signals_blocked;
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
-        signal::{SigSet, Signal, kill},
+        signal::{SigSet, SigmaskHow, Signal, kill},
         signalfd::{SfdFlags, SignalFd},
     },
     unistd::{Pid, read},
@@ -23,15 +24,14 @@ use std::{
 const AFTERMATH: Duration = Duration::from_millis(500);
 /// A pipe as large as an unprivileged process may have: the program waits less often.
 const PIPE_BYTES: i32 = 1 << 20;
+/// How often the pipe is read before signals are looked at: about as much as it holds.
+const READS: usize = 16;
 
-/// The signals that are passed on, and the one that tells of the child's end.
-fn signals() -> nix::Result<SignalFd> {
-    let mut set = SigSet::empty();
-    for signal in PASSED.into_iter().chain([Signal::SIGCHLD]) {
-        set.add(signal);
-    }
-    set.thread_block()?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+/// The signals that are passed on, and the one that tells of the child's end; and what was blocked before.
+fn signals() -> nix::Result<(SignalFd, SigSet)> {
+    let set: SigSet = PASSED.into_iter().chain([Signal::SIGCHLD]).collect();
+    let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    Ok((SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?, before))
 }
 
 const PASSED: [Signal; 8] = [
@@ -71,7 +71,8 @@ impl Supervision {
         // Smaller is slower, no more.
         let _ = fcntl(&reader, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
         fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("prepare the pipe")?;
-        let signals = signals().context("prepare for signals")?;
+        let (signals, blocked) = signals().context("prepare for signals")?;
+        with_signals_blocked(&mut command, blocked);
         let stderr = writer.try_clone().context("double the pipe")?;
         // The command, which holds the pipe's other end, goes here: while it lived, the output would never end.
         let child = command.stdout(Stdio::from(writer)).stderr(Stdio::from(stderr)).spawn();
@@ -127,9 +128,9 @@ impl Supervision {
         }
     }
 
-    /// Passes on all that is there.
+    /// Passes on what is there; a program that never stops writing must not keep signals waiting.
     fn pass_output(&mut self, copier: &mut Copier) -> Result<Pipe> {
-        loop {
+        for _ in 0..READS {
             match read(&self.reader, &mut self.buffer) {
                 Ok(0) => return Ok(Pipe::Ended),
                 Ok(count) => copier.pass(&self.buffer[..count]),
@@ -138,6 +139,7 @@ impl Supervision {
                 Err(errno) => return Err(errno).context("read the program's output"),
             }
         }
+        Ok(Pipe::Open)
     }
 
     /// Passes signals on, but for those that the terminal sent to the program as well.

@@ -122,6 +122,30 @@ fn signals_are_passed_on_to_the_program() {
 }
 
 #[test]
+fn a_program_begins_with_the_signals_of_its_caller() {
+    let server = Server::new();
+    let status = "grep Sig /proc/self/status | grep -v SigQ";
+    let bare = Command::new("sh").args(["-c", status]).output().unwrap();
+    let ours = server.run(&["--to", "stdout"], status);
+    assert_eq!(String::from_utf8_lossy(&ours.stdout), String::from_utf8_lossy(&bare.stdout));
+}
+
+#[test]
+fn a_program_that_never_stops_writing_is_stopped_all_the_same() {
+    let server = Server::new();
+    let mut child = server.ss_run(&["--no-handlers", "--to", "none"], "echo > ready; exec yes").spawn().unwrap();
+    until("the program runs", || server.path().join("ready").exists());
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let mut status = None;
+    until("it has ended", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(128 + 15));
+}
+
+#[test]
 fn no_output_is_lost_at_the_end_however_much_there_is() {
     let server = Server::new();
     let output = server.run(&["--to", "both"], "seq 1 200000");
@@ -183,8 +207,46 @@ fn on_a_full_disk_the_program_runs_on_and_it_is_told() {
     assert!(kept > 40_000 && kept <= 65_536, "the disk was not full: {kept}");
 }
 
+/// Has a program count as fast as it can, and kills ssRun after so long; gives what its logs tell together, without ssRun's own lines.
+fn killed_while_it_counts(server: &Server, roll: &str, delay: Duration) -> String {
+    let mut child = server.ss_run(&["--no-handlers", "--roll", roll], "exec seq 1 1000000000").spawn().unwrap();
+    until("the program has begun", || server.logs().iter().any(|log| fs::metadata(log).unwrap().len() > 1000));
+    std::thread::sleep(delay);
+    child.kill().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap()), Some(9), "it was to be killed");
+    let mut logs = server.logs();
+    // In the order of their times and numbers; the one that has none is the last.
+    logs.sort_by_key(|log| {
+        let name = log.file_name().unwrap().to_string_lossy().into_owned();
+        let mut words = name.split('.').skip(2).map(str::to_owned);
+        let (day, time) = (words.next(), words.next());
+        (day.is_none(), day, time, words.next().map_or(1, |number| number.parse::<usize>().unwrap()))
+    });
+    let all: String = logs.iter().map(|log| fs::read_to_string(log).unwrap()).collect();
+    all.lines().filter(|line| !line.starts_with("ssRun: ")).map(|line| format!("{line}\n")).collect()
+}
+
 #[test]
-fn a_killed_ss_run_leaves_all_that_was_said_before() {
+fn an_ss_run_that_is_killed_at_any_time_leaves_a_log_that_is_whole_up_to_there() {
+    for round in 0..12 {
+        let server = Server::new();
+        let roll = ["run", "day", "100k"][round % 3];
+        let told = killed_while_it_counts(&server, roll, Duration::from_millis(3 * round as u64));
+        let counted = told.lines().count();
+        assert!(counted > 100, "{roll}: it was killed before anything was said");
+        for (number, line) in (1..).zip(told.lines().take(counted - 1)) {
+            assert_eq!(line, number.to_string(), "{roll}: a gap, of {counted} lines");
+        }
+        // The last line may be cut where it was being written.
+        assert!(counted.to_string().starts_with(told.lines().last().unwrap()), "{roll}");
+        assert!(server.run(&["--roll", roll], "echo the next one").status.success());
+        let logs: String = server.logs().iter().map(|log| fs::read_to_string(log).unwrap()).collect();
+        assert!(logs.contains("the next one\n") && logs.contains("ended with status 0"), "{roll}");
+    }
+}
+
+#[test]
+fn what_was_said_is_in_the_log_before_ss_run_is_asked_again() {
     let server = Server::new();
     let script = "seq 1 50000; echo said; exec sleep 60";
     let mut child = server.ss_run(&["--no-handlers"], script).spawn().unwrap();
