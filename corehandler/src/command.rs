@@ -3,6 +3,7 @@
 use crate::{
     clean::{Fate, Rules},
     core_file::Core,
+    entry::{Entry, Occurrence},
     exchange, find,
     kernel::{self, KernelCrash},
     notice::Notice,
@@ -10,7 +11,7 @@ use crate::{
     report,
     signature::{Signature, short},
     space::Search,
-    store::{Entry, Limits, Occurrence, Store, Stored},
+    store::{Limits, Store, Stored},
     traceback::{Detail, Traceback},
 };
 use anyhow::{Context, Result, anyhow};
@@ -376,6 +377,9 @@ fn sign(common: &Common, signing: &Signing) -> Result<Exit> {
         explain(&traceback, &signature)?;
     }
     print(format!("{} {}", signature.id, signature.strength.name()))?;
+    if let Some(plain) = &signature.plain_id {
+        print(format!("  {plain} where no debug information is installed"))?;
+    }
     for weakness in &signature.cleaned.weaknesses {
         print(format!("  weak: {weakness}"))?;
     }
@@ -526,22 +530,7 @@ fn import(common: &Common, store: &Store, file: &Path) -> Result<Exit> {
     let entries = exchange::parse(&text)
         .with_context(|| format!("understand {}", file.display()))
         .hint("let the other site export it anew; nothing was taken over")?;
-    let (mut new, mut changed, mut same) = (0, 0, 0);
-    for entry in entries {
-        match store.entry(&entry.signature)? {
-            None => {
-                store.put(&entry)?;
-                new += 1;
-            }
-            Some(known) => match exchange::learn(&known, &entry) {
-                None => same += 1,
-                Some(entry) => {
-                    store.put(&entry)?;
-                    changed += 1;
-                }
-            },
-        }
-    }
+    let (new, changed, same) = store.import(&entries)?;
     if common.json {
         print_json(&serde_json::json!({ "format": 1, "new": new, "changed": changed, "same": same }))?;
     } else {

@@ -16,10 +16,7 @@
 //! Entries stand in the order of their signatures; nothing tells of a site: no server, time or count. The text after the bars is what the
 //! signature is the SHA-256 of, so that a line that was changed on the way is noticed.
 
-use crate::{
-    signature::Strength,
-    store::{Entry, is_signature},
-};
+use crate::{entry::Entry, signature::Strength, store::is_signature};
 use sha2::{Digest, Sha256};
 
 /// The first line.
@@ -108,20 +105,6 @@ fn head(text: &str) -> Option<Entry> {
     })
 }
 
-/// What a known entry learns from another site's; `None` where it knew all of it.
-pub fn learn(known: &Entry, other: &Entry) -> Option<Entry> {
-    let mut new = known.clone();
-    for (own, others) in [(&mut new.notes, &other.notes), (&mut new.also, &other.also)] {
-        for text in others {
-            if !own.contains(text) {
-                own.push(text.clone());
-            }
-        }
-    }
-    new.is_complete |= other.is_complete;
-    (new.notes != known.notes || new.also != known.also || new.is_complete != known.is_complete).then_some(new)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,7 +124,7 @@ mod tests {
         let text = export(&[entry()]);
         let read = parse(&text).unwrap();
         assert_eq!(export(&read), text);
-        assert!(learn(&entry(), &read[0]).is_none());
+        assert!(!entry().learn(&read[0]));
     }
 
     #[test]
@@ -155,6 +138,8 @@ mod tests {
     fn notes_of_both_sites_stay() {
         let mut other = entry();
         other.notes = vec!["seen at Bonn".into()];
-        assert_eq!(learn(&entry(), &other).unwrap().notes, ["fixed in v3", "seen at Bonn"]);
+        let mut both = entry();
+        assert!(both.learn(&other) && !both.learn(&other));
+        assert_eq!(both.notes, ["fixed in v3", "seen at Bonn"]);
     }
 }

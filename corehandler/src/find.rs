@@ -1,6 +1,6 @@
 //! Where the cores are: the kernel's `core_pattern` says, or those who catch them by a pipe keep them at a place of their own.
 
-use crate::store::Occurrence;
+use crate::entry::Occurrence;
 use atlas_host::{FileError, tree::Dir};
 use nix::sys::stat::FileStat;
 use std::{

@@ -106,7 +106,9 @@ fn kind(line: &str) -> Option<&'static str> {
         ("Kernel panic - not syncing", "panic"),
         ("Oops:", "oops"),
     ];
-    kinds.into_iter().find(|(text, _)| line.starts_with(text)).map(|(_, kind)| kind)
+    // From 6.10 on "Oops: " stands before what earlier kernels began the line with.
+    let told = line.strip_prefix("Oops: ").unwrap_or(line);
+    kinds.into_iter().find(|(text, _)| told.starts_with(text) || line.starts_with(text)).map(|(_, kind)| kind)
 }
 
 /// `do_it.cold+0x12/0x80 [module]` is `do_it`.
@@ -233,6 +235,55 @@ mod tests {
         let bare = LOG.replace("<1>", "").replace("<4>", "");
         assert_eq!(parse(&bare), Some(here.clone()));
         assert!(here.moment.unwrap().starts_with("[   12.345678] BUG: kernel NULL"));
+    }
+
+    /// As Debian 12's kernel writes it, and as Debian 13's does.
+    const PROTECTION: [&str; 2] = [
+        "[  321.041230] general protection fault, probably for non-canonical address 0xdead000000000100: 0000 [#1] PREEMPT SMP NOPTI
+[  321.041244] CPU: 0 PID: 911 Comm: md0_raid1 Not tainted 6.1.0-13-amd64 #1  Debian 6.1.55-1
+[  321.041251] RIP: 0010:raid1d+0x1c1/0x1760 [raid1]
+[  321.041260] RSP: 0018:ffffb27d40733e10 EFLAGS: 00010246
+[  321.041266] Call Trace:
+[  321.041270]  <TASK>
+[  321.041274]  ? __die_body.cold+0x1a/0x1f
+[  321.041281]  ? asm_exc_general_protection+0x22/0x30
+[  321.041288]  md_thread+0xab/0x190 [md_mod]
+[  321.041295]  kthread+0xd7/0x100
+[  321.041302]  ret_from_fork+0x1f/0x30
+[  321.041309]  </TASK>
+[  321.041312] ---[ end trace 0000000000000000 ]---
+[  321.041320] RIP: 0010:raid1d+0x1c1/0x1760 [raid1]
+",
+        "[   87.220011][  T702] Oops: general protection fault, probably for non-canonical address 0xdead000000000122: 0000 [#1] PREEMPT SMP PTI
+[   87.220023][  T702] CPU: 1 UID: 0 PID: 702 Comm: md127_raid1 Not tainted 6.12.48+deb13-amd64 #1  Debian 6.12.48-1
+[   87.220031][  T702] RIP: 0010:raid1d+0x1f4/0x18a0 [raid1]
+[   87.220040][  T702] RSP: 0018:ffffa8c4407b3df0 EFLAGS: 00010206
+[   87.220046][  T702] Call Trace:
+[   87.220050][  T702]  <TASK>
+[   87.220054][  T702]  ? __die_body.cold+0x19/0x27
+[   87.220061][  T702]  ? die_addr+0x3c/0x60
+[   87.220068][  T702]  md_thread+0xb3/0x1a0 [md_mod]
+[   87.220075][  T702]  kthread+0xcf/0x100
+[   87.220082][  T702]  ret_from_fork+0x31/0x50
+[   87.220089][  T702]  ret_from_fork_asm+0x1a/0x30
+[   87.220096][  T702]  </TASK>
+",
+    ];
+
+    #[test]
+    fn a_fault_that_kernels_announce_in_other_words_is_the_same_fault() {
+        let [older, newer] = PROTECTION.map(|log| parse(log).unwrap());
+        assert_eq!(older.text, "strong\nprogram kernel\ngeneral protection\nraid1d\nmd_thread\nkthread\n");
+        assert_eq!(newer.text, older.text);
+        for (older, newer) in [
+            ("divide error: 0000 [#1] SMP", "Oops: divide error: 0000 [#1] PREEMPT SMP"),
+            ("invalid opcode: 0000 [#1] SMP", "Oops: invalid opcode: 0000 [#1] PREEMPT SMP"),
+        ] {
+            assert_eq!(kind(older), kind(newer));
+            assert_ne!(kind(newer), Some("oops"));
+        }
+        assert_eq!(kind("Oops: 0000 [#1] PREEMPT SMP NOPTI"), Some("oops"));
+        assert_eq!(kind("Oops: Oops: 0002 [#1] PREEMPT SMP NOPTI"), Some("oops"));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! traceback  their functions, and those that left by a jump            inline  those that were copied into others
 //! clean      what is the same on every server, by the rules of rules.toml      names  demangling
 //! signature  the SHA-256 of that
-//! store      what is known of each signature      record  a traceback as it is kept
+//! store      what is known of all faults   entry  of one of them   record  a traceback as it is kept
 //! exchange   known signatures as text             report  a tar for a stranger
 //! kernel     the kernel's own crashes             notice  telling somebody
 //! ```
@@ -23,6 +23,7 @@
 pub mod clean;
 pub mod command;
 pub mod core_file;
+pub mod entry;
 pub mod exchange;
 pub mod find;
 pub mod image;

@@ -3,7 +3,7 @@
 //! Arguments, environment, host names and addresses of the network are left out or replaced, and what was replaced is listed. The core,
 //! which holds all of them, comes along only where it is asked for.
 
-use crate::store::{Entry, Store};
+use crate::{entry::Entry, store::Store};
 use anyhow::{Context, Result};
 use regex_lite::Regex;
 use std::{

@@ -14,13 +14,16 @@
 
 use crate::{
     clean::Rules,
-    record::Record,
+    entry::{self, Entry, FORMAT, Occurrence},
     signature::{Signature, Strength},
     traceback::Traceback,
     unpack::{self, Packing, UNPACKED_LIMIT},
 };
-use atlas_host::{FileError, durable, lock::Lock, tree::Dir};
-use serde::{Deserialize, Serialize};
+use atlas_host::{
+    FileError, durable,
+    lock::Lock,
+    tree::{Dir, Rename},
+};
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
@@ -30,77 +33,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// The version of an entry's format.
-pub const FORMAT: u32 = 1;
 /// Where the store lies below the server's root.
 pub const PLACE: &str = "var/lib/atlas/crashes";
 /// The largest entry that is read, in bytes.
 const ENTRY_LIMIT: usize = 16 << 20;
 /// The most entries that are looked at.
 const ENTRIES_LIMIT: usize = 100_000;
-/// How many occurrences an entry tells in detail; all are counted.
-const DETAILED: usize = 500;
 /// How many cores that others keep are remembered.
 const HANDLED: usize = 10_000;
-
-/// One time that a fault happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Occurrence {
-    /// When, in seconds since 1970.
-    pub time: u64,
-    /// On which server.
-    pub server: String,
-    /// The program's path, with its version's tag.
-    pub program_path: String,
-    /// The log file of that run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub log: Option<String>,
-    /// The core's own mark: the same core is counted once.
-    pub mark: String,
-}
-
-/// All that is known of one fault.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Entry {
-    /// [`FORMAT`].
-    pub format: u32,
-    /// The signature.
-    pub signature: String,
-    /// The same fault's signatures where inlined functions cannot be told.
-    #[serde(default)]
-    pub also: Vec<String>,
-    /// Whether all functions that were copied into others are known.
-    #[serde(default)]
-    pub is_complete: bool,
-    /// Strong or weak.
-    pub strength: Strength,
-    /// The version of the rules.
-    pub rules: u32,
-    /// The program, without its version.
-    pub program: String,
-    /// The text whose SHA-256 the signature is.
-    pub text: String,
-    /// The raw traceback; none where the entry came from another site.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub raw: Option<Record>,
-    /// How often it happened here.
-    pub count: u64,
-    /// How often on which server.
-    #[serde(default)]
-    pub by_server: BTreeMap<String, u64>,
-    /// The first and the latest occurrences, in order.
-    #[serde(default)]
-    pub occurrences: Vec<Occurrence>,
-    /// What people wrote about it.
-    #[serde(default)]
-    pub notes: Vec<String>,
-    /// Signatures under which it stood before the rules changed.
-    #[serde(default)]
-    pub former: Vec<String>,
-    /// Whether it came from another site.
-    #[serde(default)]
-    pub is_imported: bool,
-}
 
 /// What the store did with a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,10 +111,14 @@ impl Store {
         let Some(content) = self.entries.read_if_there(&name, ENTRY_LIMIT)? else { return Ok(None) };
         let failed =
             |error: serde_json::Error| FileError::on("understand", self.entries.show(&name))(io::Error::other(error));
-        let entry: Entry = serde_json::from_slice(&content).map_err(failed)?;
+        let mut entry: Entry = serde_json::from_slice(&content).map_err(failed)?;
         if entry.format > FORMAT {
             let source = io::Error::other(format!("its format {} is newer than this program", entry.format));
             return Err(FileError::on("understand", self.entries.show(&name))(source));
+        }
+        if entry.signature != signature {
+            // A kill came after the file had got its new name, and before that stood in it.
+            entry.also.push(std::mem::replace(&mut entry.signature, signature.to_owned()));
         }
         Ok(Some(entry))
     }
@@ -202,21 +146,51 @@ impl Store {
         })
     }
 
-    /// The entry that a signature belongs to: its own, or one that tells the same fault with more or with less debug information.
-    pub fn belongs_to(&self, signature: &Signature) -> Result<Option<Entry>, FileError> {
-        if let Some(entry) = self.entry(&signature.id)? {
+    /// The entry that tells the same fault: the one of that signature, or one that tells it with more or with less debug information. Where several
+    /// may, none is taken.
+    pub fn same_fault(&self, other: &Entry) -> Result<Option<Entry>, FileError> {
+        if let Some(entry) = self.entry(&other.signature)? {
             return Ok(Some(entry));
         }
-        let all = self.all()?;
-        let plain = signature.plain_id.as_deref().unwrap_or(&signature.id);
-        // Two that are complete and differ are two faults; only a crash that could not be told whole may be either.
-        let fits = |entry: &&Entry| {
-            let with_more = !signature.is_complete && entry.also.iter().any(|also| also == plain);
-            let with_less = signature.is_complete && !entry.is_complete && entry.signature == plain;
-            entry.strength == signature.strength && (with_more || with_less)
-        };
-        let mut fitting = all.into_iter().filter(|entry| fits(&entry));
-        Ok(fitting.next().filter(|_| fitting.next().is_none()))
+        let mut all = self.all()?;
+        Ok(entry::same_fault(&all, other).map(|at| all.swap_remove(at)))
+    }
+
+    /// Has an entry take over what another one of the same fault knows; the entry, and whether that was anything.
+    pub fn learn(&self, mut entry: Entry, other: &Entry) -> Result<(Entry, bool), FileError> {
+        let before = entry.signature.clone();
+        let is_new = entry.learn(other);
+        if entry.signature != before {
+            self.rename(&before, &entry.signature)?;
+        }
+        if is_new {
+            self.put(&entry)?;
+        }
+        Ok((entry, is_new))
+    }
+
+    /// Takes over entries of another site; says how many were new, how many told something new, and how many were known already.
+    pub fn import(&self, others: &[Entry]) -> Result<(usize, usize, usize), FileError> {
+        let (mut own, mut new, mut changed) = (self.all()?, 0, 0);
+        // Where several of them may be what is known here with less debug information, none is taken for it.
+        let mut known_as: BTreeMap<&String, usize> = BTreeMap::new();
+        others.iter().filter(|other| other.is_complete).flat_map(|other| &other.also).for_each(|name| {
+            *known_as.entry(name).or_default() += 1;
+        });
+        for other in others {
+            let is_alone = other.also.iter().all(|name| known_as.get(name).is_none_or(|count| *count == 1));
+            let same = entry::same_fault(&own, other).filter(|at| is_alone || own[*at].signature == other.signature);
+            if let Some(at) = same {
+                let (entry, is_new) = self.learn(own[at].clone(), other)?;
+                own[at] = entry;
+                changed += usize::from(is_new);
+            } else {
+                self.put(other)?;
+                own.push(other.clone());
+                new += 1;
+            }
+        }
+        Ok((new, changed, others.len() - new - changed))
     }
 
     /// Counts a crash.
@@ -226,25 +200,16 @@ impl Store {
         signature: &Signature,
         occurrence: Occurrence,
     ) -> Result<(Entry, Stored), FileError> {
-        let (mut entry, mut stored) = match self.belongs_to(signature)? {
-            Some(entry) => (entry, Stored::Known),
-            None => (Entry::new(traceback, signature), Stored::New),
+        let told = Entry::new(traceback, signature);
+        let (mut entry, stored) = match self.same_fault(&told)? {
+            Some(entry) => (self.learn(entry, &told)?.0, Stored::Known),
+            None => (told, Stored::New),
         };
-        if entry.occurrences.iter().any(|known| known.mark == occurrence.mark) {
-            stored = Stored::AlreadyCounted;
-        } else {
-            entry.add(occurrence);
-            entry.raw.get_or_insert_with(|| Record::of(traceback));
-            if signature.is_complete && !entry.is_complete {
-                entry.is_complete = true;
-                entry.also.extend([signature.id.clone()].into_iter().filter(|id| *id != entry.signature));
-            }
-            entry.also.extend(signature.plain_id.clone());
-            entry.also.retain(|also| *also != entry.signature);
-            entry.also.sort();
-            entry.also.dedup();
-            self.put(&entry)?;
+        if entry.counted(&occurrence) {
+            return Ok((entry, Stored::AlreadyCounted));
         }
+        entry.add(occurrence);
+        self.put(&entry)?;
         Ok((entry, stored))
     }
 
@@ -264,7 +229,7 @@ impl Store {
             text: text.to_owned(),
             ..Entry::bare("kernel", strength)
         });
-        if entry.occurrences.iter().any(|known| known.mark == occurrence.mark) {
+        if entry.counted(&occurrence) {
             return Ok((entry, Stored::AlreadyCounted));
         }
         entry.add(occurrence);
@@ -285,6 +250,13 @@ impl Store {
         }
     }
 
+    /// Gives an entry and its core another name, which nobody has. The file's name is what counts: what stands in it may follow later.
+    fn rename(&self, from: &str, to: &str) -> Result<(), FileError> {
+        self.move_core(from, to)?;
+        self.entries.rename(&named(from, ".json"), &self.entries, &named(to, ".json"), Rename::NoReplace)?;
+        self.entries.sync()
+    }
+
     /// Removes an entry that stands under another signature now.
     fn forget(&self, signature: &str) -> Result<(), FileError> {
         self.entries.remove(&named(signature, ".json"))?;
@@ -298,11 +270,9 @@ impl Store {
             return Ok(false);
         }
         let temp = durable::temp_name();
-        let kept = self.pack(core, &temp).and_then(|()| {
-            self.cores
-                .rename(&temp, &self.cores, &name, atlas_host::tree::Rename::Replace)
-                .map_err(|error| error.source)
-        });
+        let kept = self
+            .pack(core, &temp)
+            .and_then(|()| self.cores.rename(&temp, &self.cores, &name, Rename::Replace).map_err(|error| error.source));
         if let Err(source) = kept {
             self.cores.remove(&temp)?;
             let is_full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
@@ -391,6 +361,10 @@ impl Store {
         for old in self.all()? {
             let Some(raw) = &old.raw else { continue };
             let signature = Signature::of(&raw.traceback(), rules);
+            // Another site told what was copied into what: without debug information nothing as good can be computed.
+            if old.is_complete && !signature.is_complete {
+                continue;
+            }
             if signature.id == old.signature && old.rules == rules.version {
                 continue;
             }
@@ -416,7 +390,7 @@ impl Store {
 
     fn move_core(&self, from: &str, to: &str) -> Result<(), FileError> {
         let (from, to) = (named(from, ".zst"), named(to, ".zst"));
-        match self.cores.rename(&from, &self.cores, &to, atlas_host::tree::Rename::NoReplace) {
+        match self.cores.rename(&from, &self.cores, &to, Rename::NoReplace) {
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => self.cores.remove(&from).map(|_| ()),
             other => other,
@@ -427,78 +401,4 @@ impl Store {
 /// Seconds since 1970.
 pub fn seconds_now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-impl Entry {
-    fn new(traceback: &Traceback, signature: &Signature) -> Entry {
-        let program = atlas_cli::version::without(&traceback.program);
-        let mut entry = Entry { raw: Some(Record::of(traceback)), ..Entry::bare(program, signature.strength) };
-        entry.take(signature);
-        entry
-    }
-
-    /// An entry that tells nothing yet.
-    pub fn bare(program: &str, strength: Strength) -> Entry {
-        Entry {
-            format: FORMAT,
-            signature: String::new(),
-            also: vec![],
-            is_complete: false,
-            strength,
-            rules: 0,
-            program: program.to_owned(),
-            text: String::new(),
-            raw: None,
-            count: 0,
-            by_server: BTreeMap::new(),
-            occurrences: vec![],
-            notes: vec![],
-            former: vec![],
-            is_imported: false,
-        }
-    }
-
-    /// Takes over what a signature says.
-    fn take(&mut self, signature: &Signature) {
-        self.signature.clone_from(&signature.id);
-        self.also = signature.plain_id.clone().into_iter().collect();
-        self.is_complete = signature.is_complete;
-        self.strength = signature.strength;
-        self.rules = signature.rules;
-        self.text.clone_from(&signature.text);
-    }
-
-    fn add(&mut self, occurrence: Occurrence) {
-        self.count += 1;
-        *self.by_server.entry(occurrence.server.clone()).or_default() += 1;
-        self.occurrences.push(occurrence);
-        if self.occurrences.len() > DETAILED {
-            // The first tells since when; the others make room.
-            self.occurrences.remove(1);
-        }
-    }
-
-    /// Two entries that turned out to be one fault: their counts add up.
-    fn merged(mut self, other: &Entry) -> Entry {
-        self.count += other.count;
-        for (server, count) in &other.by_server {
-            *self.by_server.entry(server.clone()).or_default() += count;
-        }
-        self.occurrences.extend(other.occurrences.iter().cloned());
-        self.occurrences.sort_by_key(|occurrence| occurrence.time);
-        self.occurrences.truncate(DETAILED);
-        self.notes.extend(other.notes.iter().cloned());
-        self.notes.sort();
-        self.notes.dedup();
-        self.former.extend(other.former.iter().cloned());
-        self.also.extend(other.also.iter().cloned());
-        self.also.sort();
-        self.also.dedup();
-        self
-    }
-
-    /// The cleaned traceback, innermost first.
-    pub fn frames(&self) -> impl Iterator<Item = &str> {
-        self.text.lines().skip(3)
-    }
 }

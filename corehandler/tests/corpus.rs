@@ -8,6 +8,7 @@ use atlas_cli::Table;
 use atlas_corehandler::{
     clean::Rules,
     core_file::Core,
+    record::Record,
     signature::{Signature, Strength, short},
     space::Search,
     traceback::{Detail, Traceback},
@@ -88,6 +89,8 @@ fn run(source: &str, faults: &[(usize, &'static str)], environments: &[Environme
         for (way, name) in faults {
             let core = crash(&dir, &way.to_string(), environment.variable);
             let (traceback, signature) = signature_of(&core, &search);
+            let kept = Signature::of(&Record::of(&traceback).traceback(), &Rules::built_in().unwrap());
+            assert_eq!((&kept.text, &kept.plain_id), (&signature.text, &signature.plain_id), "as the store keeps it");
             rows.entry((*way, name)).or_default().push((environment.name, traceback, signature));
         }
     }

@@ -1,10 +1,10 @@
-//! `import` and `resign` are killed at every system call: no fact is lost, none is doubled, and the next run finishes the work.
+//! `import`, `resign` and `scan` are killed at every system call that changes something: no fact is lost, none is doubled, and the next run finishes the work.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it must be")]
 
 mod common;
 
-use atlas_host::testing::cuts::Run;
+use atlas_host::testing::cuts::{CHANGING, Run};
 use common::{Environment, build, built, crash};
 use serde_json::Value;
 use std::{
@@ -33,6 +33,11 @@ fn server() -> (tempfile::TempDir, PathBuf) {
         fs::rename(crash(&dir, way, ""), cores.join(name)).unwrap();
     }
     (top, root)
+}
+
+/// The calls that change a disk: what is cut between two of them leaves what is cut at the second. A core is removed by its path.
+fn changes(call: &str) -> bool {
+    CHANGING.contains(&call) || call == "unlink"
 }
 
 /// What is known: by signature, how often it happened and what was noted.
@@ -80,7 +85,7 @@ fn an_import_that_is_killed_at_any_call_is_finished_by_the_next() {
     assert_eq!(before.len(), 1);
     let import = ["import", text.to_str().unwrap()];
     let run = Run { program: Path::new(PROGRAM), before: &root, args: &import };
-    let cuts = run.killed_at_every_call(|work, when| {
+    let cuts = run.killed_at(changes, |work, when| {
         let after = known(work, when);
         for (signature, (count, notes)) in &before {
             let (now, noted) = after[signature];
@@ -111,7 +116,7 @@ fn a_resigning_that_is_killed_at_any_call_loses_no_count_and_no_core() {
     }
     assert_ne!(known(&root, "older"), right);
     let run = Run { program: Path::new(PROGRAM), before: &root, args: &["resign"] };
-    let cuts = run.killed_at_every_call(|work, when| {
+    let cuts = run.killed_at(changes, |work, when| {
         let seen: u64 = known(work, when).values().map(|(count, _)| count).sum();
         assert!(seen >= 3, "{when}: only {seen} of 3 occurrences are left");
         assert!(call(work, &["resign"]).status.success(), "{when}");
@@ -124,4 +129,32 @@ fn a_resigning_that_is_killed_at_any_call_loses_no_count_and_no_core() {
         assert_no_leftovers(work, when);
     });
     println!("resign: {cuts} cuts, each finished by the next");
+}
+
+#[test]
+fn a_crash_that_is_told_better_than_before_is_counted_once_whenever_the_count_is_killed() {
+    let top = tempfile::tempdir().unwrap();
+    // Static: the tree needs no libraries. The thirteenth way crashes in functions that -O2 copies into others.
+    let dir = build(top.path(), "faults.c", &Environment { build: "gcc -O2 -g -static -pthread -w", ..BUILD });
+    let root = top.path().join("root");
+    let (cores, program) = (root.join("var/lib/atlas/cores"), root.join(dir.strip_prefix("/").unwrap()).join("faults"));
+    fs::create_dir_all(program.parent().unwrap()).unwrap();
+    fs::create_dir_all(&cores).unwrap();
+    common::shell(&dir, &format!("strip --strip-debug -o {} faults", program.display()));
+    fs::rename(crash(&dir, "13", ""), cores.join("core.1")).unwrap();
+    call(&root, &["scan"]);
+    fs::copy(dir.join("faults"), &program).unwrap();
+    fs::rename(crash(&dir, "13", ""), cores.join("core.2")).unwrap();
+    let plain = known(&root, "before").into_keys().next().unwrap();
+    let run = Run { program: Path::new(PROGRAM), before: &root, args: &["scan"] };
+    let cuts = run.killed_at(changes, |work, when| {
+        assert!(call(work, &["scan"]).status.success(), "{when}");
+        let after = known(work, when);
+        assert_eq!(after.values().map(|(count, _)| *count).collect::<Vec<_>>(), [2], "{when}: {after:?}");
+        assert!(!after.contains_key(&plain), "{when}: nothing was told better");
+        assert!(call(work, &["show", &plain]).status.success(), "{when}");
+        assert_eq!(fs::read_dir(work.join("var/lib/atlas/crashes/cores")).unwrap().count(), 1, "{when}");
+        assert_no_leftovers(work, when);
+    });
+    println!("count: {cuts} cuts, each finished by the next scan");
 }

@@ -292,27 +292,52 @@ fn a_program_that_was_replaced_gives_no_names_and_says_so() {
     assert!(signature["weaknesses"].to_string().contains("not proven"), "{signature}");
 }
 
+/// Crashes in functions that -O2 copies into others, with and without debug information of the program; each crash is counted.
+fn crash_inlined(server: &Server, with_debug: &[bool]) {
+    build(server.root.path(), "faults.c", &Environment { build: "gcc -O2 -g -pthread -w", ..BUILD });
+    common::shell(&server.dir, "mv faults full; strip --strip-debug -o bare full");
+    for (number, with_debug) in with_debug.iter().enumerate() {
+        // Another file each time: the one that was run may still be held.
+        common::shell(&server.dir, &format!("cp {} new; mv new faults", if *with_debug { "full" } else { "bare" }));
+        server.crash("13", &format!("core.{number}"));
+        server.call(&["scan"]);
+    }
+}
+
 #[test]
 fn a_server_without_debug_information_and_one_with_it_count_the_same_crash() {
-    for debug_first in [true, false] {
+    let told = [[false, true, true, false], [true, false, false, true]].map(|with_debug| {
         let server = Server::new();
-        build(server.root.path(), "faults.c", &Environment { build: "gcc -O2 -g -pthread -w", ..BUILD });
-        let full = fs::read(server.dir.join("faults")).unwrap();
-        common::shell(&server.dir, "strip --strip-debug -o stripped faults");
-        let bare = fs::read(server.dir.join("stripped")).unwrap();
-        for (number, with_debug) in [debug_first, !debug_first].into_iter().enumerate() {
-            // Another file each time: the one that was run may still be held.
-            fs::remove_file(server.dir.join("faults")).unwrap();
-            fs::write(server.dir.join("new"), if with_debug { &full } else { &bare }).unwrap();
-            common::shell(&server.dir, "chmod 755 new; cp new faults");
-            // The thirteenth way crashes in functions that -O2 copies into others.
-            server.crash("13", &format!("core.{number}"));
-            server.call(&["scan"]);
-        }
+        crash_inlined(&server, &with_debug);
         let entry = server.only();
-        assert_eq!(entry["count"], 2, "with debug information first: {debug_first}");
+        assert_eq!((&entry["count"], &entry["is_complete"]), (&Value::from(4), &Value::Bool(true)), "{entry}");
         assert_eq!(entry["also"].as_array().unwrap().len(), 1, "nothing was inlined: {entry}");
+        assert_eq!(fs::read_dir(server.path("var/lib/atlas/crashes/cores")).unwrap().count(), 1);
+        assert_eq!(server.json(&["resign"])["changed"], Value::Array(vec![]));
+        (entry["signature"].clone(), entry["also"].clone(), entry["text"].clone())
+    });
+    assert_eq!(told[0], told[1]);
+}
+
+#[test]
+fn sites_with_and_without_debug_information_know_each_other_s_crash() {
+    let (with, without) = (Server::new(), Server::new());
+    crash_inlined(&with, &[true]);
+    crash_inlined(&without, &[false]);
+    let names = [&with, &without].map(|server| server.only()["signature"].as_str().unwrap().to_owned());
+    assert_ne!(names[0], names[1], "nothing was inlined");
+    for (from, to) in [(&without, &with), (&with, &without)] {
+        let file = from.path("known.txt");
+        from.call(&["export", file.to_str().unwrap()]);
+        assert!(to.call(&["import", file.to_str().unwrap()]).status.success());
+        let again = to.json(&["import", file.to_str().unwrap()]);
+        assert_eq!((&again["new"], &again["changed"]), (&Value::from(0), &Value::from(0)), "{again}");
     }
+    for server in [&with, &without] {
+        assert_eq!((&server.only()["signature"], &server.only()["count"]), (&names[0].as_str().into(), &1.into()));
+        assert!(server.call(&["show", &names[1]]).status.success(), "the plain name finds it, too");
+    }
+    assert_eq!(with.call(&["export"]).stdout, without.call(&["export"]).stdout);
 }
 
 /// The place of the store, on a disk of this size.
