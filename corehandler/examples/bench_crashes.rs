@@ -1,6 +1,6 @@
 //! Measures core to signature against gdb and eu-stack, and what ssRun adds to a run: the same cores, by turns, in one process.
 //!
-//! `bench_crashes BIN_DIR [--json]`, with the release builds of ssCoreHandler, ssRun and ssStartHandler in BIN_DIR. The large Rust program is
+//! `bench_crashes BIN_DIR [--json]`, with ssCoreHandler, ssRun and ssStartHandler in BIN_DIR as they are packaged. The large Rust program is
 //! this one: it holds 75 MB and crashes below a parser, a regular expression engine and a command line. Exit 0 when every row is met.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a bench ends where it cannot measure")]

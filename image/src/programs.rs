@@ -50,14 +50,25 @@ pub struct Program {
 /// For everything from nothing, on a slow machine that others use too.
 const BUILD_DEADLINE: Duration = Duration::from_secs(3600);
 
+/// The folder with the programs of these crates, as they are packaged.
+pub fn programs_of(repository: &Path, crates: &[&str]) -> Result<PathBuf> {
+    let programs = build_crates(repository, crates)?;
+    let folder = programs.first().and_then(|program| program.path.parent());
+    folder.map(Path::to_path_buf).context("a program in no folder")
+}
+
 /// All programs, proven to be static: `atlas-boot` first, the others by name.
 pub(crate) fn build_all(repository: &Path) -> Result<Vec<Program>> {
+    build_crates(repository, &CRATES)
+}
+
+fn build_crates(repository: &Path, crates: &[&str]) -> Result<Vec<Program>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = within(BUILD_DEADLINE, cargo);
     command.current_dir(repository).args(["build", "--release", "--locked", "--bins", "--target", TARGET]);
     command.arg("--target-dir").arg(repository.join("target/static"));
     command.args(["--message-format", "json-render-diagnostics"]);
-    command.args(CRATES.iter().flat_map(|name| ["--package", name]));
+    command.args(crates.iter().flat_map(|name| ["--package", name]));
     command.env("RUSTFLAGS", FLAGS);
     let mut programs = build(&mut command, "the programs")?;
     programs.sort_by(|a, b| (a.name != EARLY_BOOT, &a.name).cmp(&(b.name != EARLY_BOOT, &b.name)));

@@ -1,5 +1,6 @@
 //! Benches that stand with the product they measure, as an example of its crate: built and run here, next to their peers.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +14,8 @@ pub(super) struct Product {
     /// The crates whose programs it runs; the first has the bench.
     crates: &'static [&'static str],
     example: &'static str,
+    /// Whether its first argument is the folder of those programs, as they are packaged.
+    takes_programs: bool,
     arguments: &'static [&'static str],
     peers: &'static [Needed],
 }
@@ -21,6 +24,7 @@ pub(super) struct Product {
 pub(super) const MODULES: Product = Product {
     crates: &["atlas-module"],
     example: "bench_modules",
+    takes_programs: false,
     arguments: &["--json"],
     peers: &[("stow", "bench: the peer")],
 };
@@ -29,7 +33,8 @@ pub(super) const MODULES: Product = Product {
 pub(super) const CRASHES: Product = Product {
     crates: &["atlas-corehandler", "atlas-runner"],
     example: "bench_crashes",
-    arguments: &["target/release", "--json"],
+    takes_programs: true,
+    arguments: &["--json"],
     peers: &[("gdb", "bench: the peer"), ("elfutils", "bench: the peer")],
 };
 
@@ -37,6 +42,7 @@ pub(super) const CRASHES: Product = Product {
 pub(super) const SYNC: Product = Product {
     crates: &["atlas-synchronizer"],
     example: "bench_sync",
+    takes_programs: false,
     arguments: &["--json"],
     peers: &[
         ("rsync", "bench: the peer"),
@@ -50,7 +56,8 @@ pub(super) const SYNC: Product = Product {
 pub(super) const VERIFY: Product = Product {
     crates: &["atlas-verifier"],
     example: "bench_verify",
-    arguments: &["target/release", "--json"],
+    takes_programs: true,
+    arguments: &["--json"],
     peers: &[("iputils-ping", "bench: an echo")],
 };
 
@@ -58,18 +65,27 @@ impl Product {
     pub(super) fn run(&self) -> Result<Vec<Row>> {
         setup::install(self.peers)?;
         say("the programs are built as they are installed");
-        let mut build = process::cargo();
-        build.args(["build", "--quiet", "--release", "--locked", "--bins"]);
-        process::run(build.args(self.crates.iter().flat_map(|name| ["--package", name])))?;
+        let folder = self.programs()?;
         say("the bench is built, and measures");
         let mut bench = process::cargo();
         bench.args(["run", "--quiet", "--release", "--locked", "--example", self.example, "--package"]);
-        bench.args(self.crates.first()).arg("--").args(self.arguments);
+        bench.args(self.crates.first()).arg("--").args(folder).args(self.arguments);
         let output = bench.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
         // 1: it measured, and a goal was not met.
         if !matches!(output.status.code(), Some(0 | 1)) {
             bail!("{} failed: {}", process::shown(&bench), output.status);
         }
         serde_json::from_slice(&output.stdout).with_context(|| format!("{} printed no rows", process::shown(&bench)))
+    }
+
+    /// Builds the programs; gives their folder to a bench that asks for it.
+    fn programs(&self) -> Result<Option<PathBuf>> {
+        if self.takes_programs {
+            return atlas_image::programs_of(&process::repository(), self.crates).map(Some);
+        }
+        let mut build = process::cargo();
+        build.args(["build", "--quiet", "--release", "--locked", "--bins"]);
+        process::run(build.args(self.crates.iter().flat_map(|name| ["--package", name])))?;
+        Ok(None)
     }
 }
