@@ -140,7 +140,7 @@ impl<'a> Plan<'a> {
             removes_strangers: true,
         };
         let plan = Plan::of(root, wanted)?;
-        plan.check_copies(true)?;
+        plan.check_copies(|is_made| is_made)?;
         Ok(plan)
     }
 
@@ -230,15 +230,20 @@ impl<'a> Plan<'a> {
         self.changes.sort_by_key(|change| !first(change.path()));
     }
 
-    /// Reads the copies that staging will use, or those that it will not: what is there already needs none, until it is lost.
-    pub fn check_copies(&self, used: bool) -> Result<(), SidError> {
+    /// Reads the copies that staging will not use: what is there already needs none, until it is lost.
+    pub fn check_spare_copies(&self) -> Result<(), SidError> {
+        self.check_copies(|is_made| !is_made)
+    }
+
+    /// Reads the copies of those objects for which `wanted` says so, told whether staging makes them.
+    fn check_copies(&self, wanted: impl Fn(bool) -> bool) -> Result<(), SidError> {
         let made = self.changes.iter().filter(|change| !matches!(change, Change::Adjust(..)));
         let made: BTreeSet<TreePath> = made.map(|change| change.path().clone()).collect();
         let is_made =
             |path: &TreePath| std::iter::successors(Some(path.clone()), TreePath::parent).any(|p| made.contains(&p));
         let mut copies = Parents::default();
         let entries = self.wanted.entries.iter().filter(|entry| self.wanted.protected.why(&entry.path).is_none());
-        entries.filter(|entry| is_made(&entry.path) == used).try_for_each(|entry| self.check_copy(entry, &mut copies))
+        entries.filter(|entry| wanted(is_made(&entry.path))).try_for_each(|entry| self.check_copy(entry, &mut copies))
     }
 
     /// The copy in the Snapshot must be there, and of the kind that the Manifest says.

@@ -156,7 +156,7 @@ impl Brought {
             .hint("the next cycle sends the Snapshot again; a link on the way to a path must be removed by hand")?;
         // What is here already needs no copy, until it is lost: so a copy that went bad is to be found before.
         if trust == Trust::Bytes {
-            plan.check_copies(false).context("check PRI's Snapshot").hint("the next cycle sends it again")?;
+            plan.check_spare_copies().context("check PRI's Snapshot").hint("the next cycle sends it again")?;
         }
         plan.put_first(|path| self.made.contains_key(path));
         Ok(plan)

@@ -9,6 +9,7 @@ mod failover;
 mod identity;
 mod init;
 mod latent;
+mod mirror;
 mod modules;
 mod neighbours;
 mod parts;

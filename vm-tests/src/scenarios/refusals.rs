@@ -5,14 +5,17 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::bench::{install_probe, probe, workbench};
 use super::cast::{Cast, LEFT, RIGHT};
+use super::mirror::{FileSystem, edit_mirror};
 use super::refused::refused;
 use crate::{Context, Disk};
 
-/// PRI's set after `commands` were run on it, mounted at /mnt/set.
-fn pri_changed(ctx: &Context, commands: &str) -> Result<Vec<Disk>> {
-    let members = Cast::get()?.members(ctx, LEFT)?;
-    let commands = format!("start_set\ncd /mnt/set/SID_DATA\n{commands}\ncd /\nstop_set");
-    Ok(workbench(ctx, "bench", members, &commands)?.0)
+const MASTER_CONFIG: &str = "/SID_DATA/MasterConfig";
+
+/// PRI's set, changed by `edit`.
+fn pri_changed(ctx: &Context, edit: impl FnOnce(&FileSystem) -> Result<()>) -> Result<Vec<Disk>> {
+    let mut members = Cast::get()?.members(ctx, LEFT)?;
+    edit_mirror(&mut members, edit)?;
+    Ok(members)
 }
 
 pub(crate) fn no_set(ctx: &Context) -> Result<()> {
@@ -77,73 +80,96 @@ fn set_events(disk: &mut Disk, events: u64) -> Result<()> {
 }
 
 pub(crate) fn master_config_absent(ctx: &Context) -> Result<()> {
-    let disks = pri_changed(ctx, "rm MasterConfig")?;
+    let disks = pri_changed(ctx, |files| files.remove(MASTER_CONFIG))?;
     refused(ctx, disks, "master-config-missing", &["has no MasterConfig"])
 }
 
-fn bad_master_config(ctx: &Context, commands: &str, code: &str, phrases: &[&str]) -> Result<()> {
-    let disks = pri_changed(ctx, &format!("{commands}\nls -l MasterConfig"))?;
+/// Refused with a MasterConfig that `change` made of the one that was there.
+fn bad_master_config(
+    ctx: &Context,
+    change: impl FnOnce(Vec<u8>) -> Vec<u8>,
+    code: &str,
+    phrases: &[&str],
+) -> Result<()> {
+    let disks = pri_changed(ctx, |files| {
+        let before = files.read(MASTER_CONFIG)?;
+        let after = change(before.clone());
+        ensure!(after != before, "MasterConfig is as it was");
+        files.replace(MASTER_CONFIG, &after)
+    })?;
     refused(ctx, disks, code, phrases)
 }
 
+/// Its text with `from` replaced.
+fn edited(text: &[u8], from: &str, to: &str) -> Vec<u8> {
+    String::from_utf8_lossy(text).replacen(from, to, 1).into_bytes()
+}
+
 pub(crate) fn master_config_empty(ctx: &Context) -> Result<()> {
-    bad_master_config(ctx, ": > MasterConfig", "master-config-invalid", &["it is empty"])
+    bad_master_config(ctx, |_| vec![], "master-config-invalid", &["it is empty"])
 }
 
 pub(crate) fn master_config_cut_off(ctx: &Context) -> Result<()> {
-    let cut = "size=$(stat -c %s MasterConfig); truncate -s $((size - 20)) MasterConfig";
+    let cut = |mut text: Vec<u8>| {
+        text.truncate(text.len().saturating_sub(20));
+        text
+    };
     bad_master_config(ctx, cut, "master-config-invalid", &["cannot be read as MasterConfig"])
 }
 
 pub(crate) fn master_config_binary(ctx: &Context) -> Result<()> {
-    let noise = "head -c 300 /bin/sh > MasterConfig";
-    bad_master_config(ctx, noise, "master-config-invalid", &["not text"])
+    let program = std::fs::read("/bin/sh")?;
+    let beginning = |_| program.iter().take(300).copied().collect();
+    bad_master_config(ctx, beginning, "master-config-invalid", &["not text"])
 }
 
 pub(crate) fn master_config_of_unknown_role(ctx: &Context) -> Result<()> {
-    let edit = "sed -i 's/^role = \"PRI\"/role = \"KING\"/' MasterConfig; grep KING MasterConfig";
-    bad_master_config(ctx, edit, "master-config-invalid", &["'KING' is no Role"])
+    let king = |text: Vec<u8>| edited(&text, "\nrole = \"PRI\"", "\nrole = \"KING\"");
+    bad_master_config(ctx, king, "master-config-invalid", &["'KING' is no Role"])
 }
 
 pub(crate) fn master_config_of_another_cluster(ctx: &Context) -> Result<()> {
-    let edit = "sed -i 's/\"bakery\"/\"butchery\"/' MasterConfig; grep butchery MasterConfig";
     let phrases = ["cluster of the disks: butchery", "cluster of this server: bakery", "accept foreign-cluster"];
-    bad_master_config(ctx, edit, "foreign-cluster", &phrases)
+    bad_master_config(ctx, |text| edited(&text, "\"bakery\"", "\"butchery\""), "foreign-cluster", &phrases)
 }
 
 pub(crate) fn unknown_format(ctx: &Context) -> Result<()> {
-    let edit = "sed -i 's/^format = 1/format = 2/' MasterConfig; grep 'format = 2' MasterConfig";
-    bad_master_config(ctx, edit, "unknown-format", &["format 2", "install the newer ATLAS"])
+    let newer = |text: Vec<u8>| edited(&text, "format = 1", "format = 2");
+    bad_master_config(ctx, newer, "unknown-format", &["format 2", "install the newer ATLAS"])
 }
 
 pub(crate) fn ident_path_climbs_out(ctx: &Context) -> Result<()> {
-    let disks = pri_changed(ctx, "echo /etc/../root/.profile >> PRI/Env1/IdentFilePaths")?;
+    let list = "/SID_DATA/PRI/Env1/IdentFilePaths";
+    let disks = pri_changed(ctx, |files| {
+        files.replace(list, &[files.read(list)?.as_slice(), b"/etc/../root/.profile\n"].concat())
+    })?;
     refused(ctx, disks, "bad-path", &["climbs out with '..'"])
 }
 
 pub(crate) fn ident_path_through_a_link(ctx: &Context) -> Result<()> {
-    let disks = pri_changed(ctx, "cd PRI/Env1/IdentFiles; mv etc real; ln -s /etc etc; ls -l etc")?;
+    let disks = pri_changed(ctx, |files| files.put_link_before("/SID_DATA/PRI/Env1/IdentFiles/etc", "/etc"))?;
     refused(ctx, disks, "bad-path", &["leads out of the tree"])
 }
 
 /// The inode of the root directory is gone, and the file system knows that it has errors: e2fsck would have to ask.
 pub(crate) fn file_system_beyond_mending(ctx: &Context) -> Result<()> {
-    let members = Cast::get()?.members(ctx, LEFT)?;
-    let commands = "start_set; umount /mnt/set
-debugfs -w -R 'clri <2>' /dev/md9; debugfs -w -R 'ssv state 2' /dev/md9; sync
-e2fsck -fn /dev/md9 && exit 9
-mount -t tmpfs none /mnt/set; stop_set";
-    let (disks, _) = workbench(ctx, "bench", members, commands)?;
+    let disks = pri_changed(ctx, |files| {
+        files.debugfs("clri <2>")?;
+        files.debugfs("ssv state 2")?;
+        ensure!(files.check().is_err(), "e2fsck finds nothing to mend");
+        Ok(())
+    })?;
     refused(ctx, disks, "filesystem-broken", &["the disks are untouched", "e2fsck -f -n"])
 }
 
 /// A file system that is merely marked as in need of a check is mended and used, and the report says so.
 pub(crate) fn file_system_that_can_be_mended(ctx: &Context) -> Result<()> {
-    let members = Cast::get()?.members(ctx, LEFT)?;
-    let commands = "start_set; umount /mnt/set
-debugfs -w -R 'ssv state 2' /dev/md9; debugfs -w -R 'ssv free_blocks_count 5' /dev/md9; sync
-mount -t tmpfs none /mnt/set; stop_set";
-    let (disks, _) = workbench(ctx, "bench", members, commands)?;
+    let disks = pri_changed(ctx, |files| {
+        files.debugfs("ssv state 2")?;
+        files.debugfs("ssv free_blocks_count 5")?;
+        ensure!(files.check().is_err(), "e2fsck finds nothing to mend");
+        Ok(())
+    })?;
     let mut builder = Cast::get()?.bare(ctx, RIGHT, "init=/probe")?;
     for disk in disks {
         builder = builder.disk(disk);

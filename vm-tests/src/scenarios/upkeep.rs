@@ -20,6 +20,12 @@ const PACKAGE: &str = "/root/linux-image.deb";
 /// The root disk of the server that begins as PRI.
 const ROOT: &str = "left-root";
 
+/// The operator's choice to have in an initramfs only the modules that this machine needs now: it is made in half the time, and what
+/// ATLAS needs is there only if ATLAS asks for it.
+fn needed_modules_only() -> PlacedFile {
+    PlacedFile::new("/etc/initramfs-tools/conf.d/driver-policy", "MODULES=dep\n")
+}
+
 /// Another kernel of Debian's is installed on PRI while it works. Its initramfs was made by the package manager alone; the boot
 /// from it installs PRI's identity over one that was overwritten.
 pub(crate) fn kernel_upgrade_keeps_the_hook(ctx: &Context) -> Result<()> {
@@ -27,7 +33,8 @@ pub(crate) fn kernel_upgrade_keeps_the_hook(ctx: &Context) -> Result<()> {
     let (release, package) = other_kernel(&cast.image.kernel_release)?;
     let lan = ctx.lan("office")?;
     let mut server = cast.server(ctx, LEFT, &lan)?;
-    place_files(server.disk(ROOT)?.path(), &[PlacedFile::new(PACKAGE, std::fs::read(&package)?)])?;
+    let new_kernel = PlacedFile::new(PACKAGE, std::fs::read(&package)?);
+    place_files(server.disk(ROOT)?.path(), &[new_kernel, needed_modules_only()])?;
     up(&mut server)?;
     ensure!(server.sh("uname -r")? == cast.image.kernel_release);
     long(&server, &format!("dpkg --install {PACKAGE} && rm {PACKAGE}"))?;
@@ -55,6 +62,7 @@ pub(crate) fn package_removed_leaves_nothing(ctx: &Context) -> Result<()> {
     let lan = ctx.lan("office")?;
     let client = ctx.client("client", &lan, "192.168.77.9/24")?;
     let mut server = cast.server(ctx, LEFT, &lan)?;
+    place_files(server.disk(ROOT)?.path(), &[needed_modules_only()])?;
     up(&mut server)?;
     assert_took_the_role(&server)?;
     ensure!(units_that_know_atlas(&server)?.contains("/systemd-networkd.service.d/"), "nothing held the network");

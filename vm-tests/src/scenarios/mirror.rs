@@ -1,0 +1,91 @@
+//! Faults put into the file system of a mirror that no server runs, from outside: the first member is written to with debugfs, and
+//! becomes the second one, too. A workbench does more, and boots a machine for it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::Disk;
+use crate::disk::output_of;
+
+/// Where the superblock of format 1.2 lies on a member.
+const SUPERBLOCK: u64 = 4096;
+
+/// The file system on a member.
+pub(crate) struct FileSystem {
+    /// As debugfs and its library know it: the image, and where in it the file system begins.
+    name: PathBuf,
+    scratch: tempfile::TempDir,
+}
+
+/// Changes what both members of a mirror hold.
+pub(crate) fn edit_mirror(members: &mut [Disk], edit: impl FnOnce(&FileSystem) -> Result<()>) -> Result<()> {
+    let [first, second] = members else { bail!("a mirror has two members") };
+    let (offset, length) = data_area(first)?;
+    ensure!((offset, length) == data_area(second)?, "the members are not of one mirror");
+    let name = PathBuf::from(format!("{}?offset={offset}", first.path().display()));
+    let files = FileSystem { name, scratch: tempfile::tempdir()? };
+    files.check().context("it was not in order before")?;
+    edit(&files)?;
+    second.write_at(offset, &first.read_at(offset, length)?)
+}
+
+/// Offset and length of a member's data in bytes, of which its superblock tells in sectors.
+fn data_area(member: &Disk) -> Result<(u64, usize)> {
+    let block = member.read_at(SUPERBLOCK, 256)?;
+    let number = |at: usize| Ok::<_, anyhow::Error>(u64::from_le_bytes(block[at..at + 8].try_into()?));
+    ensure!(block[..4] == 0xa92b_4efc_u32.to_le_bytes(), "{} is no member of an array", member.serial());
+    Ok((number(128)? * 512, usize::try_from(number(80)? * 512)?))
+}
+
+impl FileSystem {
+    /// What the file holds.
+    pub(crate) fn read(&self, path: &str) -> Result<Vec<u8>> {
+        let copy = self.scratch.path().join("read");
+        let _ = std::fs::remove_file(&copy);
+        self.debugfs(&format!("dump {path} {}", copy.display()))?;
+        std::fs::read(&copy).with_context(|| format!("there is no {path} to read"))
+    }
+
+    /// Puts other content in the place of a file's.
+    pub(crate) fn replace(&self, path: &str, content: &[u8]) -> Result<()> {
+        self.remove(path)?;
+        let new = self.scratch.path().join("new");
+        std::fs::write(&new, content)?;
+        self.debugfs(&format!("write {} {path}", new.display()))?;
+        ensure!(self.read(path)? == content, "{path} is not what was written");
+        Ok(())
+    }
+
+    /// Removes a file that is there.
+    pub(crate) fn remove(&self, path: &str) -> Result<()> {
+        self.read(path)?;
+        self.debugfs(&format!("rm {path}"))?;
+        ensure!(!self.exists(path)?, "{path} is still there");
+        Ok(())
+    }
+
+    /// Gives a directory another name, and its own to a link that leads to `target`.
+    pub(crate) fn put_link_before(&self, dir: &str, target: &str) -> Result<()> {
+        self.debugfs(&format!("ln {dir} {dir}-real"))?;
+        self.debugfs(&format!("unlink {dir}"))?;
+        self.debugfs(&format!("symlink {dir} {target}"))?;
+        let (link, real) = (self.debugfs(&format!("stat {dir}"))?, self.debugfs(&format!("stat {dir}-real"))?);
+        ensure!(link.contains("Type: symlink") && real.contains("Type: directory"), "{link}\n{real}");
+        Ok(())
+    }
+
+    fn exists(&self, path: &str) -> Result<bool> {
+        Ok(self.debugfs(&format!("stat {path}"))?.contains("Inode:"))
+    }
+
+    /// Has debugfs do something, which reports success whatever happens: whoever asks looks whether it was done.
+    pub(crate) fn debugfs(&self, request: &str) -> Result<String> {
+        output_of("/sbin/debugfs", &["-w".as_ref(), "-R".as_ref(), request.as_ref(), self.name.as_ref()])
+    }
+
+    /// Has it checked without mending anything; fails where there would be something to mend.
+    pub(crate) fn check(&self) -> Result<String> {
+        output_of("/sbin/e2fsck", &["-f".as_ref(), "-n".as_ref(), self.name.as_ref()])
+    }
+}
