@@ -1,0 +1,193 @@
+//! `scan`: new cores and kernel logs are counted, and somebody is told of each new kind of crash.
+
+use super::{WAIT, server_name};
+use crate::{
+    clean::Rules,
+    core_file::Core,
+    entry::{Entry, Occurrence},
+    find,
+    kernel::{self, KernelCrash},
+    notice::Notice,
+    signature::{Signature, short},
+    space::Search,
+    store::{Limits, Store, Stored},
+    traceback::{Detail, Traceback},
+};
+use anyhow::{Context, Result};
+use atlas_cli::{Common, Exit, print, print_json};
+use atlas_host::tree::Dir;
+use clap::Args;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Scan {
+    /// Look in this directory, too, and take cores from there
+    #[arg(long = "dir", value_name = "DIR")]
+    dirs: Vec<PathBuf>,
+    /// The name to count occurrences under; this server's where it is left out
+    #[arg(long)]
+    server: Option<String>,
+    /// Leave the cores where they are
+    #[arg(long)]
+    keep: bool,
+    /// All kept cores together take at most this many MiB
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    max_mib: u64,
+    /// Keep at most this many cores
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    max_cores: usize,
+    /// Keep cores for at most this many days
+    #[arg(long, value_name = "DAYS", default_value_t = 90)]
+    max_days: u64,
+}
+
+/// What a scan did.
+#[derive(Debug, Default, serde::Serialize)]
+struct Scanned {
+    format: u32,
+    new: Vec<Line>,
+    known: Vec<Line>,
+    refused: Vec<String>,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Line {
+    signature: String,
+    strength: &'static str,
+    program: String,
+    count: u64,
+    first: String,
+    core: PathBuf,
+}
+
+impl Line {
+    fn of(entry: &Entry, core: &Path) -> Line {
+        Line {
+            signature: entry.signature.clone(),
+            strength: entry.strength.name(),
+            program: entry.program.clone(),
+            count: entry.count,
+            first: entry.frames().take(3).collect::<Vec<_>>().join(" < "),
+            core: core.to_owned(),
+        }
+    }
+}
+
+pub(super) fn scan(common: &Common, scan: &Scan) -> Result<Exit> {
+    let cores = find::cores(&common.root, &scan.dirs)?;
+    let root = Dir::open_root(&common.root)?;
+    let logs = kernel::logs(&root)?;
+    let mut scanned = Scanned { format: 1, ..Scanned::default() };
+    if !cores.is_empty() || !logs.is_empty() {
+        let age = Duration::from_secs(scan.max_days.saturating_mul(86400));
+        let limits = Limits { core_bytes: scan.max_mib.saturating_mul(1 << 20), cores: scan.max_cores, core_age: age };
+        let store = Store::open(&common.root, limits, WAIT)?;
+        let server = scan.server.clone().unwrap_or_else(|| server_name(&common.root));
+        let scanning = Scanning { common, scan, store: &store, server: &server, rules: Rules::built_in()? };
+        let mut handled = store.handled()?;
+        for core in cores {
+            if !handled.contains(&core.mark) {
+                scanning.core(&core, &mut scanned, &mut handled)?;
+            }
+        }
+        for log in logs {
+            if !handled.contains(&log.mark) {
+                scanning.kernel(&root, &log, &mut scanned)?;
+                handled.push(log.mark);
+            }
+        }
+        // Entries know the marks of what they counted: without the list the next scan has more work, and counts nothing twice.
+        match store.set_handled(handled) {
+            Err(error) if error.source.kind() == std::io::ErrorKind::StorageFull => {}
+            other => other?,
+        }
+    }
+    let exit = if scanned.new.is_empty() { Exit::Done } else { Exit::No };
+    if common.json {
+        print_json(&scanned)?;
+    } else {
+        for line in &scanned.new {
+            print(format!(
+                "NEW crash {} of {} ({}): {}",
+                short(&line.signature),
+                line.program,
+                line.strength,
+                line.first
+            ))?;
+        }
+        for line in &scanned.known {
+            print(format!("known crash {} of {}, {} times now", short(&line.signature), line.program, line.count))?;
+        }
+        for line in &scanned.refused {
+            print(format!("not a core: {line}"))?;
+        }
+    }
+    Ok(exit)
+}
+
+struct Scanning<'s> {
+    common: &'s Common,
+    scan: &'s Scan,
+    store: &'s Store,
+    server: &'s str,
+    rules: Rules,
+}
+
+impl Scanning<'_> {
+    fn core(&self, found: &find::Found, scanned: &mut Scanned, handled: &mut Vec<String>) -> Result<()> {
+        let core = match Core::open(&found.path) {
+            Ok(core) => core,
+            Err(error) => {
+                scanned.refused.push(error.to_string());
+                handled.push(found.mark.clone());
+                return Ok(());
+            }
+        };
+        let traceback = Traceback::of(core, &Search::new(&self.common.root), Detail::Lines);
+        let signature = Signature::of(&traceback, &self.rules);
+        let occurrence = found.occurrence(self.server, &traceback.program_path, traceback.log.clone());
+        let (entry, stored) = self.store.count(&traceback, &signature, occurrence)?;
+        self.store.keep_core(&entry.signature, &found.path)?;
+        // Only now, with the fact on the disk, may the core go; and somebody is told before it does.
+        self.tell(&entry, &stored, &found.path, scanned)?;
+        if found.is_ours && !self.scan.keep {
+            std::fs::remove_file(&found.path).with_context(|| format!("remove {}", found.path.display()))?;
+        } else {
+            handled.push(found.mark.clone());
+        }
+        Ok(())
+    }
+
+    fn tell(&self, entry: &Entry, stored: &Stored, core: &Path, scanned: &mut Scanned) -> Result<()> {
+        match stored {
+            Stored::New => {
+                let title = format!("new kind of crash of {} on {}", entry.program, self.server);
+                let text = format!("signature {} ({})\n{}", entry.signature, entry.strength.name(), entry.text);
+                let notice = Notice { title, text };
+                notice.send(&self.common.root, "ssCoreHandler", short(&entry.signature))?;
+                scanned.new.push(Line::of(entry, core));
+            }
+            Stored::Known => scanned.known.push(Line::of(entry, core)),
+            Stored::AlreadyCounted => {}
+        }
+        Ok(())
+    }
+
+    fn kernel(&self, root: &Dir, log: &kernel::Log, scanned: &mut Scanned) -> Result<()> {
+        let Some(crash) = kernel::parse(&kernel::read(root, &log.path)?) else { return Ok(()) };
+        let path = self.common.root.join(&log.path);
+        let KernelCrash { signature, strength, text, moment } = crash;
+        let occurrence = Occurrence {
+            time: log.time,
+            server: self.server.to_owned(),
+            program_path: "kernel".into(),
+            log: Some(path.display().to_string()),
+            mark: moment.map_or_else(|| log.mark.clone(), |moment| format!("kernel:{moment}")),
+        };
+        let (entry, stored) = self.store.count_kernel(&signature, strength, &text, occurrence)?;
+        self.tell(&entry, &stored, &path, scanned)
+    }
+}
