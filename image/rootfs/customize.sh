@@ -37,11 +37,10 @@ for unit in sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mo
     logrotate.timer man-db.timer systemd-tmpfiles-clean.timer; do
     systemctl mask "$unit"
 done
-# Programs that systemd runs before anything else, to make units out of what such a server does not have: 4 s of an emulated boot.
+# Programs that systemd runs before anything else, to make units out of what such a server does not have: 3 s of an emulated boot.
 mkdir -p /etc/systemd/system-generators
-for generator in nfs-server-generator rpc-pipefs-generator systemd-bless-boot-generator systemd-cryptsetup-generator \
-    systemd-debug-generator systemd-getty-generator systemd-gpt-auto-generator systemd-hibernate-resume-generator \
-    systemd-integritysetup-generator systemd-rc-local-generator systemd-run-generator systemd-system-update-generator \
-    systemd-veritysetup-generator; do
+for generator in systemd-bless-boot-generator systemd-cryptsetup-generator systemd-debug-generator systemd-getty-generator \
+    systemd-gpt-auto-generator systemd-hibernate-resume-generator systemd-integritysetup-generator systemd-rc-local-generator \
+    systemd-run-generator systemd-system-update-generator systemd-veritysetup-generator; do
     ln -s /dev/null "/etc/systemd/system-generators/$generator"
 done
