@@ -3,153 +3,20 @@
 //! A run of library frames becomes one, named by what the program called: the caller's call instruction tells that name even where the
 //! library has no symbols. Recursion becomes one round of it, so that the depth, which depends on data and stack size, does not count.
 
+mod rules;
+
 use crate::{
     names,
     traceback::{Frame, SIGNAL_FRAME, Traceback},
     unwind::Trust,
 };
 use regex_lite::Regex;
+use rules::Rule;
+pub use rules::{RuleShown, Rules, RulesError};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     rc::Rc,
 };
-
-/// The table that this program was built with.
-const TABLE: &str = include_str!("rules.toml");
-
-/// Why the table of rules cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RulesError {
-    /// It is no table of rules.
-    #[error("the table of rules cannot be read")]
-    Table(#[from] toml::de::Error),
-    /// A pattern is wrong.
-    #[error("rule '{id}' has a wrong pattern")]
-    Pattern {
-        /// The rule.
-        id: String,
-        /// What is wrong.
-        #[source]
-        source: regex_lite::Error,
-    },
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TableText {
-    version: u32,
-    symbol: Vec<RuleText>,
-    name: Vec<RuleText>,
-    frame: Vec<RuleText>,
-    module: Vec<RuleText>,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleText {
-    id: String,
-    why: String,
-    #[serde(rename = "match")]
-    pattern: String,
-    replace: Option<String>,
-    inner: Option<String>,
-    #[serde(default)]
-    drop: bool,
-    #[serde(default)]
-    library: bool,
-    #[serde(default)]
-    outermost: bool,
-    label: Option<String>,
-}
-
-/// A rule, ready to be used.
-#[derive(Debug)]
-struct Rule {
-    id: Rc<str>,
-    pattern: Regex,
-    replace: String,
-    inner: Option<Regex>,
-    drop: bool,
-    outermost: bool,
-    label: Option<Rc<str>>,
-}
-
-/// A rule as people read it.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct RuleShown {
-    /// What it is about: `symbol`, `name`, `frame` or `module`.
-    pub table: &'static str,
-    /// Its name.
-    pub id: String,
-    /// Why it is there.
-    pub why: String,
-}
-
-/// The table of rules.
-#[derive(Debug)]
-pub struct Rules {
-    /// The table's version.
-    pub version: u32,
-    symbol: Vec<Rule>,
-    name: Vec<Rule>,
-    frame: Vec<Rule>,
-    module: Vec<Rule>,
-    shown: Vec<RuleShown>,
-}
-
-impl Rules {
-    /// The rules that this program was built with.
-    pub fn built_in() -> Result<Rules, RulesError> {
-        Rules::parse(TABLE)
-    }
-
-    /// Reads a table.
-    pub fn parse(text: &str) -> Result<Rules, RulesError> {
-        let table: TableText = toml::from_str(text)?;
-        let mut shown = Vec::new();
-        let mut read = |name: &'static str, rules: Vec<RuleText>| -> Result<Vec<Rule>, RulesError> {
-            rules
-                .into_iter()
-                .map(|rule| {
-                    shown.push(RuleShown { table: name, id: rule.id.clone(), why: rule.why.clone() });
-                    Rule::new(rule)
-                })
-                .collect()
-        };
-        Ok(Rules {
-            version: table.version,
-            symbol: read("symbol", table.symbol)?,
-            name: read("name", table.name)?,
-            frame: read("frame", table.frame)?,
-            module: read("module", table.module)?,
-            shown,
-        })
-    }
-
-    /// All rules, in the order in which they are tried.
-    pub fn shown(&self) -> &[RuleShown] {
-        &self.shown
-    }
-}
-
-impl Rule {
-    fn new(text: RuleText) -> Result<Rule, RulesError> {
-        debug_assert!(
-            text.library || text.drop || text.label.is_some() || text.replace.is_some() || !text.pattern.is_empty()
-        );
-        let regex =
-            |pattern: &str| Regex::new(pattern).map_err(|source| RulesError::Pattern { id: text.id.clone(), source });
-        Ok(Rule {
-            pattern: regex(&text.pattern)?,
-            inner: text.inner.as_deref().map(regex).transpose()?,
-            id: text.id.as_str().into(),
-            replace: text.replace.unwrap_or_default(),
-            drop: text.drop,
-            outermost: text.outermost,
-            label: text.label.map(Into::into),
-        })
-    }
-}
 
 /// What became of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]

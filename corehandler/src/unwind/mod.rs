@@ -4,16 +4,17 @@
 //! file that ran, or of its debug file; the signal frame that the kernel left on the stack; the frame pointer; the words of the stack
 //! that look like return addresses. A call to where no code is leaves its return address on top of the stack.
 
+mod call;
+mod table;
+
 use crate::{
     core_file::{RBP, REGISTERS, RSP, Registers},
-    image::Image,
-    space::{Module, Space},
+    space::Space,
 };
-use gimli::{
-    BaseAddresses, CfaRule, DebugFrame, EhFrame, EhFrameHdr, EndianSlice, EvaluationResult, LittleEndian, Register,
-    RegisterRule, UnwindContext, UnwindSection, UnwindTableRow,
-};
-use std::{cell::OnceCell, collections::HashMap, time::Duration};
+pub use call::{Call, call_before};
+use gimli::{EndianSlice, EvaluationResult, LittleEndian, UnwindContext};
+use std::{collections::HashMap, rc::Rc, time::Duration};
+use table::{Cfa, Rule, Rules, Tables};
 
 /// How a frame was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -121,142 +122,11 @@ pub struct Walk {
     pub end: End,
 }
 
-type Slice<'d> = EndianSlice<'d, LittleEndian>;
-
-/// One table of call frame information.
-struct Table {
-    data: Vec<u8>,
-    index: Vec<u8>,
-    bases: BaseAddresses,
-    is_debug_frame: bool,
-}
-
-impl Table {
-    fn eh_frame(image: &Image) -> Option<Table> {
-        let frame = image.section(".eh_frame").filter(|section| !section.data.is_empty())?;
-        let index = image.section(".eh_frame_hdr");
-        let mut bases = BaseAddresses::default().set_eh_frame(frame.address);
-        if let Some(index) = &index {
-            bases = bases.set_eh_frame_hdr(index.address);
-        }
-        if let Some(text) = image.range(".text") {
-            bases = bases.set_text(text.start);
-        }
-        if let Some(got) = image.range(".got") {
-            bases = bases.set_got(got.start);
-        }
-        let index = index.map(|index| index.data).unwrap_or_default();
-        Some(Table { data: frame.data, index, bases, is_debug_frame: false })
-    }
-
-    fn debug_frame(image: &Image) -> Option<Table> {
-        let frame = image.section(".debug_frame").filter(|section| !section.data.is_empty())?;
-        Some(Table { data: frame.data, index: vec![], bases: BaseAddresses::default(), is_debug_frame: true })
-    }
-
-    /// The rules at an address, in the file's own numbering.
-    fn rules(&self, address: u64, context: &mut UnwindContext<usize>) -> Option<Rules> {
-        if self.is_debug_frame {
-            let section = DebugFrame::new(&self.data, LittleEndian);
-            let fde = section.fde_for_address(&self.bases, address, DebugFrame::cie_from_offset).ok()?;
-            let row = fde.unwind_info_for_address(&section, &self.bases, context, address).ok()?;
-            return Some(Rules::new(row, &section, fde.is_signal_trampoline(), fde.initial_address()));
-        }
-        let section = EhFrame::new(&self.data, LittleEndian);
-        let index = EhFrameHdr::new(&self.index, LittleEndian).parse(&self.bases, 8).ok();
-        let fde = match index.as_ref().and_then(|index| index.table()) {
-            Some(table) => table.fde_for_address(&section, &self.bases, address, EhFrame::cie_from_offset),
-            None => section.fde_for_address(&self.bases, address, EhFrame::cie_from_offset),
-        }
-        .ok()?;
-        let row = fde.unwind_info_for_address(&section, &self.bases, context, address).ok()?;
-        Some(Rules::new(row, &section, fde.is_signal_trampoline(), fde.initial_address()))
-    }
-}
-
-/// How to get one register of the caller.
-#[derive(Clone, Debug)]
-enum Rule {
-    Unknown,
-    Same,
-    At(i64),
-    Is(i64),
-    Register(u16),
-    AtExpression(Vec<u8>),
-    IsExpression(Vec<u8>),
-    Constant(u64),
-}
-
-#[derive(Clone, Debug)]
-enum Cfa {
-    Register(u16, i64),
-    Expression(Vec<u8>),
-}
-
-/// The rules of one address, in a form that can be kept: a deep recursion asks for the same few addresses again and again.
-#[derive(Clone, Debug)]
-struct Rules {
-    cfa: Cfa,
-    registers: [Rule; REGISTERS],
-    return_address: Rule,
-    is_signal_frame: bool,
-    function: u64,
-}
-
-impl Rules {
-    fn new<'d, S: UnwindSection<Slice<'d>>>(
-        row: &UnwindTableRow<usize>,
-        section: &S,
-        is_signal_frame: bool,
-        function: u64,
-    ) -> Rules {
-        let bytes = |expression: &gimli::UnwindExpression<usize>| {
-            expression.get(section).map(|expression| expression.0.slice().to_vec()).unwrap_or_default()
-        };
-        let cfa = match row.cfa() {
-            CfaRule::RegisterAndOffset { register, offset } => Cfa::Register(register.0, *offset),
-            CfaRule::Expression(expression) => Cfa::Expression(bytes(expression)),
-        };
-        let rule = |register: u16| match row.register(Register(register)) {
-            // The convention of the platform: these six survive a call, the stack pointer is the frame's address.
-            None if matches!(register, 3 | 6 | 12..=15) => Rule::Same,
-            None if register == RSP as u16 => Rule::Is(0),
-            None | Some(RegisterRule::Undefined) => Rule::Unknown,
-            Some(RegisterRule::SameValue) => Rule::Same,
-            Some(RegisterRule::Offset(offset)) => Rule::At(offset),
-            Some(RegisterRule::ValOffset(offset)) => Rule::Is(offset),
-            Some(RegisterRule::Register(other)) => Rule::Register(other.0),
-            Some(RegisterRule::Expression(expression)) => Rule::AtExpression(bytes(&expression)),
-            Some(RegisterRule::ValExpression(expression)) => Rule::IsExpression(bytes(&expression)),
-            Some(RegisterRule::Constant(value)) => Rule::Constant(value),
-            Some(_) => Rule::Unknown,
-        };
-        let registers = std::array::from_fn(|register| rule(register as u16));
-        Rules { cfa, registers, return_address: rule(16), is_signal_frame, function }
-    }
-}
-
-/// The tables of one module, read when they are first needed.
-#[derive(Default)]
-struct Tables {
-    loaded: OnceCell<Vec<Table>>,
-}
-
-impl Tables {
-    fn get(&self, module: &Module) -> &[Table] {
-        self.loaded.get_or_init(|| {
-            let file = module.image.iter().filter_map(Table::eh_frame);
-            let debug = module.images().filter_map(Table::debug_frame);
-            file.chain(debug).collect()
-        })
-    }
-}
-
 /// Walks the threads of one core.
 pub struct Unwinder<'s> {
     space: &'s Space,
     tables: Vec<Tables>,
-    known: HashMap<u64, Option<Rules>>,
+    known: HashMap<u64, Option<Rc<Rules>>>,
     context: UnwindContext<usize>,
 }
 
@@ -325,14 +195,14 @@ impl<'s> Unwinder<'s> {
         self.frame_pointer(now).or_else(|| self.scan(now))
     }
 
-    fn rules(&mut self, address: u64) -> Option<Rules> {
+    fn rules(&mut self, address: u64) -> Option<Rc<Rules>> {
         if let Some(known) = self.known.get(&address) {
             return known.clone();
         }
         let found = self.space.module(address).and_then(|(index, module)| {
             let at = module.to_file(address);
             let tables = self.tables.get(index)?.get(module);
-            tables.iter().find_map(|table| table.rules(at, &mut self.context))
+            tables.iter().find_map(|table| table.rules(at, &mut self.context)).map(Rc::new)
         });
         self.known.insert(address, found.clone());
         found
@@ -458,44 +328,4 @@ struct Next {
     registers: Registers,
     exact: bool,
     trust: Trust,
-}
-
-/// What the call instruction before a return address says of its target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
-    /// `call address`.
-    Direct(u64),
-    /// `call *address(%rip)`: the target stands at this address.
-    Slot(u64),
-    /// Through a register or computed memory.
-    Computed,
-}
-
-/// Decodes the call before a return address; `None` where there is none.
-pub fn call_before(space: &Space, pc: u64) -> Option<Call> {
-    let mut code = [0; 8];
-    if !space.read(pc.checked_sub(8)?, &mut code) {
-        return None;
-    }
-    let offset = |at: usize| i64::from(i32::from_le_bytes([code[at], code[at + 1], code[at + 2], code[at + 3]]));
-    if code[3] == 0xe8 {
-        return Some(Call::Direct(pc.wrapping_add_signed(offset(4))));
-    }
-    if code[2..4] == [0xff, 0x15] {
-        return Some(Call::Slot(pc.wrapping_add_signed(offset(4))));
-    }
-    // ff /2: a register (2 bytes), or memory with no, a byte's or a word's displacement, and perhaps an index byte.
-    let computed = (2..=7).any(|length| {
-        let [0xff, mode] = code[8 - length..10 - length] else { return false };
-        let (form, base) = (mode >> 6, mode & 7);
-        let index = usize::from(form != 3 && base == 4);
-        let displacement = match form {
-            0 if base == 5 => 4,
-            0 | 3 => 0,
-            1 => 1,
-            _ => 4,
-        };
-        mode >> 3 & 7 == 2 && length == 2 + index + displacement
-    });
-    computed.then_some(Call::Computed)
 }
