@@ -141,14 +141,51 @@ fn a_kill_at_any_time_loses_no_occurrence_and_counts_none_twice() {
 }
 
 #[test]
-fn limits_drop_cores_and_never_facts() {
+fn limits_of_count_size_and_age_drop_cores_and_never_facts() {
     let server = Server::new();
-    for (number, way) in ["1", "4", "5"].into_iter().enumerate() {
-        server.crash(way, &format!("core.{number}"));
-    }
-    server.call(&["scan", "--max-cores", "1"]);
-    assert_eq!(server.json(&["list"])["crashes"].as_array().unwrap().len(), 3);
-    assert_eq!(fs::read_dir(server.path("var/lib/atlas/crashes/cores")).unwrap().count(), 1);
+    let kept = || fs::read_dir(server.path("var/lib/atlas/crashes/cores")).unwrap().map(|core| core.unwrap().path());
+    let mut counted = 0;
+    let mut count = |way: &str, limit: [&str; 2]| {
+        server.crash(way, "core.1");
+        counted += 1;
+        assert!(server.call(&["scan", limit[0], limit[1]]).status.code().is_some_and(|code| code != 1));
+        let list = server.json(&["list"]);
+        let sum: u64 = list["crashes"].as_array().unwrap().iter().map(|entry| entry["count"].as_u64().unwrap()).sum();
+        assert_eq!(sum, counted, "{list}");
+    };
+    count("1", ["--max-cores", "2"]);
+    count("4", ["--max-cores", "2"]);
+    count("5", ["--max-cores", "2"]);
+    assert_eq!(kept().count(), 2);
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(10 * 86400);
+    kept().for_each(|core| fs::File::options().write(true).open(core).unwrap().set_modified(long_ago).unwrap());
+    count("12", ["--max-days", "20"]);
+    assert_eq!(kept().count(), 3);
+    count("15", ["--max-days", "5"]);
+    assert_eq!(kept().count(), 2);
+    count("18", ["--max-mib", "0"]);
+    assert_eq!(kept().count(), 0);
+    assert_eq!(server.json(&["list"])["crashes"].as_array().unwrap().len(), 6);
+}
+
+#[test]
+fn an_explanation_shows_raw_and_cleaned_side_by_side_with_the_rules() {
+    let server = Server::new();
+    let core = crash(&server.dir, "2", "");
+    let output = server.call(&["signature", "--explain", core.to_str().unwrap()]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = |cleaned: &str| {
+        let found = text.lines().find(|line| line.contains(cleaned));
+        found.unwrap_or_else(|| panic!("{cleaned} is not in\n{text}")).to_owned()
+    };
+    let library = line("[strlen]");
+    // Which rule it is depends on whether debug symbols of the C library are installed.
+    let has_rule = ["c-strings", "libc"].iter().any(|rule| library.ends_with(rule));
+    assert!(library.contains("registers") && has_rule, "how it was found, and the rule: {library}");
+    assert_eq!(line("x_measure").matches("x_measure").count(), 2, "raw and cleaned: {text}");
+    assert!(text.lines().any(|line| line.contains("start-up")), "what started the program is left out: {text}");
+    let signed = text.split("):\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    assert!(signed.starts_with("strong\nprogram faults\nmemory\n[strlen]\nx_measure\n"), "{signed}");
 }
 
 #[test]
