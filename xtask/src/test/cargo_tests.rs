@@ -1,9 +1,16 @@
-//! `cargo test`, of whose output a person sees cargo's own result lines, and of what failed, why.
+//! The test programs that cargo builds, two at a time for each processor, each with one test at a time. A person sees the result line of
+//! each, and of what failed, why.
+//!
+//! `cargo test` itself runs one program after the other; but many tests wait for a disk or a clock, and processors wait with them.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 
 use super::Count;
 use crate::process;
@@ -11,34 +18,94 @@ use crate::process;
 /// How much of what failed is shown.
 const LINES_SHOWN: usize = 300;
 
-/// Runs it and counts.
+/// One test program.
+#[derive(Debug)]
+struct Program {
+    /// Where cargo put it.
+    path: PathBuf,
+    /// The directory of its package, in which cargo runs it.
+    package: PathBuf,
+}
+
+/// Has cargo build the test programs of a selection, and runs them with `arguments`, `before` standing in front of each command.
 ///
 /// # Errors
-/// Where it cannot be started, or failed without any test having failed: then something did not compile.
-pub(super) fn run(command: &mut Command) -> Result<Count> {
-    // What cargo says on standard error and the tests on standard output is one report: sh joins the two.
-    let mut joined = Command::new("sh");
-    joined.args(["-c", "exec \"$@\" 2>&1", "sh"]).arg(command.get_program()).args(command.get_args());
-    if let Some(directory) = command.get_current_dir() {
-        joined.current_dir(directory);
+/// Where something did not compile, or a program cannot be started.
+pub(super) fn run(selection: &[&str], before: &[String], arguments: &[&str]) -> Result<Count> {
+    let programs = Mutex::new(build(selection)?);
+    let failures = Mutex::new(vec![]);
+    let next = || programs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let work = || {
+        let mut count = Count::default();
+        while let Some(program) = next() {
+            let report = run_one(&program, before, arguments)?;
+            count = count + report.count;
+            failures.lock().unwrap_or_else(PoisonError::into_inner).extend(report.failures);
+        }
+        Ok::<_, anyhow::Error>(count)
+    };
+    let at_a_time = 2 * std::thread::available_parallelism().map_or(1, usize::from);
+    let counts: Vec<Result<Count>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_a_time).map(|_| scope.spawn(work)).collect();
+        let joined =
+            |worker: std::thread::ScopedJoinHandle<'_, _>| worker.join().unwrap_or_else(|_| bail!("it panicked"));
+        workers.into_iter().map(joined).collect()
+    });
+    failures.into_inner().unwrap_or_else(PoisonError::into_inner).iter().for_each(|line| println!("{line}"));
+    counts.into_iter().try_fold(Count::default(), |sum, count| Ok(sum + count?))
+}
+
+fn build(selection: &[&str]) -> Result<VecDeque<Program>> {
+    let mut command = process::cargo();
+    command.args(["test", "--locked", "--no-run", "--quiet", "--message-format", "json-render-diagnostics"]);
+    let messages = process::read(command.args(selection))?;
+    messages.lines().filter_map(|message| program_in(message).transpose()).collect()
+}
+
+/// The test program that one of cargo's messages tells of, if it does.
+fn program_in(message: &str) -> Result<Option<Program>> {
+    #[derive(Deserialize)]
+    struct Message {
+        executable: Option<PathBuf>,
+        manifest_path: Option<PathBuf>,
+        profile: Option<Profile>,
     }
-    joined.stdout(Stdio::piped()).env("CARGO_TERM_COLOR", "never");
-    let mut child = joined.spawn().with_context(|| format!("cannot start {}", process::shown(command)))?;
-    let output = child.stdout.take().context("cargo's output is not there")?;
+    #[derive(Deserialize)]
+    struct Profile {
+        test: bool,
+    }
+    let message: Message = serde_json::from_str(message).context("cannot read a message of cargo's")?;
+    let package = message.manifest_path.as_deref().and_then(std::path::Path::parent).map(PathBuf::from);
+    let is_test = message.profile.is_some_and(|profile| profile.test);
+    Ok(message.executable.zip(package).filter(|_| is_test).map(|(path, package)| Program { path, package }))
+}
+
+fn run_one(program: &Program, before: &[String], arguments: &[&str]) -> Result<Report> {
+    // What it says on standard output and standard error is one report: sh joins the two.
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$@\" 2>&1", "sh"]).args(before).arg(&program.path);
+    command.arg("--test-threads=1").args(arguments);
+    command.current_dir(&program.package).env("CARGO_MANIFEST_DIR", &program.package);
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start sh")?;
+    let output = child.stdout.take().context("the output of a test program is not there")?;
     let mut report = Report::default();
     for line in BufReader::new(output).split(b'\n') {
-        if let Some(shown) = report.take(&String::from_utf8_lossy(&line?)) {
-            println!("{shown}");
+        if let Some(result) = report.take(&String::from_utf8_lossy(&line?)) {
+            println!("{}\n  {result}", program.shown());
         }
     }
     let status = child.wait()?;
-    for line in &report.failures {
-        println!("{line}");
-    }
     if !status.success() && report.count.failed == 0 {
-        bail!("{} failed before it had run all tests: {status}", process::shown(command));
+        report.count.failed = 1;
+        report.failures.push(format!("{} ended before it had run all tests: {status}", program.shown()));
     }
-    Ok(report.count)
+    Ok(report)
+}
+
+impl Program {
+    fn shown(&self) -> String {
+        self.path.strip_prefix(process::repository()).unwrap_or(&self.path).display().to_string()
+    }
 }
 
 /// What has been read so far.
@@ -46,25 +113,18 @@ pub(super) fn run(command: &mut Command) -> Result<Count> {
 struct Report {
     count: Count,
     failures: Vec<String>,
-    heading: Option<String>,
     is_in_failures: bool,
 }
 
 impl Report {
-    /// Takes a line in; returns what to show at once.
-    fn take(&mut self, line: &str) -> Option<String> {
+    /// Takes a line in; returns the line of result where this is it, and there is one.
+    fn take<'a>(&mut self, line: &'a str) -> Option<&'a str> {
         if let Some(result) = line.strip_prefix("test result: ") {
             self.is_in_failures = false;
             let count = counted(result);
-            self.count.passed += count.passed;
-            self.count.failed += count.failed;
+            self.count = self.count + count;
             // A program without tests is no news.
-            let heading = self.heading.take().unwrap_or_default();
-            return (count != Count::default()).then(|| format!("{heading}\n  {line}"));
-        }
-        if line.starts_with("     Running ") || line.starts_with("   Doc-tests ") {
-            self.heading = Some(line.trim_start().to_owned());
-            return None;
+            return (count != Count::default()).then_some(line);
         }
         if line.starts_with("running ") {
             self.is_in_failures = false;
@@ -94,12 +154,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_of_all_programs_are_added_up() {
+    fn results_of_several_runs_are_added_up_and_one_without_tests_is_not_shown() {
         let mut report = Report::default();
-        assert_eq!(report.take("     Running unittests src/lib.rs (target/debug/deps/a)"), None);
-        let shown = report.take("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out");
-        assert!(shown.unwrap().starts_with("Running unittests src/lib.rs"));
-        report.take("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
+        let line = "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out";
+        assert_eq!(report.take(line), Some(line));
+        assert!(
+            report.take("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out").is_some()
+        );
+        assert_eq!(report.take("test result: ok. 0 passed; 0 failed; 0 ignored"), None);
         assert_eq!(report.count, Count { passed: 4, failed: 2 });
     }
 
@@ -109,29 +171,30 @@ mod tests {
         let lines = ["test a ... ok", "test b ... FAILED", "", "failures:", "---- b stdout ----", "left: 1"];
         lines.iter().for_each(|line| assert_eq!(report.take(line), None));
         report.take("test result: FAILED. 1 passed; 1 failed; 0 ignored");
-        report.take("error: test failed, to rerun pass `-p a --lib`");
         report.take("running 1 test");
         report.take("test c ... ok");
-        assert_eq!(
-            report.failures,
-            [
-                "test b ... FAILED",
-                "failures:",
-                "---- b stdout ----",
-                "left: 1",
-                "error: test failed, to rerun pass `-p a --lib`"
-            ]
-        );
+        assert_eq!(report.failures, ["test b ... FAILED", "failures:", "---- b stdout ----", "left: 1"]);
     }
 
     #[test]
-    fn a_program_without_tests_is_not_shown() {
-        assert_eq!(Report::default().take("test result: ok. 0 passed; 0 failed; 0 ignored"), None);
+    fn only_test_programs_are_run() {
+        let of = |test: bool, executable: &str| {
+            let message = format!(
+                r#"{{"reason":"compiler-artifact","manifest_path":"/r/sid/Cargo.toml","profile":{{"test":{test}}},"executable":{executable}}}"#
+            );
+            program_in(&message).unwrap().map(|program| (program.path, program.package))
+        };
+        assert_eq!(of(true, r#""/t/sid-1""#), Some(("/t/sid-1".into(), "/r/sid".into())));
+        assert_eq!(of(false, r#""/t/atlas""#), None);
+        assert_eq!(of(true, "null"), None);
+        assert!(program_in(r#"{"reason":"build-finished","success":true}"#).unwrap().is_none());
     }
 
     #[test]
-    fn what_does_not_compile_is_an_error_with_the_command_in_it() {
-        let error = run(Command::new("sh").args(["-c", "echo 'error: no'; exit 101"])).unwrap_err().to_string();
-        assert!(error.contains("failed before it had run all tests"), "{error}");
+    fn a_program_that_dies_without_a_result_has_failed() {
+        let program = Program { path: "/bin/false".into(), package: "/".into() };
+        let report = run_one(&program, &[], &[]).unwrap();
+        assert_eq!(report.count, Count { passed: 0, failed: 1 });
+        assert!(report.failures[0].contains("/bin/false ended before"), "{:?}", report.failures);
     }
 }

@@ -49,13 +49,14 @@ struct Tier {
     run: fn(&Arguments) -> Result<Count>,
 }
 
-const TIERS: [Tier; 9] = [
+const TIERS: [Tier; 10] = [
     Tier { name: "format", is_wanted: checks, run: |_| check(format()) },
     Tier { name: "lints", is_wanted: checks, run: |_| check(lints()) },
     Tier { name: "direction of dependencies", is_wanted: checks, run: |_| check(direction::check()) },
     Tier { name: "licences and sources of dependencies", is_wanted: checks, run: |arguments| deny(arguments.long) },
     Tier { name: "generated files", is_wanted: checks, run: |_| check(process::generate(true)) },
     Tier { name: "unit and property tests", is_wanted: |_| true, run: unit_tests },
+    Tier { name: "examples in the documentation", is_wanted: checks, run: |_| check(examples()) },
     Tier { name: "long tests", is_wanted: |arguments| arguments.long, run: long_tests },
     Tier { name: "package and image", is_wanted: |arguments| !arguments.fast, run: package_and_image },
     Tier { name: "scenarios in virtual machines", is_wanted: |arguments| !arguments.fast, run: scenarios },
@@ -163,23 +164,26 @@ fn deny(install: bool) -> Result<Count> {
 /// All but those that boot machines: they are a tier of their own.
 fn unit_tests(arguments: &Arguments) -> Result<Count> {
     let as_root = as_root()?;
-    let selection =
-        ["--workspace", "--exclude", "atlas-vm-tests"].into_iter().chain(as_root.iter().map(String::as_str));
-    let everything_else = cargo_test(&selection.collect::<Vec<_>>(), arguments)?;
-    Ok(everything_else + cargo_test(&["--package", "atlas-vm-tests", "--lib"], arguments)?)
+    let filter: Vec<&str> = arguments.filter.as_deref().into_iter().collect();
+    let everything_else = cargo_tests::run(&["--workspace", "--exclude", "atlas-vm-tests"], &as_root, &filter)?;
+    let harness = cargo_tests::run(&["--package", "atlas-vm-tests", "--lib"], &[], &filter)?;
+    Ok(everything_else + harness)
+}
+
+/// What the documentation shows does what it says.
+fn examples() -> Result<()> {
+    process::run_check(process::cargo().args(["test", "--quiet", "--locked", "--workspace", "--doc"]))
 }
 
 /// Those that their crates ignore because of their time. The others that are ignored are run where they belong.
 fn long_tests(arguments: &Arguments) -> Result<Count> {
-    let mut command = process::cargo();
-    let packages = ["atlas-corehandler", "atlas-runner", "atlas-synchronizer"];
-    command.args(["test", "--locked", "--no-fail-fast"]).args(packages.iter().flat_map(|name| ["--package", name]));
-    command.args(as_root()?).args(["--", "--ignored"]).args(&arguments.filter);
-    cargo_tests::run(&mut command)
+    let selection = ["atlas-corehandler", "atlas-runner", "atlas-synchronizer"].map(|name| ["--package", name]);
+    let ignored: Vec<&str> = std::iter::once("--ignored").chain(arguments.filter.as_deref()).collect();
+    cargo_tests::run(selection.as_flattened(), &as_root()?, &ignored)
 }
 
-/// What has cargo run tests as root where it is somebody else that calls: the products are root's programs, and what they do (owners,
-/// mounts, networks of a test's own) cannot be tried as anybody else.
+/// What runs tests as root where it is somebody else that calls: the products are root's programs, and what they do (owners, mounts,
+/// networks of a test's own) cannot be tried as anybody else.
 fn as_root() -> Result<Vec<String>> {
     if !setup::become_root()? {
         return Ok(vec![]);
@@ -188,28 +192,16 @@ fn as_root() -> Result<Vec<String>> {
     // Root's programs are in directories that others have no use for.
     let path = format!("PATH={}:/usr/local/sbin:/usr/sbin:/sbin", own("PATH"));
     let kept = [path, format!("HOME={}", own("HOME"))];
-    let runner = ["sudo", "--preserve-env", "env"].map(str::to_owned).into_iter().chain(kept);
-    let runner: Vec<String> = runner.map(|word| format!("'{word}'")).collect();
-    Ok(vec!["--config".into(), format!("target.'cfg(all())'.runner=[{}]", runner.join(","))])
-}
-
-fn cargo_test(selection: &[&str], arguments: &Arguments) -> Result<Count> {
-    let mut command = process::cargo();
-    command.args(["test", "--locked", "--no-fail-fast"]).args(selection);
-    if let Some(filter) = &arguments.filter {
-        command.args(["--", filter]);
-    }
-    cargo_tests::run(&mut command)
+    Ok(["sudo", "--preserve-env", "env"].map(str::to_owned).into_iter().chain(kept).collect())
 }
 
 fn package_and_image(arguments: &Arguments) -> Result<Count> {
-    let mut command = process::cargo();
-    command.args(["test", "--package", "atlas-image", "--locked", "--no-fail-fast", "--", "--ignored"]);
+    let mut choice = vec!["--ignored"];
     if !arguments.long {
-        command.args(["--skip", "other_releases", "--skip", "built_otherwise"]);
+        choice.extend(["--skip", "other_releases", "--skip", "built_otherwise"]);
     }
-    command.args(&arguments.filter);
-    let count = cargo_tests::run(&mut command)?;
+    choice.extend(arguments.filter.as_deref());
+    let count = cargo_tests::run(&["--package", "atlas-image"], &[], &choice)?;
     let image = atlas_image::server_image(&atlas_image::Options::new(&image::say)?)?;
     println!("image: {}", image.root.display());
     Ok(count)
@@ -222,7 +214,8 @@ fn scenarios(arguments: &Arguments) -> Result<Count> {
         logs: process::repository().join("target/vm-tests"),
         ..atlas_vm_tests::Options::default()
     };
-    let harness = cargo_test(&["--package", "atlas-vm-tests", "--test", "*"], arguments)?;
+    let filter: Vec<&str> = arguments.filter.as_deref().into_iter().collect();
+    let harness = cargo_tests::run(&["--package", "atlas-vm-tests", "--test", "*"], &[], &filter)?;
     let is_selected = |name: &str| options.filter.as_deref().is_none_or(|filter| name.contains(filter));
     if !atlas_vm_tests::SCENARIOS.iter().any(|scenario| is_selected(scenario.name)) {
         return Ok(harness);
