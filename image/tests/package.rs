@@ -1,4 +1,4 @@
-//! The package on each Debian that ATLAS runs on: installed, it is in the initramfs; upgraded, it brings new versions of its modules
+//! The package on each Debian that ATLAS runs on: installed, it is in the initramfs, and in that of the next kernel; upgraded, it brings new versions of its modules
 //! and leaves what an operator has set; removed, nothing of it is left.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers as well")]
@@ -34,10 +34,13 @@ fn install_and_remove(release: Release) {
     let said = run_in_root_file_system(&root_file_system, &script, &arguments, Duration::from_secs(900)).unwrap();
 
     let (_, said) = said.split_once("== installed\n").unwrap();
-    let (installed, said) = said.split_once("== operator\n").unwrap();
+    let (installed, said) = said.split_once("== kernel\n").unwrap();
+    let (kernel, said) = said.split_once("== operator\n").unwrap();
     let (operator, removed) = said.split_once("== removed\n").unwrap();
-    assert!(installed.lines().any(|line| line == "usr/lib/atlas/atlas-boot"), "{installed}");
-    assert!(installed.contains("scripts/local-bottom/atlas"), "{installed}");
+    for initramfs in [installed, kernel] {
+        assert!(initramfs.lines().any(|line| line == "usr/lib/atlas/atlas-boot"), "{initramfs}");
+        assert!(initramfs.contains("scripts/local-bottom/atlas"), "{initramfs}");
+    }
     assert!(installed.lines().any(|line| line.starts_with("atlas-boot ")), "it runs: {installed}");
     assert!(installed.lines().any(|line| line.starts_with("ssSync 0.")), "the bundle runs: {installed}");
     for expected in ["upgraded: ssSync 90.1", "kept: what the operator set", "verified: all versions"] {

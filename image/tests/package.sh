@@ -9,6 +9,11 @@ chroot "$root" sh -c 'lsinitramfs /boot/initrd.img-*' | grep atlas
 chroot "$root" atlas-boot --version
 
 chroot "$root" ssSync --version
+echo "== kernel"
+# As when a kernel is installed: its package has an initramfs made that was not there.
+rm "$root"/boot/initrd.img-*
+chroot "$root" dpkg-reconfigure "linux-image-$(ls "$root/lib/modules")"
+chroot "$root" sh -c 'lsinitramfs /boot/initrd.img-*' | grep atlas
 echo "== operator"
 # The next version of the package: the same, with other bundles. First nobody has chosen, then the operator has.
 repack() {

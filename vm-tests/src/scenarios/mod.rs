@@ -35,8 +35,9 @@ pub const SCENARIOS: &[Scenario] = &[
     long("latent-faults", latent::act),
     long("nothing-is-wrong-for-an-hour", latent::nothing_is_wrong_for_an_hour),
     long("standby-is-exercised", latent::standby_is_exercised),
-    vm("kernel-upgrade-keeps-the-hook", upkeep::kernel_upgrade_keeps_the_hook),
-    vm("package-removed-leaves-nothing", upkeep::package_removed_leaves_nothing),
+    // What of these two a directory can show, the tests of the package show in every run, without an emulated package manager.
+    long("kernel-upgrade-keeps-the-hook", upkeep::kernel_upgrade_keeps_the_hook),
+    long("package-removed-leaves-nothing", upkeep::package_removed_leaves_nothing),
     long("init-survives-power-cuts", init::init_survives_power_cuts),
     vm("swap-and-back", failover::swap_and_back),
     vm("swap-after-power-cut", failover::swap_after_power_cut),

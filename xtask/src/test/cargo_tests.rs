@@ -1,5 +1,5 @@
-//! The test programs that cargo builds, two at a time for each processor, each with one test at a time. A person sees the result line of
-//! each, and of what failed, why.
+//! The test programs that cargo builds, two at a time for each processor, and where there are several, each with one test at a time. A
+//! person sees the result line of each, and of what failed, why.
 //!
 //! `cargo test` itself runs one program after the other; but many tests wait for a disk or a clock, and processors wait with them.
 
@@ -32,13 +32,16 @@ struct Program {
 /// # Errors
 /// Where something did not compile, or a program cannot be started.
 pub(super) fn run(selection: &[&str], before: &[String], arguments: &[&str]) -> Result<Count> {
-    let programs = Mutex::new(build(selection)?);
+    let programs = build(selection)?;
+    let one_at_a_time = (programs.len() > 1).then_some("--test-threads=1");
+    let arguments: Vec<&str> = one_at_a_time.into_iter().chain(arguments.iter().copied()).collect();
+    let programs = Mutex::new(programs);
     let failures = Mutex::new(vec![]);
     let next = || programs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let work = || {
         let mut count = Count::default();
         while let Some(program) = next() {
-            let report = run_one(&program, before, arguments)?;
+            let report = run_one(&program, before, &arguments)?;
             count = count + report.count;
             failures.lock().unwrap_or_else(PoisonError::into_inner).extend(report.failures);
         }
@@ -84,8 +87,7 @@ fn run_one(program: &Program, before: &[String], arguments: &[&str]) -> Result<R
     // What it says on standard output and standard error is one report: sh joins the two.
     let mut command = Command::new("sh");
     command.args(["-c", "exec \"$@\" 2>&1", "sh"]).args(before).arg(&program.path);
-    command.arg("--test-threads=1").args(arguments);
-    command.current_dir(&program.package).env("CARGO_MANIFEST_DIR", &program.package);
+    command.args(arguments).current_dir(&program.package).env("CARGO_MANIFEST_DIR", &program.package);
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start sh")?;
     let output = child.stdout.take().context("the output of a test program is not there")?;
     let mut report = Report::default();
