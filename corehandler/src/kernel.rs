@@ -237,6 +237,19 @@ mod tests {
         assert!(here.moment.unwrap().starts_with("[   12.345678] BUG: kernel NULL"));
     }
 
+    /// What the kernels of Debian 12 and 13 wrote when they were told to crash, in virtual machines: `echo c > /proc/sysrq-trigger`.
+    const TOLD_TO_CRASH: [&str; 2] =
+        [include_str!("../tests/kernel/debian-12.txt"), include_str!("../tests/kernel/debian-13.txt")];
+
+    #[test]
+    fn two_releases_kernels_that_crash_alike_have_one_signature() {
+        let [twelve, thirteen] = TOLD_TO_CRASH.map(|log| parse(log).unwrap());
+        let frames = "sysrq_handle_crash\n__handle_sysrq\nwrite_sysrq_trigger\nproc_reg_write\nvfs_write\nksys_write\n";
+        assert_eq!(twelve.text, format!("strong\nprogram kernel\npanic\n{frames}"));
+        assert_eq!(twelve.signature, thirteen.signature);
+        assert_ne!(twelve.moment, thirteen.moment);
+    }
+
     /// As Debian 12's kernel writes it, and as Debian 13's does.
     const PROTECTION: [&str; 2] = [
         "[  321.041230] general protection fault, probably for non-canonical address 0xdead000000000100: 0000 [#1] PREEMPT SMP NOPTI
