@@ -4,11 +4,11 @@ use crate::{
     copy::{Copier, Target},
     handlers::{self, Answer},
     log::{Log, Roll, Rule, parse_size},
-    supervise::Supervision,
+    supervise::{Streams, Supervision},
     time::Moment,
     trial::{self, Trial, Verdict},
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 use atlas_cli::{Common, Hint, version};
 use clap::{CommandFactory, Parser, ValueEnum};
 use nix::sys::{
@@ -31,9 +31,10 @@ Examples:
   ssRun --to both --roll day -- ssSyncLoop     one file a day, and standard output, too
   ssRun --to file --roll 20M --stamp -- prog   the file is put aside at 20 MiB; each line has its time
   ssRun --to none -- prog -x                   no output; how it ended is on standard error
+  ssRun --session -- ssSync serve              for an ssh key: it talks with its partner, what it complains of is in the log
 
 Before the run ssStartHandler and ssCoreHandler look at the server; what they find is in the log, and neither they nor
-their absence stop the run (but see --when-exceeded).
+their absence stop the run (but see --when-exceeded). In a session they look while the program is at work, and nobody waits for them.
 
 Where a version of a module is on trial (`atlas-module set NAME VERSION --try N`), each start is counted, and how the run went is
 reported: well when it ended with 0 or has lasted --healthy-after, badly when it ended otherwise and nobody had stopped it.
@@ -59,6 +60,9 @@ pub struct Arguments {
     /// Where log files lie, below the root
     #[arg(long, value_name = "DIR", default_value = "/var/log/atlas")]
     log_dir: PathBuf,
+    /// The program talks with somebody on standard input and output: they are its own, and its standard error goes to a log and to ssRun's
+    #[arg(long, conflicts_with_all = ["to", "when_exceeded"])]
+    session: bool,
     /// Put the time before each line
     #[arg(long)]
     stamp: bool,
@@ -166,6 +170,8 @@ impl Arguments {
 }
 
 fn run(arguments: &Arguments) -> Result<u8> {
+    // Before anything else: no word of this program, or of one that it calls, may get into a conversation.
+    let streams = arguments.session.then(Streams::take).transpose().context("take standard input and output")?;
     let wants_file = matches!(arguments.to, To::File | To::Both);
     // A log that cannot be opened is told, and the program runs all the same.
     let log = wants_file.then(|| arguments.rule().open()).and_then(|log| match log {
@@ -177,10 +183,11 @@ fn run(arguments: &Arguments) -> Result<u8> {
         }
     });
     let path = log.as_ref().map(|log| log.path.clone());
-    let mut record = Record { log: log.as_ref().and_then(reopened), speaks: arguments.to == To::None };
+    let mut record = Record { log: log.as_ref().and_then(reopened), path, speaks: arguments.to == To::None };
     allow_cores();
     let started = Instant::now();
-    if !arguments.no_handlers && look_before(arguments, &mut record) && arguments.when_exceeded == WhenExceeded::Stop {
+    let looks_before = !arguments.no_handlers && !arguments.session;
+    if looks_before && look(arguments, &mut record) && arguments.when_exceeded == WhenExceeded::Stop {
         record.line("not run: a limit is exceeded");
         return Err(anyhow::anyhow!(
             "'{}' was not run: ssStartHandler found a limit exceeded",
@@ -192,22 +199,23 @@ fn run(arguments: &Arguments) -> Result<u8> {
     if matches!(arguments.to, To::Stdout | To::Both) {
         targets.push(Target::new(std::io::stdout()));
     }
+    if arguments.session {
+        targets.push(Target::new(std::io::stderr()));
+    }
     let mut copier = Copier::new(targets, arguments.stamp);
     let mut trial = Trial::begin(&arguments.common.root, &arguments.program[0], deadline(arguments), |answer| {
         record.answer(trial::PROGRAM, answer);
     });
-    let ended = supervise(arguments, &mut copier, &mut record, path.as_deref(), trial.as_mut());
+    let ended = supervise(arguments, streams, &mut copier, &mut record, trial.as_mut());
     if let Some(answer) = trial.and_then(Trial::end) {
         record.answer(trial::PROGRAM, &answer);
     }
     let (status, pid) = ended?;
     let lost = copier.lost();
     record.end(&arguments.program[0], status, pid, started.elapsed(), lost);
-    if let Some(path) = &path {
-        // Old logs that cannot be removed are no reason to fail the run.
-        if let Err(error) = arguments.rule().prune(path) {
-            record.line(&format!("old logs were not removed: {error}"));
-        }
+    // Old logs that cannot be removed are no reason to fail the run.
+    if let Some(Err(error)) = record.path.as_ref().map(|path| arguments.rule().prune(path)) {
+        record.line(&format!("old logs were not removed: {error}"));
     }
     if status.core_dumped() && !arguments.no_handlers {
         let answers = handlers::call(&[("ssCoreHandler", core_arguments(arguments))], deadline(arguments));
@@ -228,11 +236,18 @@ fn reopened(log: &Log) -> Option<File> {
 /// ssRun's own lines in the log.
 struct Record {
     log: Option<File>,
+    path: Option<PathBuf>,
     /// Where there is no log file, and nobody sees the output: the end is told on standard error.
     speaks: bool,
 }
 
 impl Record {
+    /// For another thread. Each line is written at once, so that they do not mix.
+    fn another(&self) -> Record {
+        let log = self.log.as_ref().and_then(|log| log.try_clone().ok());
+        Record { log, path: self.path.clone(), speaks: self.speaks }
+    }
+
     fn line(&mut self, text: &str) {
         let line = format!("ssRun: {}{text}\n", Moment::now().stamp());
         // A full disk is told by the copier; here the next line is as good.
@@ -290,7 +305,7 @@ fn core_arguments(arguments: &Arguments) -> Vec<OsString> {
 }
 
 /// Calls both handlers at once; says whether a limit is exceeded.
-fn look_before(arguments: &Arguments, record: &mut Record) -> bool {
+fn look(arguments: &Arguments, record: &mut Record) -> bool {
     let start: Vec<OsString> =
         vec!["--root".into(), arguments.common.root.clone().into(), "--program".into(), arguments.program[0].clone()];
     let called = [("ssStartHandler", start), ("ssCoreHandler", core_arguments(arguments))];
@@ -304,19 +319,19 @@ fn look_before(arguments: &Arguments, record: &mut Record) -> bool {
 /// Runs the program to its end, and tells how that went where it is on trial.
 fn supervise(
     arguments: &Arguments,
+    streams: Option<Streams>,
     copier: &mut Copier,
     record: &mut Record,
-    log: Option<&Path>,
     mut trial: Option<&mut Trial>,
 ) -> Result<(ExitStatus, u32)> {
     let mut command = Command::new(&arguments.program[0]);
     command.args(&arguments.program[1..]);
-    if let Some(log) = log {
+    if let Some(log) = &record.path {
         command.env("ATLAS_RUN_LOG", log);
     }
     let mut report = |verdict: Verdict| trial.iter_mut().for_each(|trial| trial.report(verdict));
     let shown = arguments.program.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    let mut running = Supervision::start(command)?.map_err(|source| {
+    let mut running = Supervision::start(command, streams)?.map_err(|source| {
         record.line(&format!("cannot run {shown}: {source}"));
         report(Verdict::Failed);
         StartError { program: arguments.program[0].to_string_lossy().into_owned(), source }
@@ -324,7 +339,14 @@ fn supervise(
     let pid = running.pid();
     record.line(&format!("{shown} runs (pid {pid})"));
     let long = Duration::from_secs(arguments.healthy_after);
-    let status = running.run(copier, long, || report(Verdict::Healthy))?;
+    let mut beside = record.another();
+    let status = std::thread::scope(|scope| {
+        // Only now: this thread must not take the signals that are for the program.
+        if arguments.session && !arguments.no_handlers {
+            scope.spawn(|| look(arguments, &mut beside));
+        }
+        running.run(copier, long, || report(Verdict::Healthy))
+    })?;
     if status.success() {
         report(Verdict::Healthy);
     } else if !running.was_stopped {

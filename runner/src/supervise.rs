@@ -11,12 +11,13 @@ use nix::{
         signal::{SigSet, SigmaskHow, Signal, kill},
         signalfd::{SfdFlags, SignalFd},
     },
-    unistd::{Pid, read},
+    unistd::{Pid, dup2_stdin, dup2_stdout, read},
 };
 use std::{
+    fs::File,
     io,
     os::fd::{AsFd, OwnedFd},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus},
     time::{Duration, Instant},
 };
 
@@ -47,6 +48,27 @@ const PASSED: [Signal; 8] = [
 /// Those of them that tell a program to end.
 const STOPS: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
 
+/// The streams on which a program talks with somebody: not a byte passes through this process.
+pub struct Streams {
+    input: OwnedFd,
+    output: OwnedFd,
+}
+
+impl Streams {
+    /// Takes standard input and output out of this process, so that nothing but the program gets them: neither the handlers nor a line that
+    /// this process says. Who listens at the other end hears the program's end, and does not wait for this one's.
+    pub fn take() -> io::Result<Streams> {
+        let streams = Streams {
+            input: io::stdin().as_fd().try_clone_to_owned()?,
+            output: io::stdout().as_fd().try_clone_to_owned()?,
+        };
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        dup2_stdin(&null)?;
+        dup2_stdout(&null)?;
+        Ok(streams)
+    }
+}
+
 /// A program that was started.
 pub struct Supervision {
     child: Child,
@@ -66,16 +88,22 @@ enum Pipe {
 
 impl Supervision {
     /// Starts the program; the outer error is of the means to watch it, the inner one of the start.
-    pub fn start(mut command: Command) -> Result<io::Result<Supervision>> {
+    ///
+    /// With `streams`, these are its standard input and output, and its standard error alone is seen.
+    pub fn start(mut command: Command, streams: Option<Streams>) -> Result<io::Result<Supervision>> {
         let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("make a pipe for the output")?;
         // Smaller is slower, no more.
         let _ = fcntl(&reader, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
         fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("prepare the pipe")?;
         let (signals, blocked) = signals().context("prepare for signals")?;
         with_signals_blocked(&mut command, blocked);
-        let stderr = writer.try_clone().context("double the pipe")?;
+        match streams {
+            Some(Streams { input, output }) => command.stdin(input).stdout(output),
+            None => command.stdout(writer.try_clone().context("double the pipe")?),
+        };
         // The command, which holds the pipe's other end, goes here: while it lived, the output would never end.
-        let child = command.stdout(Stdio::from(writer)).stderr(Stdio::from(stderr)).spawn();
+        let child = command.stderr(writer).spawn();
+        drop(command);
         Ok(child.map(|child| Supervision { child, reader, signals, buffer: vec![0; 1 << 16], was_stopped: false }))
     }
 

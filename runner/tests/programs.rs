@@ -2,66 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it must be")]
 
+mod common;
+
 use atlas_host::{mount, testing::own_mounts};
+use common::{SS_RUN, Server, until, with_handlers};
 use std::{
     fs,
     io::Read,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
-const SS_RUN: &str = env!("CARGO_BIN_EXE_ssRun");
 const SS_START: &str = env!("CARGO_BIN_EXE_ssStartHandler");
-
-/// A server's tree.
-struct Server {
-    root: tempfile::TempDir,
-}
-
-impl Server {
-    fn new() -> Server {
-        Server { root: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self) -> &Path {
-        self.root.path()
-    }
-
-    fn ss_run(&self, options: &[&str], script: &str) -> Command {
-        let mut command = Command::new(SS_RUN);
-        command.arg("--root").arg(self.path()).args(options).args(["--name", "p", "--", "sh", "-c", script]);
-        command.current_dir(self.path()).stdin(Stdio::null()).env_remove("SSH_CONNECTION");
-        command
-    }
-
-    fn run(&self, options: &[&str], script: &str) -> Output {
-        self.ss_run(&[&["--no-handlers"], options].concat(), script).output().unwrap()
-    }
-
-    fn logs(&self) -> Vec<PathBuf> {
-        let dir = self.path().join("var/log/atlas");
-        let entries = fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
-        let mut logs: Vec<PathBuf> =
-            entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("LOG.")).collect();
-        logs.sort();
-        logs
-    }
-
-    fn log(&self) -> String {
-        let logs = self.logs();
-        assert_eq!(logs.len(), 1, "{logs:?}");
-        String::from_utf8_lossy(&fs::read(&logs[0]).unwrap()).into_owned()
-    }
-}
-
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < end, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 #[test]
 fn output_and_errors_are_in_a_file_of_the_run_with_how_it_ended() {
@@ -259,26 +212,6 @@ fn what_was_said_is_in_the_log_before_ss_run_is_asked_again() {
     child.wait().unwrap();
     assert!(server.log().contains("\n49999\n50000\nsaid\n"));
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
-}
-
-/// Copied by another process: a program that this one holds open for writing cannot be run by its other threads.
-fn install(from: &Path, to: &Path) {
-    assert!(Command::new("cp").arg("-p").arg(from).arg(to).status().unwrap().success());
-}
-
-/// ssRun finds its handlers beside itself: a folder with the ones of a test.
-fn with_handlers(server: &Server, handlers: &[(&str, &str)]) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt;
-    let bin = server.path().join("bin");
-    fs::create_dir_all(&bin).unwrap();
-    install(Path::new(SS_RUN), &bin.join("ssRun"));
-    for (name, script) in handlers {
-        let text = bin.join(format!("{name}.text"));
-        fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&text, fs::Permissions::from_mode(0o755)).unwrap();
-        install(&text, &bin.join(name));
-    }
-    bin.join("ssRun")
 }
 
 fn run_with_handlers(server: &Server, handlers: &[(&str, &str)], options: &[&str]) -> Output {

@@ -9,8 +9,10 @@ use atlas_sid::keys::{AUTHORIZED_KEYS, KEYS, KNOWN_HOSTS, MAX_SIZE, OWN, OWN_PUB
 use serde::Serialize;
 use std::{ffi::OsStr, path::PathBuf};
 
-/// What PRI's key may do on a secondary.
-const FORCED: &str = "restrict,command=\"/opt/atlas/bin/ssSync serve\"";
+/// What PRI's key may do on a secondary: talk with `ssSync serve`, which is run as every program is. What the caller asked sshd to run is in no
+/// part of it. Its log is bounded more tightly than others': how often it is called is for another machine to say.
+const FORCED: &str = "restrict,command=\"/opt/atlas/bin/ssRun --session --roll 20M --keep-size 200M --handler-deadline 2 \
+                      -- /opt/atlas/bin/ssSync serve\"";
 /// The secondary's own name towards PRI.
 const HOST_KEY: &str = "etc/ssh/ssh_host_ed25519_key.pub";
 

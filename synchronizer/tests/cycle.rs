@@ -233,7 +233,7 @@ fn the_history_on_both_sides_says_who_changed_what() {
 }
 
 #[test]
-fn a_dead_or_silent_partner_holds_up_nobody_else() {
+fn a_dead_partner_holds_up_nobody_else() {
     let cluster = Cluster::new();
     let dead = format!(
         "#!/bin/sh\n[ $1 = SEC2 ] && {{ echo 'No route to host' >&2; exit 255; }}\nexec {} serve --root {}/$1\n",
@@ -248,6 +248,24 @@ fn a_dead_or_silent_partner_holds_up_nobody_else() {
     assert_eq!(lost["outcome"], "unreachable");
     assert!(lost["why"].as_str().unwrap().contains("No route to host"), "{lost:#}");
     assert!(report["problems"][0]["hint"].as_str().unwrap().contains("network"));
+}
+
+#[test]
+fn a_slow_partner_holds_up_nobody_else() {
+    let cluster = Cluster::new();
+    // The first one answers when the second one has taken everything over.
+    let done = cluster.root("SEC2").join("run/atlas/synced.json");
+    let slow = format!(
+        "#!/bin/sh\nif [ $1 = SEC1 ]; then\nfor i in $(seq 600); do [ -e {0} ] && break; sleep 0.1; done\n[ -e {0} ] || exit 9\nfi\n\
+         exec {1} serve --root {2}/$1\n",
+        done.display(),
+        env!("CARGO_BIN_EXE_ssSync"),
+        cluster.tmp.path().display()
+    );
+    cluster.answer_with(&slow);
+    cluster.synced();
+    let time = |role: &str| fs::metadata(cluster.root(role).join("run/atlas/synced.json")).unwrap().modified().unwrap();
+    assert!(time("SEC2") < time("SEC1"), "the slow one was not slow");
 }
 
 #[test]
@@ -354,7 +372,9 @@ fn keys_are_trusted_for_one_command_by_the_partners_that_master_config_lists() {
     said(cluster.ss_sync("SEC1", &["trust", "PRI", key.trim()]));
     said(cluster.ss_sync("SEC1", &["trust", "PRI", key.trim()]));
     let authorized = cluster.read("SEC1", "unbound/SID_DATA/keys/authorized_keys");
-    assert_eq!(authorized, format!("restrict,command=\"/opt/atlas/bin/ssSync serve\" {} PRI\n", key.trim()));
+    let run = "/opt/atlas/bin/ssRun --session --roll 20M --keep-size 200M --handler-deadline 2";
+    let expected = format!("restrict,command=\"{run} -- /opt/atlas/bin/ssSync serve\" {} PRI\n", key.trim());
+    assert_eq!(authorized, expected);
     assert_eq!(cluster.ss_sync("SEC1", &["trust", "SEC2", key.trim()]).status.code(), Some(1));
     assert_eq!(cluster.ss_sync("SEC1", &["trust", "PRI", "command=\"sh\" ssh-ed25519 AAAA"]).status.code(), Some(1));
 }

@@ -24,12 +24,13 @@ const PACKAGES: [Needed; 10] = [
 ];
 
 /// For the tests besides.
-const TEST_PACKAGES: [Needed; 36] = [
+const TEST_PACKAGES: [Needed; 37] = [
     ("acl", "access lists"),
     ("attr", "extended attributes"),
     ("mdadm", "RAID superblocks"),
     ("git", "the history of Snapshots"),
     ("openssh-client", "the keys of servers"),
+    ("openssh-server", "what PRI's key may run"),
     ("strace", "runs cut at every call"),
     ("mount", "disks that lose what was not flushed"),
     ("g++", "programs that crash"),

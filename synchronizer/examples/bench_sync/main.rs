@@ -1,7 +1,7 @@
 //! Snapshots, their installation and whole cycles against rsync and git, on the same fresh trees of small files.
 //!
 //! ```text
-//!   bench_sync [--json] [--sizes 1000,10000,100000] [--rounds N] [--dir DIR]      the ssSync beside it is what is measured
+//!   bench_sync [--json] [--sizes 1000,10000,100000] [--rounds N] [--dir DIR]      the ssSync and ssRun beside it are what is measured
 //! ```
 //!
 //! | row | ssSync | peer |
@@ -175,6 +175,7 @@ fn measure(options: &Options, size: usize) -> anyhow::Result<Times> {
         times.cycle.0.push(timed(|| secondary.cycle())?);
         times.cycle.1.push(timed(|| secondary.rsync_over_ssh())?);
     }
+    secondary.check_log()?;
     // rsync flushes each file by itself: a few rounds are as many flushes as all the rest. One alone would measure what else the disk did.
     for _ in 0..if size < 50_000 { 3 } else { 1 } {
         let (ours, theirs) = secondary.install_everything(size)?;

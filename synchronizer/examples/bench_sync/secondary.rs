@@ -11,7 +11,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{Bench, run, timed};
@@ -27,6 +27,8 @@ impl<'a> Secondary<'a> {
     /// Starts an sshd of its own and synchronizes once, so that everything is in step.
     pub(crate) fn prepare(bench: &'a Bench) -> anyhow::Result<Secondary<'a>> {
         server(&bench.path("sec"))?;
+        // So that ssStartHandler has this machine to look at, with all its processes.
+        std::os::unix::fs::symlink("/proc", bench.path("sec/proc"))?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let keys = bench.path("keys");
         fs::create_dir(&keys)?;
@@ -74,8 +76,31 @@ impl<'a> Secondary<'a> {
         format!("ssh {options} -o IdentitiesOnly=yes -i {}/user -p {} root@127.0.0.1", keys.display(), self.port)
     }
 
+    /// What the key runs there, as `ssSync trust` has it: with the look at the server, and a log.
     fn serve(&self) -> String {
-        format!("{} serve --root {}", self.bench.program.display(), self.bench.path("sec").display())
+        let (program, root) = (self.bench.program.display(), self.bench.path("sec"));
+        let run = self.bench.program.with_file_name("ssRun");
+        let root = root.display();
+        format!(
+            "{} --root {root} --session --roll 20M --keep-size 200M -- {program} serve --root {root}",
+            run.display()
+        )
+    }
+
+    /// Every session was run with all that belongs to it. The last one may not have ended yet: its partner does not wait for that.
+    pub(crate) fn check_log(&self) -> anyhow::Result<()> {
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            let log = fs::read_to_string(self.bench.path("sec/var/log/atlas/LOG.ssSync-remote"))?;
+            let count = |what: &str| log.matches(what).count();
+            let (begun, ended) = (count(" runs (pid "), count("ended with status 0"));
+            let is_right = begun > 0 && ended == begun && !log.contains("no answer");
+            if is_right {
+                return Ok(());
+            }
+            anyhow::ensure!(Instant::now() < until, "not what was to be measured: {log}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// A whole cycle, all six steps.

@@ -31,7 +31,12 @@ pub struct World {
 impl World {
     /// PRI has `/etc/web` with two files and a list with `listed`; the secondary has nothing of it yet.
     pub fn new(listed: &str) -> World {
-        let world = World { tmp: tempfile::tempdir().unwrap() };
+        World::within(&std::env::temp_dir(), listed)
+    }
+
+    /// The same below a directory.
+    pub fn within(dir: &Path, listed: &str) -> World {
+        let world = World { tmp: tempfile::tempdir_in(dir).unwrap() };
         for (server, role) in [("pri", "PRI"), ("sec", "SEC1")] {
             let config = format!(
                 "format = 1\ncluster = \"bakery\"\nrole = \"{role}\"\n[[partner]]\nrole = \"{}\"\nhost = \"10.0.0.2\"\n",

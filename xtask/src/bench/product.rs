@@ -40,7 +40,7 @@ pub(super) const CRASHES: Product = Product {
 
 /// Snapshots, their installation and cycles, next to rsync and git.
 pub(super) const SYNC: Product = Product {
-    crates: &["atlas-synchronizer"],
+    crates: &["atlas-synchronizer", "atlas-runner", "atlas-corehandler"],
     example: "bench_sync",
     takes_programs: false,
     arguments: &["--json"],
