@@ -175,6 +175,28 @@ fn what_a_restore_replaces_is_recorded_first_and_can_be_had_back() {
 }
 
 #[test]
+fn everything_comes_back_as_it_was_at_a_time() {
+    let world = World::new("PRI");
+    world.write("etc/app/main.conf", "port 2\n");
+    world.create();
+    // Changes are told apart by the second.
+    let pause = || std::thread::sleep(std::time::Duration::from_millis(1100));
+    pause();
+    let now = Command::new("date").args(["-u", "+%Y-%m-%d %H:%M:%S"]).output().unwrap().stdout;
+    let then = String::from_utf8(now).unwrap();
+    pause();
+    world.write("etc/app/main.conf", "port 3\n");
+    world.write("etc/later", "1\n");
+    fs::remove_dir_all(world.path("etc/app/sub")).unwrap();
+    world.create();
+    world.said(&["restore", "--all", "--at", then.trim(), "--yes"]);
+    assert_eq!(world.read("etc/app/main.conf"), "port 2\n");
+    assert_eq!(world.read("etc/app/sub/more.conf"), "1\n");
+    assert!(!world.path("etc/later").exists());
+    assert!(world.refused(&["restore", "--all", "--at", "2001-01-01", "--yes"]).contains("begins later"));
+}
+
+#[test]
 fn what_was_not_there_then_goes_and_what_was_never_recorded_is_refused() {
     let world = World::new("PRI");
     let then = world.commits()[0].clone();

@@ -8,6 +8,8 @@ use common::{World, lines, outcome, ss_sync};
 use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    path::Path,
+    process::Command,
 };
 
 #[test]
@@ -34,6 +36,65 @@ fn only_what_differs_is_replaced_and_what_pri_removed_goes() {
     let installed: serde_json::Value =
         serde_json::from_str(&world.read("sec/var/lib/atlas/install/installed.json")).unwrap();
     assert_eq!((&installed["generation"], &installed["format"]), (&2.into(), &1.into()));
+}
+
+/// Everything that counts of what lies below a directory.
+fn picture(dir: &Path) -> Vec<String> {
+    let (mut lines, mut todo) = (vec![], vec![dir.to_owned()]);
+    while let Some(path) = todo.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let content = if meta.is_file() { fs::read_to_string(&path).unwrap() } else { String::new() };
+        let time = if meta.is_file() { (meta.mtime(), meta.mtime_nsec()) } else { (0, 0) };
+        let target = fs::read_link(&path).unwrap_or_default();
+        let mut names: Vec<_> = xattr::list(&path).unwrap().collect();
+        names.sort();
+        let attributes: Vec<_> = names.iter().map(|name| (name, xattr::get(&path, name).unwrap())).collect();
+        let shown = path.strip_prefix(dir).unwrap().display();
+        let (mode, owner) = (meta.mode(), (meta.uid(), meta.gid()));
+        lines.push(format!("{shown} {mode:o} {owner:?} {time:?} {content:?} {target:?} {attributes:?}"));
+        if meta.is_dir() {
+            todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+#[test]
+fn every_kind_of_object_is_on_the_secondary_as_it_is_on_pri() {
+    let world = World::new("/etc/web\n");
+    let web = |path: &str| world.path("pri/etc/web").join(path);
+    fs::create_dir_all(web("empty/deep")).unwrap();
+    for (path, mode) in [("tool", 0o4755), ("as-group", 0o2711), ("locked", 0o000), ("acl", 0o640), ("unnamed", 0o644)]
+    {
+        world.write(&format!("pri/etc/web/{path}"), path);
+        fs::set_permissions(web(path), PermissionsExt::from_mode(mode)).unwrap();
+    }
+    for (path, mode) in [("shared", 0o2775), ("drop", 0o1777), ("closed", 0o700)] {
+        fs::create_dir(web(path)).unwrap();
+        fs::set_permissions(web(path), PermissionsExt::from_mode(mode)).unwrap();
+    }
+    symlink("web.conf", web("link")).unwrap();
+    symlink("/not/there", web("dangling")).unwrap();
+    xattr::set(web("tool"), "user.colour", b"blue\0\xff").unwrap();
+    for (args, path) in [(["-m", "u:4321:rw"], "acl"), (["-dm", "g:1234:rx"], "shared")] {
+        let status = Command::new("setfacl").args(args).arg(web(path)).status().unwrap();
+        assert!(status.success(), "setfacl {args:?} (package acl)");
+    }
+    std::os::unix::fs::chown(web("unnamed"), Some(4321), Some(1234)).unwrap();
+    std::os::unix::fs::lchown(web("link"), Some(4321), Some(1234)).unwrap();
+    let report = world.cycle();
+    assert!(lines(&report, "problems").is_empty(), "{report}");
+    let (pri, sec) = (picture(&world.path("pri/etc/web")), picture(&world.path("sec/etc/web")));
+    assert_eq!(pri, sec);
+    assert_eq!(pri.iter().filter(|line| line.contains("posix_acl")).count(), 2, "no access lists: {pri:#?}");
+
+    fs::remove_dir_all(web("empty")).unwrap();
+    fs::remove_file(web("tool")).unwrap();
+    fs::remove_file(web("link")).unwrap();
+    fs::create_dir(web("link")).unwrap();
+    world.cycle();
+    assert_eq!(picture(&world.path("pri/etc/web")), picture(&world.path("sec/etc/web")));
 }
 
 #[test]
