@@ -104,17 +104,53 @@ struct Waiting<'a> {
     data: &'a [u8],
 }
 
+/// What disks hold for good, and what they lose with their power.
+pub(crate) struct Medium<'a> {
+    durable: Vec<Image>,
+    waiting: Vec<Waiting<'a>>,
+}
+
+impl<'a> Medium<'a> {
+    pub(crate) fn new(before: &[Image]) -> Medium<'a> {
+        Medium { durable: before.to_vec(), waiting: vec![] }
+    }
+
+    pub(crate) fn take(&mut self, event: &'a Event) {
+        match event {
+            Event::Call(_) => {}
+            Event::Flush { disk } => {
+                let (done, still) =
+                    std::mem::take(&mut self.waiting).into_iter().partition(|piece| piece.disk == *disk);
+                self.waiting = still;
+                let done: Vec<_> = done;
+                done.iter().for_each(|piece| apply(&mut self.durable, piece));
+            }
+            Event::Write { disk, at, data } => {
+                let pieces = data.chunks(PIECE).enumerate();
+                self.waiting.extend(pieces.map(|(i, data)| Waiting { disk: *disk, at: at + i * PIECE, data }));
+            }
+        }
+    }
+
+    /// The disks after a power cut, and how many pieces of those that were not flushed are there.
+    pub(crate) fn cut(&self, mut is_kept: impl FnMut() -> bool) -> (Vec<Image>, usize) {
+        let mut images = self.durable.clone();
+        let kept = self.waiting.iter().filter(|_| is_kept()).map(|piece| apply(&mut images, piece)).count();
+        (images, kept)
+    }
+}
+
 fn enumerate(recording: &Recording, limit: usize, seed: u64, mut give: impl FnMut(Job)) -> (usize, usize) {
     let events = &recording.events;
     let is_write = |event: &&Event| matches!(event, Event::Write { .. });
     let writes = events.iter().filter(is_write).count();
     let flushes = events.iter().filter(|event| matches!(event, Event::Flush { .. })).count();
     let mut random = Random(seed ^ 0x5eed);
-    let mut durable = recording.before.clone();
-    let mut waiting: Vec<Waiting<'_>> = vec![];
+    let mut medium = Medium::new(&recording.before);
     let (mut last, mut since_call, mut met) = ("the beginning", 0, 0);
     let last_call = events.iter().rposition(|event| matches!(event, Event::Call(_))).unwrap_or(0);
     for (index, event) in events.iter().enumerate() {
+        medium.take(event);
         match event {
             Event::Call(call) => {
                 (last, since_call) = (call, 0);
@@ -122,33 +158,22 @@ fn enumerate(recording: &Recording, limit: usize, seed: u64, mut give: impl FnMu
                     continue;
                 }
             }
-            Event::Flush { disk } => {
-                let (done, still): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|piece| piece.disk == *disk);
-                done.iter().for_each(|piece| apply(&mut durable, piece));
-                waiting = still;
-                continue;
-            }
-            Event::Write { disk, at, data } => {
-                since_call += 1;
-                let pieces = data.chunks(PIECE).enumerate();
-                waiting.extend(pieces.map(|(i, data)| Waiting { disk: *disk, at: at + i * PIECE, data }));
-            }
+            Event::Flush { .. } => continue,
+            Event::Write { .. } => since_call += 1,
         }
         // Two cuts at each write: all that was written is there; only some of it is.
         for only_some in [false, true] {
             met += 1;
             // Always: one of the first, and what is durable when the program has ended.
             let is_chosen = met == 1 || index == last_call || random.below(2 * writes) < limit;
-            if !is_chosen || (only_some && waiting.is_empty()) {
+            if !is_chosen || (only_some && medium.waiting.is_empty()) {
                 continue;
             }
             let ended = index >= last_call;
-            let mut images = durable.clone();
-            let kept = waiting.iter().filter(|_| !only_some || random.below(2) == 0);
-            let kept = kept.map(|piece| apply(&mut images, piece)).count();
+            let (images, kept) = medium.cut(|| !only_some || random.below(2) == 0);
             let when = format!(
                 "cut {met}: write {since_call} after {last}; {kept} of {} pieces that were not flushed are there",
-                waiting.len()
+                medium.waiting.len()
             );
             give(Job { images, number: met, ended, when });
         }

@@ -15,10 +15,12 @@
 //!
 //! After every cut: each Role directory is the old one or the new one; every Snapshot in it is whole, and the server's own could be booted with; each
 //! installed object is the old one or the new one; what the program had told to be done is done; secrets are root's alone. After the next run:
-//! everything is as if nothing had been cut, nothing is left over, and git finds no fault with the history.
+//! everything is as if nothing had been cut, nothing is left over, and git finds no fault with the history. Where one server loses its power alone,
+//! the other one goes on (`alone`).
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers as well")]
 
+mod alone;
 mod cuts;
 mod disk;
 mod gate;
@@ -75,6 +77,29 @@ fn after_a_power_cut_everything_is_old_or_new_and_the_next_run_mends_it() {
 #[ignore = "tries thousands of disks, which takes a quarter of an hour"]
 fn after_thousands_of_power_cuts_everything_is_old_or_new_and_the_next_run_mends_it() {
     cut_all(8, 60);
+}
+
+/// Cuts each server's power in so many cycles, while the other one goes on.
+fn cut_each_alone(runs: usize) {
+    std::thread::scope(|scope| {
+        let running = alone::VICTIMS.map(|victim| (victim.0, scope.spawn(move || alone::cut_alone(victim, runs))));
+        for (victim, running) in running {
+            let alone::Tally { cuts, states } = running.join().expect("it says itself what is wrong");
+            println!("{victim} alone: {cuts} cuts in {runs} cycles, {} different states to mend", states.len());
+            assert!(cuts * 2 >= runs && states.len() > 1, "{victim}: {cuts} of {runs} cycles were cut");
+        }
+    });
+}
+
+#[test]
+fn when_one_server_loses_its_power_the_other_goes_on_and_the_next_cycle_mends_everything() {
+    cut_each_alone(3);
+}
+
+#[test]
+#[ignore = "runs a hundred cycles and more at the pace of a tracer"]
+fn after_a_hundred_power_cuts_of_one_server_alone_the_next_cycle_mends_everything() {
+    cut_each_alone(60);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{File, Permissions},
     os::unix::fs::PermissionsExt,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     sync::{Arc, Mutex},
 };
 
@@ -52,14 +52,26 @@ pub(crate) struct Recording {
     pub(crate) seen: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Runs `command` on the disks of `place` as they are in `before`; `look` tells what is there.
-pub(crate) fn record(
+/// A program that ran on disks that record.
+pub(crate) struct Traced {
+    /// The disks as they were when it began.
+    pub(crate) before: Vec<Image>,
+    pub(crate) events: Vec<Event>,
+    /// The disks when it had ended, and all of it was written out.
+    pub(crate) after: Vec<Image>,
+    pub(crate) output: Output,
+}
+
+/// Runs `command` on the disks of `place` as they are in `before`. `at_call` is told of each call that changes something, while whoever made
+/// it stands still, with the number of events until then; `seen` looks around before and after the run.
+pub(crate) fn trace(
     place: &Place,
     before: &[Image],
     command: &[String],
     how: How,
-    look: impl Fn() -> Units + Clone + Send + 'static,
-) -> Recording {
+    mut seen: impl FnMut(),
+    mut at_call: impl FnMut(&str, usize) + Send + 'static,
+) -> Traced {
     let log = Log::default();
     let tmp = tempfile::tempdir().unwrap();
     let (disks_at, gate_at) = (tmp.path().join("disks"), tmp.path().join("gate"));
@@ -68,20 +80,21 @@ pub(crate) fn record(
     }
     let disks = Disks::attach(&disks_at, before.to_vec(), &log);
     place.mount(&disks.files);
-    let old = look();
-    let seen = Arc::new(Mutex::new(Seen::new()));
+    seen();
     // Mounting writes, too.
     Kernel::of(place).write_all_out();
     log.lock().unwrap().clear();
     let before = disks.images();
     let gate = {
-        let (log, seen, look, mut kernel) = (log.clone(), seen.clone(), look.clone(), Kernel::of(place));
+        let (log, mut kernel) = (log.clone(), Kernel::of(place));
         let (mut random, habits) = (Random(how.seed), Habits::of(how.seed));
         Gate::open(&gate_at, move |line| {
-            log.lock().unwrap().push(Event::Call(line.trim_end().to_owned()));
-            if shows(line) {
-                note(&mut seen.lock().unwrap(), &look());
-            }
+            let count = {
+                let mut events = log.lock().unwrap();
+                events.push(Event::Call(line.trim_end().to_owned()));
+                events.len()
+            };
+            at_call(line, count);
             kernel.act(&mut random, &habits);
         })
     };
@@ -92,15 +105,38 @@ pub(crate) fn record(
         strace.args(["-e", "inject=fsync,fdatasync,syncfs:retval=0"]);
     }
     let output = strace.args(command).stdin(Stdio::null()).output().expect("strace must be installed");
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&said));
-    let new = look();
+    seen();
     gate.close();
     let events = std::mem::take(&mut *log.lock().unwrap());
     place.unmount();
+    let after = disks.images();
     disks.detach();
-    let mut seen = std::mem::take(&mut *seen.lock().unwrap());
-    [&old, &new].into_iter().for_each(|units| note(&mut seen, units));
+    Traced { before, events, after, output }
+}
+
+/// Runs `command` on the disks of `place` as they are in `before`; `look` tells what is there.
+pub(crate) fn record(
+    place: &Place,
+    before: &[Image],
+    command: &[String],
+    how: How,
+    look: impl Fn() -> Units + Clone + Send + 'static,
+) -> Recording {
+    let (noted, mut ends) = (Arc::new(Mutex::new(Seen::new())), vec![]);
+    let at_call = {
+        let (noted, look) = (noted.clone(), look.clone());
+        move |line: &str, _: usize| {
+            if shows(line) {
+                note(&mut noted.lock().unwrap(), &look());
+            }
+        }
+    };
+    let Traced { before, events, output, .. } = trace(place, before, command, how, || ends.push(look()), at_call);
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&said));
+    let mut seen = std::mem::take(&mut *noted.lock().unwrap());
+    ends.iter().for_each(|units| note(&mut seen, units));
+    let (Some(new), Some(old)) = (ends.pop(), ends.pop()) else { unreachable!("it is looked at twice") };
     Recording { before, events, old, new, seen }
 }
 

@@ -166,14 +166,16 @@ pub(crate) fn assert_nothing_is_left(root: &Path) {
     assert!(output.status.success(), "git fsck: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A state without what counts or tells the time: what two ways to the same end have in common.
+/// States without what counts or tells the time: what two ways to the same end have in common.
 pub(crate) fn essence(units: &Units) -> Units {
+    units.iter().map(|(unit, state)| (unit.clone(), essence_of(state))).collect()
+}
+
+/// The same of one.
+pub(crate) fn essence_of(state: &str) -> String {
     let is_content =
         |line: &&str| !["Generation", "Manifest"].iter().any(|name| line.split(' ').next().unwrap().ends_with(name));
-    units
-        .iter()
-        .map(|(unit, state)| (unit.clone(), state.lines().filter(is_content).map(|line| format!("{line}\n")).collect()))
-        .collect()
+    state.lines().filter(is_content).map(|line| format!("{line}\n")).collect()
 }
 
 /// What one state has and the other has not.

@@ -14,7 +14,7 @@ use std::{
     process::{Command, Output},
 };
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_ssSync");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ssSync");
 
 /// One step of a cycle.
 #[derive(Debug)]
@@ -199,7 +199,7 @@ fn succeed(base: &Path, server: &str, args: &[&str]) {
 pub(crate) struct Scene {
     step: &'static Step,
     pub(crate) place: Place,
-    before: Vec<Image>,
+    pub(crate) before: Vec<Image>,
     _tmp: Memory,
 }
 
@@ -218,9 +218,14 @@ impl Scene {
         Scene { step, place, before, _tmp: tmp }
     }
 
+    /// What is run.
+    pub(crate) fn command(&self) -> Vec<String> {
+        words(&self.place.base, self.step.command)
+    }
+
     pub(crate) fn record(&self, how: How) -> Recording {
         let base = self.place.base.clone();
-        let command = words(&base, self.step.command);
+        let command = self.command();
         let recording = record(&self.place, &self.before, &command, how, move || state::units(&base));
         assert_ne!(recording.old, recording.new, "{} changed nothing", self.step.name);
         let parts = recording.seen.iter().filter(|(unit, _)| !unit.contains("/etc/"));
@@ -230,13 +235,24 @@ impl Scene {
         recording
     }
 
+    /// The next run has the same end as one that nothing cut.
+    pub(crate) fn mend_once(&self, recording: &Recording) {
+        let (server, args) = self.step.command;
+        succeed(&self.place.base, server, args);
+        let is = state::units(&self.place.base);
+        let [is, new] = [&is, &recording.new].map(state::essence);
+        assert!(is == new, "the next run did not mend it: {}", state::difference(&is, &new));
+        self.assert_always();
+        self.servers().iter().for_each(|root| state::assert_nothing_is_left(root));
+    }
+
     /// The servers that a cut meets.
     fn servers(&self) -> Vec<std::path::PathBuf> {
         let is_cut = |server: &&&str| self.step.disks.iter().any(|disk| disk.starts_with(**server));
         ["pri", "sec"].iter().filter(is_cut).map(|server| self.place.base.join(server)).collect()
     }
 
-    fn assert_always(&self) {
+    pub(crate) fn assert_always(&self) {
         for root in self.servers() {
             state::assert_snapshots_are_whole(&root);
             state::assert_secrets_are_kept(&root);
@@ -276,15 +292,9 @@ impl Trial for Scene {
     }
 
     fn mend(&self, cut: &Cut<'_>) {
-        let (server, args) = self.step.command;
         // Now and then once more: then there is nothing left to do.
         for _ in 0..if cut.number.is_multiple_of(4) { 2 } else { 1 } {
-            succeed(&self.place.base, server, args);
-            let is = state::units(&self.place.base);
-            let [is, new] = [&is, &cut.recording.new].map(state::essence);
-            assert!(is == new, "the next run did not mend it: {}", state::difference(&is, &new));
-            self.assert_always();
-            self.servers().iter().for_each(|root| state::assert_nothing_is_left(root));
+            self.mend_once(cut.recording);
         }
     }
 }
