@@ -47,7 +47,12 @@ pub struct ServerImage {
 /// # Errors
 /// Where programs do not build, or the package does not build or install.
 pub fn server_image(options: &Options) -> Result<ServerImage> {
-    image(options, Some(package(options)?))
+    // The root file system needs no package, and is made by one processor at a time.
+    let (package, _) = std::thread::scope(|scope| {
+        let root_file_system = scope.spawn(|| root_file_system(options));
+        (package(options), root_file_system.join())
+    });
+    image(options, Some(package?))
 }
 
 /// The same Debian server without ATLAS, to compare with.

@@ -43,7 +43,7 @@ pub struct Options<'a> {
     /// Which Debian; nothing of the package depends on it.
     pub release: Release,
     /// Called with one line, such as `root file system: made by mmdebstrap`, before each step that takes its time.
-    pub progress: &'a dyn Fn(&str),
+    pub progress: &'a (dyn Fn(&str) + Sync),
 }
 
 impl<'a> Options<'a> {
@@ -51,7 +51,7 @@ impl<'a> Options<'a> {
     ///
     /// # Errors
     /// Where neither `$ATLAS_CACHE`, `$XDG_CACHE_HOME` nor `$HOME` says where a cache may be.
-    pub fn new(progress: &'a dyn Fn(&str)) -> anyhow::Result<Self> {
+    pub fn new(progress: &'a (dyn Fn(&str) + Sync)) -> anyhow::Result<Self> {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default();
         Ok(Options { repository, cache: Cache::of_user()?, release: Release::default(), progress })
     }
