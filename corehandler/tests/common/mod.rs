@@ -1,6 +1,8 @@
 //! Builds the corpus from source, crashes it, and reads the cores.
 #![allow(clippy::unwrap_used, clippy::panic, dead_code, reason = "helpers of tests, each test using some")]
 
+pub(crate) mod languages;
+
 use atlas_corehandler::{
     clean::Rules,
     core_file::Core,
@@ -26,6 +28,13 @@ pub(crate) struct Environment {
     pub(crate) variable: &'static str,
 }
 
+impl Environment {
+    /// The name of its directory.
+    pub(crate) fn folder(&self) -> String {
+        self.name.replace(' ', "_")
+    }
+}
+
 /// An environment that is only built.
 pub(crate) const fn built(name: &'static str, build: &'static str) -> Environment {
     Environment { name, build, after: "", variable: "" }
@@ -43,7 +52,7 @@ pub(crate) fn source(name: &str) -> PathBuf {
 
 /// Builds `faults` from `source` in a directory of its own.
 pub(crate) fn build(top: &Path, source_name: &str, environment: &Environment) -> PathBuf {
-    let dir = top.join(environment.name.replace(' ', "_"));
+    let dir = top.join(environment.folder());
     std::fs::create_dir_all(&dir).unwrap();
     shell(&dir, &format!("{} -o faults {}", environment.build, source(source_name).display()));
     if !environment.after.is_empty() {
