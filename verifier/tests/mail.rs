@@ -5,8 +5,8 @@
 mod common;
 
 use atlas_host::testing::own_network;
-use atlas_model::verify::Verdict;
-use common::{Daemon, expect, run, setup, unpacked, value, verify, verify_found, write};
+use atlas_model::verify::{Found, Verdict};
+use common::{Daemon, expect, run, setup, tree, unpacked, value, verify, verify_found, write};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 /// The account that the mailbox belongs to: any that is not root's.
@@ -109,6 +109,71 @@ fn a_mail_is_sent_and_fetched_and_where_it_was_lost_is_told() {
     fs::remove_file(tree.join("key.pem")).unwrap();
     let _post = postfix(tree);
     expect(&check("smtp:25", &[]), Verdict::Unacceptable, &["TLS with port 25 fails: STARTTLS denied"]);
+}
+
+/// A certificate and its key in `/srv/tls`, of itself or of who `more` says.
+fn certificate(file: &str, name: &str, more: &[&str]) {
+    let (key, file, subject) =
+        (format!("/srv/tls/{file}-key.pem"), format!("/srv/tls/{file}.pem"), format!("/CN={name}"));
+    let names = format!("subjectAltName=DNS:{name}");
+    let args = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", &subject, "-addext", &names, "-days", "90"];
+    run("openssl", &[&args[..], &["-keyout", &key, "-out", &file], more].concat());
+}
+
+#[test]
+fn a_certificate_is_to_be_as_good_as_the_one_of_pri() {
+    if !own_network("a_certificate_is_to_be_as_good_as_the_one_of_pri") {
+        return;
+    }
+    let tree = tree();
+    let tree = tree.path();
+    fs::create_dir_all("/srv/tls").unwrap();
+    fs::create_dir_all("/srv/known").unwrap();
+    // The only issuer that this server knows.
+    certificate("ours", "An issuer of ours", &[]);
+    for name in ["ours.pem", "ca-certificates.crt"] {
+        fs::copy("/srv/tls/ours.pem", Path::new("/srv/known").join(name)).unwrap();
+    }
+    run("openssl", &["rehash", "/srv/known"]);
+    run("mount", &["--bind", "/srv/known", "/etc/ssl/certs"]);
+    let of_ours = ["-CA", "/srv/tls/ours.pem", "-CAkey", "/srv/tls/ours-key.pem"];
+    let conf = dovecot_conf("/srv/tls", "33");
+    write(tree, "etc/dovecot/dovecot.conf", &conf.replace("/srv/tls/key.pem", "/srv/tls/cert-key.pem"));
+    let check = |found: &Found, name: &str, more: &[(&str, &str)]| verify_found("mail", found, name, more);
+
+    certificate("cert", "mail.shop.example", &of_ours);
+    let good = setup("mail", tree);
+    assert_eq!(good.paths, ["/etc/dovecot", "/srv/tls/cert.pem", "/srv/tls/cert-key.pem"]);
+    let server = dovecot(tree);
+    for name in ["imap:143", "imap:993"] {
+        let profile = check(&good, name, &[]);
+        expect(&profile, Verdict::Ok, &["its certificate is for mail.shop.example, of an issuer that is known"]);
+        assert!((89.0..=90.0).contains(&value(&profile, "certificate")), "{profile:?}");
+    }
+    drop(server);
+    certificate("cert", "other.example", &of_ours);
+    let server = dovecot(tree);
+    let words = ["clients refuse the certificate", "another name: ", "mail.shop.example", "reload the mail server"];
+    expect(&check(&good, "imap:143", &[]), Verdict::Unacceptable, &words);
+    drop(server);
+
+    // A server that was never given PRI's certificate shows its own.
+    certificate("cert", "mail.shop.example", &[]);
+    let server = dovecot(tree);
+    let words = ["of no issuer that this server knows: self", "[service.mail]"];
+    expect(&check(&good, "imap:993", &[]), Verdict::Slow, &words);
+    let ca = ("ca", "/srv/tls/ours.pem");
+    expect(&check(&good, "imap:993", &[ca]), Verdict::Unacceptable, &["not of the issuers in /srv/tls/ours.pem"]);
+    expect(&check(&good, "imap:993", &[("trust", "no")]), Verdict::Ok, &[]);
+
+    // Where PRI's vouches for itself, too, that is no fault, whatever name it is for.
+    let own = setup("mail", tree);
+    expect(&check(&own, "imap:993", &[]), Verdict::Ok, &["PRI's is of no issuer that is known"]);
+    expect(&check(&own, "imap:993", &[ca]), Verdict::Unacceptable, &["not of the issuers in /srv/tls/ours.pem"]);
+    drop(server);
+    certificate("cert", "other.example", &[]);
+    let _server = dovecot(tree);
+    expect(&check(&own, "imap:143", &[]), Verdict::Ok, &["PRI's is of no issuer that is known"]);
 }
 
 const EXIM: &str = "exim_user = mail\nexim_group = mail\npid_file_path = /run/exim.pid\nprimary_hostname = mail.shop.example\nkeep_environment =\n\

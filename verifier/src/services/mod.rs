@@ -22,6 +22,7 @@ mod ssh;
 mod synchronizer;
 mod system;
 mod time;
+mod trust;
 mod web;
 
 use crate::service::Service;

@@ -1,16 +1,22 @@
 //! mail: SMTP and IMAP servers are greeted, secured, and, where an address is set for it, a mail is sent and fetched again.
 //!
 //! ```text
-//!  config.rs   postfix, exim, dovecot ─► a Listener per port
-//!  here        greeting ─► capabilities ─► TLS and how long its certificate lasts ─► delivery.rs: mail sent, found in the box, deleted
+//!  config.rs        postfix, exim, dovecot ─► a Listener per port
+//!  certificate.rs   PRI's certificate ─► for whom it is, whether its issuer is known
+//!  here             greeting ─► capabilities ─► TLS, its certificate ─► delivery.rs: mail sent, found in the box, deleted
 //! ```
+//!
+//! A secondary's certificate is to be as good as PRI's, for the same name: where PRI's is of an issuer that is known there, it is looked at as a
+//! client does; where it is not (one that vouches for itself, as Debian's packages make it), clients of PRI do not mind, and nobody does here.
 
+mod certificate;
 mod config;
 mod delivery;
 
 use super::{
     curl::{self, Answer},
     found::Finding,
+    trust::{self, Distrust},
 };
 use crate::{
     service::{Service, Target, Tree},
@@ -33,17 +39,31 @@ const MAX_LINES: usize = 100;
 
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
-    for (name, listeners) in [
+    for (name, server) in [
         ("postfix", config::postfix(tree, &mut finding)),
         ("exim", config::exim(tree, &mut finding)),
         ("dovecot", config::dovecot(tree, &mut finding)),
     ] {
-        match listeners {
-            Ok(listeners) => listeners.iter().for_each(|listener| finding.instance(listener.instance())),
+        match server {
+            Ok(server) => take(tree, &mut finding, &server),
             Err(error) => finding.problem(format!("{name}: {}", atlas_cli::in_one_line(&error))),
         }
     }
     Ok(finding.done())
+}
+
+fn take(tree: &Tree, finding: &mut Finding, server: &config::Server) {
+    // A secondary has the same certificate, or it has one that nobody expects.
+    server.files.iter().for_each(|file| finding.path(tree, file));
+    let mut certificates = server.files.iter().map(|file| certificate::options(tree, file));
+    let certificate = certificates.find(|options| !options.is_empty()).unwrap_or_default();
+    for listener in &server.listeners {
+        let mut instance = listener.instance();
+        if listener.is_tls || listener.starts_tls {
+            instance.options.extend(certificate.clone());
+        }
+        finding.instance(instance);
+    }
 }
 
 fn verify(target: &Target) -> anyhow::Result<Profile> {
@@ -96,7 +116,7 @@ fn server(target: &Target, protocol: &str, port: u16) -> anyhow::Result<Result<P
         return Ok(Ok(profile));
     }
     match tls(target, protocol, port, is_tls)? {
-        Ok(answer) => certificate(target, profile, &answer).map(Ok),
+        Ok((answer, distrust)) => secured(target, profile, &answer, distrust).map(Ok),
         Err(why) => Ok(Err(format!("TLS with port {port} fails: {why}"))),
     }
 }
@@ -149,22 +169,46 @@ fn imap(talk: &mut Talk) -> Result<String, String> {
     Err(format!("it says more than {MAX_LINES} lines"))
 }
 
-fn tls(target: &Target, protocol: &str, port: u16, from_the_start: bool) -> anyhow::Result<Result<Answer, String>> {
-    let scheme = if from_the_start { format!("{protocol}s") } else { protocol.to_owned() };
-    let url = curl::url(&scheme, &target.host, port, "/");
-    let word = if protocol == "smtp" { "NOOP" } else { "CAPABILITY" };
-    curl::fetch(target, &url, port, &[curl::ANY_CERTIFICATE, "--ssl-reqd", "--request", word])
+/// Whether a certificate is looked at. Where nothing is known of PRI's, there is nothing that it could be for.
+fn is_looked_at(target: &Target) -> bool {
+    let is_known = target.option("name").is_some() && target.option(certificate::ISSUER) != Some(certificate::UNKNOWN);
+    target.option("trust") != Some("no") && (is_known || target.option("ca").is_some())
 }
 
-fn certificate(target: &Target, mut profile: Profile, answer: &Answer) -> anyhow::Result<Profile> {
-    let Some(expires) = &answer.expires else { return Ok(profile) };
-    let left = expires.measure(target)?;
-    if left.verdict().exit_code() > 0 {
-        profile.summary.push_str(&format!("; {expires}"));
-        profile = profile.hint("renew the certificate, then reload the mail server");
+/// Speaks TLS; with why clients would not take the certificate. Inside, what is wrong.
+fn tls(
+    target: &Target,
+    protocol: &str,
+    port: u16,
+    from_the_start: bool,
+) -> anyhow::Result<Result<(Answer, Option<Distrust>), String>> {
+    let scheme = if from_the_start { format!("{protocol}s") } else { protocol.to_owned() };
+    let url = curl::url(&scheme, target.option("name").unwrap_or(&target.host), port, "/");
+    let word = if protocol == "smtp" { "NOOP" } else { "CAPABILITY" };
+    let ask = |more: &[&str]| curl::fetch(target, &url, port, &[more, &["--ssl-reqd", "--request", word]].concat());
+    if is_looked_at(target) {
+        return trust::first(target, ask);
     }
+    Ok(ask(&[curl::ANY_CERTIFICATE])?.map(|answer| (answer, None)))
+}
+
+fn secured(
+    target: &Target,
+    mut profile: Profile,
+    answer: &Answer,
+    distrust: Option<Distrust>,
+) -> anyhow::Result<Profile> {
     let time = target.measure("tls", answer.time_ms, "ms", (Some(3000.0), None), Worse::Higher)?;
-    Ok(profile.measure(left).measure(time))
+    profile = profile.measure(time);
+    let name = target.option("name").filter(|_| distrust.is_none());
+    match name {
+        Some(name) if is_looked_at(target) => {
+            profile.summary.push_str(&format!("; its certificate is for {name}, of an issuer that is known"));
+        }
+        Some(_) => profile.summary.push_str("; its certificate is not looked at: PRI's is of no issuer that is known"),
+        None => (),
+    }
+    Ok(trust::judge(target, profile.clone(), answer, distrust, "mail")?.unwrap_or(profile))
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! One site, asked as a browser asks.
 
-use super::{PAGE, page, trust::Distrust};
+use super::{PAGE, page};
 use crate::{
     service::Target,
-    services::curl::{self, Answer, Expiry},
+    services::{
+        curl::{self, Answer},
+        trust::{self, Distrust},
+    },
 };
 use atlas_model::verify::{Profile, Worse};
 
@@ -67,13 +70,11 @@ impl Site<'_> {
                 Worse::Higher,
             )?);
         }
-        match first.expires {
-            Some(expires) => self.certificate(profile, &expires, distrust),
-            None if self.scheme == "https" => {
-                Ok(Profile::unknown("the certificate's end could not be read from curl's words"))
-            }
-            None => Ok(profile),
+        if self.scheme == "http" {
+            return Ok(profile);
         }
+        let judged = trust::judge(self.target, profile, &first, distrust, "web")?;
+        Ok(judged.unwrap_or_else(|| Profile::unknown("the certificate's end could not be read from curl's words")))
     }
 
     fn ask(&self, path: &str) -> anyhow::Result<Result<Answer, String>> {
@@ -84,21 +85,12 @@ impl Site<'_> {
         curl::fetch(self.target, &curl::url(self.scheme, self.name, self.port, path), self.port, options)
     }
 
-    /// The first answer, asked for as a client asks. Where that would not take the certificate, it is asked again without looking at it, and
-    /// the reason stands beside the answer.
+    /// The first answer, with why a client would not take the certificate.
     fn first(&self, path: &str) -> anyhow::Result<Result<(Answer, Option<Distrust>), String>> {
-        if self.scheme == "http" || self.target.option("trust") == Some("no") {
+        if self.scheme == "http" {
             return Ok(self.ask(path)?.map(|answer| (answer, None)));
         }
-        let ca = self.target.option("ca");
-        let why = match self.ask_with(path, &ca.map_or_else(Vec::new, |ca| vec!["--cacert", ca]))? {
-            Ok(answer) => return Ok(Ok((answer, None))),
-            Err(why) => why,
-        };
-        let Some(distrust) = Distrust::read(&why, ca) else { return Ok(Err(why)) };
-        // Where the configuration has no name, nobody knows by which one clients come.
-        let counts = !matches!(distrust, Distrust::Name(_)) || self.target.option("name").is_some();
-        Ok(self.ask(path)?.map(|answer| (answer, Some(distrust).filter(|_| counts))))
+        trust::first(self.target, |options| self.ask_with(path, options))
     }
 
     /// What is open that should not be.
@@ -133,27 +125,6 @@ impl Site<'_> {
             },
         };
         Ok(Err(Profile::unacceptable(complaint).hint(hint)))
-    }
-
-    fn certificate(
-        &self,
-        mut profile: Profile,
-        expires: &Expiry,
-        distrust: Option<Distrust>,
-    ) -> anyhow::Result<Profile> {
-        let left = expires.measure(self.target)?;
-        // Of one that has expired nothing else is told.
-        if let Some(distrust) = distrust.filter(|_| expires.days > 0.0) {
-            profile.verdict = profile.verdict.or(distrust.verdict());
-            profile.summary.push_str(&format!("; {distrust}"));
-            profile = profile.hint(distrust.hint());
-        }
-        if left.verdict().exit_code() > 0 {
-            profile.summary.push_str(&format!("; {expires}"));
-            profile =
-                profile.hint("renew the certificate (certbot renew, or whatever made it), then reload the web server");
-        }
-        Ok(profile.measure(left))
     }
 }
 

@@ -4,13 +4,11 @@
 //!  nginx.rs, apache.rs   configuration ─► Site: port, name, document root, what is restricted
 //!  here                  Sites ─► Found: an instance each, a test page in each document root
 //!  exercise.rs           the page byte for byte, restricted pages closed, a dynamic page, the certificate's end
-//!  trust.rs              whether clients take the certificate
 //! ```
 
 mod apache;
 mod exercise;
 mod nginx;
-mod trust;
 
 use super::found::Finding;
 use crate::service::{Service, Tree};

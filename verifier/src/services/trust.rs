@@ -3,8 +3,55 @@
 //! What clients know is not known here. A name that does not fit is refused by all of them; an issuer that this server does not know may be
 //! known to them, unless the settings say which ones they know (`ca`).
 
-use atlas_model::verify::Verdict;
+use super::curl::{ANY_CERTIFICATE, Answer};
+use crate::service::Target;
+use atlas_model::verify::{Profile, Verdict};
 use std::fmt;
+
+/// Asks as a client asks. Where that would not take the certificate, it is asked again without looking at it, and the reason stands beside the
+/// answer. `ask` has further options for curl.
+pub(super) fn first(
+    target: &Target,
+    ask: impl Fn(&[&str]) -> anyhow::Result<Result<Answer, String>>,
+) -> anyhow::Result<Result<(Answer, Option<Distrust>), String>> {
+    if target.option("trust") == Some("no") {
+        return Ok(ask(&[ANY_CERTIFICATE])?.map(|answer| (answer, None)));
+    }
+    let ca = target.option("ca");
+    let why = match ask(&ca.map_or_else(Vec::new, |ca| vec!["--cacert", ca]))? {
+        Ok(answer) => return Ok(Ok((answer, None))),
+        Err(why) => why,
+    };
+    let Some(distrust) = Distrust::read(&why, ca) else { return Ok(Err(why)) };
+    // Where the configuration has no name, nobody knows by which one clients come.
+    let counts = !matches!(distrust, Distrust::Name(_)) || target.option("name").is_some();
+    Ok(ask(&[ANY_CERTIFICATE])?.map(|answer| (answer, Some(distrust).filter(|_| counts))))
+}
+
+/// What an answer's certificate means for a service, which is `ok` without it; `None` where the answer has none.
+pub(super) fn judge(
+    target: &Target,
+    mut profile: Profile,
+    answer: &Answer,
+    distrust: Option<Distrust>,
+    service: &str,
+) -> anyhow::Result<Option<Profile>> {
+    let Some(expires) = &answer.expires else { return Ok(None) };
+    let left = expires.measure(target)?;
+    // Of one that has expired nothing else is told.
+    if let Some(distrust) = distrust.filter(|_| expires.days > 0.0) {
+        profile.verdict = profile.verdict.or(distrust.verdict());
+        profile.summary.push_str(&format!("; {distrust}"));
+        profile = profile.hint(distrust.hint(service));
+    }
+    if left.verdict().exit_code() > 0 {
+        profile.summary.push_str(&format!("; {expires}"));
+        let renew =
+            format!("renew the certificate (certbot renew, or whatever made it), then reload the {service} server");
+        profile = profile.hint(renew);
+    }
+    Ok(Some(profile.measure(left)))
+}
 
 /// Why clients do not take a certificate.
 #[derive(Debug)]
@@ -21,7 +68,7 @@ pub(super) enum Distrust {
 
 impl Distrust {
     /// Reads why curl did not go on; `None` where that was not for the certificate.
-    pub(super) fn read(why: &str, ca: Option<&str>) -> Option<Distrust> {
+    fn read(why: &str, ca: Option<&str>) -> Option<Distrust> {
         if let Some(why) = why.strip_prefix("SSL certificate problem: ") {
             let why = why.to_owned();
             return Some(ca.map_or(Distrust::Unknown(why.clone()), |ca| Distrust::NotOf(ca.to_owned(), why)));
@@ -33,7 +80,7 @@ impl Distrust {
     }
 
     /// Who is known to be refused is without the service; who may be is worth a look.
-    pub(super) fn verdict(&self) -> Verdict {
+    fn verdict(&self) -> Verdict {
         match self {
             Distrust::Name(_) | Distrust::NotOf(..) => Verdict::Unacceptable,
             Distrust::Unknown(_) => Verdict::Slow,
@@ -41,14 +88,16 @@ impl Distrust {
         }
     }
 
-    pub(super) fn hint(&self) -> String {
-        let renew = "put the right certificate there, with the whole chain of its issuers (openssl s_client -showcerts), and reload the web server";
+    fn hint(&self, service: &str) -> String {
+        let renew = format!(
+            "put the right certificate there, with the whole chain of its issuers (openssl s_client -showcerts), and reload the {service} server"
+        );
         match self {
-            Distrust::NoFile(_) => "put the file that [service.web] ca names on every server".into(),
+            Distrust::NoFile(_) => format!("put the file that [service.{service}] ca names on every server"),
             Distrust::Unknown(_) => format!(
-                "{renew}; where clients know an issuer of their own: [service.web] set = {{ ca = \"/etc/atlas/verifier/ca.pem\" }}, or trust = \"no\""
+                "{renew}; where clients know an issuer of their own: [service.{service}] set = {{ ca = \"/etc/atlas/verifier/ca.pem\" }}, or trust = \"no\""
             ),
-            _ => renew.to_owned(),
+            _ => renew,
         }
     }
 }
