@@ -65,7 +65,7 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
             server.services.iter().any(|name| names.contains(name)) && here::is_there(&target.root, server.config)
         })
         .collect();
-    let units = units(target, &candidates, &mut faults);
+    let units = units(target, &candidates, &services, &mut faults);
     let mut seen = Vec::new();
     for server in &candidates {
         let provides = provides(&target.root, server, units.as_ref());
@@ -75,6 +75,10 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
         });
         if provides || !other {
             judge(&target.root, server, units.as_ref(), &mut faults);
+            if let Some(units) = &units {
+                let own = own_units(server, &services);
+                own.iter().for_each(|unit| states(server.package, &[unit], units, &mut faults));
+            }
             configuration(target, server, &mut faults);
             seen.push(server.package);
         }
@@ -102,8 +106,15 @@ fn ports(services: &BTreeMap<&str, &FoundService>) -> Vec<(String, u16, bool)> {
 }
 
 /// Asks systemd once for all units; nothing where there is none to ask.
-fn units(target: &Target, candidates: &[&Server], faults: &mut Faults) -> Option<BTreeMap<String, Unit>> {
-    let names: Vec<&str> = candidates.iter().flat_map(|server| server.units).copied().collect();
+fn units(
+    target: &Target,
+    candidates: &[&Server],
+    services: &BTreeMap<&str, &FoundService>,
+    faults: &mut Faults,
+) -> Option<BTreeMap<String, Unit>> {
+    let own: Vec<String> = candidates.iter().flat_map(|server| own_units(server, services)).collect();
+    let names = candidates.iter().flat_map(|server| server.units).copied().chain(own.iter().map(String::as_str));
+    let names: Vec<&str> = names.collect();
     if names.is_empty() || !here::has_systemd(&target.root) {
         return None;
     }
@@ -117,6 +128,12 @@ fn units(target: &Target, candidates: &[&Server], faults: &mut Faults) -> Option
             None
         }
     }
+}
+
+/// The units of what SetUp found of one program.
+fn own_units(server: &Server, services: &BTreeMap<&str, &FoundService>) -> Vec<String> {
+    let found = server.services.iter().filter_map(|name| services.get(name)).flat_map(|found| &found.instances);
+    found.filter_map(|instance| (server.unit_of)(&instance.name)).collect()
 }
 
 /// `systemctl show`: a paragraph for each unit; one that has several names stands under each.
@@ -160,7 +177,7 @@ fn judge(root: &Path, server: &Server, units: Option<&BTreeMap<String, Unit>>, f
         faults.unacceptable(what, format!("apt-get install --reinstall {}", server.package));
     }
     if let Some(units) = units {
-        states(server, units, faults);
+        states(server.package, server.units, units, faults);
     }
     for (directory, owners) in server.directories {
         self::directory(root, server, directory, owners, faults);
@@ -191,20 +208,12 @@ fn configuration(target: &Target, server: &Server, faults: &mut Faults) {
 }
 
 /// Whether one of its units runs, and whether one would after a boot.
-fn states(server: &Server, units: &BTreeMap<String, Unit>, faults: &mut Faults) {
-    let there: Vec<&str> = server
-        .units
-        .iter()
-        .copied()
-        .filter(|unit| !["", "not-found"].contains(&property(units, unit, "LoadState")))
-        .collect();
+fn states(package: &str, names: &[&str], units: &BTreeMap<String, Unit>, faults: &mut Faults) {
+    let there: Vec<&str> =
+        names.iter().copied().filter(|unit| !["", "not-found"].contains(&property(units, unit, "LoadState"))).collect();
     let Some(first) = there.first() else {
-        let what = format!(
-            "there is no unit {}: the package {} is missing or broken",
-            server.units.join(" or "),
-            server.package
-        );
-        return faults.unacceptable(what, format!("apt-get install --reinstall {}", server.package));
+        let what = format!("there is no unit {}: the package {package} is missing or broken", names.join(" or "));
+        return faults.unacceptable(what, format!("apt-get install --reinstall {package}"));
     };
     let active = |unit: &&str| ["active", "reloading", "refreshing"].contains(&property(units, unit, "ActiveState"));
     if !there.iter().any(active) {

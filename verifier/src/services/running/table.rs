@@ -11,6 +11,8 @@ pub(super) struct Server {
     pub(super) config: &'static str,
     /// Its units; one of them suffices.
     pub(super) units: &'static [&'static str],
+    /// The unit of one instance that SetUp found, where each has one of its own; `None` for a name that is none of a unit.
+    pub(super) unit_of: fn(&str) -> Option<String>,
     /// Its program.
     pub(super) program: &'static str,
     /// The program and arguments by which it looks at its own configuration and changes nothing; empty where it has none.
@@ -28,6 +30,7 @@ const PLAIN: Server = Server {
     package: "",
     config: "",
     units: &[],
+    unit_of: |_| None,
     program: "",
     check: &[],
     directories: &[],
@@ -167,7 +170,14 @@ pub(super) const SERVERS: &[Server] = &[
         services: &["postgresql", "postgres"],
         package: "postgresql",
         config: "etc/postgresql",
+        // It only starts and stops the clusters' own, and runs on when one of them does not.
         units: &["postgresql.service"],
+        unit_of: |cluster| {
+            let is_plain = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            let (version, name) =
+                cluster.split_once('/').filter(|(version, name)| is_plain(version) && is_plain(name))?;
+            Some(format!("postgresql@{version}-{name}.service"))
+        },
         program: "usr/bin/pg_ctlcluster",
         directories: &[("var/lib/postgresql", &["postgres"])],
         ..PLAIN

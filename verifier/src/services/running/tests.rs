@@ -109,6 +109,30 @@ fn one_unit_of_several_suffices() {
 }
 
 #[test]
+fn a_cluster_of_postgresql_that_does_not_run_is_told_although_the_unit_over_all_of_them_does() {
+    let server = server();
+    let mut found: Services = serde_json::from_str(&services(&["postgresql"])).unwrap();
+    found.services.get_mut("postgresql").unwrap().instances[0].name = "15/main".into();
+    server.write(SERVICES, &serde_json::to_string(&found).unwrap());
+    server.write("etc/postgresql/15/main/x", "");
+    let own = std::fs::metadata(server.root()).unwrap().uid();
+    server.write("etc/passwd", &format!("postgres:x:{own}:0::/:/bin/sh\n"));
+    server.write("var/lib/postgresql/x", "");
+    server.program("usr/bin/pg_ctlcluster", "");
+    let unit = |name: &str, state: &str, file: &str| {
+        format!("Id={name}\nNames={name}\nLoadState=loaded\nActiveState={state}\nSubState=x\nUnitFileState={file}\n")
+    };
+    let all = unit("postgresql.service", "active", "enabled");
+    let own = |state, file| unit("postgresql@15-main.service", state, file);
+    systemctl(&server, &[&all, &own("active", "enabled-runtime")]);
+    server.is_well(&SERVICE);
+    systemctl(&server, &[&all, &own("inactive", "enabled-runtime")]);
+    server.says(&SERVICE, Verdict::Unacceptable, &["postgresql@15-main.service does not run"]);
+    systemctl(&server, &[&all, &own("active", "disabled")]);
+    server.says(&SERVICE, Verdict::Unacceptable, &["postgresql@15-main.service would not start at the next boot"]);
+}
+
+#[test]
 fn programs_and_directories_that_are_gone_or_a_stranger_s_are_named() {
     let gone = server();
     gone.remove("usr/sbin/nginx");
