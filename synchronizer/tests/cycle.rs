@@ -382,8 +382,12 @@ fn keys_are_trusted_for_one_command_by_the_partners_that_master_config_lists() {
 #[test]
 fn the_loop_begins_a_cycle_at_once_and_again_soon_after_a_listed_file_changed() {
     let cluster = Cluster::new();
-    cluster.synced();
     let (root, log) = (cluster.root("PRI"), cluster.tmp.path().join("log"));
+    let test_data = "etc/.atlas-verify";
+    write(&root, test_data, "x");
+    write(&root, "unbound/SID_DATA/PRI/Env1/SyncFilePathsSvcnfs", &format!("/{test_data}\n"));
+    cluster.synced();
+    assert_eq!(cluster.read("SEC1", test_data), "x");
     let note = format!("echo cycle >> {}", log.display());
     let args = ["--cycles", "2", "--every", "3600", "--settle", "0", "--command", &note];
     let mut running =
@@ -394,6 +398,12 @@ fn the_loop_begins_a_cycle_at_once_and_again_soon_after_a_listed_file_changed() 
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     assert_eq!(cycles(), 1);
+    // What a partner's Verifier does in an export of PRI.
+    for _ in 0..10 {
+        write(&root, test_data, "x");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(cycles(), 1, "test data that was written began a cycle");
     // Again and again: the first may come before the program watches.
     while running.try_wait().unwrap().is_none() && std::time::Instant::now() < until {
         write(&root, "etc/app/app.conf", "port = 3\n");
