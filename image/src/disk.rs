@@ -26,6 +26,8 @@ pub const KERNEL_ARGUMENTS: &str =
 
 /// Room for the system (about 350 MB) and for what tests write; the file is sparse.
 const SIZE: &str = "1G";
+/// The same for a server that has more.
+const SIZE_WITH_MORE: &str = "2G";
 
 /// What is needed to boot a server. The files are shared and must not be written to.
 #[derive(Debug, Clone)]
@@ -68,17 +70,18 @@ fn image(options: &Options, package: Option<Package>) -> Result<ServerImage> {
     let data = data_directory();
     let package_file = package.as_ref().map(|package| package.path.as_path());
     let unpack_and_build = [data.join("unpack.sh"), data.join("disk.sh")];
+    let size = if options.more.is_some() { SIZE_WITH_MORE } else { SIZE };
     // The directory's name is the key of what made the archive.
-    let key = Key::default().with(tar.as_os_str().as_encoded_bytes()).with(SIZE.as_bytes());
+    let key = Key::default().with(tar.as_os_str().as_encoded_bytes()).with(size.as_bytes());
     let key = unpack_and_build.iter().map(PathBuf::as_path).chain(package_file).try_fold(key, Key::with_files)?;
     let (kind, what) = match package_file {
         Some(_) => ("server", "server image: the package is installed, the disk is written"),
         None => ("plain", "plain image: the disk is written"),
     };
-    let kind = format!("{kind}-{}", options.release.suite());
+    let kind = format!("{kind}-{}", options.kind());
     let entry = options.cache.entry(&kind, key, |entry| {
         (options.progress)(what);
-        let arguments = [Some(entry), Some(Path::new(SIZE)), Some(Path::new(ROOT_LABEL)), package_file];
+        let arguments = [Some(entry), Some(Path::new(size)), Some(Path::new(ROOT_LABEL)), package_file];
         let arguments: Vec<&Path> = arguments.into_iter().flatten().collect();
         run_in_root_file_system(&tar, &unpack_and_build[1], &arguments, Duration::from_secs(900)).map(drop)
     })?;

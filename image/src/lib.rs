@@ -12,7 +12,8 @@
 //!            kernel, initrd  the ones that are in root.img's /boot
 //!            kernel-release  for example 6.1.0-40-cloud-amd64
 //!
-//! names in the cache: rootfs-bookworm-KEY, plain-bookworm-KEY, server-bookworm-KEY; package-KEY is one for all releases
+//! names in the cache: rootfs-bookworm-KEY, plain-bookworm-KEY, server-bookworm-KEY; rootfs-bookworm-services-KEY where it has more;
+//!                     package-KEY is one for all
 //! ```
 //!
 //! An image is shared by everyone who tests: copy `root.img` before a machine writes to it.
@@ -42,6 +43,8 @@ pub struct Options<'a> {
     pub cache: Cache,
     /// Which Debian; nothing of the package depends on it.
     pub release: Release,
+    /// What a server has besides: a directory in `rootfs/`, laid out as that is.
+    pub more: Option<&'static str>,
     /// Called with one line, such as `root file system: made by mmdebstrap`, before each step that takes its time.
     pub progress: &'a (dyn Fn(&str) + Sync),
 }
@@ -53,12 +56,23 @@ impl<'a> Options<'a> {
     /// Where neither `$ATLAS_CACHE`, `$XDG_CACHE_HOME` nor `$HOME` says where a cache may be.
     pub fn new(progress: &'a (dyn Fn(&str) + Sync)) -> anyhow::Result<Self> {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default();
-        Ok(Options { repository, cache: Cache::of_user()?, release: Release::default(), progress })
+        Ok(Options { repository, cache: Cache::of_user()?, release: Release::default(), more: None, progress })
     }
 
     /// The same with another Debian.
     #[must_use]
     pub fn on(self, release: Release) -> Self {
         Options { release, ..self }
+    }
+
+    /// The same with what `rootfs/MORE/` adds.
+    #[must_use]
+    pub fn with(self, more: &'static str) -> Self {
+        Options { more: Some(more), ..self }
+    }
+
+    /// What the cache calls servers that differ in this.
+    fn kind(&self) -> String {
+        [self.release.suite()].into_iter().chain(self.more).collect::<Vec<_>>().join("-")
     }
 }

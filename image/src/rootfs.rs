@@ -13,7 +13,8 @@ use crate::command::{run, within};
 
 /// A release of Debian that ATLAS runs on.
 ///
-/// What all of them get lies in `rootfs/`; what only one of them gets, in `rootfs/SUITE/`, laid out in the same way.
+/// What all of them get lies in `rootfs/`; what only one of them gets, in `rootfs/SUITE/`, laid out in the same way, as is what
+/// [`Options::more`] names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Release {
     /// Debian 11; here with a /lib beside /usr/lib, as servers have that were upgraded to it.
@@ -79,17 +80,20 @@ pub fn root_file_system(options: &Options) -> Result<PathBuf> {
     let (source, suite) = (data_directory(), options.release.suite());
     let arguments = [suite].into_iter().chain(options.release.source()).chain(DPKG_OPTIONS).chain(APT_OPTIONS);
     let key = arguments.fold(Key::default(), |key, argument| key.with(argument.as_bytes()));
-    let parts = ["packages", "files", "customize.sh", suite].map(|name| source.join(name));
-    let key = parts.iter().filter(|part| part.exists()).try_fold(key, |key, part| key.with_files(part))?;
-    let entry = options.cache.entry(&format!("rootfs-{suite}"), key, |entry| {
+    let parts = ["packages", "files", "customize.sh", suite].into_iter().chain(options.more);
+    let mut parts = parts.map(|name| source.join(name)).filter(|part| part.exists());
+    let key = parts.try_fold(key, |key, part| key.with_files(&part))?;
+    let entry = options.cache.entry(&format!("rootfs-{}", options.kind()), key, |entry| {
         (options.progress)(&format!("root file system: {} by mmdebstrap (kept for the next time)", options.release));
-        make(&source, options.release, entry)
+        make(&source, options, entry)
     })?;
     Ok(entry.join("rootfs.tar"))
 }
 
-fn make(source: &Path, release: Release, entry: &Path) -> Result<()> {
-    let places = [source.to_path_buf(), source.join(release.suite())];
+fn make(source: &Path, options: &Options, entry: &Path) -> Result<()> {
+    let release = options.release;
+    let places: Vec<PathBuf> =
+        ["", release.suite()].into_iter().chain(options.more).map(|name| source.join(name)).collect();
     let mut command = within(Duration::from_secs(1800), "mmdebstrap");
     command.args(["--quiet", "--mode=auto", "--variant=minbase"]);
     command.args(DPKG_OPTIONS.map(|option| format!("--dpkgopt={option}")));
@@ -107,9 +111,10 @@ fn make(source: &Path, release: Release, entry: &Path) -> Result<()> {
         // Before initramfs-tools comes, so that its first initramfs is already made as it should be.
         command.arg(format!("--essential-hook=tar-in {} /", overlay.display()));
     }
-    let script = source.join("customize.sh");
-    command.arg(format!("--customize-hook=upload {} /tmp/customize.sh", script.display()));
-    command.arg("--customize-hook=chroot \"$1\" sh /tmp/customize.sh && rm \"$1/tmp/customize.sh\"");
+    for script in places.iter().map(|place| place.join("customize.sh")).filter(|script| script.exists()) {
+        command.arg(format!("--customize-hook=upload {} /tmp/customize.sh", script.display()));
+        command.arg("--customize-hook=chroot \"$1\" sh /tmp/customize.sh && rm \"$1/tmp/customize.sh\"");
+    }
     command.arg(release.suite()).arg(entry.join("rootfs.tar")).args(release.source());
     run(&mut command, &format!("make the root file system of {release} with mmdebstrap"))?;
     Ok(())

@@ -81,7 +81,7 @@ impl Part {
         format!("{}-identity", self.place)
     }
 
-    fn own_files(self) -> [PlacedFile; 2] {
+    pub(super) fn own_files(self) -> [PlacedFile; 2] {
         let network = format!(
             "[Match]\nType=ether\n\n[Network]\nAddress={}/24\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n",
             self.address

@@ -15,6 +15,7 @@ mod neighbours;
 mod parts;
 mod refusals;
 mod refused;
+mod services;
 mod trio;
 mod upkeep;
 
@@ -35,6 +36,7 @@ pub const SCENARIOS: &[Scenario] = &[
     long("latent-faults", latent::act),
     long("nothing-is-wrong-for-an-hour", latent::nothing_is_wrong_for_an_hour),
     long("standby-is-exercised", latent::standby_is_exercised),
+    long("every-service-in-machines", services::every_service_in_machines),
     // What of these two a directory can show, the tests of the package show in every run, without an emulated package manager.
     long("kernel-upgrade-keeps-the-hook", upkeep::kernel_upgrade_keeps_the_hook),
     long("package-removed-leaves-nothing", upkeep::package_removed_leaves_nothing),

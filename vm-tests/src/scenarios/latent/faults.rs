@@ -4,22 +4,22 @@ use super::INTERVAL;
 
 /// One fault: how it comes about, how to see that it is there, and how it goes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fault {
+pub(in crate::scenarios) struct Fault {
     /// What happened.
-    pub(super) name: &'static str,
+    pub(in crate::scenarios) name: &'static str,
     /// Brings it about on the secondary.
-    pub(super) inject: &'static str,
+    pub(in crate::scenarios) inject: &'static str,
     /// Succeeds while it is there, whatever ATLAS says.
-    pub(super) is_there: &'static str,
+    pub(in crate::scenarios) is_there: &'static str,
     /// Takes it away.
-    pub(super) undo: &'static str,
+    pub(in crate::scenarios) undo: &'static str,
     /// One of these must be in what is said, so that it names the fault and not only that something is wrong.
-    pub(super) names: &'static [&'static str],
+    pub(in crate::scenarios) names: &'static [&'static str],
     /// Whether two nodes of Pacemaker, with resource agents that monitor the active node, would have told of it: they watch the standby's
     /// membership of the cluster, and nothing of its services.
-    pub(super) pacemaker: bool,
+    pub(in crate::scenarios) pacemaker: bool,
     /// How often it is looked for, in seconds.
-    pub(super) interval: u64,
+    pub(in crate::scenarios) interval: u64,
 }
 
 const fn fault(

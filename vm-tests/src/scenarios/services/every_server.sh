@@ -1,0 +1,24 @@
+# What an operator does once on each server: the services' data goes onto the Unbound disks, and each server has the accounts that they know.
+set -eu
+systemctl stop apache2 postgresql postgresql@15-main mariadb smbd nmbd postfix postfix@- dovecot chrony named
+
+cd /unbound
+mkdir www cakes recipes team mail mysql postgresql
+echo "the bakery's page" > www/index.html
+echo "the bakery's cakes" > cakes/index.html
+chmod 1777 recipes team
+chgrp mail mail
+chmod 2775 mail
+mv /var/lib/mysql/* mysql/
+chown mysql:mysql mysql
+mv /var/lib/postgresql/15 postgresql/
+chown postgres:postgres postgresql
+
+useradd --create-home --uid 4711 --shell /bin/sh baker
+echo baker:cake | chpasswd
+systemctl enable nfs-server
+
+# Of its own now, and not the image's.
+rm -f /etc/ssh/ssh_host_*
+ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
+systemctl restart ssh
