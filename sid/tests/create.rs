@@ -344,9 +344,10 @@ fn what_changes_all_the_time_is_told_and_what_settles_is_taken() {
         while !file.exists() {
             std::thread::yield_now();
         }
-        let restless = world.try_create(false);
+        // On a busy machine the writer may have no processor while it is copied, and then nothing changed.
+        let restless = (0..50).map(|_| world.try_create(false)).find(Result::is_err);
         drop(ends);
-        let Err(SidError::Restless(path)) = restless else { panic!("{restless:?}") };
+        let Some(Err(SidError::Restless(path))) = restless else { panic!("{restless:?}") };
         assert!(path.to_string().starts_with("/etc/app"), "{path}");
     });
     assert!(!world.path("unbound/SID_DATA/.next-PRI").exists());
