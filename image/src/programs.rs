@@ -20,8 +20,9 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The one that runs in the initramfs.
 pub(crate) const EARLY_BOOT: &str = "atlas-boot";
 
-/// The other crates whose programs are packaged, all of them, under the names the crates give.
-const CRATES: [&str; 7] = [
+/// The crates whose programs are packaged, all of them, under the names the crates give.
+const CRATES: [&str; 8] = [
+    EARLY_BOOT,
     "atlas-console",
     "atlas-converters",
     "atlas-corehandler",
@@ -35,7 +36,7 @@ const CRATES: [&str; 7] = [
 /// directory of its own.
 const FLAGS: &str = "-C target-feature=+crt-static";
 
-/// A program as cargo built it.
+/// A program as cargo built it: by the release profile, with the names of its functions but for the one that runs in the initramfs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     /// The name it is called by.
@@ -51,30 +52,26 @@ const BUILD_DEADLINE: Duration = Duration::from_secs(3600);
 
 /// The folder with the programs of these crates, as they are packaged.
 pub fn programs_of(repository: &Path, crates: &[&str]) -> Result<PathBuf> {
-    let programs = build_crates(repository, "release", crates)?;
+    let programs = build_crates(repository, crates)?;
     let folder = programs.first().and_then(|program| program.path.parent());
     folder.map(Path::to_path_buf).context("a program in no folder")
 }
 
 /// All programs, proven to be static: `atlas-boot` first, the others by name.
 pub(crate) fn build_all(repository: &Path) -> Result<Vec<Program>> {
-    let mut others = build_crates(repository, "release", &CRATES)?;
-    others.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut programs = build_crates(repository, "initramfs", &[EARLY_BOOT])?;
-    programs.append(&mut others);
-    Ok(programs)
+    build_crates(repository, &CRATES)
 }
 
-/// `profile` is one of Cargo.toml's.
-fn build_crates(repository: &Path, profile: &str, crates: &[&str]) -> Result<Vec<Program>> {
+fn build_crates(repository: &Path, crates: &[&str]) -> Result<Vec<Program>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = within(BUILD_DEADLINE, cargo);
-    command.current_dir(repository).args(["build", "--profile", profile, "--locked", "--bins", "--target", TARGET]);
+    command.current_dir(repository).args(["build", "--release", "--locked", "--bins", "--target", TARGET]);
     command.arg("--target-dir").arg(repository.join("target/static"));
     command.args(["--message-format", "json-render-diagnostics"]);
     command.args(crates.iter().flat_map(|name| ["--package", name]));
     command.env("RUSTFLAGS", FLAGS);
-    let programs = build(&mut command, "the programs")?;
+    let mut programs = build(&mut command, "the programs")?;
+    programs.sort_by(|a, b| (a.name != EARLY_BOOT, &a.name).cmp(&(b.name != EARLY_BOOT, &b.name)));
     for program in &programs {
         ensure!(
             is_static(&program.path)?,
