@@ -1,6 +1,7 @@
-//! The properties that the fuzz targets check; `fuzz_seeds.rs` in the tests of `model`, `converters`, `corehandler` and `verifier` includes the same files.
+//! The properties that the fuzz targets check; `fuzz_seeds.rs` in the tests of `model`, `converters`, `corehandler`, `synchronizer` and `verifier` includes the same files.
 
 pub mod converters;
 pub mod crashes;
 pub mod properties;
+pub mod synchronizer;
 pub mod verifier;

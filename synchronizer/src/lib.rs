@@ -3,8 +3,8 @@
 //! ```text
 //!   PRI                                               SECn
 //!   ssSyncLoop ── every few minutes, or when a listed file changed
-//!      └─ ssRun ── ssSync cycle                       sshd ── ssSync serve        (PRI's key may run this alone)
-//!           create, older                                │
+//!      └─ ssRun ── ssSync cycle                       sshd ── ssRun ── ssSync serve   (PRI's key may run this alone)
+//!           create, older                                        │
 //!           send          ═══════ one ssh session ═════► receive
 //!           SyncUp        ─────────────────────────────► create, newer, install, create, older
 //!           receive       ◄═════════════════════════════ send
@@ -48,6 +48,8 @@ mod simulation;
 mod suspend;
 
 pub use cycle::CycleArgs;
+#[cfg(feature = "testing")]
+pub use protocol::testing;
 
 use atlas_cli::{Common, Exit};
 use atlas_model::Role;

@@ -23,6 +23,8 @@
 //! what was not published by then leaves no trace.
 
 mod check;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod transfer;
 mod wire;
 

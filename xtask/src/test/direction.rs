@@ -42,7 +42,15 @@ const MAY_USE: [(&str, &[&str]); 17] = [
     // Feeds the parsers; lies outside the workspace because it needs a nightly compiler.
     (
         "atlas-fuzz",
-        &["atlas-model", "atlas-sid", "atlas-host", "atlas-converters", "atlas-corehandler", "atlas-verifier"],
+        &[
+            "atlas-model",
+            "atlas-sid",
+            "atlas-host",
+            "atlas-converters",
+            "atlas-corehandler",
+            "atlas-synchronizer",
+            "atlas-verifier",
+        ],
     ),
 ];
 
