@@ -3,10 +3,10 @@
 use super::Cluster;
 use crate::{
     cycle::{Upto, partner},
-    protocol::Wire,
+    protocol::{Fault, Message, Wire, send},
     server::Server,
 };
-use atlas_model::{EnvVersion, Partner, Role};
+use atlas_model::{Digest, EnvVersion, Partner, Role};
 use atlas_sid::outgoing::fingerprint;
 use proptest::{prelude::*, test_runner::Config};
 use std::{
@@ -88,6 +88,32 @@ fn changed(bytes: &[u8], at: usize, kind: u8, with: u8) -> Vec<u8> {
         _ => changed.truncate(at),
     }
     changed
+}
+
+#[test]
+fn a_secondary_gets_nothing_that_pri_does_not_offer() {
+    let cluster = Cluster::new();
+    cluster.cycle().unwrap();
+    let pri = Server::open(&cluster.root("pri")).unwrap();
+    let asked_for = |digest: Digest| {
+        let (mut asked, mut heard) = (Vec::new(), Vec::new());
+        let mut wire = Wire::new(io::empty(), &mut asked);
+        wire.say(&Message::Want).unwrap();
+        wire.say(&Message::Need { count: 1 }).unwrap();
+        wire.put(digest.as_bytes()).unwrap();
+        wire.flush().unwrap();
+        drop(wire);
+        let sent = send(&mut Wire::new(asked.as_slice(), &mut heard), &pri.sid, Role::Pri);
+        (sent.unwrap_err(), heard)
+    };
+    let holds = |heard: &[u8], content: &[u8]| heard.windows(content.len()).any(|part| part == content);
+    let (_, heard) = asked_for(Digest::of(b"one\n"));
+    assert!(holds(&heard, b"one\n"), "what is offered can be had");
+    // What lies beside it, of another Role.
+    let secret = fs::read(cluster.root("pri").join("unbound/SID_DATA/SEC2/Env1/IdentFiles/etc/hostname")).unwrap();
+    let (fault, heard) = asked_for(Digest::of(&secret));
+    assert!(matches!(&fault, Fault::Protocol(why) if why.contains("was not offered")), "{fault}");
+    assert!(!holds(&heard, &secret));
 }
 
 #[test]
