@@ -1,4 +1,5 @@
-//! What happens to a cluster, as lists of commands with what is seen: `synchronizer/situations/*.txt`.
+//! What happens to a cluster, as lists of commands with what is seen: `synchronizer/situations/*.txt`, and in `pairs` one trouble after another,
+//! each two that there can be.
 //!
 //! ```text
 //! # What the situation shows.
@@ -19,15 +20,19 @@
 //! suspend WHY · resume
 //! ```
 //!
-//! `UPDATE_SITUATIONS=1 cargo test -p atlas-synchronizer situations` writes what is seen into the files; read the difference before it is
-//! committed.
+//! `UPDATE_SITUATIONS=1 cargo test -p atlas-synchronizer situations -- --include-ignored` writes what is seen into the files; read the
+//! difference before it is committed.
 
 use super::{Cluster, Line, write};
 use crate::{server::Server, suspend};
 use atlas_cli::in_one_line;
 use atlas_model::cycle::{CycleReport, Outcome, PartnerReport};
 use atlas_sid::bond::Bond;
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
 
 fn is_seen(line: &str) -> bool {
     line.starts_with("  ")
@@ -138,22 +143,39 @@ fn partner(partner: &PartnerReport) -> String {
     text
 }
 
+/// Plays all files of a folder, of which there are so many at least.
+fn play_all(folder: &str, at_least: usize) {
+    let update = std::env::var_os("UPDATE_SITUATIONS").is_some();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<PathBuf> = paths.filter(|path| path.is_file()).collect();
+    assert!(files.len() >= at_least, "situations are missing");
+    let (files, other) = (Mutex::new(files), Mutex::new(Vec::new()));
+    let work = || {
+        loop {
+            let Some(path) = files.lock().unwrap().pop() else { return };
+            let kept = fs::read_to_string(&path).unwrap();
+            let played = play(&kept);
+            if update {
+                fs::write(&path, &played).unwrap();
+            } else if played != kept {
+                other.lock().unwrap().push(format!("{}:\n{played}", path.display()));
+            }
+        }
+    };
+    // Much of it is waiting for git.
+    std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(work))));
+    let other = other.into_inner().unwrap();
+    assert!(other.is_empty(), "seen otherwise than kept:\n{}", other.join("\n"));
+}
+
 #[test]
 fn situations_are_seen_as_they_are_kept() {
-    let update = std::env::var_os("UPDATE_SITUATIONS").is_some();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("situations");
-    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(files.len() >= 20, "situations are missing");
-    let mut other = Vec::new();
-    for path in files {
-        let kept = fs::read_to_string(&path).unwrap();
-        let played = play(&kept);
-        if update {
-            fs::write(&path, &played).unwrap();
-        } else if played != kept {
-            other.push(format!("{}:\n{played}", path.display()));
-        }
-    }
-    assert!(other.is_empty(), "seen otherwise than kept:\n{}", other.join("\n"));
+    play_all("situations", 27);
+}
+
+#[test]
+#[ignore = "plays hundreds, which takes a quarter of a minute"]
+fn pairs_of_situations_are_seen_as_they_are_kept() {
+    play_all("situations/pairs", 200);
 }
