@@ -13,7 +13,10 @@ use atlas_corehandler::{
     signature::{Signature, Strength, short},
     space::Search,
 };
-use common::{shell, signature_of, source};
+use common::{
+    languages::{C, CXX, Language, RUST},
+    shell, signature_of, source,
+};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -23,77 +26,30 @@ const RELEASES: [&str; 3] = ["bullseye", "bookworm", "trixie"];
 /// How often each fault happens in each environment.
 const RUNS: usize = 3;
 
-/// What is built of one source, and how it crashes.
-struct Language {
-    name: &'static str,
-    source: &'static str,
-    builds: &'static [(&'static str, &'static str)],
-    ways: &'static [(u32, &'static str)],
+/// What is built of each source. Its faults are those of the corpus.
+struct Builds {
+    language: &'static Language,
+    commands: &'static [(&'static str, &'static str)],
 }
 
-const C: Language = Language {
-    name: "C",
-    source: "faults.c",
-    builds: &[
+const C_BUILDS: Builds = Builds {
+    language: &C,
+    commands: &[
         ("-O0", "gcc -O0 -g -pthread -w"),
         ("-O2", "gcc -O2 -g -pthread -w"),
         ("-O2 static", "gcc -O2 -g -static -pthread -w"),
     ],
-    ways: &[
-        (1, "null read"),
-        (2, "bad string to strlen"),
-        (3, "bad target of memcpy"),
-        (4, "abort"),
-        (5, "assertion"),
-        (7, "callback of qsort"),
-        (8, "recursion without end"),
-        (9, "call through null"),
-        (11, "abort in a signal handler"),
-        (15, "double free"),
-        (17, "in a thread"),
-        (18, "raise"),
-    ],
 };
 
-const CXX: Language = Language {
-    name: "C++",
-    source: "faults.cc",
-    builds: &[("-O0", "g++ -O0 -g -pthread -w"), ("-O2", "g++ -O2 -g -pthread -w")],
-    ways: &[
-        (1, "uncaught exception"),
-        (2, "vector::at"),
-        (3, "pure virtual call"),
-        (4, "in a template"),
-        (6, "empty std::function"),
-        (8, "in an anonymous namespace"),
-        (9, "uncaught in a thread"),
-        (10, "string from null"),
-        (11, "throw in a destructor"),
-    ],
-};
+const CXX_BUILDS: Builds =
+    Builds { language: &CXX, commands: &[("-O0", "g++ -O0 -g -pthread -w"), ("-O2", "g++ -O2 -g -pthread -w")] };
 
 /// Without debug assertions: with them, newer compilers check for null pointers, and the fault is a panic.
-const RUST: Language = Language {
-    name: "Rust",
-    source: "faults.rs",
-    builds: &[
+const RUST_BUILDS: Builds = Builds {
+    language: &RUST,
+    commands: &[
         ("-O0", "rustc --edition 2018 --cfg old -Cpanic=abort -Cdebug-assertions=off -Copt-level=0 -g"),
         ("-O2", "rustc --edition 2018 --cfg old -Cpanic=abort -Copt-level=2 -g"),
-    ],
-    ways: &[
-        (1, "panic"),
-        (2, "index out of bounds"),
-        (3, "unwrap of None"),
-        (4, "expect of Err"),
-        (5, "slice within a character"),
-        (6, "missing key"),
-        (7, "borrowed twice"),
-        (8, "null read"),
-        (9, "recursion without end"),
-        (11, "division by zero"),
-        (12, "panic in a thread"),
-        (13, "panic in drop"),
-        (14, "abort in a callback"),
     ],
 };
 
@@ -123,7 +79,7 @@ fn crash_in(root: &Path, language: &Language, build: &str) -> PathBuf {
     let _ = std::fs::remove_dir_all(&work);
     std::fs::create_dir_all(&work).unwrap();
     std::fs::copy(source(language.source), work.join(language.source)).unwrap();
-    let ways: Vec<String> = language.ways.iter().map(|(way, _)| way.to_string()).collect();
+    let ways: Vec<String> = language.faults.iter().map(|(way, _)| way.to_string()).collect();
     let script = format!(
         "cd /srv/{0}; {build} -o faults {0}; ulimit -c unlimited\n\
          for way in {1}; do for run in $(seq {RUNS}); do ./faults $way >/dev/null 2>&1 || true; mv core* $way.$run; done; done",
@@ -146,28 +102,29 @@ struct Cell {
 #[test]
 #[ignore = "makes three Debian root file systems"]
 fn a_fault_in_c_has_one_signature_in_debian_11_12_and_13() {
-    assert_one_signature_per_row(&C);
+    assert_one_signature_per_row(&C_BUILDS);
 }
 
 #[test]
 #[ignore = "makes three Debian root file systems"]
 fn a_fault_in_cxx_has_one_signature_in_debian_11_12_and_13() {
-    assert_one_signature_per_row(&CXX);
+    assert_one_signature_per_row(&CXX_BUILDS);
 }
 
 #[test]
 #[ignore = "makes three Debian root file systems"]
 fn a_fault_in_rust_has_one_signature_in_debian_11_12_and_13() {
-    assert_one_signature_per_row(&RUST);
+    assert_one_signature_per_row(&RUST_BUILDS);
 }
 
-fn assert_one_signature_per_row(language: &Language) {
+fn assert_one_signature_per_row(builds: &Builds) {
+    let language = builds.language;
     let mut rows: BTreeMap<&str, Vec<Cell>> = BTreeMap::new();
     for release in RELEASES {
         let root = root(release);
-        for (build, command) in language.builds {
+        for (build, command) in builds.commands {
             let cores = crash_in(&root, language, command);
-            for (way, fault) in language.ways {
+            for (way, fault) in language.faults {
                 rows.entry(fault).or_default().extend((1..=RUNS).map(|run| {
                     let (_, signature) = signature_of(&cores.join(format!("{way}.{run}")), &Search::new(&root));
                     Cell { environment: format!("{release} {build}, run {run}"), signature }
