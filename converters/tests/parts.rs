@@ -37,7 +37,7 @@ fn path(text: &str) -> TreePath {
 }
 
 /// What files may hold besides what the rules name.
-const LINES: [&str; 32] = [
+const LINES: [&str; 34] = [
     "",
     "# a comment",
     "some text, löslich",
@@ -64,6 +64,8 @@ const LINES: [&str; 32] = [
     "compatibility_level = 3.6",
     "password_encryption = on  # x",
     "access.format = \"%R %{milli}d\"",
+    "extension=json.so",
+    "; built in: extension = json",
     "HostKeyAlgorithms +ssh-dss",
     "PubkeyAcceptedAlgorithms ssh-ed25519,ssh-dss,ssh-rsa",
     "auto lo",
@@ -247,4 +249,18 @@ fn what_is_changed_on_the_older_server_meanwhile_is_kept_and_so_is_what_only_the
     assert!(left_out.is_empty());
     let text = String::from_utf8(merged.text(&sshd).unwrap().unwrap()).unwrap();
     assert_eq!(text, "Port 22\nRequiredRSASize 3072\nKbdInteractiveAuthentication no\nUsePAM no\nX11Forwarding no\n");
+}
+
+/// It would be sought as a file by a PHP that has it built in, and is not there without that line on one that has not.
+#[test]
+fn phps_json_is_loaded_where_it_is_no_part_of_php() {
+    let parts: Vec<Part> =
+        shipped().into_iter().filter(|(of, part)| *of == 2 && part.name == "php").map(|(_, part)| part).collect();
+    let (older, newer) = (path("/etc/php/7.4/mods-available/json.ini"), path("/etc/php/8.2/mods-available/json.ini"));
+    let mut old = Tree::default();
+    old.put(&older, b"; priority=20\nextension=json.so\n".to_vec(), None);
+    let (new, _) = convert(&parts, &old, &Residue::default(), Direction::Newer).unwrap();
+    assert_eq!(new.text(&newer).unwrap().unwrap(), b"; priority=20\n; built in: extension=json.so\n");
+    let (again, _) = convert(&parts, &new, &Residue::default(), Direction::Older).unwrap();
+    assert_eq!(again.text(&older).unwrap().unwrap(), b"; priority=20\nextension=json.so\n");
 }
