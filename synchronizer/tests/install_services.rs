@@ -105,6 +105,22 @@ fn a_service_that_does_not_come_up_gets_the_files_of_before_back() {
 }
 
 #[test]
+fn who_reads_a_certificate_at_its_start_is_told_of_a_renewed_one() {
+    let world = World::with_service("/etc/letsencrypt\n");
+    world.write("sec/units/dovecot.service", "up\n");
+    world.write("pri/etc/letsencrypt/live/mail/fullchain.pem", "old\n");
+    world.cycle();
+    world.told();
+    world.write("pri/etc/letsencrypt/live/mail/fullchain.pem", "new\n");
+    let report = world.cycle();
+    assert_eq!(
+        (outcome(&report, "certificates").as_str(), world.told().as_str()),
+        ("reloaded", "reload dovecot.service\n"),
+        "nobody else runs here"
+    );
+}
+
+#[test]
 fn a_service_that_does_not_run_is_checked_and_left_alone() {
     let world = World::with_service("/etc/web\n");
     world.write("sec/units/web.service", "down\n");
