@@ -82,14 +82,14 @@ pub(crate) fn swap_and_back(ctx: &Context) -> Result<()> {
     ensure!(!lan.sent("left")?.arp_claims.contains(&PRI_ADDRESS.parse()?), "the left server used its old address");
     right.sh("echo and just before the way back > /unbound/www/index.html")?;
     right.shutdown(secs(120))?;
-    left.shutdown(secs(120))?;
+    left.power_cut()?;
 
     take_out(&mut left, RIGHT)?;
     move_set(&mut right, LEFT, &mut left)?;
     up(&mut left)?;
     assert_is(&left, LEFT, &client)?;
     ensure!(page(&client)? == "and just before the way back");
-    left.shutdown(secs(120))
+    left.power_cut()
 }
 
 /// Whether the journal of the file system on a member has to be replayed: PRI lost its power in the middle of work.
@@ -117,7 +117,7 @@ pub(crate) fn swap_after_power_cut(ctx: &Context) -> Result<()> {
     let report: serde_json::Value = serde_json::from_slice(&right.read_file("/run/atlas/boot.json")?)?;
     ensure!(report["set"]["file_system"] == "journal replayed", "{report:#}");
     ensure!(report["set"]["degraded"] == false, "{report:#}");
-    right.shutdown(secs(120))
+    right.power_cut()
 }
 
 /// PRI loses a member while it works, runs on with the other, and is swapped like that: the other server is PRI with what was written
@@ -145,7 +145,7 @@ pub(crate) fn swap_of_a_degraded_set(ctx: &Context) -> Result<()> {
     let warning = "warning: the Unbound set runs with fewer disks than it should; replace the missing one";
     ensure!(right.sh("journalctl --dmesg --output=cat")?.contains(warning), "the kernel log does not say it");
     ensure!(right.console().text().contains(warning), "it does not stand above the login");
-    right.shutdown(secs(120))
+    right.power_cut()
 }
 
 /// Half of PRI's pair alone: refused. The operator accepts on that console; after a reboot the server is PRI, degraded, and the acceptance is on record.
@@ -176,5 +176,5 @@ pub(crate) fn refused_until_accepted(ctx: &Context) -> Result<()> {
     ensure!(report["set"]["degraded"] == true && report["accepted"]["reason"] == "the other disk burned", "{report:#}");
     ensure!(right.sh("cat /opt/atlas/accepted.d/*.json")?.contains("the other disk burned"), "no record is kept");
     right.sh("test ! -e /opt/atlas/accepted.json")?;
-    right.shutdown(secs(120))
+    right.power_cut()
 }

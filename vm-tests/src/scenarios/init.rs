@@ -41,8 +41,7 @@ pub(crate) fn init_is_careful(ctx: &Context) -> Result<()> {
     server.sh("echo nonsense > /opt/atlas/EnvID")?;
     let check = server.exec("atlas init --check", secs(120))?;
     ensure!(check.code == 3 && check.text().contains("EnvID"), "check ends with {}: {}", check.code, check.text());
-    server.sh("echo 1 > /opt/atlas/EnvID")?;
-    server.shutdown(secs(120))
+    server.power_cut()
 }
 
 /// Where the power is cut: what to wait for in the guest while `atlas init` runs, and what must then still be missing.

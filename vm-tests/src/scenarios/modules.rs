@@ -54,7 +54,7 @@ pub(crate) fn crashing_version_is_rolled_back(ctx: &Context) -> Result<()> {
     server.sh("systemctl stop oven")?;
     trial_ends_by_itself(&server)?;
     crashes_are_known(&server)?;
-    server.shutdown(secs(120))
+    server.power_cut()
 }
 
 /// The same at an hour at which nobody is there: the crashing version is on trial, and is set back without a hand.

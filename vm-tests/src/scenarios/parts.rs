@@ -34,8 +34,8 @@ pub(crate) fn content_moves_with_the_disk(ctx: &Context) -> Result<()> {
     right.shutdown(secs(30))
 }
 
-/// A Debian server without ATLAS boots, is healthy, lets root in on the console, and is switched off by the agent as well as by the
-/// power button; a unit that fails and a program that crashes are noticed.
+/// A Debian server without ATLAS boots, is healthy, lets root in on the console, and is switched off by the power button where its agent
+/// does not answer; a unit that fails is noticed.
 pub(crate) fn debian_boots_healthy(ctx: &Context) -> Result<()> {
     let image = atlas_image::plain_image(&atlas_image::Options::new(&|_| ())?)?;
     let mut server = ctx.debian("plain", &image, "")?.build();
@@ -46,10 +46,6 @@ pub(crate) fn debian_boots_healthy(ctx: &Context) -> Result<()> {
     server.log_in("root", ROOT_PASSWORD, secs(60))?;
     server.type_line("echo by $(whoami) on $(tty)")?;
     server.wait_console("^by root on /dev/ttyS0", secs(30))?;
-    server.shutdown(secs(90))?;
-
-    server.start()?;
-    server.wait_booted(secs(180))?;
     server.exec("systemd-run --unit=test-fails --property=Type=oneshot /bin/false", secs(30))?;
     let unhealthy = server.assert_healthy().err().map(|error| error.to_string()).unwrap_or_default();
     ensure!(unhealthy.contains("test-fails.service"), "a failed unit went unnoticed: {unhealthy:?}");

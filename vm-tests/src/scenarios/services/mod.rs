@@ -51,7 +51,7 @@ const EXERCISED: [(&str, &str); 12] = [
 fn settings() -> String {
     let slow =
         ["answer", "fragmented", "mount", "read", "write", "lock", "query", "accepted", "delivered", "tls", "offset"];
-    let slow = slow.map(|time| format!("{time}-slow = \"60000\"")).join(", ");
+    let slow = slow.map(|time| format!("{time}-slow = \"60000\", {time}-unacceptable = \"90000\"")).join(", ");
     let every = format!("every = \"{EVERY}\"");
     let more = |service: &str| match service {
         "mail" => "mail-to = \"baker@bakery.example\", credentials = \"/etc/atlas/verifier/mail\"",
@@ -59,13 +59,15 @@ fn settings() -> String {
         "mariadb" => "database = \"verify\", credentials = \"/etc/atlas/verifier/mariadb\"",
         "system" => "load-slow = \"50\", load-unacceptable = \"90\"",
         "synchronizer" => &every,
-        _ => "answer-unacceptable = \"60000\"",
+        _ => "",
     };
     let mut services: Vec<&str> = EXERCISED.iter().map(|(service, _)| *service).collect();
     services.extend(["services", "synchronizer", "system"]);
     services.dedup();
     let section = |name: &&str| {
-        format!("[service.{name}]\ninterval = {INTERVAL}\ndeadline = {DEADLINE}\nset = {{ {slow}, {} }}\n", more(name))
+        let set =
+            [slow.as_str(), more(name)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
+        format!("[service.{name}]\ninterval = {INTERVAL}\ndeadline = {DEADLINE}\nset = {{ {set} }}\n")
     };
     services.iter().map(section).collect()
 }
