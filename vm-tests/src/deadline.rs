@@ -11,8 +11,10 @@ use anyhow::{Result, bail};
 
 static FACTOR: OnceLock<f64> = OnceLock::new();
 
-/// How often [`Deadline::poll`] looks again.
-const POLL: Duration = Duration::from_millis(20);
+/// The shortest pause of [`Deadline::poll`], and the longest. In between it is an eighth of the time that has passed: to be asked costs a
+/// guest that is emulated some of the time in which it would get ready.
+const SHORTEST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_millis(400);
 
 /// Fixes the factor for this process unless it is fixed already; `ATLAS_TEST_SLOW` wins over `by_accelerator`.
 pub(crate) fn set_factor(by_accelerator: f64) {
@@ -63,12 +65,14 @@ impl Deadline {
     /// # Errors
     /// What `attempt` fails with, at once; or, when the deadline passes first, that `what` did not happen in time.
     pub fn poll<T>(&self, what: &str, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        let begun = Instant::now();
         loop {
             if let Some(value) = attempt()? {
                 return Ok(value);
             }
+            let pause = (begun.elapsed() / 8).clamp(SHORTEST, LONGEST);
             match self.left() {
-                Some(left) => thread::sleep(left.min(POLL)),
+                Some(left) => thread::sleep(left.min(pause)),
                 None => bail!("{what}: not within {:.1} s", self.allowed.as_secs_f64()),
             }
         }

@@ -1,5 +1,9 @@
 # What an operator does once on each server: the services' data goes onto the Unbound disks, and each server has the accounts that they know.
 set -eu
+# All start at once, on an emulated processor.
+mkdir -p /etc/systemd/system.conf.d
+printf '[Manager]\nDefaultTimeoutStartSec=15min\nDefaultTimeoutStopSec=15min\n' > /etc/systemd/system.conf.d/emulated.conf
+systemctl daemon-reload
 systemctl stop apache2 postgresql postgresql@15-main mariadb smbd nmbd postfix postfix@- dovecot chrony named
 
 cd /unbound
