@@ -175,7 +175,7 @@ fn situations_are_seen_as_they_are_kept() {
 }
 
 #[test]
-#[ignore = "plays hundreds, which takes a quarter of a minute"]
+#[ignore = "plays hundreds, which takes up to a minute"]
 fn pairs_of_situations_are_seen_as_they_are_kept() {
     play_all("situations/pairs", 200);
 }
