@@ -24,6 +24,7 @@ pub struct Disk {
     serial: String,
     path: PathBuf,
     file: File,
+    record: Option<PathBuf>,
 }
 
 impl Disk {
@@ -71,7 +72,7 @@ impl Disk {
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.with_context(|| format!("opening the image {}", path.display()))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { serial: serial.to_owned(), path, file }),
+            Ok(()) => Ok(Self { serial: serial.to_owned(), path, file, record: None }),
             Err(TryLockError::WouldBlock) => bail!(
                 "the disk {serial} ({}) is held already: a disk is in one server or on the table, not in two places",
                 path.display()
@@ -88,6 +89,34 @@ impl Disk {
     /// The image file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// From the next time that its server is switched on, what the guest writes is recorded in the new file `log`, from its beginning at each
+    /// start; see [`Replay`](crate::Replay).
+    ///
+    /// # Errors
+    /// The file exists, or cannot be made.
+    pub fn record(&mut self, log: &Path) -> Result<()> {
+        let doing = || format!("making the record of the disk {} in {}", self.serial, log.display());
+        ensure!(!log.to_string_lossy().contains(','), "{}: QEMU takes no path with a comma", log.display());
+        File::create_new(log).with_context(doing)?;
+        self.record = Some(log.canonicalize().with_context(doing)?);
+        Ok(())
+    }
+
+    /// How a QEMU is to open it, as the beginning of the value of its option `-drive`.
+    pub(crate) fn drive(&self) -> String {
+        let image = self.path.display();
+        match &self.record {
+            // unsafe: flushing to this machine's own disk would protect against its power failing, not the guest's.
+            None => format!("format=raw,cache=unsafe,discard=unmap,file={image}"),
+            // Here a flush has to come as far as into the record, and no further.
+            Some(log) => format!(
+                "driver=blklogwrites,cache=writeback,file.driver=raw,file.cache.no-flush=on,file.file.driver=file,\
+                 file.file.cache.no-flush=on,file.file.filename={image},log.driver=file,log.cache.no-flush=on,log.filename={}",
+                log.display()
+            ),
+        }
     }
 
     /// Its size in bytes.

@@ -24,6 +24,7 @@ pub mod scenarios;
 mod server;
 mod tiny;
 mod wire;
+mod write_log;
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub use runner::{Options, Outcome, Scenario, Summary, Tier, run_table};
 pub use scenarios::SCENARIOS;
 pub use server::{Boot, Server, ServerBuilder};
 pub use tiny::Tiny;
+pub use write_log::{Cut, Replay};
 
 /// Runs the scenarios of this crate.
 ///

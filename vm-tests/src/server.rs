@@ -478,9 +478,7 @@ impl Server {
         // Without it sshd and others would wait for randomness.
         add("-device", "virtio-rng-pci".to_owned());
         for (number, disk) in self.disks.iter().enumerate() {
-            // unsafe: flushing to this machine's own disk would protect against its power failing, not the guest's.
-            let image = disk.path().display();
-            add("-drive", format!("if=none,id=disk{number},format=raw,cache=unsafe,discard=unmap,file={image}"));
+            add("-drive", format!("if=none,id=disk{number},{}", disk.drive()));
             add("-device", format!("virtio-blk-pci,drive=disk{number},serial={}", disk.serial()));
         }
         for (number, port) in self.ports.iter().enumerate() {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use atlas_vm_tests::{Context, Deadline, Disk, Options, Server, Tier, secs};
+use atlas_vm_tests::{Context, Cut, Deadline, Disk, Options, Replay, Server, Tier, secs};
 
 const UP: u64 = 30;
 
@@ -64,6 +64,40 @@ fn what_was_flushed_survives_a_power_cut_and_moves_with_the_disk() -> Result<()>
     right.shutdown(secs(UP))?;
     assert_eq!(right.disk("D1")?.sha256()?, digest, "reading wrote nothing");
     assert!(right.console().text().contains("tiny: shutting down"), "the shutdown was orderly");
+    ctx.finish()
+}
+
+#[test]
+fn a_recorded_disk_can_be_had_as_it_was_at_any_moment() -> Result<()> {
+    let ctx = context("record")?;
+    let (image, log) = (ctx.blank_disk("D1", 8)?, ctx.scratch().join("D1.log"));
+    let before = image.copy(&ctx.scratch().join("before.img"), "D1")?;
+    let mut server = ctx.tiny("one")?.disk(image).build();
+    server.disk("D1")?.record(&log)?;
+    server = started(server)?;
+    let length = || -> Result<u64> { Ok(std::fs::metadata(&log)?.len()) };
+    let write = |word: &str, sector: u32, how: &str| {
+        server.sh(&format!("printf %-512s {word} | dd of=/dev/vda bs=512 seek={sector} {how} 2>/dev/null"))
+    };
+    write("flushed", 3, "conv=fsync")?;
+    let flushed = length()?;
+    write("waiting", 3, "oflag=direct")?;
+    write("also", 4, "oflag=direct")?;
+    let written = length()?;
+    assert!(flushed < written);
+    server.power_cut()?;
+
+    let mut replay = Replay::begin(&log, before)?;
+    let words = |replay: &Replay, name: &str, is_kept: bool| -> Result<(String, Cut)> {
+        let (disk, cut) = replay.cut(&ctx.scratch().join(name), || is_kept)?;
+        let words = String::from_utf8(disk.read_at(3 * 512, 1024)?)?;
+        Ok((words.replace('\0', " ").split_whitespace().collect::<Vec<_>>().join(" "), cut))
+    };
+    replay.advance(flushed)?;
+    assert_eq!(words(&replay, "1", false)?, ("flushed".into(), Cut { kept: 0, lost: 0 }));
+    replay.advance(written)?;
+    assert_eq!(words(&replay, "2", false)?.0, "flushed");
+    assert_eq!(words(&replay, "3", true)?, ("waiting also".into(), Cut { kept: 2, lost: 0 }));
     ctx.finish()
 }
 
