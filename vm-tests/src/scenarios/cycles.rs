@@ -1,6 +1,6 @@
 //! The seeds' scenarios 1, 2 and 3, figure by figure, with three servers of three EnvVersions [216-269].
 //!
-//! One story, told by the machines that it is told of: after every step the Snapshots that lie on each server are what the figure shows,
+//! One story, told by the machines that it is told of, each time as far as the end of another scenario: after every step the Snapshots that lie on each server are what the figure shows,
 //! `PRI 2: Env1 Env2` standing for a SnapshotEnvVersion of 2 in bold and the Snapshots Env1 and Env2 of PRI. One thing differs from
 //! the figures: SEC1's Snapshot is not converted to PRI's newer version on PRI (FIG 14), since the two are compared at the older one.
 
@@ -71,29 +71,51 @@ fn synced(pri: &Server, partners: &[&str]) -> Result<Value> {
     Ok(report)
 }
 
-/// Figures 9 to 33, and on the way what a cluster is kept in step for.
-pub(crate) fn scenarios_1_2_and_3(ctx: &Context) -> Result<()> {
+/// A needs maintenance, B becomes PRI; before that, what a cluster is kept in step for.
+pub(crate) fn scenario_1(ctx: &Context) -> Result<()> {
+    story(ctx, |ctx, servers, client| {
+        let [a, b, c] = servers;
+        cycles_by_themselves(a, [b, c])?;
+        ctx.note("cycles by themselves")?;
+        local_edit_is_undone(a, b)?;
+        ctx.note("a local edit is undone")?;
+        figures_17_to_23(servers, client).map(drop)
+    })
+}
+
+/// A comes back as SEC1.
+pub(crate) fn scenario_2(ctx: &Context) -> Result<()> {
+    story(ctx, |ctx, servers, client| {
+        let of_sec1 = figures_17_to_23(servers, client)?;
+        ctx.note("scenario 1")?;
+        figures_24_to_31(servers, of_sec1, client)
+    })
+}
+
+/// B and C swap Roles.
+pub(crate) fn scenario_3(ctx: &Context) -> Result<()> {
+    story(ctx, |ctx, servers, client| {
+        let of_sec1 = figures_17_to_23(servers, client)?;
+        figures_24_to_31(servers, of_sec1, client)?;
+        ctx.note("scenarios 1 and 2")?;
+        figures_32_and_33(servers, client)
+    })
+}
+
+/// The three servers as all scenarios find them, with their services in step, and what comes then.
+fn story(ctx: &Context, then: impl FnOnce(&Context, &mut [Server; 3], &Server) -> Result<()>) -> Result<()> {
     let trio = Trio::get()?;
     let lan = ctx.lan("office")?;
     let client = ctx.client("client", &lan, "192.168.77.9/24")?;
-    acted(ctx, trio.servers(ctx, &lan)?, |[a, b, c]| {
+    acted(ctx, trio.servers(ctx, &lan)?, |servers| {
+        let [a, b, c] = servers;
         up([a, b, c])?;
         ctx.note("all are up")?;
         figures_9_to_16(a, b, c, &client)?;
         ctx.note("figures 9 to 16")?;
         services_follow(a, &[b, c])?;
         ctx.note("services follow")?;
-        cycles_by_themselves(a, [b, c])?;
-        ctx.note("cycles by themselves")?;
-        local_edit_is_undone(a, b)?;
-        ctx.note("a local edit is undone")?;
-        let of_sec1 = scenario_1(a, b, c, &client)?;
-        ctx.note("scenario 1")?;
-        scenario_2(a, of_sec1, b, c, &client)?;
-        ctx.note("scenario 2")?;
-        scenario_3(a, b, c, &client)?;
-        ctx.note("scenario 3")?;
-        down([a, b, c])
+        then(ctx, servers, &client)
     })
 }
 
@@ -184,7 +206,7 @@ fn local_edit_is_undone(pri: &Server, sec1: &Server) -> Result<()> {
 }
 
 /// A has problems: its disks move to B, which becomes PRI [216-236]. Gives what was in B.
-fn scenario_1(a: &mut Server, b: &mut Server, c: &Server, client: &Server) -> Result<Vec<Disk>> {
+fn figures_17_to_23([a, b, c]: &mut [Server; 3], client: &Server) -> Result<Vec<Disk>> {
     a.sh("echo written just before > /unbound/www/index.html")?;
     down([a, b])?;
     let of_sec1 = take_out(b, B)?;
@@ -202,7 +224,7 @@ fn scenario_1(a: &mut Server, b: &mut Server, c: &Server, client: &Server) -> Re
 }
 
 /// A is repaired, and comes back as SEC1 [237-262].
-fn scenario_2(a: &mut Server, of_sec1: Vec<Disk>, b: &Server, c: &Server, client: &Server) -> Result<()> {
+fn figures_24_to_31([a, b, c]: &mut [Server; 3], of_sec1: Vec<Disk>, client: &Server) -> Result<()> {
     of_sec1.into_iter().try_for_each(|disk| a.insert(disk))?;
     up([a])?;
     assert_is(a, B, A, Some(1), client)?;
@@ -212,14 +234,14 @@ fn scenario_2(a: &mut Server, of_sec1: Vec<Disk>, b: &Server, c: &Server, client
     assert_snapshots(a, "FIG 29", &["PRI 2: Env1 Env2", "SEC1 2: Env1 Env2"])?;
     assert_snapshots(c, "FIG 29", &["PRI 3: Env1 Env2 Env3", "SEC2 3: Env1 Env2 Env3"])?;
     assert_snapshots(b, "FIG 31", &["PRI 1: Env1", "SEC1 2: Env1 Env2", "SEC2 3: Env1 Env2 Env3"])?;
-    for server in [a, c] {
+    for server in [&*a, &*c] {
         ensure!(server.sh("curl -s http://localhost:8080/")? == "tarts", "no tarts from {}", server.name());
     }
     Ok(())
 }
 
 /// B and C swap Roles: C is PRI, B is SEC2 [263-269].
-fn scenario_3(a: &Server, b: &mut Server, c: &mut Server, client: &Server) -> Result<()> {
+fn figures_32_and_33([a, b, c]: &mut [Server; 3], client: &Server) -> Result<()> {
     down([b, c])?;
     let of_sec2 = take_out(c, C)?;
     move_set(b, A, c)?;

@@ -159,7 +159,7 @@ fn lan_cut_in_mid_send(lan: &Lan, a: &Server, b: &Server, c: &Server) -> Result<
 }
 
 fn down_for_some_cycles(lan: &Lan, a: &Server, b: &Server, c: &Server) -> Result<()> {
-    for word in ["four", "five"] {
+    for word in ["two", "three", "four", "five"] {
         change(a, word)?;
         assert_outcomes(&cycle(a)?, &[("SEC1", "unreachable"), ("SEC2", "synced")])?;
         assert_serves(c, word)?;

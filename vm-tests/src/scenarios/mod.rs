@@ -31,7 +31,9 @@ const fn long(name: &'static str, act: fn(&crate::Context) -> anyhow::Result<()>
 
 /// All there are, in the order in which they are run: the longest first, so that two at a time end together.
 pub const SCENARIOS: &[Scenario] = &[
-    long("three-debians-swap-roles", cycles::scenarios_1_2_and_3),
+    long("three-debians-scenario-1", cycles::scenario_1),
+    long("three-debians-scenario-2", cycles::scenario_2),
+    long("three-debians-scenario-3", cycles::scenario_3),
     long("three-debians-in-trouble", cycles_in_trouble::act),
     long("latent-faults", latent::act),
     long("nothing-is-wrong-for-an-hour", latent::nothing_is_wrong_for_an_hour),
