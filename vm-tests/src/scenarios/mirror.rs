@@ -1,7 +1,9 @@
-//! Faults put into the file system of a mirror that no server runs, from outside: the first member is written to with debugfs, and
-//! becomes the second one, too. A workbench does more, and boots a machine for it.
+//! The file system of a mirror that no server runs, from outside: what is on a member, and faults put there: the first member is written to with
+//! debugfs, and becomes the second one, too. A workbench does more, and boots a machine for it.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -23,8 +25,7 @@ pub(crate) fn edit_mirror(members: &mut [Disk], edit: impl FnOnce(&FileSystem) -
     let [first, second] = members else { bail!("a mirror has two members") };
     let (offset, length) = data_area(first)?;
     ensure!((offset, length) == data_area(second)?, "the members are not of one mirror");
-    let name = PathBuf::from(format!("{}?offset={offset}", first.path().display()));
-    let files = FileSystem { name, scratch: tempfile::tempdir()? };
+    let files = FileSystem::of(first)?;
     files.check().context("it was not in order before")?;
     edit(&files)?;
     second.write_at(offset, &first.read_at(offset, length)?)
@@ -39,6 +40,44 @@ fn data_area(member: &Disk) -> Result<(u64, usize)> {
 }
 
 impl FileSystem {
+    /// That of a member.
+    pub(crate) fn of(member: &Disk) -> Result<FileSystem> {
+        let (offset, _) = data_area(member)?;
+        let name = PathBuf::from(format!("{}?offset={offset}", member.path().display()));
+        Ok(FileSystem { name, scratch: tempfile::tempdir()? })
+    }
+
+    /// A copy of that of a member, in a file of its own: e2fsck replays the journal of no other.
+    pub(crate) fn copied(member: &Disk) -> Result<FileSystem> {
+        let (offset, length) = data_area(member)?;
+        let scratch = tempfile::tempdir()?;
+        let name = scratch.path().join("file-system");
+        let [from, to] = [member.path(), &name].map(Path::display);
+        let what = format!("bs=64k iflag=skip_bytes,count_bytes skip={offset} count={length} conv=sparse status=none");
+        let arguments: Vec<String> =
+            [format!("if={from}"), format!("of={to}")].into_iter().chain(what.split(' ').map(str::to_owned)).collect();
+        output_of("dd", &arguments.iter().map(OsStr::new).collect::<Vec<_>>())?;
+        // A hole at the end is no part of what was written.
+        std::fs::File::options().write(true).open(&name)?.set_len(length as u64)?;
+        Ok(FileSystem { name, scratch })
+    }
+
+    /// Replays its journal and mends what can be mended without a person's word, as a boot does.
+    pub(crate) fn mend(&self) -> Result<()> {
+        let output =
+            Command::new("/sbin/e2fsck").args(["-f", "-p"]).arg(&self.name).output().context("running e2fsck")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        // 1: something was mended.
+        let (status, complaint) = (output.status, String::from_utf8_lossy(&output.stderr));
+        ensure!(matches!(status.code(), Some(0 | 1)), "it cannot be mended: {status}: {said}{complaint}");
+        Ok(())
+    }
+
+    /// Copies a directory and all that is in it into another one.
+    pub(crate) fn dump(&self, dir: &str, into: &Path) -> Result<()> {
+        self.debugfs(&format!("rdump {dir} {}", into.display())).map(drop)
+    }
+
     /// What the file holds.
     pub(crate) fn read(&self, path: &str) -> Result<Vec<u8>> {
         let copy = self.scratch.path().join("read");

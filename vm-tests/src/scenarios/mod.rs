@@ -13,6 +13,7 @@ mod mirror;
 mod modules;
 mod neighbours;
 mod parts;
+mod power_cuts;
 mod refusals;
 mod refused;
 mod services;
@@ -35,6 +36,7 @@ pub const SCENARIOS: &[Scenario] = &[
     long("three-debians-scenario-2", cycles::scenario_2),
     long("three-debians-scenario-3", cycles::scenario_3),
     long("three-debians-in-trouble", cycles_in_trouble::act),
+    long("power-cuts-in-mid-cycle", power_cuts::act),
     long("latent-faults", latent::act),
     long("nothing-is-wrong-for-an-hour", latent::nothing_is_wrong_for_an_hour),
     long("standby-is-exercised", latent::standby_is_exercised),
