@@ -5,6 +5,7 @@ mod cast;
 mod cycles;
 mod cycles_in_trouble;
 mod cycles_misled;
+mod cycles_of_copies;
 mod failover;
 mod identity;
 mod init;
