@@ -172,8 +172,22 @@ fn a_certificate_is_to_be_as_good_as_the_one_of_pri() {
     expect(&check(&own, "imap:993", &[ca]), Verdict::Unacceptable, &["not of the issuers in /srv/tls/ours.pem"]);
     drop(server);
     certificate("cert", "other.example", &[]);
-    let _server = dovecot(tree);
+    let server = dovecot(tree);
     expect(&check(&own, "imap:143", &[]), Verdict::Ok, &["PRI's is of no issuer that is known"]);
+    drop(server);
+
+    // The package ssl-cert puts a server's own among the issuers, where no other server has it; this one has no others besides.
+    fs::copy("/srv/tls/cert.pem", "/etc/ssl/certs/ssl-cert-snakeoil.pem").unwrap();
+    run("openssl", &["rehash", "/etc/ssl/certs"]);
+    fs::remove_file("/etc/ssl/certs/ca-certificates.crt").unwrap();
+    let snakeoil = setup("mail", tree);
+    let _server = dovecot(tree);
+    expect(&check(&snakeoil, "imap:143", &[]), Verdict::Ok, &["PRI's is of no issuer that is known"]);
+    expect(
+        &check(&good, "imap:143", &[]),
+        Verdict::Unknown,
+        &["cannot be told here", "install the package ca-certificates"],
+    );
 }
 
 const EXIM: &str = "exim_user = mail\nexim_group = mail\npid_file_path = /run/exim.pid\nprimary_hostname = mail.shop.example\nkeep_environment =\n\

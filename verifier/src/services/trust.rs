@@ -62,7 +62,7 @@ pub(super) enum Distrust {
     NotOf(String, String),
     /// It is of no issuer that this server knows; in curl's words. Others may know it.
     Unknown(String),
-    /// The file of issuers that was set cannot be read; in curl's words.
+    /// The file of issuers, that of the system or the one that was set, cannot be read; in curl's words.
     NoFile(String),
 }
 
@@ -93,7 +93,9 @@ impl Distrust {
             "put the right certificate there, with the whole chain of its issuers (openssl s_client -showcerts), and reload the {service} server"
         );
         match self {
-            Distrust::NoFile(_) => format!("put the file that [service.{service}] ca names on every server"),
+            Distrust::NoFile(_) => format!(
+                "install the package ca-certificates here; where [service.{service}] has a ca, put that file on every server"
+            ),
             Distrust::Unknown(_) => format!(
                 "{renew}; where clients know an issuer of their own: [service.{service}] set = {{ ca = \"/etc/atlas/verifier/ca.pem\" }}, or trust = \"no\""
             ),

@@ -9,6 +9,9 @@ use std::{collections::BTreeMap, time::Duration};
 /// The option that says whether the issuer is known, and what it says where it is not.
 pub(super) const ISSUER: &str = "issuer";
 pub(super) const UNKNOWN: &str = "unknown";
+/// The issuers that clients know, as the package ca-certificates has them. Beside it lie certificates of this server's own, such as ssl-cert's, which
+/// no other one knows.
+const KNOWN_ISSUERS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// How long one look at a certificate may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -30,7 +33,8 @@ pub(super) fn options(tree: &Tree, path: &str) -> BTreeMap<String, String> {
     let mut options = BTreeMap::from([("name".to_owned(), name)]);
     let chain = path.to_string_lossy();
     // When it ends is looked at where it is shown.
-    if openssl(&["verify", "-no_check_time", "-untrusted", &chain]).is_none() {
+    let known = ["-no-CApath", "-no-CAstore", "-CAfile", KNOWN_ISSUERS];
+    if openssl(&[&["verify", "-no_check_time"], &known[..], &["-untrusted", &chain]].concat()).is_none() {
         options.insert(ISSUER.into(), UNKNOWN.into());
     }
     options
