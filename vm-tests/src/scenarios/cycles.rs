@@ -64,6 +64,21 @@ pub(super) fn assert_outcomes(report: &Value, wanted: &[(&str, &str)]) -> Result
     Ok(())
 }
 
+/// One step of a cycle alone, as the figures show it. Servers that are off are told of (3).
+fn step(server: &Server, command: &str) -> Result<()> {
+    let output = server.exec(&format!("ssSync {command}"), secs(300))?;
+    let said = [output.text(), output.error_text()].join("\n");
+    ensure!([0, 3].contains(&output.code), "`ssSync {command}` on {} ends with {}: {said}", server.name(), output.code);
+    Ok(())
+}
+
+/// What PRI's Snapshot brings is in place.
+fn assert_same_file(pri: &Server, secondary: &Server, figure: &str) -> Result<()> {
+    const LIST: &str = "sha256sum /etc/exports; getent passwd root";
+    ensure!(pri.sh(LIST)? == secondary.sh(LIST)?, "{figure}: {} does not have PRI's files", secondary.name());
+    Ok(())
+}
+
 fn synced(pri: &Server, partners: &[&str]) -> Result<Value> {
     let report = cycle(pri)?;
     let wanted: Vec<_> = partners.iter().map(|role| (*role, "synced")).collect();
@@ -128,10 +143,22 @@ fn figures_9_to_16(a: &Server, b: &Server, c: &Server, client: &Server) -> Resul
     assert_snapshots(a, "FIG 12", &["PRI 2: Env1 Env2"])?;
     assert_snapshots(b, "FIG 12", &["SEC1 1: Env1"])?;
     assert_snapshots(c, "FIG 12", &["SEC2 3: Env1 Env2 Env3"])?;
+    step(a, "send")?;
+    assert_snapshots(b, "FIG 13", &["PRI 2: Env1 Env2", "SEC1 1: Env1"])?;
+    assert_snapshots(c, "FIG 13", &["PRI 2: Env1 Env2", "SEC2 3: Env1 Env2 Env3"])?;
+    for server in [b, c] {
+        step(server, "newer")?;
+    }
+    assert_snapshots(b, "FIG 14", &["PRI 2: Env1 Env2", "SEC1 1: Env1"])?;
+    assert_snapshots(c, "FIG 14", &["PRI 3: Env1 Env2 Env3", "SEC2 3: Env1 Env2 Env3"])?;
+    for server in [b, c] {
+        step(server, "install")?;
+        assert_same_file(a, server, "FIG 15")?;
+    }
     synced(a, &["SEC1", "SEC2"])?;
     assert_snapshots(a, "FIG 16", &["PRI 2: Env1 Env2", "SEC1 1: Env1", "SEC2 3: Env1 Env2 Env3"])?;
-    assert_snapshots(b, "FIG 14", &["PRI 2: Env1 Env2", "SEC1 1: Env1"])?;
-    assert_snapshots(c, "FIG 14", &["PRI 3: Env1 Env2 Env3", "SEC2 3: Env1 Env2 Env3"])
+    assert_snapshots(b, "FIG 16", &["PRI 2: Env1 Env2", "SEC1 1: Env1"])?;
+    assert_snapshots(c, "FIG 16", &["PRI 3: Env1 Env2 Env3", "SEC2 3: Env1 Env2 Env3"])
 }
 
 /// A site, an export and a user, made on PRI as ever, work on all three after one cycle [384].
@@ -215,10 +242,19 @@ fn figures_17_to_23([a, b, c]: &mut [Server; 3], client: &Server) -> Result<Vec<
     assert_is(b, A, B, None, client)?;
     ensure!(client.sh(&format!("timeout 20 wget -qO- http://{PRI_ADDRESS}/"))? == "written just before");
     assert_snapshots(b, "FIG 18 top", &["PRI 2: Env1 Env2", "SEC1 1: Env1", "SEC2 3: Env1 Env2 Env3"])?;
+    step(b, "create")?;
+    assert_snapshots(b, "FIG 18", &["PRI 1: Env1", "SEC1 1: Env1", "SEC2 3: Env1 Env2 Env3"])?;
+    step(b, "send")?;
+    assert_snapshots(c, "FIG 19", &["PRI 1: Env1", "SEC2 3: Env1 Env2 Env3"])?;
+    step(c, "newer")?;
+    step(c, "install")?;
+    assert_snapshots(c, "FIG 20", &["PRI 3: Env1 Env2 Env3", "SEC2 3: Env1 Env2 Env3"])?;
+    step(c, "create")?;
+    assert_snapshots(c, "FIG 21", &["PRI 3: Env1 Env2 Env3", "SEC2 3: Env1 Env2 Env3"])?;
     let report = synced(b, &["SEC2"])?;
     assert_outcomes(&report, &[("SEC1", "unreachable")])?;
     assert_snapshots(b, "FIG 23", &["PRI 1: Env1", "SEC1 1: Env1", "SEC2 3: Env1 Env2 Env3"])?;
-    assert_snapshots(c, "FIG 21", &["PRI 3: Env1 Env2 Env3", "SEC2 3: Env1 Env2 Env3"])?;
+    assert_snapshots(c, "FIG 23", &["PRI 3: Env1 Env2 Env3", "SEC2 3: Env1 Env2 Env3"])?;
     ensure!(c.sh("curl -s http://localhost:8080/")? == "cakes", "SEC2 lost its site");
     Ok(of_sec1)
 }
@@ -230,9 +266,27 @@ fn figures_24_to_31([a, b, c]: &mut [Server; 3], of_sec1: Vec<Disk>, client: &Se
     assert_is(a, B, A, Some(1), client)?;
     assert_snapshots(a, "FIG 24", &["PRI 2: Env1 Env2", "SEC1 2: Env1 Env2"])?;
     b.sh("sed -i s/cakes/tarts/ /etc/nginx/conf.d/cakes.conf && systemctl reload nginx")?;
+    step(b, "create")?;
+    step(b, "send")?;
+    assert_snapshots(a, "FIG 25", &["PRI 1: Env1", "SEC1 2: Env1 Env2"])?;
+    assert_snapshots(c, "FIG 25", &["PRI 1: Env1", "SEC2 3: Env1 Env2 Env3"])?;
+    let is_as_in = |figure: &str| {
+        assert_snapshots(a, figure, &["PRI 2: Env1 Env2", "SEC1 2: Env1 Env2"])?;
+        assert_snapshots(c, figure, &["PRI 3: Env1 Env2 Env3", "SEC2 3: Env1 Env2 Env3"])
+    };
+    for (command, figure) in [("newer", "FIG 26"), ("install", "FIG 27"), ("create", "FIG 29")] {
+        for server in [&*a, c] {
+            step(server, command)?;
+            ensure!(
+                (server.sh("curl -s http://localhost:8080/")? == "tarts") == (command != "newer"),
+                "{figure}: {} serves what it should not yet, or no longer",
+                server.name()
+            );
+        }
+        is_as_in(figure)?;
+    }
     synced(b, &["SEC1", "SEC2"])?;
-    assert_snapshots(a, "FIG 29", &["PRI 2: Env1 Env2", "SEC1 2: Env1 Env2"])?;
-    assert_snapshots(c, "FIG 29", &["PRI 3: Env1 Env2 Env3", "SEC2 3: Env1 Env2 Env3"])?;
+    is_as_in("FIG 31")?;
     assert_snapshots(b, "FIG 31", &["PRI 1: Env1", "SEC1 2: Env1 Env2", "SEC2 3: Env1 Env2 Env3"])?;
     for server in [&*a, &*c] {
         ensure!(server.sh("curl -s http://localhost:8080/")? == "tarts", "no tarts from {}", server.name());

@@ -35,7 +35,7 @@ const CYCLES: usize = 8;
 const CUTS: usize = 320;
 /// From how many of these the servers boot.
 const BOOTS: usize = 8;
-/// Decides which moments, and which writes are lost.
+/// Decides which writes are lost.
 const SEED: u64 = 20;
 
 const IN_STEP: [(&str, &str); 1] = [("SEC1", "synced")];
