@@ -148,7 +148,11 @@ impl<'a> Plan<'a> {
     pub fn of(root: &Dir, wanted: Wanted<'a>) -> Result<Plan<'a>, SidError> {
         let mut plan = Plan { wanted, changes: vec![], left: vec![] };
         let entries = plan.wanted.entries;
-        let names: BTreeSet<&TreePath> = entries.iter().filter(|e| e.kind != Kind::Absent).map(|e| &e.path).collect();
+        // In a tree that was looked at a stranger is a difference itself: directories without differences have none.
+        let with_parents =
+            |paths: &BTreeSet<TreePath>| paths.iter().flat_map(|p| [Some(p.clone()), p.parent()]).flatten().collect();
+        let looked_into: Option<BTreeSet<TreePath>> = plan.wanted.differing.as_ref().map(with_parents);
+        let may_have_strangers = |dir| looked_into.as_ref().is_none_or(|dirs| dirs.contains(dir));
         let mut made_whole: Option<&TreePath> = None;
         let mut parents = Parents::default();
         for entry in entries {
@@ -173,8 +177,9 @@ impl<'a> Plan<'a> {
                 }
                 plan.add(change, &is);
             }
-            if plan.wanted.removes_strangers && matches!((&is, &entry.kind), (Kind::Dir { .. }, Kind::Dir { .. })) {
-                plan.remove_strangers(root, &entry.path, &names)?;
+            let stays = matches!((&is, &entry.kind), (Kind::Dir { .. }, Kind::Dir { .. }));
+            if plan.wanted.removes_strangers && stays && may_have_strangers(&entry.path) {
+                plan.remove_strangers(root, &entry.path)?;
             }
         }
         Ok(plan)
@@ -199,13 +204,18 @@ impl<'a> Plan<'a> {
     }
 
     /// Objects in a directory of the set that the set does not have: leftovers of another identity, and what PRI removed.
-    fn remove_strangers(&mut self, root: &Dir, path: &TreePath, names: &BTreeSet<&TreePath>) -> Result<(), SidError> {
+    fn remove_strangers(&mut self, root: &Dir, path: &TreePath) -> Result<(), SidError> {
+        let entries = self.wanted.entries;
+        let is_wanted = |path: &TreePath| {
+            let found = entries.binary_search_by(|entry| entry.path.as_path().cmp(path.as_path()));
+            found.is_ok_and(|index| entries[index].kind != Kind::Absent)
+        };
         let dir = root.dir(path.relative())?;
         for name in dir.names(Manifest::MAX_ENTRIES)? {
             let inner = path
                 .join(&name)
                 .map_err(|error| FileError::on("read", dir.show(&name))(std::io::Error::other(error)))?;
-            if names.contains(&inner) || self.wanted.protected.why(&inner).is_some() {
+            if is_wanted(&inner) || self.wanted.protected.why(&inner).is_some() {
                 continue;
             }
             let is_dir = dir.stat(&name)?.is_some_and(|stat| ObjectType::of(&stat) == ObjectType::Dir);

@@ -183,6 +183,30 @@ fn a_local_change_is_undone_and_told() {
 }
 
 #[test]
+fn what_lies_in_a_directory_that_pri_begins_to_list_goes_where_pri_does_not_have_it() {
+    let cluster = Cluster::new();
+    cluster.synced();
+    let (pri, sec) = (cluster.root("PRI"), cluster.root("SEC1"));
+    write(&pri, "etc/new/both.conf", "pri\n");
+    for empty in ["etc/new/empty", "etc/new/deep/empty"] {
+        fs::create_dir_all(pri.join(empty)).unwrap();
+        write(&sec, &format!("{empty}/stray.conf"), "here\n");
+    }
+    write(&sec, "etc/new/stray.conf", "here\n");
+    write(&pri, "unbound/SID_DATA/PRI/Env1/SyncFilePathsSpecial", "/etc/app\n/etc/new\n");
+    cluster.synced();
+    for stray in ["etc/new/stray.conf", "etc/new/empty/stray.conf", "etc/new/deep/empty/stray.conf"] {
+        assert!(!sec.join(stray).exists(), "{stray}");
+    }
+    assert!(sec.join("etc/new/deep/empty").is_dir());
+    assert_eq!(cluster.read("SEC1", "etc/new/both.conf"), "pri\n");
+    // Listed now: one that comes is found by this server's own Snapshot.
+    write(&sec, "etc/new/empty/stray.conf", "again\n");
+    cluster.synced();
+    assert!(!sec.join("etc/new/empty/stray.conf").exists());
+}
+
+#[test]
 fn what_a_cycle_installed_that_was_cut_off_then_is_no_local_change() {
     let cluster = Cluster::new();
     cluster.synced();
