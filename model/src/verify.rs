@@ -299,7 +299,7 @@ pub struct Observed {
     pub profile: Profile,
     /// When that was asked for, in seconds since 1970.
     pub checked: u64,
-    /// How often it is asked, in seconds.
+    /// Within which it is told what is wrong, in seconds: it is asked more often than that.
     pub interval: u64,
     /// Since when it has this verdict, in seconds since 1970.
     pub since: u64,
@@ -389,7 +389,7 @@ pub struct Findings {
 }
 
 /// A Verifier that has not written for this long is dead or stuck, in seconds.
-pub const HEARTBEAT: u64 = 15;
+pub const HEARTBEAT: u64 = 10;
 
 /// What a cold boot depends on besides files: sorted facts by subject, so that two servers' can be compared line by line.
 ///

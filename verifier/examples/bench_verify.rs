@@ -20,9 +20,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Each kind this often, in seconds.
+/// Within which faults of each kind have to be told, in seconds.
 const INTERVAL: u64 = 6;
-/// Instances: so many give 200 checks a minute at this interval.
+/// Instances: so many give more than 200 checks a minute at this interval.
 const INSTANCES: usize = 20;
 /// How long the cost is measured.
 const LONG: Duration = Duration::from_secs(60);

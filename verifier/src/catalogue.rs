@@ -44,7 +44,7 @@ pub struct Plugin {
     pub program: PathBuf,
     /// What comes before `setup` or `verify`.
     pub first: Vec<String>,
-    /// How often, in seconds.
+    /// Within which what is wrong is told, in seconds.
     pub interval: u64,
     /// How long one check may take, in seconds.
     pub deadline: u64,
@@ -113,7 +113,10 @@ impl Plugin {
         if own.off {
             return None;
         }
-        let deadline = own.deadline.unwrap_or(self.deadline);
+        let interval = own.interval.unwrap_or(self.interval);
+        // One that is not set keeps its share of the interval.
+        let share = || (self.deadline * interval / self.interval).clamp(1, self.deadline);
+        let deadline = own.deadline.unwrap_or_else(share);
         let mut options = instance.options.clone();
         options.extend(own.set);
         let verify = Check::verify_args(host, about, &instance.name, &options, deadline);
@@ -121,7 +124,7 @@ impl Plugin {
             about,
             service: self.name.clone(),
             instance: instance.name.clone(),
-            interval: own.interval.unwrap_or(self.interval),
+            interval,
             deadline,
             program: self.program.clone(),
             args: self.first.iter().cloned().chain(verify).collect(),
@@ -261,7 +264,7 @@ mod tests {
             told,
             ["SEC1/ssh/22", "SEC2/ssh/22", "PRI/ssh/md0", "outside/ssh/router", "SEC1/users", "SEC2/users"]
         );
-        assert_eq!(checks[0].interval, 7);
+        assert_eq!((checks[0].interval, checks[0].deadline), (7, 2), "10 of 30 is 2 of 7");
         assert!(
             checks[0].args.contains(&"--set=answer-slow=9".to_owned()) && checks[0].args.contains(&"sec1".to_owned())
         );

@@ -17,7 +17,7 @@ pub struct Check {
     pub service: String,
     /// Which instance of it.
     pub instance: String,
-    /// How often, in seconds.
+    /// Within which what is wrong is told, in seconds.
     pub interval: u64,
     /// How long it may take, in seconds.
     pub deadline: u64,
@@ -57,6 +57,13 @@ impl Check {
         args.extend(options.iter().map(|(key, value)| format!("--set={key}={value}")));
         args.push(format!("--deadline={deadline}"));
         args
+    }
+
+    /// How long after one the next begins: what breaks just after a check has begun, and then does not answer at all, is told when the next
+    /// has waited for as long as it may; both together are the interval. A check that may take longer than half of that begins twice in it.
+    pub fn period(&self) -> Duration {
+        Duration::from_secs(self.interval)
+            - Duration::from_secs(self.deadline).min(Duration::from_secs(self.interval) / 2)
     }
 
     /// Runs it. Whatever happens, there is an answer, soon after the deadline at the latest.
@@ -194,8 +201,8 @@ mod tests {
     use super::*;
     use std::time::Instant;
 
-    fn sh(script: &str, speaks: Speaks, deadline: u64) -> Profile {
-        let check = Check {
+    fn check(script: &str, speaks: Speaks, deadline: u64) -> Check {
+        Check {
             about: None,
             service: "x".into(),
             instance: String::new(),
@@ -204,8 +211,11 @@ mod tests {
             program: "/bin/sh".into(),
             args: vec!["-c".into(), script.into()],
             speaks,
-        };
-        check.run()
+        }
+    }
+
+    fn sh(script: &str, speaks: Speaks, deadline: u64) -> Profile {
+        check(script, speaks, deadline).run()
     }
 
     #[test]
@@ -232,6 +242,15 @@ mod tests {
             assert_eq!(profile.verdict, Verdict::Unknown, "{script}");
             assert!(profile.summary.contains(what), "{}", profile.summary);
         }
+    }
+
+    #[test]
+    fn what_breaks_after_a_check_and_never_answers_is_told_within_the_interval() {
+        let with = |interval, deadline| Check { interval, deadline, ..check("true", Speaks::Json, 1) };
+        let period = |interval, deadline| with(interval, deadline).period().as_secs_f64();
+        assert_eq!((period(60, 20), period(30, 10), period(120, 60)), (40.0, 20.0, 60.0));
+        // One that looks at all initramfs takes long on its own: it begins twice in the interval.
+        assert_eq!((period(60, 240), period(1, 1)), (30.0, 0.5));
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub struct Service {
     pub name: &'static str,
     /// What is exercised, in a line.
     pub about: &'static str,
-    /// How often, in seconds, unless the settings say otherwise.
+    /// Within which what is wrong is told, in seconds, unless the settings say otherwise.
     pub interval: u64,
     /// How long one check may take, in seconds, unless the settings say otherwise.
     pub deadline: u64,

@@ -6,8 +6,8 @@
 //! metrics_from = ["192.168.1.5"]             # who may read /metrics besides this server itself
 //!
 //! [service.web]                              # one kind of service
-//! interval = 15                              # seconds
-//! deadline = 5
+//! interval = 15                              # what is wrong is told within so many seconds
+//! deadline = 5                               # one check may take as long; the next begins early enough for that
 //! set = { answer-slow = "200" }              # limits and options
 //!
 //! [[nagios]]                                 # any Nagios plugin
@@ -91,7 +91,7 @@ impl Default for Settings {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServiceSettings {
-    /// How often, in seconds.
+    /// Within which what is wrong is told, in seconds.
     pub interval: Option<u64>,
     /// How long one check may take, in seconds.
     pub deadline: Option<u64>,
@@ -112,7 +112,7 @@ pub struct Nagios {
     /// Whether it is run for each partner, or once about this server.
     #[serde(default)]
     pub at: At,
-    /// How often, in seconds.
+    /// Within which what is wrong is told, in seconds.
     #[serde(default = "minute")]
     pub interval: u64,
     /// How long it may take, in seconds.

@@ -1,4 +1,4 @@
-//! What is on this server itself: found again every minute, in a thread of its own.
+//! What is on this server itself: found again in a thread of its own, so often that what has changed is told within a minute.
 
 use crate::{
     board::Board,
@@ -14,7 +14,7 @@ use std::{
 };
 
 /// How often it is looked.
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_secs(45);
 
 /// What was found last.
 #[derive(Debug)]

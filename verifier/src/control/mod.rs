@@ -3,7 +3,7 @@
 //! ```text
 //!  checks      one thread each: VerifyServiceN verify ─────────┐
 //!  partners    one thread each: asks its Verifier every 2 s ───┼─► board ─► main thread: /run/atlas/verifier.json, state, log, alerts
-//!  finder      every minute: what is here, cold boot's facts ──┘              │
+//!  finder      every 45 s: what is here, cold boot's facts ────┘              │
 //!  port 7311   partners and Prometheus ask ◄─────────────────────────────────┘
 //! ```
 //!

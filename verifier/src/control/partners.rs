@@ -174,9 +174,9 @@ mod tests {
     #[test]
     fn one_lost_answer_is_no_silence_and_silence_is_dated_from_the_last_answer() {
         let said = Heard { role: Role::Sec(1), time: Some(100), silent: None, findings: None };
-        let soon = silent(Some(said.clone()), Role::Sec(1), 0, 110, "lost".into());
+        let soon = silent(Some(said.clone()), Role::Sec(1), 0, 109, "lost".into());
         assert_eq!(soon, said);
-        let late = silent(Some(said), Role::Sec(1), 0, 120, "lost".into());
+        let late = silent(Some(said), Role::Sec(1), 0, 110, "lost".into());
         assert_eq!(late.silent.as_ref().map(|silent| silent.since), Some(100));
         assert_eq!(verifier(&late, 0).verdict, Verdict::Unacceptable);
         assert!(silent(None, Role::Sec(1), 0, 5, "never".into()).silent.is_none(), "both began just now");

@@ -96,8 +96,8 @@ fn keep_checking(check: &Check, board: &Board, stop: &AtomicBool) {
             return;
         }
         board.take(check.about, &check.service, &check.instance, check.interval, profile);
-        // A tenth earlier or later, so that checks that began together do not stay together.
-        next = begun + Duration::from_secs(check.interval).mul_f64(0.9 + 0.1 * random.next());
+        // Up to a tenth earlier, so that checks that began together do not stay together.
+        next = begun + check.period().mul_f64(0.9 + 0.1 * random.next());
     }
 }
 

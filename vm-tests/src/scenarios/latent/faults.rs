@@ -1,7 +1,5 @@
 //! The table of faults that an idle standby can carry unseen.
 
-use super::INTERVAL;
-
 /// One fault: how it comes about, how to see that it is there, and how it goes.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::scenarios) struct Fault {
@@ -18,23 +16,24 @@ pub(in crate::scenarios) struct Fault {
     /// Whether two nodes of Pacemaker, with resource agents that monitor the active node, would have told of it: they watch the standby's
     /// membership of the cluster, and nothing of its services.
     pub(in crate::scenarios) pacemaker: bool,
-    /// How often it is looked for, in seconds.
-    pub(in crate::scenarios) interval: u64,
+    /// Within which it has to be told, in seconds, where that is not the interval of all others.
+    pub(in crate::scenarios) interval: Option<u64>,
 }
 
-const fn fault(
+/// Most of them.
+pub(in crate::scenarios) const fn fault(
     name: &'static str,
     inject: &'static str,
     is_there: &'static str,
     undo: &'static str,
     names: &'static [&'static str],
 ) -> Fault {
-    Fault { name, inject, is_there, undo, names, pacemaker: false, interval: INTERVAL }
+    Fault { name, inject, is_there, undo, names, pacemaker: false, interval: None }
 }
 
-/// A fault that no service shows: what PRI boots with and the secondary does not is compared once a minute.
+/// A fault that no service shows: what PRI boots with and the secondary does not is compared, and told within a minute.
 const fn of_cold_boot(fault: Fault) -> Fault {
-    Fault { interval: 60, ..fault }
+    Fault { interval: Some(60), ..fault }
 }
 
 /// All of them.

@@ -18,13 +18,13 @@ use super::cast::{Cast, LEFT, PRI_ADDRESS, RIGHT, SEC_ADDRESS};
 use super::cycles::cycle;
 use crate::{Context, Lan, Server, secs};
 use faults::FAULTS;
-pub(super) use faults::Fault;
+pub(super) use faults::{Fault, fault};
 pub(super) use quiet::nothing_is_wrong_for_an_hour;
 
-/// How often everything is verified while this runs, in seconds.
-const INTERVAL: u64 = 10;
-/// An emulated server needs this long for a check beside all that it does besides, in seconds; real ones do not.
-const EMULATED: u64 = 25;
+/// Within which everything has to be told while this runs, in seconds: each check begins about twice in it.
+const INTERVAL: u64 = 20;
+/// An emulated server may need this long for a check beside all that it does besides, in seconds, before the test fails.
+const EMULATED: u64 = 15;
 /// Cycles are this rare here, in seconds: the next one would undo what is brought about.
 pub(super) const EVERY: u64 = 86_400;
 /// What is verified.
@@ -52,7 +52,7 @@ const TOLD: &str = "/var/log/told";
 #[derive(Debug, Serialize)]
 struct Row {
     fault: &'static str,
-    /// How often it is looked for, in seconds.
+    /// Within which it had to be told, in seconds.
     interval: u64,
     /// Seconds from the fault to the report; nothing where it was not reported.
     reported: Option<f64>,
@@ -71,15 +71,16 @@ struct Row {
 pub(crate) fn act(ctx: &Context) -> Result<()> {
     let lan = ctx.lan("office")?;
     let (pri, sec) = verified(ctx, &lan)?;
-    try_all(ctx, FAULTS, &pri, &sec)
+    try_all(ctx, FAULTS, INTERVAL, &pri, &sec)
 }
 
-/// Tries these faults of the secondary; fails where PRI did not report one in time, by its name, or did not say that it had gone.
-pub(super) fn try_all(ctx: &Context, faults: &[Fault], pri: &Server, sec: &Server) -> Result<()> {
+/// Tries these faults of the secondary; fails where PRI did not report one within `interval` seconds and what emulation takes, by its name, or
+/// did not say that it had gone.
+pub(super) fn try_all(ctx: &Context, faults: &[Fault], interval: u64, pri: &Server, sec: &Server) -> Result<()> {
     // Some of them, for whoever works on those: parts of their names, separated by commas.
     let wanted = std::env::var("ATLAS_FAULT").unwrap_or_default();
     let is_wanted = |fault: &&Fault| wanted.split(',').any(|part| fault.name.contains(part));
-    let rows: Vec<Row> = faults.iter().filter(is_wanted).map(|fault| try_one(fault, pri, sec)).collect();
+    let rows: Vec<Row> = faults.iter().filter(is_wanted).map(|fault| try_one(fault, interval, pri, sec)).collect();
     ensure!(!rows.is_empty(), "no fault is called {wanted:?}");
     std::fs::write(ctx.logs().join("latent-faults.json"), serde_json::to_vec_pretty(&rows)?)?;
     let table = table(&rows);
@@ -154,9 +155,11 @@ fn table(rows: &[Row]) -> String {
         let (reported, cleared) = (seconds(row.reported), seconds(row.cleared));
         text.push_str(&format!("{:44} {reported:>8} {named:>6} {cleared:>8}  {pacemaker:9}  {said}\n", row.fault));
     }
-    let found = rows.iter().filter(|row| row.reported.is_some()).count();
-    let pacemaker = rows.iter().filter(|row| row.pacemaker).count();
-    text + &format!("{found} of {} found; Pacemaker would have told of {pacemaker}\n", rows.len())
+    let count = |is_so: fn(&Row) -> bool| rows.iter().filter(|row| is_so(row)).count();
+    let (found, pacemaker) = (count(|row| row.reported.is_some()), count(|row| row.pacemaker));
+    let in_time = count(|row| row.reported.is_some_and(|seconds| seconds <= row.interval as f64));
+    let all = rows.len();
+    text + &format!("{found} of {all} found, {in_time} within the interval; Pacemaker would have told of {pacemaker}\n")
 }
 
 /// A cluster whose services are verified: keys exchanged, a web site and an export, SetUp, one cycle.
@@ -249,10 +252,10 @@ pub(super) fn all_clear(pri: &Server, longest: Duration) -> Result<f64> {
     }
 }
 
-fn try_one(fault: &Fault, pri: &Server, sec: &Server) -> Row {
+fn try_one(fault: &Fault, interval: u64, pri: &Server, sec: &Server) -> Row {
     let mut row = Row {
         fault: fault.name,
-        interval: fault.interval,
+        interval: fault.interval.unwrap_or(interval),
         reported: None,
         said: None,
         named: false,

@@ -1,22 +1,6 @@
 //! For each service, that it does not run; and for most, that it runs and does not serve.
 
-use super::{DEADLINE, INTERVAL};
-use crate::scenarios::latent::Fault;
-
-const fn fault(
-    name: &'static str,
-    inject: &'static str,
-    is_there: &'static str,
-    undo: &'static str,
-    names: &'static [&'static str],
-) -> Fault {
-    Fault { name, inject, is_there, undo, names, pacemaker: false, interval: INTERVAL }
-}
-
-/// A fault that shows when a check has waited for as long as it may.
-const fn that_hangs(fault: Fault) -> Fault {
-    Fault { interval: INTERVAL + DEADLINE, ..fault }
-}
+use crate::scenarios::latent::{Fault, fault};
 
 /// All of them.
 pub(super) const FAULTS: &[Fault] = &[
@@ -104,13 +88,13 @@ pub(super) const FAULTS: &[Fault] = &[
         "systemctl start postfix",
         &["postfix.service does not run", "nobody answers on port 25"],
     ),
-    that_hangs(fault(
+    fault(
         "mail is accepted and not delivered",
         "mv /unbound/mail /unbound/gone",
         "! test -e /unbound/mail",
         "mv /unbound/gone /unbound/mail && postqueue -f",
         &["was accepted, and is not in its mailbox"],
-    )),
+    ),
     fault(
         "Dovecot stopped",
         "systemctl stop dovecot",
@@ -146,11 +130,11 @@ pub(super) const FAULTS: &[Fault] = &[
         "systemctl start mariadb",
         &["mariadb.service does not run", "nobody answers on port 3306"],
     ),
-    that_hangs(fault(
+    fault(
         "MariaDB hangs",
         "pkill -STOP -x mariadbd",
         "ps -o stat= -C mariadbd | grep -q T",
         "pkill -CONT -x mariadbd",
         &["port 3306: no answer"],
-    )),
+    ),
 ];
