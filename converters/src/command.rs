@@ -5,7 +5,7 @@ use crate::{
     Converter, Direction,
     args::{Conversion, SyncConverterArgs, Verb, Way},
     check, confine, load,
-    part::{KeyRule, LineRule, Part, Pattern, ProgramRule, Rule, TextRule},
+    part::{FileRule, KeyRule, LineRule, Made, Part, Pattern, ProgramRule, Rule, TextRule},
     program::Programs,
 };
 use anyhow::Context;
@@ -175,6 +175,10 @@ fn explain_rule(rule: &Rule) -> String {
     let files = |patterns: &[Pattern]| patterns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match rule {
         Rule::Move(older, newer) => format!("{older} ↔ {newer}"),
+        Rule::File(FileRule { path, is: Made::File(_) }) => format!("{path}: a file that only the older has"),
+        Rule::File(FileRule { path, is: Made::Link(target) }) => {
+            format!("{path}: a link to {target} that only the older has")
+        }
         Rule::Text(TextRule { files: at, older, newer }) => format!("{older:?} ↔ {newer:?} in {}", files(at)),
         Rule::Key(KeyRule { files: at, names, values, .. }) => {
             let name = |key: &Option<String>| key.clone().unwrap_or_else(|| "(not known)".into());

@@ -89,6 +89,24 @@ pub struct KeyRule {
     pub values: Vec<(String, String)>,
 }
 
+/// A file or a link that only the older version has, and has always.
+#[derive(Clone, Debug)]
+pub struct FileRule {
+    /// Where.
+    pub path: TreePath,
+    /// What it is.
+    pub is: Made,
+}
+
+/// What is made where only one version has it.
+#[derive(Clone, Debug)]
+pub enum Made {
+    /// A file with this content.
+    File(String),
+    /// A link to this place.
+    Link(TreePath),
+}
+
 /// A text that stands for another.
 #[derive(Clone, Debug)]
 pub struct TextRule {
@@ -153,6 +171,8 @@ impl Transform {
 pub enum Rule {
     /// A path with another place: older, newer.
     Move(TreePath, TreePath),
+    /// See [`FileRule`].
+    File(FileRule),
     /// See [`TextRule`].
     Text(TextRule),
     /// See [`KeyRule`].
@@ -222,6 +242,7 @@ impl Part {
         let raw: raw::Part = toml::from_str(text).map_err(|error| shown(error.to_string()))?;
         let mut rules = Vec::new();
         collect("move", raw.moves, raw::Move::check, &mut rules)?;
+        collect("file", raw.file, raw::File::check, &mut rules)?;
         collect("text", raw.text, raw::Text::check, &mut rules)?;
         collect("key", raw.key, raw::Key::check, &mut rules)?;
         collect("line", raw.line, raw::Line::check, &mut rules)?;
@@ -259,7 +280,7 @@ fn collect<T>(
 
 /// The file as it is written.
 mod raw {
-    use super::{KeyRule, LineRule, Pattern, ProgramRule, Rule, Syntax, TextRule, Transform};
+    use super::{FileRule, KeyRule, LineRule, Made, Pattern, ProgramRule, Rule, Syntax, TextRule, Transform};
     use atlas_model::TreePath;
     use regex_lite::RegexBuilder;
     use serde::Deserialize;
@@ -279,6 +300,8 @@ mod raw {
         #[serde(rename = "move", default)]
         pub(super) moves: Vec<Move>,
         #[serde(default)]
+        pub(super) file: Vec<File>,
+        #[serde(default)]
         pub(super) text: Vec<Text>,
         #[serde(default)]
         pub(super) key: Vec<Key>,
@@ -295,6 +318,14 @@ mod raw {
     pub(super) struct Move {
         older: TreePath,
         newer: TreePath,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct File {
+        only_older: TreePath,
+        content: Option<String>,
+        link: Option<TreePath>,
     }
 
     #[derive(Deserialize)]
@@ -376,6 +407,17 @@ mod raw {
                 return Err(format!("{} and {} lie within each other", self.older, self.newer));
             }
             Ok(Rule::Move(self.older, self.newer))
+        }
+    }
+
+    impl File {
+        pub(super) fn check(self) -> Result<Rule, String> {
+            let is = match (self.content, self.link) {
+                (Some(content), None) => Made::File(content),
+                (None, Some(link)) => Made::Link(link),
+                _ => return Err("it needs a content, or a link's target, and not both".into()),
+            };
+            Ok(Rule::File(FileRule { path: self.only_older, is }))
         }
     }
 
@@ -466,6 +508,8 @@ mod tests {
         };
         assert!(wrong("[[move]]\nolder = \"/a\"\nnewer = \"/a/b\"").starts_with("move 1: "));
         assert!(wrong("[[move]]\nolder = \"/a/../b\"\nnewer = \"/c\"").contains("older"));
+        assert!(wrong("[[file]]\nonly_older = \"/a\"").starts_with("file 1: it needs"));
+        assert!(wrong("[[file]]\nonly_older = \"/a\"\ncontent = \"x\"\nlink = \"/b\"").contains("not both"));
         assert!(wrong("[[key]]\nfiles = [\"/a\"]\nsyntax = \"ini\"").contains("names no key"));
         assert!(wrong("[[text]]\nfiles = []\nolder = \"a\"\nnewer = \"b\"").contains("names no files"));
         assert!(wrong("[[line]]\nfiles = [\"/a\"]\nto_newer = { matches = \"(\", becomes = \"\" }").contains("line 1"));

@@ -2,7 +2,7 @@
 
 use crate::{
     Direction, Error,
-    part::{KeyRule, LineRule, Part, Pattern, Rule, TextRule},
+    part::{FileRule, KeyRule, LineRule, Made, Part, Pattern, Rule, TextRule},
     program::Programs,
     syntax::{self, Setting},
     transform,
@@ -10,7 +10,7 @@ use crate::{
 };
 use atlas_model::{
     TreePath,
-    manifest::Kind,
+    manifest::{Kind, Meta},
     tree_path::{escape, unescape},
 };
 use regex_lite::Regex;
@@ -32,6 +32,10 @@ fn apply_rule(rule: &Rule, tree: &mut Tree, direction: Direction, programs: &Pro
         Rule::Move(older, newer) => {
             let (from, to) = direction.order(older, newer);
             move_path(tree, from, to);
+            Ok(())
+        }
+        Rule::File(rule) => {
+            file(rule, tree, direction);
             Ok(())
         }
         Rule::Text(rule) => text(rule, tree, direction),
@@ -91,18 +95,47 @@ fn replanted(path: &TreePath, from: &TreePath, to: &TreePath) -> Option<TreePath
 }
 
 /// The directories above `path` that are part of the set, because something above them is listed, and are not there yet.
-pub(crate) fn fill_in_parents(tree: &mut Tree, path: &TreePath, like: Option<&atlas_model::manifest::Meta>) {
+pub(crate) fn fill_in_parents(tree: &mut Tree, path: &TreePath, like: Option<&Meta>) {
     let mut path = path.clone();
     while let Some(parent) = path.parent() {
         let missing = tree.objects.get(&parent).is_none_or(|object| object.kind == Kind::Absent);
         if missing && tree.is_listed(&parent) {
-            let meta = like.cloned().unwrap_or_else(|| {
-                let plain = plain_meta();
-                atlas_model::manifest::Meta { mode: 0o755, ..plain }
-            });
+            let meta = like.cloned().unwrap_or_else(|| Meta { mode: 0o755, ..plain_meta() });
             tree.objects.insert(parent.clone(), Object::plain(Kind::Dir { meta }));
         }
         path = parent;
+    }
+}
+
+/// Makes for the older version what only that has, in a directory that is there and where nothing else lies; takes it away for the newer one, unless
+/// somebody changed it.
+fn file(rule: &FileRule, tree: &mut Tree, direction: Direction) {
+    let made = match &rule.is {
+        Made::File(content) => Object::file(content.clone().into_bytes(), plain_meta()),
+        Made::Link(target) => {
+            let target = escape(target.as_path().as_os_str().as_bytes());
+            Object::plain(Kind::Link { target, meta: Meta { mode: 0o777, ..plain_meta() } })
+        }
+    };
+    let is = tree.objects.get(&rule.path).map(|object| &object.kind).filter(|kind| **kind != Kind::Absent);
+    let is_as_made = match (is, &made.kind) {
+        (Some(Kind::File { sha256: is, .. }), Kind::File { sha256: made, .. }) => is == made,
+        (Some(Kind::Link { target: is, .. }), Kind::Link { target: made, .. }) => is == made,
+        _ => false,
+    };
+    let is_dir = |path: &TreePath| tree.objects.get(path).is_some_and(|object| matches!(object.kind, Kind::Dir { .. }));
+    match direction {
+        Direction::Newer if is_as_made => {
+            tree.objects.remove(&rule.path);
+            // What a list names itself is in the set, there or not.
+            if tree.lists_itself(&rule.path) {
+                tree.objects.insert(rule.path.clone(), Object::plain(Kind::Absent));
+            }
+        }
+        Direction::Older if is.is_none() && rule.path.parent().as_ref().is_some_and(is_dir) => {
+            tree.objects.insert(rule.path.clone(), made);
+        }
+        _ => {}
     }
 }
 

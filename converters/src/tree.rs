@@ -174,8 +174,17 @@ impl Tree {
 
     /// Whether `path` is listed, or lies below a path that is.
     pub fn is_listed(&self, path: &TreePath) -> bool {
-        let listed = |line: &str| TreePath::parse(line).is_ok_and(|listed| path.is_within(&listed));
-        self.lists.values().any(|list| String::from_utf8_lossy(list).lines().any(listed))
+        self.lists_any(|listed| path.is_within(listed))
+    }
+
+    /// Whether a list names `path`, and not only a directory above it.
+    pub fn lists_itself(&self, path: &TreePath) -> bool {
+        self.lists_any(|listed| listed == path)
+    }
+
+    fn lists_any(&self, is_it: impl Fn(&TreePath) -> bool) -> bool {
+        let fits = |line: &str| TreePath::parse(line).is_ok_and(|listed| is_it(&listed));
+        self.lists.values().any(|list| String::from_utf8_lossy(list).lines().any(fits))
     }
 
     /// Changes every line of every list: `None` takes the line away.

@@ -4,7 +4,7 @@
 
 use atlas_converters::{
     Direction, convert_tree,
-    part::{Part, Rule, Syntax},
+    part::{Made, Part, Rule, Syntax},
     program::Programs,
     residue::Residue,
     tree::{Object, Tree, plain_meta},
@@ -81,10 +81,17 @@ fn about(part: &Part, direction: Direction) -> (Vec<TreePath>, Vec<String>) {
     let mut add = |patterns: &[atlas_converters::part::Pattern]| {
         files.extend(patterns.iter().map(|pattern| path(&pattern.to_string().replace('*', "x"))));
     };
-    let mut moves = Vec::new();
+    let (mut moves, mut made) = (Vec::new(), Vec::new());
     for rule in &part.rules {
         match rule {
             Rule::Move(older, newer) => moves.push((older.clone(), newer.clone())),
+            Rule::File(file) => {
+                made.push(file.path.clone());
+                // As it is made, it would be in lines.
+                if let Made::File(content) = &file.is {
+                    lines.push(content.trim_end().to_owned());
+                }
+            }
             Rule::Text(text) => {
                 add(&text.files);
                 lines.extend([format!("a {} b", text.older), format!("x={}", text.newer)]);
@@ -108,6 +115,7 @@ fn about(part: &Part, direction: Direction) -> (Vec<TreePath>, Vec<String>) {
         ["/etc/nginx/sites-enabled/x", "/etc/network/interfaces", "/etc/systemd/network/10-lan.network"].map(path),
     );
     files.push(path("/etc/systemd/network/50-ifupdown-eth0.network"));
+    files.extend(made);
     for (older, newer) in moves {
         let (is_older, place) = (direction == Direction::Newer, [&newer, &older]);
         let place = place[usize::from(is_older)].clone();
@@ -251,16 +259,41 @@ fn what_is_changed_on_the_older_server_meanwhile_is_kept_and_so_is_what_only_the
     assert_eq!(text, "Port 22\nRequiredRSASize 3072\nKbdInteractiveAuthentication no\nUsePAM no\nX11Forwarding no\n");
 }
 
-/// It would be sought as a file by a PHP that has it built in, and is not there without that line on one that has not.
+/// It would be sought as a file by a PHP that has it built in; without it, one that has not could not read JSON.
 #[test]
 fn phps_json_is_loaded_where_it_is_no_part_of_php() {
     let parts: Vec<Part> =
         shipped().into_iter().filter(|(of, part)| *of == 2 && part.name == "php").map(|(_, part)| part).collect();
     let (older, newer) = (path("/etc/php/7.4/mods-available/json.ini"), path("/etc/php/8.2/mods-available/json.ini"));
-    let mut old = Tree::default();
-    old.put(&older, b"; priority=20\nextension=json.so\n".to_vec(), None);
-    let (new, _) = convert(&parts, &old, &Residue::default(), Direction::Newer).unwrap();
-    assert_eq!(new.text(&newer).unwrap().unwrap(), b"; priority=20\n; built in: extension=json.so\n");
-    let (again, _) = convert(&parts, &new, &Residue::default(), Direction::Older).unwrap();
-    assert_eq!(again.text(&older).unwrap().unwrap(), b"; priority=20\nextension=json.so\n");
+    let to = |tree: &Tree, direction| convert(&parts, tree, &Residue::default(), direction).unwrap().0;
+
+    let mut changed = Tree::default();
+    changed.put(&older, b"; priority=10\nextension=json.so\n".to_vec(), None);
+    let new = to(&changed, Direction::Newer);
+    assert_eq!(new.text(&newer).unwrap().unwrap(), b"; priority=10\n; built in: extension=json.so\n");
+    let again = to(&new, Direction::Older);
+    assert_eq!(again.text(&older).unwrap().unwrap(), b"; priority=10\nextension=json.so\n");
+
+    // As the packages of Debian 12 leave it: two kinds of PHP are installed, and one is configured in part.
+    let mut native = Tree { lists: [("SyncFilePaths".into(), b"/etc/php\n".to_vec())].into(), ..Tree::default() };
+    for dir in
+        ["", "/8.2", "/8.2/mods-available", "/8.2/fpm", "/8.2/fpm/conf.d", "/8.2/cli", "/8.2/cli/conf.d", "/8.2/cgi"]
+    {
+        let meta = Meta { mode: 0o755, ..plain_meta() };
+        native.objects.insert(path(&format!("/etc/php{dir}")), Object::plain(Kind::Dir { meta }));
+    }
+    let old = to(&native, Direction::Older);
+    assert_eq!(
+        old.text(&older).unwrap().unwrap(),
+        b"; configuration for php json module\n; priority=20\nextension=json.so\n"
+    );
+    for (kind, is_there) in [("fpm", true), ("cli", true), ("cgi", false), ("apache2", false)] {
+        let link = old.objects.get(&path(&format!("/etc/php/7.4/{kind}/conf.d/20-json.ini"))).map(|link| &link.kind);
+        let target = link.map(|kind| match kind {
+            Kind::Link { target, .. } => target.as_str(),
+            _ => "no link",
+        });
+        assert_eq!(target, is_there.then_some("/etc/php/7.4/mods-available/json.ini"), "{kind}");
+    }
+    assert_eq!(to(&old, Direction::Newer), native, "PHP 8.2 has it without them");
 }
