@@ -166,7 +166,7 @@ fn modules(raw: &crate::record::Record) -> String {
 fn occurrences(entry: &Entry) -> String {
     let mut text = format!("It happened {} times. UTC, server, program, log:\n\n", entry.count);
     for occurrence in &entry.occurrences {
-        let time = atlas_model::survey::utc(occurrence.time);
+        let time = atlas_model::time::utc(occurrence.time);
         let log = occurrence.log.as_deref().unwrap_or("-");
         let _ = writeln!(text, "{time}  {}  {}  {log}", occurrence.server, occurrence.program_path);
     }

@@ -30,6 +30,7 @@ pub mod report;
 pub mod reserved;
 pub mod role;
 pub mod survey;
+pub mod time;
 pub mod tree_path;
 pub mod verify;
 

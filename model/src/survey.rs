@@ -23,6 +23,7 @@ use crate::{
     Acceptance, Digest, Refusal, RefusalCode, UNBOUND_ARRAY_NAME, UNBOUND_LABEL,
     ext4::Ext4Superblock,
     md::{MdSuperblock, MdUuid, Slot},
+    time::utc,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -342,22 +343,6 @@ fn name_of(device: &str, serial: Option<&str>) -> String {
     serial.map_or_else(|| device.to_owned(), |serial| format!("{device} (serial {serial})"))
 }
 
-/// Seconds since 1970 as `2026-11-20 22:50:00`.
-pub fn utc(seconds: u64) -> String {
-    let (days, rest) = ((seconds / 86_400) as i64, seconds % 86_400);
-    // The civil calendar from a day count, in eras of 400 years that begin on 1 March.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -509,13 +494,5 @@ mod tests {
         };
         assert!(survey(40).choose(Some(&acceptance)).unwrap().degraded);
         assert_eq!(survey(42).choose(Some(&acceptance)).unwrap_err().code, RefusalCode::MissingMember);
-    }
-
-    #[test]
-    fn a_time_is_shown_in_the_civil_calendar() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00");
-        assert_eq!(utc(951_782_399), "2000-02-28 23:59:59");
-        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00");
-        assert_eq!(utc(1_795_128_600), "2026-11-19 22:50:00");
     }
 }

@@ -3,7 +3,7 @@
 //! What was read is written before more is read, so nothing waits in this program when it dies. A target that fails (a full disk, a reader that
 //! went away) never stops the program: the bytes that it did not take are counted, and where it takes some again, a line says how many it missed.
 
-use crate::time::Moment;
+use crate::log::now;
 use std::io::{self, Write};
 
 /// Where output goes, and what it missed.
@@ -104,7 +104,7 @@ impl Copier {
 
 /// Puts the time before each line; all lines that were read at once have the same.
 fn stamp<'b>(data: &[u8], at_line_start: &mut bool, buffer: &'b mut Vec<u8>) -> &'b [u8] {
-    let now = Moment::now().stamp();
+    let now = now().stamp();
     buffer.clear();
     for line in data.split_inclusive(|byte| *byte == b'\n') {
         if *at_line_start {

@@ -22,5 +22,4 @@ pub mod profile;
 pub mod run;
 pub mod start;
 pub mod supervise;
-pub mod time;
 pub mod trial;

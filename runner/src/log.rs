@@ -8,8 +8,8 @@
 //!   LOG.big and LOG.big.y04m06d03.h…      one that is put aside when it has grown
 //! ```
 
-use crate::time::Moment;
 use atlas_host::{FileError, tree::Dir};
+use atlas_model::time::Moment;
 use std::{
     ffi::OsStr,
     fs::{File, OpenOptions},
@@ -18,6 +18,11 @@ use std::{
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
+
+/// The time for names and stamps.
+pub(crate) fn now() -> Moment {
+    Moment::of(SystemTime::now())
+}
 
 /// When a new file begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +95,7 @@ impl Rule {
     /// Opens the file that is written to now.
     pub fn open(&self) -> Result<Log, FileError> {
         Dir::open_root("/")?.make_dirs(&self.dir)?;
-        let moment = Moment::now();
+        let moment = now();
         let name = self.current(moment);
         let (path, file) = match self.roll {
             Roll::Run => self.open_new(&name)?,
@@ -189,16 +194,16 @@ impl Log {
     fn roll(&mut self) -> Result<(), FileError> {
         match self.rule.roll {
             Roll::Run => return Ok(()),
-            Roll::Day if Moment::now().day_name() == self.day => return Ok(()),
+            Roll::Day if now().day_name() == self.day => return Ok(()),
             Roll::Size(limit) if self.written < limit => return Ok(()),
             Roll::Day => {}
             Roll::Size(_) => {
-                let mut aside = self.rule.dir.join(format!("LOG.{}.{}", self.rule.name, Moment::now().second_name()));
+                let mut aside = self.rule.dir.join(format!("LOG.{}.{}", self.rule.name, now().second_name()));
                 for number in 2.. {
                     if !aside.exists() {
                         break;
                     }
-                    aside.set_file_name(format!("LOG.{}.{}.{number}", self.rule.name, Moment::now().second_name()));
+                    aside.set_file_name(format!("LOG.{}.{}.{number}", self.rule.name, now().second_name()));
                 }
                 std::fs::rename(&self.path, &aside).map_err(FileError::on("put aside", &self.path))?;
             }

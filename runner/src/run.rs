@@ -3,9 +3,8 @@
 use crate::{
     copy::{Copier, Target},
     handlers::{self, Answer},
-    log::{Log, Roll, Rule, parse_size},
+    log::{Log, Roll, Rule, now, parse_size},
     supervise::{Streams, Supervision},
-    time::Moment,
     trial::{self, Trial, Verdict},
 };
 use anyhow::{Context, Result};
@@ -249,7 +248,7 @@ impl Record {
     }
 
     fn line(&mut self, text: &str) {
-        let line = format!("ssRun: {}{text}\n", Moment::now().stamp());
+        let line = format!("ssRun: {}{text}\n", now().stamp());
         // A full disk is told by the copier; here the next line is as good.
         if let Some(log) = &mut self.log {
             let _ = log.write_all(line.as_bytes());

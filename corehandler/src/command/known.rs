@@ -4,7 +4,7 @@ use crate::{clean::Rules, entry::Entry, exchange, record::Record, report, signat
 use anyhow::{Context, Result, anyhow};
 use atlas_cli::{Common, Exit, Hint, Table, print, print_json};
 use atlas_host::tree::Dir;
-use atlas_model::survey::utc;
+use atlas_model::time::utc;
 use clap::Args;
 use std::{
     fs::File,

@@ -1,4 +1,4 @@
-//! Times as names of files and as stamps of lines, in UTC: the same on every server, and no hour twice a year.
+//! Times by the calendar: as names of files, as stamps of lines, and for people. In UTC: the same on every server, and no hour twice a year.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,14 +15,13 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Now.
-    pub fn now() -> Moment {
-        Moment::of(SystemTime::now())
+    /// As a clock of the system says it; what lies before 1970 is its beginning.
+    pub fn of(time: SystemTime) -> Moment {
+        Moment::after(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO))
     }
 
-    /// By the clock of the system.
-    pub fn of(time: SystemTime) -> Moment {
-        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    /// So long after 1970 has begun.
+    pub fn after(since: Duration) -> Moment {
         let (days, rest) = (i64::try_from(since.as_secs() / 86400).unwrap_or(0), since.as_secs() % 86400);
         // Days in eras of 400 years that begin on the first of March.
         let shifted = days + 719_468;
@@ -59,6 +58,12 @@ impl Moment {
     }
 }
 
+/// Seconds since 1970 as `2026-11-20 22:50:00`.
+pub fn utc(seconds: u64) -> String {
+    let Moment { year, month, day, hour, minute, second, .. } = Moment::after(Duration::from_secs(seconds));
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,5 +74,13 @@ mod tests {
         assert_eq!(moment.second_name(), "y04m06d03.h03m23s15");
         assert_eq!(moment.day_name(), "y04m06d03");
         assert_eq!(moment.stamp(), "2004-06-03 03:23:15.042 ");
+    }
+
+    #[test]
+    fn a_time_is_shown_in_the_civil_calendar() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00");
+        assert_eq!(utc(951_782_399), "2000-02-28 23:59:59");
+        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00");
+        assert_eq!(utc(1_795_128_600), "2026-11-19 22:50:00");
     }
 }
