@@ -7,9 +7,17 @@ systemctl daemon-reload
 systemctl stop apache2 postgresql postgresql@15-main mariadb smbd nmbd postfix postfix@- dovecot chrony named
 
 cd /unbound
-mkdir www cakes recipes team mail mysql postgresql
+mkdir www cakes cgi shop shop/staff recipes team mail mysql postgresql
 echo "the bakery's page" > www/index.html
 echo "the bakery's cakes" > cakes/index.html
+echo "the bakery's shop" > shop/index.html
+echo "who works when" > shop/staff/index.html
+cat > cgi/orders <<'END'
+#!/bin/sh
+printf 'Content-Type: text/plain\n\n'
+echo "orders: $(psql -Atd bakery -c 'SELECT count(*) FROM orders' 2>&1)"
+END
+chmod 755 cgi/orders
 chmod 1777 recipes team
 chgrp mail mail
 chmod 2775 mail

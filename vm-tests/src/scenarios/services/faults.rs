@@ -26,6 +26,27 @@ pub(super) const FAULTS: &[Fault] = &[
         &["/atlas-verify.html may not be read (403)"],
     ),
     fault(
+        "a dynamic page without its table",
+        "runuser -u postgres -- psql -qd bakery -c 'ALTER TABLE orders RENAME TO lost'",
+        "! runuser -u postgres -- psql -qd bakery -c 'SELECT 1 FROM orders'",
+        "runuser -u postgres -- psql -qd bakery -c 'ALTER TABLE lost RENAME TO orders'",
+        &["the dynamic page /orders comes without 'orders: 3', and says "],
+    ),
+    fault(
+        "a restricted page is open",
+        "sed -i.atlas '/auth_basic/d' /etc/nginx/conf.d/shop.conf && systemctl reload nginx",
+        "curl -sk --connect-to ::127.0.0.1:443 https://shop.bakery.example/staff/ | grep -q 'who works when'",
+        "mv /etc/nginx/conf.d/shop.conf.atlas /etc/nginx/conf.d/shop.conf && systemctl reload nginx",
+        &["/staff/ should be restricted, and is open to anybody (it answers 200)"],
+    ),
+    fault(
+        "a certificate has expired",
+        "cd /etc/nginx/tls && cp -a cert.pem cert.atlas && openssl x509 -req -in shop.csr -CA ca.pem -CAkey ca-key.pem -copy_extensions copy -days 0 -out cert.pem && systemctl reload nginx",
+        "! openssl x509 -in /etc/nginx/tls/cert.pem -noout -checkend 0",
+        "mv /etc/nginx/tls/cert.atlas /etc/nginx/tls/cert.pem && systemctl reload nginx",
+        &["the certificate has expired on "],
+    ),
+    fault(
         "NFS stopped",
         "systemctl stop nfs-server",
         "! ss -Hltn 'sport = :2049' | grep -q .",

@@ -31,11 +31,12 @@ const MEMORY_MIB: u32 = 1024;
 const LONGEST: Duration = Duration::from_secs(400);
 
 /// What each server has to exercise on the other: the service and its instance.
-const EXERCISED: [(&str, &str); 12] = [
+const EXERCISED: [(&str, &str); 13] = [
     ("connectivity", ""),
     ("ssh", "22"),
     ("web", "*:80"),
     ("web", "*:8080"),
+    ("web", "shop.bakery.example:443"),
     ("nfs", "/unbound/recipes"),
     ("samba", "team"),
     ("dns", "bakery.example"),
@@ -49,11 +50,15 @@ const EXERCISED: [(&str, &str); 12] = [
 /// The settings of the Verifier. What an emulated processor takes its time for is no fault of the service, and two clocks that were set from
 /// their hardware's are up to a second apart.
 fn settings() -> String {
-    let slow =
-        ["answer", "fragmented", "mount", "read", "write", "lock", "query", "accepted", "delivered", "tls", "offset"];
-    let slow = slow.map(|time| format!("{time}-slow = \"60000\", {time}-unacceptable = \"90000\"")).join(", ");
+    let slow = "answer dynamic fragmented mount read write lock query accepted delivered tls offset".split(' ');
+    let slow: Vec<String> =
+        slow.map(|time| format!("{time}-slow = \"60000\", {time}-unacceptable = \"90000\"")).collect();
+    let slow = slow.join(", ");
     let every = format!("every = \"{EVERY}\"");
     let more = |service: &str| match service {
+        "web" => {
+            "\"dynamic@*:8080\" = \"/orders\", \"expect@*:8080\" = \"orders: 3\", \"ca@shop.bakery.example:443\" = \"/etc/atlas/verifier/ca.pem\""
+        }
         "mail" => "mail-to = \"baker@bakery.example\", credentials = \"/etc/atlas/verifier/mail\"",
         "postgresql" => "user = \"verify\", credentials = \"/etc/atlas/verifier/postgresql\"",
         "mariadb" => "database = \"verify\", credentials = \"/etc/atlas/verifier/mariadb\"",
