@@ -340,9 +340,10 @@ pub(super) const FAULTS: &[Fault] = &[
         "systemctl reset-failed failing",
         &["the unit failing.service has failed"],
     ),
+    // Less than a tenth is left. With nearly nothing, an emulated server does nothing any more but read its programs again.
     fault(
         "memory eaten up",
-        "mount -t tmpfs -o size=100% none /mnt && head -c $(( ($(grep MemAvailable /proc/meminfo | tr -dc 0-9) - 30000) * 1024 )) /dev/zero > /mnt/eater",
+        "mount -t tmpfs -o size=100% none /mnt && head -c $(( ($(grep MemAvailable /proc/meminfo | tr -dc 0-9) - 42000) * 1024 )) /dev/zero > /mnt/eater",
         "test $(( $(grep MemAvailable /proc/meminfo | tr -dc 0-9) * 10 )) -lt $(grep MemTotal /proc/meminfo | tr -dc 0-9)",
         "umount /mnt",
         &["memory is short"],
