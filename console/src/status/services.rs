@@ -77,7 +77,7 @@ impl Services {
         match observed.profile.verdict {
             _ if observed.is_stale(now) => self.unclear.push(reason(
                 format!(
-                    "{key} was verified last by {by} {} s ago, and should be every {} s",
+                    "{key} was verified last by {by} {} s ago, and should be at least every {} s",
                     now.saturating_sub(observed.checked),
                     observed.interval
                 ),

@@ -132,7 +132,7 @@ fn plan(common: &Common) -> anyhow::Result<Exit> {
         )?;
         return Ok(Exit::Done);
     }
-    let mut table = Table::new(["what", "every", "within", "command"]);
+    let mut table = Table::new(["what", "told within", "may take", "command"]);
     for check in &checks {
         let name = check.program.file_name().unwrap_or_default().to_string_lossy();
         let command = format!("{name} {}", check.args.join(" "));
