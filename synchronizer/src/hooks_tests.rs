@@ -15,11 +15,9 @@ impl World {
     }
 
     fn hook(&self, directory: &str, name: &str, script: &str) -> PathBuf {
-        let dir = self.tmp.path().join(HOOKS).join(directory);
-        fs::create_dir_all(&dir).unwrap();
-        let path = dir.join(name);
-        fs::write(&path, if script.is_empty() { String::new() } else { format!("#!/bin/sh\n{script}\n") }).unwrap();
-        fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        let path = self.tmp.path().join(HOOKS).join(directory).join(name);
+        let content = if script.is_empty() { String::new() } else { format!("#!/bin/sh\n{script}\n") };
+        atlas_host::testing::write_program(&path, &content);
         path
     }
 

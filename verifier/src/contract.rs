@@ -104,13 +104,11 @@ fn try_verify(program: &Path, host: &str, instance: &Instance) -> Vec<Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     fn tried(script: &str) -> Vec<Rule> {
         let tmp = tempfile::tempdir().unwrap();
         let path = tmp.path().join("plugin");
-        std::fs::write(&path, script).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        atlas_host::testing::write_program(&path, script);
         try_all(&path, "127.0.0.1")
     }
 

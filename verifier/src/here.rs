@@ -248,8 +248,7 @@ pub(crate) mod testing {
 
         /// A program of the server, as a shell script.
         pub(crate) fn program(&self, path: &str, script: &str) {
-            self.write(path, &format!("#!/bin/sh\n{script}\n"));
-            self.mode(path, 0o755);
+            atlas_host::testing::write_program(&self.root().join(path), &format!("#!/bin/sh\n{script}\n"));
         }
 
         pub(crate) fn mode(&self, path: &str, mode: u32) {

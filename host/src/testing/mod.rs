@@ -2,7 +2,12 @@
 
 pub mod cuts;
 
-use std::process::Command;
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 /// Set in the process that has mounts, or a network, of its own.
 const INSIDE: &str = "ATLAS_TEST_INSIDE";
@@ -34,6 +39,26 @@ pub fn own_network(test: &str) -> bool {
     let namespaces =
         ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", OWN_NETWORK, "sh"];
     again(test, &["--map-root-user", "--map-auto"], &namespaces)
+}
+
+/// Writes a program that can be run at once, with the directories above it.
+///
+/// Another process writes it: were this one to have it open for writing while another thread begins a child, that would have it open too for
+/// a moment, and the kernel runs no program that somebody writes to (`Text file busy`).
+///
+/// # Panics
+/// It cannot be written.
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers as well")]
+pub fn write_program(path: &Path, content: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut writer = Command::new("/bin/sh")
+        .args(["-ec", "rm -f \"$0\"; cat > \"$0\"; chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    writer.stdin.take().unwrap().write_all(content.as_bytes()).unwrap();
+    assert!(writer.wait().unwrap().success(), "{} cannot be written", path.display());
 }
 
 fn again(test: &str, where_not_root: &[&str], namespaces: &[&str]) -> bool {

@@ -20,9 +20,7 @@ fn pri() -> tempfile::TempDir {
     write("unbound/www/index.html", "the client's");
     write("etc/passwd", "root:x:0:0::/root:/bin/sh\n");
     let script = format!("#!/bin/sh\n[ \"$1\" = setup ] && exec cat {}\nexit 3\n", tmp.path().join("found").display());
-    write("etc/atlas/verify.d/page", &script);
-    let program = tmp.path().join("etc/atlas/verify.d/page");
-    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+    atlas_host::testing::write_program(&tmp.path().join("etc/atlas/verify.d/page"), &script);
     tmp
 }
 
