@@ -199,14 +199,14 @@ pub(crate) fn read_config(
     if accepted { Ok((config, true)) } else { Err(refusal) }
 }
 
-fn prepare(
+fn prepare<'r>(
     places: &Places,
-    root: &Dir,
+    root: &'r Dir,
     bound: &BoundData,
     acceptance: Option<&Acceptance>,
     report: &mut BootReport,
     clock: &mut Clock,
-) -> Result<(MasterConfig, Identity), Refusal> {
+) -> Result<(MasterConfig, Identity<'r>), Refusal> {
     let (sid, (config, by_acceptance)) = clock.step("read who this server is", || {
         let sid = open_sid(places)?;
         let config = read_config(&sid, bound, acceptance)?;
@@ -225,7 +225,7 @@ fn use_up(places: &Places, root: &Dir, acceptance: &Acceptance) -> Result<(), Re
     accept::use_up(root, acceptance).map_err(|error| refuse::root_not_writable(&error))
 }
 
-fn publish(places: &Places, identity: &Identity, config: &MasterConfig, bound: &BoundData) -> Result<(), Refusal> {
+fn publish(places: &Places, identity: &Identity<'_>, config: &MasterConfig, bound: &BoundData) -> Result<(), Refusal> {
     let sid = open_sid(places)?;
     identity.publish(&sid, config, bound.env_id).map_err(|error| refuse::of_sid(&error))
 }

@@ -67,26 +67,26 @@ impl Drop for Converted {
 
 /// The identity of the server: found, converted, and staged on the root file system.
 #[derive(Debug)]
-pub struct Identity {
+pub struct Identity<'r> {
     /// Whether there is none yet: the OS keeps its own [272].
     pub from_scratch: bool,
     /// The conversion to publish, where there was one.
     pub converted: Option<Converted>,
-    staged: Option<Staged>,
+    staged: Option<Staged<'r>>,
     /// Kept until the identity is committed; dropped after `staged`.
     writable: Option<WritableRoot>,
 }
 
-impl Identity {
+impl<'r> Identity<'r> {
     /// Finds, converts and stages; writes only temporary files to the root file system, and nothing to the Unbound disks.
     pub(crate) fn prepare(
         places: &Places,
-        root: &Dir,
+        root: &'r Dir,
         sid: &SidData,
         config: &MasterConfig,
         bound: &BoundData,
         clock: &mut Clock,
-    ) -> Result<Identity, Refusal> {
+    ) -> Result<Identity<'r>, Refusal> {
         let of_sid = |error: SidError| refuse::of_sid(&error);
         let (role, env) = (config.role(), bound.env_id);
         let found = clock.step("find its Snapshot", || {

@@ -16,6 +16,7 @@ use atlas_sid::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     time::Duration,
 };
 
@@ -46,7 +47,6 @@ impl Run<'_> {
 
     /// Makes the changes: all of them, or none.
     fn put_in_place(&mut self, plan: &Plan<'_>, to_tell: &BTreeSet<String>, kept: &mut Kept) -> anyhow::Result<()> {
-        let hint = "free some space on the file system that is named; nothing was changed";
         let was_pending = !self.pending.services.is_empty() || !self.pending.touched.is_empty();
         let mut touched = parents(plan.changes());
         touched.extend(std::mem::take(&mut self.pending.touched));
@@ -60,6 +60,10 @@ impl Run<'_> {
         if made_ready.is_err() && !was_pending {
             self.records.clear()?;
         }
+        let hint = match &made_ready {
+            Err(error) if is_full(error) => "free some space on the file system that is named; nothing was changed",
+            _ => "mend what is named above; nothing was changed, and the next run tries again",
+        };
         let changes = made_ready
             .hint(hint)?
             .commit()
@@ -129,6 +133,10 @@ impl Run<'_> {
         self.outcomes.insert(service.name.clone(), Outcome::PutBack(why));
         Ok(())
     }
+}
+
+fn is_full(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref()).any(|io: &io::Error| io.kind() == io::ErrorKind::StorageFull)
 }
 
 impl From<Told> for Outcome {

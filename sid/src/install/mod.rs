@@ -9,17 +9,17 @@
 //!
 //! A power cut between two renames leaves some objects old and some new, each of them whole. The next install sees the difference
 //! and completes it; atlas-boot runs one before the network, at every boot.
+//!
+//! Directories are opened one at a time, below the held root and never through a link: however many have changed, few are open.
 
-use crate::{
-    layout::SidError,
-    scan::{leads_out, parent_of},
-    snapshot::Snapshot,
-};
+mod stage;
+
+pub use stage::Staged;
+
+use crate::{layout::SidError, scan::parent_of, snapshot::Snapshot};
 use atlas_host::{
-    FileError,
-    durable::{self, temp_name},
-    object,
-    tree::{Dir, ObjectType, Rename},
+    FileError, object,
+    tree::{Dir, ObjectType},
 };
 use atlas_model::{
     PathList, TreePath,
@@ -27,11 +27,8 @@ use atlas_model::{
     reserved,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map},
-    ffi::{OsStr, OsString},
-    fmt,
-    path::Path,
-    rc::Rc,
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
 };
 
 /// What has to be done to one path.
@@ -275,91 +272,6 @@ impl<'a> Plan<'a> {
         }
         Ok(())
     }
-
-    /// Makes everything ready beside its target. Whatever fails, the tree is as it was.
-    pub fn stage(&self, root: &Dir) -> Result<Staged, SidError> {
-        let mut staged = Staged { items: vec![] };
-        let (mut parents, mut copies) = (BTreeMap::new(), Parents::default());
-        for change in &self.changes {
-            let result = self.stage_one(root, change, &mut parents, &mut copies);
-            match result {
-                Ok(item) => staged.items.push(item),
-                Err(error) => {
-                    staged.discard();
-                    return Err(error);
-                }
-            }
-        }
-        if let Err(error) = staged.flush() {
-            staged.discard();
-            return Err(error.into());
-        }
-        Ok(staged)
-    }
-
-    fn stage_one(
-        &self,
-        root: &Dir,
-        change: &Change,
-        parents: &mut BTreeMap<Option<TreePath>, Rc<Dir>>,
-        copies: &mut Parents,
-    ) -> Result<Item, SidError> {
-        let path = change.path();
-        let parent = match parents.entry(path.parent()) {
-            btree_map::Entry::Occupied(held) => Rc::clone(held.get()),
-            btree_map::Entry::Vacant(free) => {
-                let parent = match path.parent() {
-                    Some(parent) => root.make_dirs(parent.relative()).map_err(|error| leads_out(path, error))?,
-                    None => root.dir(".")?,
-                };
-                durable::remove_leftovers(&parent)?;
-                Rc::clone(free.insert(Rc::new(parent)))
-            }
-        };
-        let temp = temp_name();
-        if matches!(change, Change::Add(_) | Change::Replace(_))
-            && let Err(error) = self.make_temp(path, &parent, &temp, copies)
-        {
-            // Best effort: what is left has a name that the next install removes.
-            let _ = parent.remove_tree(&temp);
-            return Err(error);
-        }
-        Ok(Item { change: change.clone(), parent, temp, before: None })
-    }
-
-    /// Makes the object at `path`, with all that lies below it, under the name `temp`.
-    fn make_temp(&self, path: &TreePath, parent: &Dir, temp: &OsStr, copies: &mut Parents) -> Result<(), SidError> {
-        let all = self.wanted.entries;
-        let start = all.partition_point(|entry| entry.path.as_path() < path.as_path());
-        // The directory below `temp` that was filled last: with the entries sorted, it is mostly the next one's, too.
-        let mut filled: Option<(&Path, Dir)> = None;
-        for entry in all[start..].iter().take_while(|entry| entry.path.is_within(path)) {
-            if entry.kind == Kind::Absent || self.wanted.protected.why(&entry.path).is_some() {
-                continue;
-            }
-            if entry.path == *path {
-                self.make_object(entry, copies, parent, temp)?;
-                continue;
-            }
-            let inner = entry.path.relative().strip_prefix(path.relative()).unwrap_or(entry.path.relative());
-            let below = inner.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(".".as_ref());
-            let dir = match &mut filled {
-                Some((of, dir)) if *of == below => dir,
-                other => &mut other.insert((below, parent.dir(temp)?.dir(below)?)).1,
-            };
-            self.make_object(entry, copies, dir, entry.path.name())?;
-        }
-        Ok(())
-    }
-
-    fn make_object(&self, entry: &Entry, copies: &mut Parents, to: &Dir, name: &OsStr) -> Result<(), SidError> {
-        if let Some(content) = self.wanted.made.get(&entry.path) {
-            return Ok(object::make_of(&entry.kind, content, to, name)?);
-        }
-        let Some(files) = &self.wanted.files else { return Ok(()) };
-        let from = copies.of(files, &entry.path)?.ok_or_else(|| damaged(files, entry, "it is missing"))?;
-        Ok(object::make(&entry.kind, from, entry.path.name(), to, name)?)
-    }
 }
 
 fn damaged(files: &Dir, entry: &Entry, why: &str) -> SidError {
@@ -380,6 +292,12 @@ impl Parents {
         }
         Ok(self.last.as_ref().and_then(|(_, dir)| dir.as_ref()))
     }
+
+    /// The same where it was a moment ago.
+    fn held(&mut self, root: &Dir, path: &TreePath) -> Result<&Dir, SidError> {
+        let gone = || FileError::on("find the directory of", root.show(path.relative()))(io::ErrorKind::NotFound);
+        Ok(self.of(root, path)?.ok_or_else(gone)?)
+    }
 }
 
 fn change(is: &Kind, entry: &Entry) -> Option<Change> {
@@ -391,132 +309,5 @@ fn change(is: &Kind, entry: &Entry) -> Option<Change> {
         (is, wanted) if is.same_as(wanted) => None,
         (Kind::Dir { .. }, Kind::Dir { meta }) => Some(Change::Adjust(path, meta.clone())),
         _ => Some(Change::Replace(path)),
-    }
-}
-
-/// One change, ready to be made.
-#[derive(Debug)]
-struct Item {
-    change: Change,
-    parent: Rc<Dir>,
-    temp: OsString,
-    /// What a directory was before it was adjusted.
-    before: Option<Meta>,
-}
-
-/// Everything lies ready; the tree is unchanged.
-#[derive(Debug)]
-pub struct Staged {
-    items: Vec<Item>,
-}
-
-impl Staged {
-    /// Makes durable what was staged: once for each file system that has some of it.
-    fn flush(&self) -> Result<(), FileError> {
-        let mut flushed = BTreeSet::new();
-        for item in &self.items {
-            if let Some(stat) = item.parent.stat(OsStr::new("."))?
-                && flushed.insert(stat.st_dev)
-            {
-                item.parent.sync_file_system()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes all changes, durably. On a failure those made are taken back, and the tree is as it was.
-    pub fn commit(mut self) -> Result<Vec<Change>, SidError> {
-        self.apply()?;
-        if let Err(error) = self.flush_names() {
-            self.take_back(self.items.len());
-            return Err(error.into());
-        }
-        self.discard();
-        Ok(self.changes())
-    }
-
-    /// The same for a caller who will make the names durable, or repeats the installation where that did not come to pass.
-    ///
-    /// What was replaced lies under the temporary names until [`Staged::discard`].
-    pub fn commit_unflushed(&mut self) -> Result<Vec<Change>, SidError> {
-        self.apply()?;
-        Ok(self.changes())
-    }
-
-    fn apply(&mut self) -> Result<(), SidError> {
-        for index in 0..self.items.len() {
-            if let Err(error) = self.items[index].apply() {
-                self.take_back(index);
-                return Err(error.into());
-            }
-        }
-        Ok(())
-    }
-
-    fn changes(&self) -> Vec<Change> {
-        self.items.iter().map(|item| item.change.clone()).collect()
-    }
-
-    fn flush_names(&self) -> Result<(), FileError> {
-        let mut flushed: Option<&Rc<Dir>> = None;
-        for item in &self.items {
-            if !flushed.is_some_and(|last| Rc::ptr_eq(last, &item.parent)) {
-                item.parent.sync()?;
-                flushed = Some(&item.parent);
-            }
-        }
-        Ok(())
-    }
-
-    /// Undoes the first `count` changes, and removes what was staged.
-    fn take_back(&self, count: usize) {
-        self.items[..count].iter().rev().for_each(Item::take_back);
-        self.discard();
-    }
-
-    /// Removes what lies under the temporary names: what was staged, or after a commit what was replaced.
-    ///
-    /// Best effort: such a name is never read, and removed by the next install.
-    pub fn discard(&self) {
-        for item in &self.items {
-            let _ = item.parent.remove_tree(&item.temp);
-        }
-    }
-}
-
-impl Item {
-    fn name(&self) -> &OsStr {
-        self.change.path().name()
-    }
-
-    fn apply(&mut self) -> Result<(), FileError> {
-        match &self.change {
-            Change::Add(_) => self.parent.rename(&self.temp, &self.parent, self.name(), Rename::NoReplace),
-            Change::Replace(_) => self.parent.rename(&self.temp, &self.parent, self.name(), Rename::Exchange),
-            Change::Remove(_) => match self.parent.rename(self.name(), &self.parent, &self.temp, Rename::NoReplace) {
-                // A leftover that was cleaned away since.
-                Err(error) if error.is_not_found() => Ok(()),
-                other => other,
-            },
-            Change::Adjust(_, meta) => {
-                let before = object::read(&self.parent, self.name())?.meta().cloned();
-                object::update_dir(meta, &self.parent, self.change.path().name())?;
-                self.before = before;
-                Ok(())
-            }
-        }
-    }
-
-    /// Undoes [`Item::apply`]. Each is the reverse of a step that succeeded a moment ago and needs no space.
-    fn take_back(&self) {
-        let _ = match &self.change {
-            Change::Add(_) => self.parent.rename(self.name(), &self.parent, &self.temp, Rename::NoReplace),
-            Change::Replace(_) => self.parent.rename(&self.temp, &self.parent, self.name(), Rename::Exchange),
-            Change::Remove(_) => self.parent.rename(&self.temp, &self.parent, self.name(), Rename::NoReplace),
-            Change::Adjust(..) => match &self.before {
-                Some(meta) => object::update_dir(meta, &self.parent, self.name()),
-                None => Ok(()),
-            },
-        };
     }
 }
