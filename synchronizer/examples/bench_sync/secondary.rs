@@ -3,7 +3,7 @@
 //! ```text
 //!   DIR/root   PRI: Snapshot and the files themselves          ──ssh on loopback──▶  DIR/sec    SEC1, all of it installed
 //!                                                              ──ssh on loopback──▶  DIR/far    rsync's copy
-//!   DIR/new    a secondary that has received everything and installed nothing        DIR/empty  rsync's copy, begun anew
+//!   DIR/newN   a secondary that has received everything and installed nothing        DIR/emptyN rsync's copy, begun anew
 //! ```
 
 use std::{
@@ -124,8 +124,8 @@ impl<'a> Secondary<'a> {
     }
 
     /// Milliseconds of a durable installation of all files on a secondary that has none, and of rsync's.
-    pub(crate) fn install_everything(&self, size: usize) -> anyhow::Result<(f64, f64)> {
-        let (new, empty) = (self.bench.path("new"), self.bench.path("empty"));
+    pub(crate) fn install_everything(&self, size: usize, round: usize) -> anyhow::Result<(f64, f64)> {
+        let (new, empty) = (self.bench.path(&format!("new{round}")), self.bench.path(&format!("empty{round}")));
         server(&new)?;
         let received = new.join("unbound/SID_DATA/PRI");
         run(Command::new("cp").arg("-a").arg(self.bench.path("sec/unbound/SID_DATA/PRI")).arg(received))?;
@@ -136,11 +136,10 @@ impl<'a> Secondary<'a> {
         let ours = timed(|| run(&mut install))?;
         let from = format!("{}/", self.bench.path("root/srv/data").display());
         let theirs = timed(|| run(Command::new("rsync").args(["-a", "--fsync", &from]).arg(&empty)))?;
-        for tree in [new.join("srv/data"), empty.clone()] {
+        for tree in [new.join("srv/data"), empty] {
             let count = files(&tree)?;
             anyhow::ensure!(count == size, "{} has {count} files, not {size}", tree.display());
         }
-        [new, empty].iter().try_for_each(fs::remove_dir_all)?;
         Ok((ours, theirs))
     }
 }
