@@ -120,7 +120,7 @@ impl Told {
             if let Some(hinted) = cause.downcast_ref::<Hinted>() {
                 hints.push(hinted.hint.clone());
             }
-            let text = cause.to_string();
+            let text = tame(&cause.to_string());
             if texts.last() != Some(&text) {
                 texts.push(text);
             }
@@ -141,6 +141,11 @@ impl Told {
                 .and_then(|()| self.hints.iter().try_for_each(|hint| writeln!(err, "  try: {hint}")))
         };
     }
+}
+
+/// What a program, a disk or a partner said may be in a text: it is told, and moves no cursor.
+pub fn tame(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 /// An error and its causes in one line, each said once: for a report or a log.
@@ -245,6 +250,12 @@ mod tests {
         assert_eq!(told.error, "install the identity");
         assert_eq!(told.causes, ["write /etc/hostname", "disk is full"]);
         assert_eq!(told.hints, ["free some space"]);
+    }
+
+    #[test]
+    fn an_error_moves_no_cursor() {
+        let told = Told::of(&anyhow::anyhow!("nginx: \u{1b}[2J\rgood\n\tline 2"));
+        assert_eq!(told.error, "nginx: \u{fffd}[2J\u{fffd}good\n\tline 2");
     }
 
     #[test]

@@ -33,11 +33,12 @@ pub mod stream;
 pub mod testing;
 pub mod tree;
 
+use atlas_model::tree_path::escape;
 use std::{io, path::PathBuf};
 
-/// An operation on a file that failed: what, on which, and why.
+/// An operation on a file that failed: what, on which, and why. The file's name may be anybody's, so it is told as paths are written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {}", path.display())]
+#[error("cannot {action} {}", escape(path.as_os_str().as_encoded_bytes()))]
 pub struct FileError {
     /// `open`, `replace`, …
     pub action: &'static str,
@@ -58,5 +59,16 @@ impl FileError {
     /// Whether the file is simply not there.
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_would_move_the_cursor_is_told_and_does_not() {
+        let error = FileError::on("read", "/etc/\u{1b}[2J\nall is well")(io::ErrorKind::NotFound);
+        assert_eq!(error.to_string(), "cannot read /etc/\\x1b[2J\\x0aall is well");
     }
 }

@@ -262,7 +262,7 @@ fn check(dir: &Dir, name: &OsStr, is_file: bool) -> Result<bool, Checked> {
 /// The end of what a program said, fit to be shown.
 fn end_of(output: &atlas_host::process::Output) -> String {
     let text = [output.text(), String::from_utf8_lossy(&output.stderr).into_owned()].concat();
-    let shown: String = text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect();
+    let shown = atlas_cli::tame(&text);
     let start = shown.len().saturating_sub(KEPT);
     let start = (start..=shown.len()).find(|at| shown.is_char_boundary(*at)).unwrap_or(0);
     shown[start..].trim().to_owned()
