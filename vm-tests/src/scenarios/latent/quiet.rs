@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::{INTERVAL, TOLD, all_clear, verified};
-use crate::{Context, Server};
+use crate::{Context, Server, secs};
 
 /// How long nothing happens; `ATLAS_QUIET_SECONDS` says another.
 const HOUR: u64 = 3600;
@@ -15,7 +15,10 @@ pub(crate) fn nothing_is_wrong_for_an_hour(ctx: &Context) -> Result<()> {
     let lan = ctx.lan("office")?;
     let (pri, sec) = verified(ctx, &lan)?;
     let length = std::env::var("ATLAS_QUIET_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(HOUR);
-    // What was told while they came up was so.
+    // What was told while they came up was so, and so is that it is over.
+    for server in [&pri, &sec] {
+        settled(server)?;
+    }
     for server in [&pri, &sec] {
         server.sh(&format!(": > {TOLD}"))?;
     }
@@ -51,6 +54,22 @@ pub(crate) fn nothing_is_wrong_for_an_hour(ctx: &Context) -> Result<()> {
     }
     sec.sh("systemctl start nginx")?;
     all_clear(&pri, Duration::from_secs(120)).map(drop)
+}
+
+/// Waits until the server knows of nothing that is wrong, itself included, and has told so.
+fn settled(server: &Server) -> Result<()> {
+    let begun = Instant::now();
+    while server.exec("VerifierResults", secs(60))?.code != 0 {
+        ensure!(
+            begun.elapsed() < Duration::from_secs(300),
+            "{}: {}",
+            server.name(),
+            server.sh("VerifierResults || :")?
+        );
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    std::thread::sleep(Duration::from_secs(INTERVAL));
+    Ok(())
 }
 
 /// How many processes the server has begun: each check is one.
