@@ -197,6 +197,20 @@ fn everything_comes_back_as_it_was_at_a_time() {
 }
 
 #[test]
+fn what_lies_in_one_directory_comes_back_at_once_be_it_identity_or_not() {
+    let world = World::new("PRI");
+    world.write("etc/later", "1\n");
+    world.create();
+    let then = world.commits()[0].clone();
+    world.write("etc/hostname", "bagel\n");
+    world.write("etc/later", "2\n");
+    world.said(&["restore", "--all", "--at", &then, "--yes"]);
+    assert_eq!((world.read("etc/hostname").as_str(), world.read("etc/later").as_str()), ("bread\n", "1\n"));
+    let left: Vec<_> = fs::read_dir(world.path("etc")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 3, "{left:?}");
+}
+
+#[test]
 fn what_was_not_there_then_goes_and_what_was_never_recorded_is_refused() {
     let world = World::new("PRI");
     let then = world.commits()[0].clone();

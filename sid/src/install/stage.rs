@@ -21,24 +21,15 @@ use std::{
 impl Plan<'_> {
     /// Makes everything ready beside its target. Whatever fails, the tree is as it was.
     pub fn stage<'r>(&self, root: &'r Dir) -> Result<Staged<'r>, SidError> {
-        let mut staged = Staged { root, file_systems: BTreeMap::new(), items: vec![] };
-        let result = self.fill(&mut staged).and_then(|()| staged.flush());
-        if let Err(error) = result {
-            staged.discard();
-            return Err(error);
-        }
-        Ok(staged)
+        Staged::of_all([self], root)
     }
 
     fn fill(&self, staged: &mut Staged<'_>) -> Result<(), SidError> {
         let root = staged.root;
         let (mut parents, mut copies) = (Parents::default(), Parents::default());
-        let mut entered = BTreeSet::new();
         for change in &self.changes {
             let path = change.path();
-            if entered.insert(path.parent()) {
-                staged.enter(path)?;
-            }
+            staged.enter(path)?;
             let parent = parents.held(root, path)?;
             let temp = temp_name();
             if matches!(change, Change::Add(_) | Change::Replace(_))
@@ -103,12 +94,29 @@ pub struct Staged<'r> {
     root: &'r Dir,
     /// A directory of each file system that has some of it, by the number of its device.
     file_systems: BTreeMap<u64, Dir>,
+    /// The directories that hold what was staged. What lay there under temporary names before is gone.
+    entered: BTreeSet<Option<TreePath>>,
     items: Vec<Item>,
 }
 
-impl Staged<'_> {
-    /// Makes the directory that holds `path` ready to be staged in.
+impl<'r> Staged<'r> {
+    /// Makes everything of several plans for one tree ready, to be committed as one. Staged one after the other they would remove each other's
+    /// temporary files.
+    pub fn of_all<'p>(plans: impl IntoIterator<Item = &'p Plan<'p>>, root: &'r Dir) -> Result<Staged<'r>, SidError> {
+        let mut staged = Staged { root, file_systems: BTreeMap::new(), entered: BTreeSet::new(), items: vec![] };
+        let result = plans.into_iter().try_for_each(|plan| plan.fill(&mut staged)).and_then(|()| staged.flush());
+        if let Err(error) = result {
+            staged.discard();
+            return Err(error);
+        }
+        Ok(staged)
+    }
+
+    /// Makes the directory that holds `path` ready to be staged in, if it is not.
     fn enter(&mut self, path: &TreePath) -> Result<(), SidError> {
+        if !self.entered.insert(path.parent()) {
+            return Ok(());
+        }
         let parent = match path.parent() {
             Some(parent) => self.root.make_dirs(parent.relative()).map_err(|error| leads_out(path, error))?,
             None => self.root.dir(".")?,

@@ -16,7 +16,7 @@ use atlas_sid::{
         Cause,
         query::{self, Commit, When},
     },
-    install::{Plan, Protected, Trust, Wanted},
+    install::{Plan, Protected, Staged, Trust, Wanted},
     snapshot::read_list,
 };
 use std::{
@@ -88,10 +88,8 @@ pub(super) fn run(server: &Server, args: &Args, json: bool) -> anyhow::Result<Ex
         print("nothing was changed\n")?;
         return Ok(Exit::Done);
     }
-    let staged = plans.iter().map(|plan| plan.stage(&server.root)).collect::<Result<Vec<_>, _>>();
-    for staged in staged.context("make the files ready; nothing was changed")? {
-        staged.commit().context("put the files into place").hint("run it again: it completes what is missing")?;
-    }
+    let staged = Staged::of_all(&plans, &server.root).context("make the files ready; nothing was changed")?;
+    staged.commit().context("put the files into place").hint("the changes were taken back; run it again")?;
     drop(plans);
     drop(past);
     create::snapshot_as(server, &How { reads_all: false, cause: Cause::Restored(commit.id.clone()) })
