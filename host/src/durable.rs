@@ -15,7 +15,12 @@ use std::{
 };
 
 /// The beginning of the name of every temporary file of ATLAS, so that what a crash left behind can be told and removed.
-pub const TEMP_PREFIX: &str = ".atlas-tmp-";
+const TEMP_PREFIX: &str = ".atlas-tmp-";
+
+/// Whether it is the name of a temporary file of ATLAS.
+pub fn is_temporary(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes())
+}
 
 /// A name for a temporary file, not used before by this process.
 pub fn temp_name() -> OsString {
@@ -69,7 +74,7 @@ pub fn write_if_changed(dir: &Dir, name: &OsStr, content: &[u8], mode: u32) -> R
 pub fn remove_leftovers(dir: &Dir) -> Result<usize, FileError> {
     let mut removed = 0;
     for name in dir.names(1_000_000)? {
-        if name.as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
+        if is_temporary(&name) {
             removed += usize::from(dir.remove_tree(&name)?);
         }
     }

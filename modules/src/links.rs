@@ -27,8 +27,7 @@ use crate::{
     store::{Changing, MODULES_DIR, Store},
 };
 use atlas_host::{
-    FileError,
-    durable::TEMP_PREFIX,
+    FileError, durable,
     tree::{Dir, ObjectType, Rename},
 };
 use nix::errno::Errno;
@@ -215,7 +214,7 @@ fn build(changing: &Changing<'_>, links: &Links, change: &Change) -> Result<Vec<
                     bin.hard_link(name, &next, &other)?;
                     aside.push(other.to_string_lossy().into_owned());
                 }
-                (_, false) if name.as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()) => {}
+                (_, false) if durable::is_temporary(name) => {}
                 (_, false) => bin.hard_link(name, &next, name)?,
             }
         }

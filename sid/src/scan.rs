@@ -1,7 +1,7 @@
 //! Reading the objects that a path list names, from a server's tree or from a Snapshot.
 
 use crate::layout::SidError;
-use atlas_host::{FileError, object, tree::Dir};
+use atlas_host::{FileError, durable, object, tree::Dir};
 use atlas_model::{
     PathList, TreePath,
     manifest::{Entry, FileSet, Kind, Manifest},
@@ -56,7 +56,8 @@ struct Scan<'a> {
 
 impl Scan<'_> {
     fn object(&mut self, parent: &Dir, path: &TreePath) -> Result<(), SidError> {
-        if self.set == FileSet::Sync && reserved::why(path).is_some() || self.except.covers(path) {
+        let is_reserved = self.set == FileSet::Sync && reserved::why(path).is_some();
+        if is_reserved || durable::is_temporary(path.name()) || self.except.covers(path) {
             return Ok(());
         }
         if self.entries.len() >= Manifest::MAX_ENTRIES {

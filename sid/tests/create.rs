@@ -151,6 +151,20 @@ fn where_nothing_changed_nothing_is_written() {
 }
 
 #[test]
+fn what_lies_ready_under_a_temporary_name_is_in_no_snapshot() {
+    let world = World::new();
+    let staged = ["a", "sub"].map(|dir| format!("root/etc/app/{dir}/.atlas-tmp-1-1"));
+    settle(&world);
+    fs::remove_file(world.path("root/etc/app/a")).unwrap();
+    staged.iter().for_each(|path| world.write(path, "not yet"));
+    world.write("root/etc/app/.atlas-tmp-1-2/file", "not yet");
+    assert!(world.try_create(true).unwrap().changed, "a is a directory now");
+    let files = files_below(&world.path(&format!("{PRI}/Env1/SyncFiles")));
+    assert!(files.iter().any(|file| file.ends_with("sub/d")), "{files:?}");
+    assert!(files.iter().all(|file| !file.to_str().unwrap().contains("atlas-tmp")), "{files:?}");
+}
+
+#[test]
 fn unchanged_files_are_shared_with_the_snapshot_before_and_only_changed_ones_copied() {
     let world = World::new();
     world.create();

@@ -6,7 +6,7 @@
 use super::stat_cache::{Reader, Record, Writer, bytes, order};
 use crate::{layout::SidError, scan::parent_of};
 use atlas_host::{
-    FileError,
+    FileError, durable,
     stamp::{Stamp, read_unmoved},
     tree::{Dir, ObjectType},
 };
@@ -145,7 +145,8 @@ impl Walker<'_, '_, '_, '_> {
     }
 
     fn object(&mut self, parent: &Arc<Dir>, name: &OsStr, stat: &FileStat) -> Result<(), SidError> {
-        if self.is_excluded()? {
+        // What an installation or a restoration has staged, or left when it was cut off, is nobody's configuration.
+        if durable::is_temporary(name) || self.is_excluded()? {
             return Ok(());
         }
         if ObjectType::of(stat) != ObjectType::Dir {

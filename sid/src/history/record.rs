@@ -157,7 +157,7 @@ impl Prepared {
         let dir = repository.dir.dir(RECORDED)?;
         for name in dir.names(10_000)? {
             let is_roles = name.to_string_lossy().starts_with(&format!("{role}-")) && name != kept;
-            if is_roles || name.as_encoded_bytes().starts_with(durable::TEMP_PREFIX.as_bytes()) {
+            if is_roles || durable::is_temporary(&name) {
                 dir.remove_tree(&name)?;
             }
         }

@@ -10,7 +10,7 @@
 
 use atlas_cli::Hint;
 use atlas_host::{
-    durable::TEMP_PREFIX,
+    durable,
     tree::{Dir, ObjectType},
 };
 use atlas_model::{
@@ -91,7 +91,7 @@ fn count(root: &Dir, path: &TreePath, with_itself: bool) -> anyhow::Result<usize
 }
 
 fn count_at(dir: &Dir, name: &std::ffi::OsStr) -> anyhow::Result<usize> {
-    if name.as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
+    if durable::is_temporary(name) {
         return Ok(0);
     }
     let Some(stat) = dir.stat(name)? else { return Ok(0) };
