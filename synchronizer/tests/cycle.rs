@@ -65,7 +65,10 @@ impl Cluster {
     }
 
     fn ss_sync(&self, role: &str, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_ssSync")).args(args).arg("--root").arg(self.root(role)).output().unwrap()
+        // With no more open files than systemd gives to a service.
+        let mut command = Command::new("prlimit");
+        command.args(["--nofile=1024", env!("CARGO_BIN_EXE_ssSync")]).args(args).arg("--root").arg(self.root(role));
+        command.output().unwrap()
     }
 
     /// Runs a cycle; gives its exit code and report.
@@ -167,6 +170,19 @@ fn what_a_converter_says_though_it_ends_well_is_told_as_a_problem() {
         assert!(problems.iter().any(|problem| problem["what"] == told.as_str()), "{report:#}");
     }
     cluster.synced();
+}
+
+#[test]
+fn more_directories_may_change_than_files_may_be_open() {
+    let cluster = Cluster::new();
+    let file = |n: usize| format!("etc/app/{n:04}/index");
+    for content in ["first", "second"] {
+        (0..1100).for_each(|n| write(&cluster.root("PRI"), &file(n), content));
+        cluster.synced();
+        for sec in ["SEC1", "SEC2"] {
+            assert!((0..1100).all(|n| cluster.read(sec, &file(n)) == content), "{content} at {sec}");
+        }
+    }
 }
 
 #[test]

@@ -38,20 +38,6 @@ fn only_what_differs_is_replaced_and_what_pri_removed_goes() {
     assert_eq!((&installed["generation"], &installed["format"]), (&2.into(), &1.into()));
 }
 
-#[test]
-fn more_directories_may_change_than_files_may_be_open() {
-    const DIRS: usize = 1100;
-    let world = World::new("/etc/web\n");
-    let sites = |content: &str| {
-        (0..DIRS).for_each(|n| world.write(&format!("pri/etc/web/sites/{n:04}/index"), content));
-    };
-    sites("first\n");
-    world.cycle();
-    sites("second\n");
-    assert_eq!(world.cycle()["change_count"], DIRS);
-    assert_eq!(world.read("sec/etc/web/sites/1099/index"), "second\n");
-}
-
 /// Everything that counts of what lies below a directory.
 fn picture(dir: &Path) -> Vec<String> {
     let (mut lines, mut todo) = (vec![], vec![dir.to_owned()]);
