@@ -102,8 +102,10 @@ pub(crate) fn with(sid: &SidData, pri: EnvVersion, role: Role) -> anyhow::Result
 }
 
 fn open_newest(sid: &SidData, role: Role) -> anyhow::Result<EnvVersion> {
-    let dir = sid.role_dir(role)?.with_context(|| format!("nothing was received from {role} yet"))?;
-    atlas_sid::snapshot::newest(&dir)?.with_context(|| format!("{role} never made a Snapshot"))
+    let dir = sid.role_dir(role)?.with_context(|| format!("nothing was received from {role} yet"));
+    let newest =
+        dir.and_then(|dir| atlas_sid::snapshot::newest(&dir)?.with_context(|| format!("{role} never made a Snapshot")));
+    newest.hint("run 'ssSync cycle' on PRI; it says what keeps it from coming")
 }
 
 /// The differences in one sentence; none where there is none.

@@ -120,6 +120,8 @@ fn changes_are_listed_and_shown_line_by_line() {
     let diff = world.said(&["diff", "/etc/app/main.conf", "--from", &commits[1]]);
     assert!(diff.contains("+port 2") && !diff.contains("=entries"), "{diff}");
     assert_eq!(world.said(&["diff", "/etc/app/sub", "--from", &commits[1]]), "");
+    let beside = world.run(&["diff", "/etc/app/sub", "--from", &commits[1]]).stderr;
+    assert!(String::from_utf8(beside).unwrap().contains("no change of /etc/app/sub is recorded there"));
     assert!(world.refused(&["show", "ffffffff"]).contains("0 commits of PRI begin with 'ffffffff'"));
     assert!(world.refused(&["diff", "--from", "1999-01-01"]).contains("begins later"));
 }

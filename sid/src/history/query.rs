@@ -138,15 +138,16 @@ pub fn at(sid: &SidData, role: Role, when: &When) -> Result<Commit, QueryError> 
     }
 }
 
-/// Writes to `out` what changed from one commit to another, or in one, as git shows it; of `path` and what lies below it, where one is named.
+/// Writes to `out` what changed from one commit to another, or in one, as git shows it; of `path` and what lies below it, where one is named. Gives
+/// how many bytes that took: none where nothing differs.
 pub fn patch(
     sid: &SidData,
     from: Option<&CommitId>,
     to: &CommitId,
     path: Option<&TreePath>,
     out: &mut dyn Write,
-) -> Result<(), SidError> {
-    let Some(repository) = Repository::open(sid)? else { return Ok(()) };
+) -> Result<u64, SidError> {
+    let Some(repository) = Repository::open(sid)? else { return Ok(0) };
     let git = match from {
         Some(from) => repository
             .git()
@@ -163,7 +164,7 @@ pub fn patch(
     let answer = git.converse(|_| Ok(()), |stdout| io::copy(stdout, out));
     // Whoever has seen enough closes the pipe, and git ends for that reason.
     let answer = answer.map_err(|source| repository.failed(source))?;
-    Ok(answer.map(drop).map_err(FileError::on("show", repository.dir.shown()))?)
+    Ok(answer.map_err(FileError::on("show", repository.dir.shown()))?)
 }
 
 /// Lays out the Snapshot that a commit holds, with the copies of those objects that `wants` names; the others are in its Manifest alone.

@@ -135,8 +135,14 @@ fn found(answer: Result<Commit, QueryError>) -> anyhow::Result<Commit> {
 
 fn show(server: &Server, from: Option<&Commit>, to: &Commit, path: Option<&TreePath>) -> anyhow::Result<Exit> {
     let mut out = std::io::stdout().lock();
-    query::patch(&server.sid, from.map(|from| &from.id), &to.id, path, &mut out).context("show what changed")?;
+    let from = from.map(|from| &from.id);
+    let shown = query::patch(&server.sid, from, &to.id, path, &mut out).context("show what changed")?;
     out.flush()?;
+    // Said beside the patch, which is empty for whoever reads it by program.
+    if shown == 0 {
+        let what = path.map_or_else(|| "anything".to_owned(), TreePath::to_string);
+        eprintln!("no change of {what} is recorded there; what is on no list of paths is not recorded at all");
+    }
     Ok(Exit::Done)
 }
 
