@@ -342,6 +342,29 @@ fn a_link_in_the_place_of_a_listed_object_is_replaced_and_not_followed() {
 }
 
 #[test]
+fn a_file_that_was_made_immutable_is_told_as_one_and_nothing_is_changed() {
+    let world = World::new("/etc/web\n/etc/motd\n");
+    world.write("pri/etc/motd", "1\n");
+    world.cycle();
+    let file = world.path("sec/etc/web/web.conf");
+    let chattr = |flag| Command::new("chattr").arg(flag).arg(&file).status().is_ok_and(|status| status.success());
+    // It takes a right that not everybody who runs this has, and a file system that knows of it.
+    if !chattr("+i") {
+        return;
+    }
+    world.write("pri/etc/motd", "2\n");
+    world.write("pri/etc/web/web.conf", "good 2\n");
+    world.send();
+    let refused = world.install(&[]);
+    assert!(chattr("-i"));
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told.contains("sec/etc/web/web.conf") && told.contains("'chattr -i' ends that"), "{told}");
+    assert_eq!(world.read("sec/etc/motd") + &world.read("sec/etc/web/web.conf"), "1\ngood 1\n");
+    assert_eq!(world.report(&[])["change_count"], 2);
+}
+
+#[test]
 fn a_full_disk_changes_nothing_and_leaves_nothing() {
     if !atlas_host::testing::own_mounts("a_full_disk_changes_nothing_and_leaves_nothing") {
         return;

@@ -60,15 +60,10 @@ impl Run<'_> {
         if made_ready.is_err() && !was_pending {
             self.records.clear()?;
         }
-        let hint = match &made_ready {
-            Err(error) if is_full(error) => "free some space on the file system that is named; nothing was changed",
-            _ => "mend what is named above; nothing was changed, and the next run tries again",
-        };
-        let changes = made_ready
-            .hint(hint)?
+        let changes = with_hint(made_ready, "nothing was changed, and the next run tries again")?
             .commit()
-            .context("install what PRI has changed")
-            .hint("the changes were taken back; the next run cleans up and tries again")?;
+            .context("install what PRI has changed");
+        let changes = with_hint(changes, "the changes were taken back; the next run cleans up and tries again")?;
         self.report.change_count = changes.len();
         self.report.changes = changes.iter().take(NAMED).map(ToString::to_string).collect();
         Ok(())
@@ -135,8 +130,18 @@ impl Run<'_> {
     }
 }
 
-fn is_full(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref()).any(|io: &io::Error| io.kind() == io::ErrorKind::StorageFull)
+/// With what became of it, and with what to do where that is known.
+fn with_hint<T>(result: anyhow::Result<T>, became: &str) -> anyhow::Result<T> {
+    let kinds = result.as_ref().err().into_iter().flat_map(|error| error.chain());
+    let kind = kinds.filter_map(|cause| cause.downcast_ref()).map(io::Error::kind).next();
+    let what_to_do = match kind {
+        Some(io::ErrorKind::StorageFull) => "free some space on the file system that is named; ",
+        Some(io::ErrorKind::PermissionDenied) => {
+            "'lsattr' shows whether the file or its directory was made immutable, and 'chattr -i' ends that; "
+        }
+        _ => "",
+    };
+    result.hint(format!("{what_to_do}{became}"))
 }
 
 impl From<Told> for Outcome {
