@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
@@ -189,6 +189,31 @@ fn a_network_service_that_does_not_wait_is_named() {
     one_problem(|root| write(root, &format!("{wants}/networking.service"), ""), "network", "networking.service would");
     let hides = "etc/systemd/system/systemd-networkd.service.d/50-atlas.conf";
     one_problem(|root| write(root, hides, "# edited\n"), "network", "systemd-networkd.service would");
+}
+
+#[test]
+fn a_file_of_an_identity_that_was_made_immutable_is_named() {
+    let tmp = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let root = PathBuf::from(server(tmp.path()));
+    let config =
+        "format = 1\ncluster = \"bakery\"\nrole = \"SEC1\"\n[[partner]]\nrole = \"PRI\"\nhost = \"10.0.0.1\"\n";
+    write(&root, "unbound/SID_DATA/MasterConfig", config);
+    write(&root, "unbound/SID_DATA/PRI/Env1/IdentFilePaths", "/etc/hostname\n/etc/not-here\n");
+    write(&root, "etc/hostname", "butter\n");
+    let file = root.join("etc/hostname");
+    let chattr = |flag| Command::new("chattr").arg(flag).arg(&file).status().is_ok_and(|status| status.success());
+    // It takes a right that not everybody who runs this has, and a file system that knows of it.
+    if !chattr("+i") {
+        return;
+    }
+    let (code, answer) = check(tmp.path(), root.to_str().unwrap());
+    assert!(chattr("-i"));
+    assert_eq!(code, Some(3), "{answer:#}");
+    let problems: Vec<&Value> =
+        answer["findings"].as_array().unwrap().iter().filter(|finding| finding["ok"] == false).collect();
+    assert_eq!((problems.len(), &problems[0]["about"]), (1, &json!("identity")), "{answer:#}");
+    assert!(problems[0]["found"].as_str().unwrap().contains("/etc/hostname was made immutable"), "{answer:#}");
+    assert_eq!(check(tmp.path(), root.to_str().unwrap()).0, Some(0));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use std::{
     fs::File,
     io::Read,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
     },
     path::{Path, PathBuf},
@@ -180,6 +180,21 @@ impl Dir {
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(FileError::on("look at", self.show(name))(errno)),
         }
+    }
+
+    /// Whether what lies at `name` was made immutable, or may only grow (`chattr +i`, `+a`), so that nothing can take its place. A file system
+    /// that knows of neither has no such files.
+    pub fn is_fixed(&self, name: &OsStr) -> Result<bool, FileError> {
+        use nix::libc::{AT_SYMLINK_NOFOLLOW, STATX_ATTR_APPEND, STATX_ATTR_IMMUTABLE, statx};
+        let failed = || self.show(name);
+        let path = std::ffi::CString::new(name.as_bytes()).map_err(FileError::on("look at", failed()))?;
+        // SAFETY: all zeroes are a valid value of this structure of numbers.
+        let mut found: statx = unsafe { std::mem::zeroed() };
+        // SAFETY: the descriptor and the string live longer than the call, and the kernel writes one such structure.
+        let result = unsafe { statx(self.fd.as_raw_fd(), path.as_ptr(), AT_SYMLINK_NOFOLLOW, 0, &raw mut found) };
+        Errno::result(result).map_err(FileError::on("look at", failed()))?;
+        let fixed = (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND) as u64;
+        Ok(found.stx_attributes & found.stx_attributes_mask & fixed != 0)
     }
 
     /// Where the link at `name` points to.

@@ -93,6 +93,7 @@ pub fn root_not_writable(error: &dyn std::error::Error) -> Refusal {
         .because("with its old identity the server could have the addresses of another")
         .remedy("if the disk is full, remove something ('du -x / | sort -n | tail'), and reboot")
         .remedy("if it is read-only, look for its errors in 'dmesg'; the disk may be dying")
+        .remedy("if the file that is named may not be changed, 'lsattr' shows whether it was made immutable; 'chattr -i', and reboot")
         .caused_by(error)
 }
 

@@ -151,7 +151,8 @@ pub fn sid(unbound: &Path, role: Role) -> Result<SidFacts, Objection> {
     Ok(SidFacts { config, has_role: sid.role_dir(role).map_err(broken)?.is_some() })
 }
 
-fn open_sid(unbound: &Path) -> Result<Option<SidData>, SidError> {
+/// The Sync and Identity Data of an Unbound file system that is mounted; `None` where it has none yet.
+pub fn open_sid(unbound: &Path) -> Result<Option<SidData>, SidError> {
     match SidData::open(&Dir::open_root(unbound)?) {
         Ok(sid) => Ok(Some(sid)),
         Err(SidError::File(error)) if error.is_not_found() => Ok(None),
