@@ -8,13 +8,14 @@
 //!
 //! A Create keeps the old one, as .last-PRI, and the next Create makes its .next-PRI from that: only what changed since then has to be done to
 //! it, and everything else is there already, shared with PRI by hard links. Such a directory was published, so it is whole; before it is
-//! changed it gets the other name.
+//! changed it gets the other name. The first Create for an EnvVersion has no such directory to keep and makes one, of links to what it
+//! published: else the first change after it would take several times as long as every other.
 //!
 //! Cut off anywhere, PRI is the old one or the new one, whole. What is left under the other name is removed by the next `begin`.
 
 use crate::{
     layout::{SidData, SidError},
-    snapshot::{GENERATION, SNAPSHOT_ENV_VERSION, env_versions, generation},
+    snapshot::{GENERATION, MANIFEST, SNAPSHOT_ENV_VERSION, env_versions, generation},
 };
 use atlas_host::{
     durable,
@@ -25,6 +26,7 @@ use atlas_host::{
 use atlas_model::{EnvVersion, Role};
 use std::{
     ffi::{OsStr, OsString},
+    path::Path,
     time::Duration,
 };
 
@@ -93,7 +95,10 @@ impl<'a> Transaction<'a> {
     pub fn publish_as(self, newest: EnvVersion, generation: u64) -> Result<(), SidError> {
         durable::put(&self.next, OsStr::new(SNAPSHOT_ENV_VERSION), newest.to_file().as_bytes(), 0o600)?;
         durable::put(&self.next, OsStr::new(GENERATION), format!("{generation}\n").as_bytes(), 0o600)?;
-        self.publish_as_it_is()
+        self.exchange()?;
+        // It is published. What cannot be kept or removed now is removed by the next `begin`.
+        let _ = if self.keeps_last { self.keep_last(newest) } else { self.remove_old() };
+        Ok(())
     }
 
     /// The generation that is published now; 0 where there is none.
@@ -103,25 +108,41 @@ impl<'a> Transaction<'a> {
 
     /// The same without a Snapshot: path lists only, for a Role that starts from scratch.
     pub fn publish_from_scratch(self) -> Result<(), SidError> {
-        self.publish_as_it_is()
+        self.exchange()?;
+        let _ = self.remove_old();
+        Ok(())
     }
 
-    fn publish_as_it_is(self) -> Result<(), SidError> {
+    /// Flushes the new directory and gives it the Role's name; the old one has the name of what is being made afterwards.
+    fn exchange(&self) -> Result<(), SidError> {
         let parent = self.sid.dir();
         parent.sync_file_system()?;
         let name = OsString::from(self.role.to_string());
         let how = if parent.stat(&name)?.is_some() { Rename::Exchange } else { Rename::NoReplace };
         parent.rename(&self.next_name, parent, &name, how)?;
-        parent.sync()?;
-        if how == Rename::Exchange {
-            // The old one. What cannot be kept or removed now is removed by the next `begin`.
-            let _ = if self.keeps_last {
-                parent.rename(&self.next_name, parent, &last_name(self.role), Rename::NoReplace)
-            } else {
-                parent.remove_tree(&self.next_name).map(drop)
-            };
-        }
+        Ok(parent.sync()?)
+    }
+
+    fn remove_old(&self) -> Result<(), SidError> {
+        self.sid.dir().remove_tree(&self.next_name)?;
         Ok(())
+    }
+
+    /// Keeps the old one for the next Create, or, where it has no Snapshot for this EnvVersion, links to the new one's.
+    fn keep_last(&self, newest: EnvVersion) -> Result<(), SidError> {
+        let (parent, snapshot) = (self.sid.dir(), newest.dir_name());
+        let is_of_use = match parent.dir(Path::new(&self.next_name).join(&snapshot)) {
+            Ok(old) => old.stat(OsStr::new(MANIFEST))?.is_some(),
+            Err(error) if error.is_not_found() => false,
+            Err(error) => return Err(error.into()),
+        };
+        if !is_of_use && let Some(new) = self.sid.role_dir(self.role)? {
+            self.remove_old()?;
+            parent.make_dir(&self.next_name, 0o700)?;
+            link_tree(&new, OsStr::new(&snapshot), &parent.dir(&self.next_name)?)?;
+            parent.sync_file_system()?;
+        }
+        Ok(parent.rename(&self.next_name, parent, &last_name(self.role), Rename::NoReplace)?)
     }
 
     /// Gives up: what was built is removed.

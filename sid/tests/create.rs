@@ -340,6 +340,22 @@ fn a_snapshot_begins_anew_where_the_directory_before_was_lost_or_left_half_made(
 }
 
 #[test]
+fn the_first_change_finds_a_directory_to_bring_up_to_date_as_every_later_one_does() {
+    let world = World::new();
+    world.create();
+    let inode = |path: &str| fs::metadata(world.path(path)).unwrap().ino();
+    let (now, last) =
+        ("unbound/SID_DATA/PRI/Env1/SyncFiles/etc/app", "unbound/SID_DATA/.last-PRI/Env1/SyncFiles/etc/app");
+    assert_eq!(inode(&format!("{now}/a")), inode(&format!("{last}/a")), "the files are shared");
+    let kept = inode(last);
+    assert_ne!(inode(now), kept);
+    world.write("root/etc/app/a", "2");
+    world.create();
+    world.check();
+    assert_eq!(inode(now), kept, "what was made before the change is published, brought up to date");
+}
+
+#[test]
 fn what_changes_all_the_time_is_told_and_what_settles_is_taken() {
     let world = World::new();
     world.create();

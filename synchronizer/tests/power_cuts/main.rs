@@ -5,7 +5,8 @@
 //! so that ext4 replays its journal; and ATLAS looks at them and does its next step (`cuts`).
 //!
 //! ```text
-//!   create    PRI's Snapshot, its older version, and the commit of the history        PRI's Unbound disk
+//!   first     the first Snapshot that PRI ever makes                                  PRI's Unbound disk
+//!   create    the next one, its older version, and the commit of the history          PRI's Unbound disk
 //!   older     its older version again, with another converter
 //!   newer     the secondary's Snapshot for PRI's version
 //!   receive   what PRI sends                                                          the Unbound disks of both
@@ -15,8 +16,8 @@
 //!
 //! After every cut: each Role directory is the old one or the new one; every Snapshot in it is whole, and the server's own could be booted with; each
 //! installed object is the old one or the new one; what the program had told to be done is done; secrets are root's alone. After the next run:
-//! everything is as if nothing had been cut, nothing is left over, and git finds no fault with the history. Where one server loses its power alone,
-//! the other one goes on (`alone`).
+//! everything is as if nothing had been cut, nothing is left over, git finds no fault with the history, and a further change makes a whole Snapshot
+//! of what is there. Where one server loses its power alone, the other one goes on (`alone`).
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers as well")]
 

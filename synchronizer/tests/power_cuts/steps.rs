@@ -28,20 +28,30 @@ pub(crate) struct Step {
     change: fn(&Path),
     /// Whether several things are published, one after the other.
     has_parts: bool,
+    /// Whether cycles were completed before. Else there is no Snapshot yet.
+    has_met: bool,
 }
 
 const PRI_UNBOUND: &str = "pri/unbound";
 const SEC: &str = "sec";
 const SEC_UNBOUND: &str = "sec/unbound";
 
-pub(crate) const STEPS: [Step; 6] = [
-    Step { name: "create", command: ("pri", &["create"]), disks: &[PRI_UNBOUND], change: change_pri, has_parts: false },
+pub(crate) const STEPS: [Step; 7] = [
+    Step {
+        name: "create",
+        command: ("pri", &["create"]),
+        disks: &[PRI_UNBOUND],
+        change: change_pri,
+        has_parts: false,
+        has_met: true,
+    },
     Step {
         name: "older",
         command: ("pri", &["older"]),
         disks: &[PRI_UNBOUND],
         change: |base| write_converter(base, "another"),
         has_parts: false,
+        has_met: true,
     },
     Step {
         name: "newer",
@@ -53,6 +63,7 @@ pub(crate) const STEPS: [Step; 6] = [
             super::disk::run(Command::new("cp").arg("-a").args([from, to]));
         },
         has_parts: false,
+        has_met: true,
     },
     Step {
         name: "receive",
@@ -63,6 +74,7 @@ pub(crate) const STEPS: [Step; 6] = [
             succeed(base, "pri", &["create"]);
         },
         has_parts: false,
+        has_met: true,
     },
     Step {
         name: "install",
@@ -74,6 +86,7 @@ pub(crate) const STEPS: [Step; 6] = [
             succeed(base, "pri", &["send"]);
         },
         has_parts: true,
+        has_met: true,
     },
     Step {
         name: "cycle",
@@ -84,6 +97,15 @@ pub(crate) const STEPS: [Step; 6] = [
             write(base, "sec/etc/web/web.conf", "changed on the secondary\n");
         },
         has_parts: true,
+        has_met: true,
+    },
+    Step {
+        name: "first",
+        command: ("pri", &["create"]),
+        disks: &[PRI_UNBOUND],
+        change: |_| (),
+        has_parts: false,
+        has_met: false,
     },
 ];
 
@@ -194,7 +216,7 @@ fn succeed(base: &Path, server: &str, args: &[&str]) {
     assert!(output.status.success(), "{server} {args:?}: {}", String::from_utf8_lossy(&said));
 }
 
-/// Two servers that have completed cycles, and a step that has something to do.
+/// Two servers, and a step that has something to do.
 #[derive(Debug)]
 pub(crate) struct Scene {
     step: &'static Step,
@@ -209,10 +231,12 @@ impl Scene {
         let place = Place::new(tmp.path(), step.disks);
         let before = prepare(&place, || {
             set_up(tmp.path());
-            // The second has the first one's Snapshots to build from.
-            succeed(tmp.path(), "pri", &["cycle"]);
-            write(tmp.path(), "pri/etc/motd", "old again\n");
-            succeed(tmp.path(), "pri", &["cycle"]);
+            if step.has_met {
+                // The second has the first one's Snapshots to build from.
+                succeed(tmp.path(), "pri", &["cycle"]);
+                write(tmp.path(), "pri/etc/motd", "old again\n");
+                succeed(tmp.path(), "pri", &["cycle"]);
+            }
             (step.change)(tmp.path());
         });
         Scene { step, place, before, _tmp: tmp }
@@ -246,6 +270,14 @@ impl Scene {
         self.servers().iter().for_each(|root| state::assert_nothing_is_left(root));
     }
 
+    /// What the cut left for later is of use: the next change makes a Snapshot from it.
+    fn go_on(&self) {
+        // Listed on the disk that was cut: the server's tree is there for all trials.
+        write(&self.place.base, "pri/unbound/SID_DATA/PRI/Env2/SyncFilePathsMore", "/etc/group\n");
+        succeed(&self.place.base, "pri", &["create"]);
+        self.assert_always();
+    }
+
     /// The servers that a cut meets.
     fn servers(&self) -> Vec<std::path::PathBuf> {
         let is_cut = |server: &&&str| self.step.disks.iter().any(|disk| disk.starts_with(**server));
@@ -254,7 +286,7 @@ impl Scene {
 
     pub(crate) fn assert_always(&self) {
         for root in self.servers() {
-            state::assert_snapshots_are_whole(&root);
+            state::assert_snapshots_are_whole(&root, self.step.has_met);
             state::assert_secrets_are_kept(&root);
         }
     }
@@ -295,6 +327,9 @@ impl Trial for Scene {
         // Now and then once more: then there is nothing left to do.
         for _ in 0..if cut.number.is_multiple_of(4) { 2 } else { 1 } {
             self.mend_once(cut.recording);
+        }
+        if self.step.disks.contains(&PRI_UNBOUND) {
+            self.go_on();
         }
     }
 }
