@@ -184,7 +184,7 @@ fn measure(options: &Options, dir: &Path, size: usize) -> anyhow::Result<Times> 
     }
     secondary.check_log()?;
     // rsync flushes each file by itself: a few rounds are as many flushes as all the rest. One alone would measure what else the disk did.
-    for round in 0..if size < 50_000 { 4 } else { 2 } {
+    for round in 0..if size < 50_000 { 4 } else { 3 } {
         let (ours, theirs) = secondary.install_everything(size, round)?;
         times.install.0.push(ours);
         times.install.1.push(theirs);
