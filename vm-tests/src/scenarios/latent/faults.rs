@@ -271,6 +271,13 @@ pub(super) const FAULTS: &[Fault] = &[
         &["the next boot would fail (role)"],
     ),
     fault(
+        "identity file made immutable",
+        "chattr +i /etc/hostname",
+        "lsattr /etc/hostname | cut -d ' ' -f 1 | grep -q i",
+        "chattr -i /etc/hostname",
+        &["/etc/hostname was made immutable"],
+    ),
+    fault(
         "PRI's key revoked",
         "mv /unbound/SID_DATA/keys/authorized_keys /root/",
         "! test -e /unbound/SID_DATA/keys/authorized_keys",
