@@ -258,7 +258,7 @@ mod tests {
             server
         };
         let profile =
-            suspend(here::now() - 60).says(&SERVICE, Verdict::Slow, &["suspended for 60 s", "moving the mail"]);
+            suspend(here::now() - 1230).says(&SERVICE, Verdict::Slow, &["suspended for 20 min", "moving the mail"]);
         assert!(!profile.summary.contains("no cycle for"), "{profile:?}");
         suspend(here::now() - 4000).says(&SERVICE, Verdict::Unacceptable, &["suspended", "moving the mail"]);
         suspend(0).says(&SERVICE, Verdict::Unacceptable, &["nobody knows how long"]);
