@@ -1,0 +1,28 @@
+//! The decision which disks are this server's Unbound set, from facts alone.
+//!
+//! md by itself is not careful enough: it starts two halves that were written apart as one array if their event counts agree, and
+//! with two sets of one name the order of probing decides. So every member's superblock is looked at here, before anything is
+//! started, and what is not beyond doubt is refused.
+//!
+//! ```text
+//!   devices ──► ATLAS members by array UUID, and single devices      (what they are: by array name or file system label)
+//!                 │  exactly one set?               NoUnboundSet, TwoSets, MixedSets
+//!                 │  each member once?              DuplicateMember
+//!                 │  a plain mirror?                UnsupportedSet
+//!                 │  one history?                   WrittenApart
+//!                 │  every member it last had?      MissingMember
+//!                 ▼
+//!             SetChoice: the members to start from, those left behind, degraded or not
+//! ```
+//!
+//! Words: members are *fresh* when their event count is the highest, or one less (a power cut between two superblock writes).
+//! A member is *left behind* when the fresh ones say that its slot is empty or filled by another, and it did not itself run
+//! without all of them.
+
+mod decision;
+mod facts;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use facts::{Member, SetChoice, SetKind, Single, Survey};
