@@ -13,6 +13,7 @@
 //! | [`stream`] | a conversation with another program | a partner that is silent, or slow on purpose |
 //! | [`block`] | block devices and their superblocks | trusting names and probe order |
 //! | [`mount`] | mounts | |
+//! | [`net`] | network interfaces, and a lock on all of them | a frame that is sent before it may be |
 //! | [`rehearsal`] | a device whose writes go to memory | writing to a disk before it is known that one may |
 //!
 //! `unsafe` is allowed here alone, each block with the reason why it is sound.
@@ -23,6 +24,7 @@ pub mod block;
 pub mod durable;
 pub mod lock;
 pub mod mount;
+pub mod net;
 pub mod object;
 pub mod process;
 pub mod rehearsal;
