@@ -16,6 +16,7 @@
 
 pub mod cold_boot;
 pub mod compare;
+pub mod content;
 pub mod cycle;
 pub mod digest;
 pub mod env_version;
@@ -23,6 +24,7 @@ pub mod ext4;
 pub mod manifest;
 pub mod master_config;
 pub mod md;
+pub mod old_md;
 pub mod owners;
 pub mod path_list;
 pub mod refusal;
