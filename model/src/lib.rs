@@ -14,9 +14,9 @@
 //!   MdSuperblock, Ext4Superblock ── Survey ── SetChoice | Refusal ── BootReport
 //! ```
 
+pub mod address;
 pub mod cold_boot;
 pub mod compare;
-pub mod content;
 pub mod cycle;
 pub mod digest;
 pub mod env_version;
@@ -24,7 +24,6 @@ pub mod ext4;
 pub mod manifest;
 pub mod master_config;
 pub mod md;
-pub mod old_md;
 pub mod owners;
 pub mod path_list;
 pub mod refusal;

@@ -2,10 +2,20 @@
 //!
 //! | module | gives |
 //! |---|---|
+//! | [`addresses`] | the addresses that the configuration of the network will take |
+//! | [`probe`] | questions for addresses before they are taken, and who has them afterwards |
+//! | [`packet`], [`arp`], [`ndp`] | the frames of these |
+//! | [`cards`] | network cards, brought up without an address |
 //! | [`gate`] | a lock on all interfaces: no frame leaves while it is closed |
 //! | [`rtnetlink`] | the kernel's list of interfaces, and their queueing disciplines |
 
+pub mod addresses;
+pub mod arp;
+pub mod cards;
 pub mod gate;
+pub mod ndp;
+pub mod packet;
+pub mod probe;
 pub mod rtnetlink;
 
 use crate::{FileError, process::ProcessError};

@@ -57,12 +57,15 @@ const NLM_F_CREATE: u16 = 0x400;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
 const TCA_KIND: u16 = 1;
 /// The upper two bits of an attribute's type are flags.
 const TYPE_MASK: u16 = 0x3fff;
 
 const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
+const IFF_LOWER_UP: u32 = 0x1_0000;
 
 /// Where a queueing discipline is that is below no other.
 pub const ROOT: u32 = 0xffff_ffff;
@@ -80,6 +83,10 @@ pub struct Link {
     pub is_up: bool,
     /// Whether what it is sent stays in the machine.
     pub is_loopback: bool,
+    /// Whether it is up and its wire leads somewhere.
+    pub has_carrier: bool,
+    /// `vlan`, `bridge`, …; `None` where a driver of a network card made it.
+    pub kind: Option<String>,
 }
 
 /// A queueing discipline of an interface.
@@ -142,6 +149,12 @@ impl Rtnetlink {
         let mut body = qdisc_header(link, handle);
         put_attribute(&mut body, TCA_KIND, &[kind.as_bytes(), b"\0"].concat());
         self.change(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, &body)
+    }
+
+    /// Brings an interface up, or down.
+    pub fn set_up(&mut self, link: u32, up: bool) -> io::Result<()> {
+        let words = [0, link, if up { IFF_UP } else { 0 }, IFF_UP];
+        self.change(RTM_NEWLINK, 0, &words.iter().flat_map(|word: &u32| word.to_ne_bytes()).collect::<Vec<u8>>())
     }
 
     /// Takes away the root queueing discipline of an interface, which somebody must have put there. The kernel puts its default there when
@@ -304,11 +317,17 @@ impl Link {
             mac: None,
             is_up: flags & IFF_UP != 0,
             is_loopback: flags & IFF_LOOPBACK != 0,
+            has_carrier: flags & (IFF_UP | IFF_LOWER_UP) == IFF_UP | IFF_LOWER_UP,
+            kind: None,
         };
         for (kind, content) in attributes(message.body.get(LINK_HEADER..)?) {
             match kind {
                 IFLA_IFNAME => link.name = text(content),
                 IFLA_ADDRESS => link.mac = content.try_into().ok(),
+                IFLA_LINKINFO => {
+                    link.kind =
+                        attributes(content).find(|(kind, _)| *kind == IFLA_INFO_KIND).map(|(_, name)| text(name));
+                }
                 _ => {}
             }
         }
@@ -347,7 +366,18 @@ mod tests {
         let buffer = message(RTM_NEWLINK, &body);
         let link = messages(&buffer).find_map(Link::read).unwrap();
         let mac = Some([2, 0, 0, 0, 0, 7]);
-        assert_eq!(link, Link { index: 7, name: "eth7".into(), mac, is_up: true, is_loopback: false });
+        assert_eq!(
+            link,
+            Link {
+                index: 7,
+                name: "eth7".into(),
+                mac,
+                is_up: true,
+                is_loopback: false,
+                has_carrier: false,
+                kind: None
+            }
+        );
     }
 
     #[test]
