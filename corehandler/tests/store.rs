@@ -261,6 +261,28 @@ fn a_kernel_crash_is_an_entry_of_its_own() {
 }
 
 #[test]
+fn two_events_of_one_kernel_log_are_two_entries_and_counted_once() {
+    let server = Server::new();
+    let place = server.path("var/crash/202611281200");
+    fs::create_dir_all(&place).unwrap();
+    let hung = "[ 1.0] INFO: task sync:45 blocked for more than 120 seconds.\n[ 1.0] Call Trace:\n[ 1.0]  wait_on_sync+0x1/0x2\n";
+    let fault = "[ 9.0] general protection fault: 0000 [#1] SMP\n[ 9.0] RIP: 0010:raid1d+0x1/0x2 [raid1]\n";
+    let alone = Server::new();
+    fs::create_dir_all(alone.path("var/crash/202611281200")).unwrap();
+    fs::write(alone.path("var/crash/202611281200/dmesg.202611281200"), fault).unwrap();
+    fs::write(place.join("dmesg.202611281200"), format!("{hung}{fault}")).unwrap();
+    assert_eq!(alone.call(&["scan"]).status.code(), Some(3));
+    for code in [3, 0] {
+        assert_eq!(server.call(&["scan"]).status.code(), Some(code));
+        let listed = server.json(&["list"]);
+        let crashes = listed["crashes"].as_array().unwrap();
+        assert_eq!(crashes.len(), 2, "{listed}");
+        assert!(crashes.iter().all(|crash| crash["count"] == 1), "{listed}");
+        assert!(crashes.iter().any(|crash| crash["signature"] == alone.only()["signature"]), "{listed}");
+    }
+}
+
+#[test]
 fn a_kernel_crash_that_lies_in_several_places_is_counted_once() {
     let server = Server::new();
     let put = |path: &str, text: &str| {

@@ -17,6 +17,7 @@
 pub mod address;
 pub mod cold_boot;
 pub mod compare;
+pub mod content;
 pub mod cycle;
 pub mod digest;
 pub mod env_version;
@@ -24,6 +25,7 @@ pub mod ext4;
 pub mod manifest;
 pub mod master_config;
 pub mod md;
+pub mod old_md;
 pub mod owners;
 pub mod path_list;
 pub mod refusal;

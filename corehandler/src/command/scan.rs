@@ -176,18 +176,22 @@ impl Scanning<'_> {
         Ok(())
     }
 
+    /// Counts each event of a kernel log.
     fn kernel(&self, root: &Dir, log: &kernel::Log, scanned: &mut Scanned) -> Result<()> {
-        let Some(crash) = kernel::parse(&kernel::read(root, &log.path)?) else { return Ok(()) };
         let path = self.common.root.join(&log.path);
-        let KernelCrash { signature, strength, text, moment } = crash;
-        let occurrence = Occurrence {
-            time: log.time,
-            server: self.server.to_owned(),
-            program_path: "kernel".into(),
-            log: Some(path.display().to_string()),
-            mark: moment.map_or_else(|| log.mark.clone(), |moment| format!("kernel:{moment}")),
-        };
-        let (entry, stored) = self.store.count_kernel(&signature, strength, &text, occurrence)?;
-        self.tell(&entry, &stored, &path, scanned)
+        for (at, crash) in kernel::crashes(&kernel::read(root, &log.path)?).into_iter().enumerate() {
+            let KernelCrash { signature, strength, text, moment } = crash;
+            let unnamed = || if at == 0 { log.mark.clone() } else { format!("{}:{at}", log.mark) };
+            let occurrence = Occurrence {
+                time: log.time,
+                server: self.server.to_owned(),
+                program_path: "kernel".into(),
+                log: Some(path.display().to_string()),
+                mark: moment.map_or_else(unnamed, |moment| format!("kernel:{moment}")),
+            };
+            let (entry, stored) = self.store.count_kernel(&signature, strength, &text, occurrence)?;
+            self.tell(&entry, &stored, &path, scanned)?;
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! docs/man/NAME.1, NAME-SUBCOMMAND.1     for man
 //! docs/completions/bash/NAME             for bash
 //! docs/cli.md                            for reading here
+//! docs/operating.md                      the table of refusals, between its markers
 //! ```
 //!
 //! Apart from xtask, because it links every program and with them libraries that `cargo xtask setup` has to install.
@@ -14,11 +15,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use atlas_model::refusal::renew_manual;
 use clap::{Command, Parser};
 use clap_complete::Shell;
 
 /// The directories and files that hold nothing but what is generated.
 const GENERATED: [&str; 3] = ["docs/man", "docs/completions", "docs/cli.md"];
+/// Written by hand but for its table of refusals.
+const MANUAL: &str = "docs/operating.md";
 
 /// The definitions of all programs, in the order of the reference.
 fn programs() -> Vec<Command> {
@@ -67,7 +71,8 @@ fn main() -> ExitCode {
 
 /// Returns what was stale: differed, was missing, or belongs to no program any more. Without `check` it no longer is.
 fn generate(repository: &Path, programs: &[Command], check: bool) -> Result<Vec<PathBuf>> {
-    let files = rendered(programs)?;
+    let mut files = rendered(programs)?;
+    files.extend(manual(repository)?);
     let mut there = Vec::new();
     GENERATED.iter().try_for_each(|path| list(&repository.join(path), &mut there))?;
     let mut stale = Vec::new();
@@ -92,6 +97,18 @@ fn generate(repository: &Path, programs: &[Command], check: bool) -> Result<Vec<
         }
     }
     Ok(stale)
+}
+
+/// The manual, with the table of refusals renewed; nothing where there is no manual.
+fn manual(repository: &Path) -> Result<Option<(PathBuf, Vec<u8>)>> {
+    let place = repository.join(MANUAL);
+    if !place.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&place).with_context(|| format!("cannot read {}", place.display()))?;
+    let renewed =
+        renew_manual(&text).with_context(|| format!("{MANUAL} has lost the markers of its table of refusals"))?;
+    Ok(Some((MANUAL.into(), renewed.into_bytes())))
 }
 
 /// Every file below a directory, or the file itself; nothing where there is nothing.
@@ -172,6 +189,24 @@ mod tests {
         assert!(stale.contains(&PathBuf::from("docs/man/sample.1")), "{stale:?}");
         assert!(!generate(folder.path(), std::slice::from_ref(&changed), false).unwrap().is_empty());
         assert!(generate(folder.path(), &[changed], true).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_table_of_refusals_is_renewed_and_the_text_around_it_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join(MANUAL);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::write(&place, "before\n<!-- refusals: generated -->\nold\n<!-- end of refusals -->\nafter\n").unwrap();
+        assert!(generate(folder.path(), &[sample()], true).unwrap().contains(&PathBuf::from(MANUAL)));
+        generate(folder.path(), &[sample()], false).unwrap();
+        let text = fs::read_to_string(&place).unwrap();
+        assert!(
+            text.starts_with("before\n") && text.ends_with("after\n") && text.contains("| `lost-mirror` |"),
+            "{text}"
+        );
+        assert!(generate(folder.path(), &[sample()], true).unwrap().is_empty());
+        fs::write(&place, "no markers").unwrap();
+        assert!(generate(folder.path(), &[sample()], false).is_err());
     }
 
     #[test]

@@ -1,91 +1,12 @@
 //! Refusals: the situations in which a server must not take a Role, and what to tell the person who stands before it.
 
+mod kinds;
+
+pub use kinds::{RefusalCode, renew_manual};
+
 use crate::Digest;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-
-/// The kinds of refusal. The text form is stable: it stands in `boot.json`, in an acceptance and in the manual.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RefusalCode {
-    /// No device holds Unbound Data.
-    NoUnboundSet,
-    /// Two or more complete sets are attached.
-    TwoSets,
-    /// Members of more than one set are attached, not all of them complete.
-    MixedSets,
-    /// A member is missing that the set had when it was last used.
-    MissingMember,
-    /// Members were each written without the other.
-    WrittenApart,
-    /// Two devices claim to be the same member.
-    DuplicateMember,
-    /// The set is of a kind that ATLAS does not start.
-    UnsupportedSet,
-    /// The set could not be assembled.
-    AssembleFailed,
-    /// The file system is damaged beyond what is mended without asking.
-    FilesystemBroken,
-    /// MasterConfig is not there.
-    MasterConfigMissing,
-    /// MasterConfig is there and does not say who this server is.
-    MasterConfigInvalid,
-    /// The disks belong to another cluster than the server.
-    ForeignCluster,
-    /// EnvID or the cluster name of the Bound disk is missing or unreadable.
-    BoundDataInvalid,
-    /// The Unbound Data are of a format that this program does not know.
-    UnknownFormat,
-    /// No Snapshot from which this Environment can take the identity.
-    SnapshotMissing,
-    /// The Snapshot is there and not whole.
-    SnapshotDamaged,
-    /// A path of the identity leads out of the tree.
-    BadPath,
-    /// A converter failed.
-    ConversionFailed,
-    /// The identity could not be written to the root file system.
-    RootNotWritable,
-    /// Something that should always work did not.
-    Internal,
-}
-
-impl RefusalCode {
-    /// What an operator who knows better risks by accepting it; `None` where only a repair helps.
-    pub fn risk_of_accepting(self) -> Option<&'static str> {
-        match self {
-            RefusalCode::MissingMember => Some(
-                "if the missing member runs in another server, two servers take the same Role and addresses, and both copies \
-                 of the data change; afterwards one of them has to be given up",
-            ),
-            RefusalCode::WrittenApart => Some(
-                "the copy that you do not choose is left out; what was written only there is not seen until somebody mounts it \
-                 by hand, and is gone once that member is added to the set again",
-            ),
-            RefusalCode::ForeignCluster => Some(
-                "the server takes the identity of a server of another cluster; if that server runs, two servers have the same \
-                 addresses",
-            ),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for RefusalCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match serde_json::to_value(self) {
-            Ok(serde_json::Value::String(text)) => f.pad(&text),
-            _ => Err(fmt::Error),
-        }
-    }
-}
-
-impl std::str::FromStr for RefusalCode {
-    type Err = serde_json::Error;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        serde_json::from_value(serde_json::Value::String(text.into()))
-    }
-}
 
 /// A refusal to take a Role: what was found, why going on is not safe, what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,11 +112,5 @@ mod tests {
             assert!(screen.contains(part), "{part} in {screen}");
         }
         assert!(!Refusal::new(RefusalCode::NoUnboundSet, "").screen().contains("accept"), "nothing there to accept");
-    }
-
-    #[test]
-    fn a_code_reads_back_from_its_text() {
-        assert_eq!("written-apart".parse::<RefusalCode>().ok(), Some(RefusalCode::WrittenApart));
-        assert_eq!(RefusalCode::TwoSets.to_string(), "two-sets");
     }
 }

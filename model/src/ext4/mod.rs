@@ -1,8 +1,11 @@
 //! The superblock of an ext4 file system, as far as ATLAS judges by it.
 //!
 //! ```text
-//! byte 1024 of the file system: 0x38 magic  0x3a state  0x60 incompatible features  0x68 uuid  0x78 label  0x194 error count
+//! byte 1024 of the file system: 0x04 blocks  0x18 block size  0x30 written  0x38 magic  0x3a state  0x60 incompatible features
+//!                               0x68 uuid  0x78 label  0x150 blocks, upper half  0x194 error count
 //! ```
+
+pub mod files;
 
 use crate::Digest;
 
@@ -14,6 +17,8 @@ pub const SUPERBLOCK_LEN: usize = 1024;
 const STATE_VALID: u16 = 1;
 const STATE_ERRORS: u16 = 2;
 const INCOMPAT_RECOVER: u32 = 4;
+const INCOMPAT_META_BG: u32 = 0x10;
+const INCOMPAT_64_BIT: u32 = 0x80;
 
 /// What the superblock says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +31,10 @@ pub struct Ext4Superblock {
     pub clean: bool,
     /// Whether the journal has to be replayed.
     pub needs_recovery: bool,
+    /// How much of its device it takes up, in bytes; 0 where that cannot be read.
+    pub size_bytes: u64,
+    /// Seconds since 1970 of the last write to the superblock.
+    pub written: u64,
     /// Of the whole superblock: equal on two mirrors that hold the same file system at the same time.
     pub digest: Digest,
 }
@@ -48,6 +57,8 @@ impl Ext4Superblock {
             label: String::from_utf8_lossy(label).escape_debug().to_string(),
             clean: state & STATE_VALID != 0 && state & STATE_ERRORS == 0 && u32_at(0x194) == 0 && !needs_recovery,
             needs_recovery,
+            size_bytes: size_bytes(u32_at(4), u32_at(0x150), u32_at(0x18), u32_at(0x60)),
+            written: u64::from(u32_at(0x30)) | u64::from(block[0x274]) << 32,
             digest: Digest::of(block),
         })
     }
@@ -58,6 +69,12 @@ impl Ext4Superblock {
             |range: std::ops::Range<usize>| self.uuid[range].iter().map(|b| format!("{b:02x}")).collect::<String>();
         [hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16)].join("-")
     }
+}
+
+fn size_bytes(blocks_low: u32, blocks_high: u32, log: u32, incompatible: u32) -> u64 {
+    let high = if incompatible & INCOMPAT_64_BIT == 0 { 0 } else { blocks_high };
+    let blocks = u64::from(blocks_low) | u64::from(high) << 32;
+    if log > 6 { 0 } else { blocks.checked_mul(1024 << log).unwrap_or(0) }
 }
 
 /// Writes superblocks, for tests of what reads them.
@@ -73,6 +90,15 @@ pub mod testing {
         block[0x3a..0x3c].copy_from_slice(&STATE_VALID.to_le_bytes());
         block[0x68..0x78].copy_from_slice(&[9; 16]);
         block[0x78..0x78 + label.len()].copy_from_slice(label.as_bytes());
+        block
+    }
+
+    /// The same, of a file system of `size_bytes`, and with a UUID of its own.
+    pub fn block_of(label: &str, uuid: u8, size_bytes: u64) -> Vec<u8> {
+        let mut block = block(label, 5);
+        block[0x04..0x08].copy_from_slice(&((size_bytes / 4096) as u32).to_le_bytes());
+        block[0x18] = 2;
+        block[0x68..0x78].copy_from_slice(&[uuid; 16]);
         block
     }
 
