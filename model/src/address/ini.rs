@@ -48,7 +48,7 @@ mod tests {
         let line = |section, key, value: &str| Ok(Line { section, key, value: value.into() });
         assert_eq!(
             found,
-            [line("Match", "Name", "eth0   eth1"), Err("nonsense"), line("Network", "Address", "1.2.3.4/24")]
+            [line("Match", "Name", "eth0  eth1"), Err("nonsense"), line("Network", "Address", "1.2.3.4/24")]
         );
         assert_eq!(lines("a=b\\").len(), 1);
     }
