@@ -2,9 +2,10 @@
 
 use super::{
     facts::{Member, SetChoice, SetKind, Single, Survey},
+    history,
     words::{more_than_one, written_apart},
 };
-use crate::{Acceptance, Digest, Refusal, RefusalCode, UNBOUND_LABEL};
+use crate::{Acceptance, Digest, Refusal, RefusalCode, UNBOUND_LABEL, md::MdUuid};
 use std::collections::BTreeSet;
 
 impl Survey {
@@ -52,8 +53,8 @@ fn choose_mirror(members: &[&Member], accepted: Option<&Acceptance>) -> Result<S
                 "finish or undo the reshape on the server where it was begun, or make a mirror with 'atlas init'",
             ));
     }
-    let numbers: BTreeSet<u32> = members.iter().map(|m| m.md.dev_number).collect();
-    if numbers.len() != members.len() {
+    let uuids: BTreeSet<MdUuid> = members.iter().map(|m| m.md.device_uuid).collect();
+    if uuids.len() != members.len() {
         return Err(refuse(
             RefusalCode::DuplicateMember,
             "Two disks say that they are the same member of the Unbound set.",
@@ -62,17 +63,14 @@ fn choose_mirror(members: &[&Member], accepted: Option<&Acceptance>) -> Result<S
         .remedy("shut down, remove the copy, and boot again"));
     }
 
-    let newest = members.iter().map(|m| m.md.events).max().unwrap_or(0);
-    let (fresh, behind): (Vec<&Member>, Vec<&Member>) =
-        members.iter().copied().filter(|m| m.active().is_some()).partition(|m| newest - m.md.events <= 1);
-    if !is_one_history(&fresh, &behind) {
+    let Some((fresh, _)) = history::tell_apart(members) else {
         return match is_accepted(RefusalCode::WrittenApart).and_then(|a| a.device.as_deref()) {
             Some(device) => {
                 start_from_one(members, device).ok_or_else(|| written_apart(refuse(RefusalCode::WrittenApart, "")))
             }
             None => Err(written_apart(refuse(RefusalCode::WrittenApart, ""))),
         };
-    }
+    };
 
     let sources: Vec<&Member> = fresh.iter().copied().filter(|m| !m.md.rebuilding).collect();
     let present: BTreeSet<u16> = fresh.iter().filter_map(|m| m.active()).collect();
@@ -110,40 +108,6 @@ fn choose_mirror(members: &[&Member], accepted: Option<&Acceptance>) -> Result<S
         degraded: sources.len() < source.md.raid_disks as usize,
         ext4,
     })
-}
-
-/// Whether all members tell one history: the fresh ones the same, and those behind a beginning of it.
-fn is_one_history(fresh: &[&Member], behind: &[&Member]) -> bool {
-    let tables_agree = fresh.iter().all(|a| {
-        fresh.iter().all(|b| {
-            let same_moment = a.md.events == b.md.events;
-            let told_alike =
-                !same_moment || (a.md.utime == b.md.utime && a.md.roles == b.md.roles && a.md.clean == b.md.clean);
-            let know_each_other = b.active().is_none_or(|slot| a.md.is_filled(slot));
-            told_alike && know_each_other
-        })
-    });
-    // What was at rest is the same on every member to the byte; in the middle of writes, only the file system's name has to be.
-    let at_rest = fresh.iter().all(|m| m.md.clean && !m.md.rebuilding);
-    let same_content = fresh.windows(2).all(|pair| match (&pair[0].ext4, &pair[1].ext4) {
-        _ if pair.iter().any(|m| m.md.rebuilding) => true,
-        (Some(a), Some(b)) => {
-            if at_rest {
-                a.digest == b.digest
-            } else {
-                a.uuid == b.uuid
-            }
-        }
-        (a, b) => a.is_none() && b.is_none(),
-    });
-    // A member that ran without those that are fresh now, while they ran without it, has writes that they lack.
-    let none_ran_alone =
-        behind.iter().all(|late| fresh.iter().filter_map(|m| m.active()).all(|slot| late.md.is_filled(slot)));
-    // The fresh ones still count on a member that is more than one write behind: its writes were lost.
-    let none_lost_writes = behind
-        .iter()
-        .all(|late| !fresh.iter().any(|m| m.md.roles.get(late.md.dev_number as usize) == Some(&late.md.slot())));
-    tables_agree && same_content && none_ran_alone && none_lost_writes
 }
 
 /// After an acceptance: the set as the one chosen member has it.

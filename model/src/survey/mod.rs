@@ -15,12 +15,12 @@
 //!             SetChoice: the members to start from, those left behind, degraded or not
 //! ```
 //!
-//! Words: members are *fresh* when their event count is the highest, or one less (a power cut between two superblock writes).
-//! A member is *left behind* when the fresh ones say that its slot is empty or filled by another, and it did not itself run
-//! without all of them.
+//! Words: members are *fresh* when they have the end of the set's history, and *left behind* when the fresh ones went on without them.
+//! `history.rs` says how that is told.
 
 mod decision;
 mod facts;
+mod history;
 #[cfg(test)]
 mod tests;
 mod words;
