@@ -10,10 +10,11 @@ use atlas_host::tree::Dir;
 use atlas_model::{
     Acceptance, BootReport, MasterConfig, Outcome, Refusal, RefusalCode, TreePath,
     report::{SetReport, Step},
-    survey::{SetChoice, SetKind},
+    set_record::SetRecord,
+    survey::{SetChoice, SetKind, Survey},
 };
-use atlas_sid::{BoundData, SidData};
-use std::time::{Duration, Instant};
+use atlas_sid::{BoundData, SidData, set_record};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The file that `atlas init` leaves on the root file system: ATLAS decides about this server's network.
 pub const INITIALISED: &str = "/etc/atlas/initialised";
@@ -70,13 +71,34 @@ fn sequence(places: &Places, report: &mut BootReport, clock: &mut Clock) -> Resu
         report.warnings.push(why);
         None
     });
-    let choice = clock.step("find the Unbound set", || find_set(acceptance.as_ref(), report))?;
-    if choice.degraded {
-        report.warnings.push("the Unbound set runs with fewer disks than it should; replace the missing one".into());
-    }
-    let set = clock.step("start the Unbound set read-only", || ReadOnlySet::start(places, &choice))?;
-    report.set = Some(describe(&choice, &set));
-    let (config, mut identity) = match prepare(places, &root, &bound, acceptance.as_ref(), report, clock) {
+    let (survey, choice) = clock.step("find the Unbound set", || find_set(&root, acceptance.as_ref(), report))?;
+    report.warnings.extend(choice.warnings.iter().cloned());
+    report.warnings.extend(choice.of_the_future(now()));
+    let record = survey.record_of(&choice);
+    take_role(places, &root, &bound, acceptance.as_ref(), (&choice, &record), report, clock).map_err(|mut refusal| {
+        refusal.found.push(format!("the Unbound set: {}", choice.disks.join(", ")));
+        refusal.found.extend(choice.beside.iter().cloned());
+        refusal
+    })
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// With the set that was chosen: who this server is, and everything that follows.
+fn take_role(
+    places: &Places,
+    root: &Dir,
+    bound: &BoundData,
+    acceptance: Option<&Acceptance>,
+    (choice, record): (&SetChoice, &SetRecord),
+    report: &mut BootReport,
+    clock: &mut Clock,
+) -> Result<Outcome, Refusal> {
+    let set = clock.step("start the Unbound set read-only", || ReadOnlySet::start(places, choice))?;
+    report.set = Some(describe(choice, &set));
+    let (config, mut identity) = match prepare(places, root, bound, acceptance, report, clock) {
         Ok(prepared) => prepared,
         Err(refusal) => {
             set.release();
@@ -84,7 +106,7 @@ fn sequence(places: &Places, report: &mut BootReport, clock: &mut Clock) -> Resu
         }
     };
     if let Some(acceptance) = &report.accepted
-        && let Err(error) = use_up(places, &root, acceptance)
+        && let Err(error) = use_up(places, root, acceptance)
     {
         identity.discard();
         set.release();
@@ -104,7 +126,7 @@ fn sequence(places: &Places, report: &mut BootReport, clock: &mut Clock) -> Resu
     }
     report.converted_from = identity.converted.as_ref().map(|converted| converted.from);
     if identity.converted.is_some() {
-        let published = clock.step("publish the converted Snapshot", || publish(places, &identity, &config, &bound));
+        let published = clock.step("publish the converted Snapshot", || publish(places, &identity, &config, bound));
         if let Err(refusal) = published {
             identity.discard();
             return Err(refusal);
@@ -114,7 +136,22 @@ fn sequence(places: &Places, report: &mut BootReport, clock: &mut Clock) -> Resu
     report.installed = clock.step("install the identity", || identity.commit())?;
     clock.step("remove what it replaced", || identity.discard());
     report.role = Some(config.role());
+    clock.step("note how the set is made", || note(places, choice, record, report));
     Ok(if from_scratch { Outcome::FromScratch } else { Outcome::IdentityInstalled })
+}
+
+/// A whole mirror is noted in its file system as one, so that a half of it is never taken for a whole disk. A single disk is not:
+/// that it is whole, somebody has to say by 'atlas init'.
+fn note(places: &Places, choice: &SetChoice, record: &SetRecord, report: &mut BootReport) {
+    if choice.degraded || !matches!(choice.kind, SetKind::Mirror { .. }) {
+        return;
+    }
+    let noted = open_sid(places)
+        .map_err(|refusal| refusal.to_string())
+        .and_then(|sid| set_record::write(sid.dir(), record).map_err(|error| format!("{error}: {}", error.source)));
+    if let Err(why) = noted {
+        report.warnings.push(format!("how the Unbound set is made could not be noted in it: {why}"));
+    }
 }
 
 /// `None`: this machine is not (yet) ATLAS's.
@@ -131,18 +168,26 @@ pub(crate) fn read_bound(root: &Dir) -> Result<Option<BoundData>, Refusal> {
 }
 
 /// Surveys the disks until the set is found; what may be missing only because a disk is slow is waited for.
-fn find_set(acceptance: Option<&Acceptance>, report: &mut BootReport) -> Result<SetChoice, Refusal> {
+fn find_set(
+    root: &Dir,
+    acceptance: Option<&Acceptance>,
+    report: &mut BootReport,
+) -> Result<(Survey, SetChoice), Refusal> {
     unbound::settle();
+    let bound_record = set_record::read_bound(root).unwrap_or_else(|why| {
+        report.warnings.push(why);
+        None
+    });
     let until = Instant::now() + wait_for_disks();
     loop {
-        let survey = unbound::survey()?;
+        let survey = unbound::survey(bound_record.as_ref())?;
         let refusal = match survey.choose(None) {
-            Ok(choice) => return Ok(choice),
+            Ok(choice) => return Ok((survey, choice)),
             Err(refusal) => refusal,
         };
         if let Ok(choice) = survey.choose(acceptance) {
             report.accepted = acceptance.cloned();
-            return Ok(choice);
+            return Ok((survey, choice));
         }
         let may_come = matches!(refusal.code, RefusalCode::NoUnboundSet | RefusalCode::MissingMember);
         if !may_come || Instant::now() >= until {
@@ -167,6 +212,7 @@ fn describe(choice: &SetChoice, set: &ReadOnlySet) -> SetReport {
         uuid,
         device: set.device().display().to_string(),
         members,
+        disks: choice.disks.clone(),
         left_out: choice.left_out.clone(),
         degraded: choice.degraded,
         file_system: "read-only".into(),

@@ -3,7 +3,7 @@
 use crate::{PROGRAM, Places, boot, refuse, unbound};
 use atlas_host::{mount, tree::Dir};
 use atlas_model::{BootReport, Outcome, Refusal, RefusalCode, manifest::FileSet, report::SetReport, survey::SetKind};
-use atlas_sid::{Found, SidData, install::Plan, snapshot};
+use atlas_sid::{Found, SidData, install::Plan, set_record, snapshot};
 
 /// Decides as a boot would. The Unbound file system has to be mounted, as it is on a server that runs.
 pub fn check(places: &Places) -> BootReport {
@@ -19,7 +19,12 @@ fn decide(places: &Places, report: &mut BootReport) -> Result<Outcome, Refusal> 
     let root = Dir::open_root(&places.root).map_err(|error| refuse::of_file("open the root file system", &error))?;
     let Some(bound) = boot::read_bound(&root)? else { return Ok(Outcome::NotInitialised) };
     report.env_version = Some(bound.env_id);
-    let choice = unbound::survey()?.choose(None)?;
+    let bound_record = set_record::read_bound(&root).unwrap_or_else(|why| {
+        report.warnings.push(why);
+        None
+    });
+    let choice = unbound::survey(bound_record.as_ref())?.choose(None)?;
+    report.warnings.extend(choice.warnings);
     let (uuid, members) = match &choice.kind {
         SetKind::Mirror { uuid, devices } => (uuid.to_string(), devices.clone()),
         SetKind::Single { device } => (choice.ext4.uuid_text(), vec![device.clone()]),
@@ -28,6 +33,7 @@ fn decide(places: &Places, report: &mut BootReport) -> Result<Outcome, Refusal> 
         uuid,
         device: String::new(),
         members,
+        disks: choice.disks,
         left_out: choice.left_out,
         degraded: choice.degraded,
         file_system: "mounted".into(),

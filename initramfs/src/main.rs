@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 
 fn is_member(device: &Path) -> bool {
     let Ok(size_bytes) = block::size_bytes(device) else { return false };
-    !block::survey(&[Device { path: device.to_owned(), serial: None, size_bytes }]).atlas_devices().is_empty()
+    !block::survey(&[Device { path: device.to_owned(), size_bytes, ..Device::default() }]).atlas_devices().is_empty()
 }
 
 fn say(text: &str) {

@@ -10,7 +10,8 @@ use atlas_host::{
 use atlas_model::{
     Refusal,
     ext4::Ext4Superblock,
-    survey::{SetChoice, SetKind},
+    set_record::SetRecord,
+    survey::{SetChoice, SetKind, Survey},
 };
 use std::{
     path::{Path, PathBuf},
@@ -159,8 +160,10 @@ pub fn settle() {
     let _ = Command::new("udevadm").args(["settle", "--timeout=10"]).deadline(Duration::from_secs(12)).run();
 }
 
-/// Looks at all disks.
-pub fn survey() -> Result<atlas_model::survey::Survey, Refusal> {
-    let devices = block::devices().map_err(|error| refuse::of_file("list the disks", &error))?;
-    Ok(block::survey(&devices))
+/// Looks at all disks; what the Bound disk remembers of the set comes with it.
+pub fn survey(bound_record: Option<&SetRecord>) -> Result<Survey, Refusal> {
+    let sources = block::Sources::default();
+    let devices = sources.devices().map_err(|error| refuse::of_file("list the disks", &error))?;
+    let survey = block::survey(&devices);
+    Ok(Survey { controllers: sources.controllers(), bound_record: bound_record.cloned(), ..survey })
 }

@@ -32,6 +32,7 @@ pub mod refusal;
 pub mod report;
 pub mod reserved;
 pub mod role;
+pub mod set_record;
 pub mod survey;
 pub mod time;
 pub mod tree_path;

@@ -93,6 +93,9 @@ pub struct SetReport {
     pub device: String,
     /// The members that it was started from.
     pub members: Vec<String>,
+    /// The same, with serial number and place.
+    #[serde(default)]
+    pub disks: Vec<String>,
     /// Members that were left out because they are behind.
     pub left_out: Vec<String>,
     /// Whether it runs with fewer members than it has slots.

@@ -3,6 +3,7 @@
 //! ```text
 //! /unbound/SID_DATA/                     0700 root
 //!   MasterConfig                         who this disk makes of a server
+//!   Set                                  whether its disks are a mirror, and which they are
 //!   .lock-PRI  .lock-history             held by whoever changes the directory of that Role, or the history of all
 //!   PRI/                                 one unit: replaced whole, by one exchange of names
 //!     SnapshotEnvVersion                 the newest EnvVersion with a valid Snapshot; not there: none was ever made
@@ -19,7 +20,7 @@
 //!   .last-PRI/                            the Role's directory before this one, whole; the next is made from it
 //!   .stat-cache-PRI                      what the last Create saw, so that the next need not read it again
 //!   .next-PRI/                           a Role being built, or the one before it on its way out; nobody reads it
-//! /opt/atlas/                            on the Bound disk: EnvID, Cluster, bin/SyncConverterN
+//! /opt/atlas/                            on the Bound disk: EnvID, Cluster, bin/SyncConverterN, Set
 //! ```
 //!
 //! Invariants:
@@ -43,6 +44,7 @@ pub mod lines;
 pub mod outgoing;
 pub mod residue;
 pub mod scan;
+pub mod set_record;
 pub mod snapshot;
 pub mod transaction;
 

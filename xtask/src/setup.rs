@@ -24,10 +24,13 @@ const PACKAGES: [Needed; 10] = [
 ];
 
 /// For the tests besides.
-const TEST_PACKAGES: [Needed; 37] = [
+const TEST_PACKAGES: [Needed; 40] = [
     ("acl", "access lists"),
     ("attr", "extended attributes"),
     ("mdadm", "RAID superblocks"),
+    ("btrfs-progs", "disks that hold something else"),
+    ("xfsprogs", "disks that hold something else"),
+    ("cryptsetup-bin", "disks that hold something else"),
     ("git", "the history of Snapshots"),
     ("openssh-client", "the keys of servers"),
     ("openssh-server", "what PRI's key may run"),

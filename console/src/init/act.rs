@@ -8,7 +8,7 @@
 
 use super::{
     answers::Answers,
-    facts::{MARKER, Site},
+    facts::{self, MARKER, Site},
     initramfs,
     machine::{self, By},
     paths::FirstLists,
@@ -25,7 +25,9 @@ use atlas_host::{
 use atlas_model::{UNBOUND_ARRAY_NAME, UNBOUND_LABEL};
 use atlas_sid::{
     BoundData, SidData,
+    bound::ESD_DATA,
     layout::{SID_DATA, UNBOUND_MOUNT},
+    set_record,
     transaction::Transaction,
 };
 use std::{
@@ -84,6 +86,7 @@ impl<'a> Work<'a> {
             Task::Label => Ok(tool("e2label").arg(self.device()?).arg(UNBOUND_LABEL).run().map(drop)?),
             Task::Mount => self.mount(),
             Task::MasterConfig => self.write_master_config(),
+            Task::SetRecord => self.write_set_record(),
             Task::PathLists => self.write_path_lists(),
             Task::BoundData => self.write_bound_data(),
             Task::Marker => self.write_marker(),
@@ -167,6 +170,13 @@ impl<'a> Work<'a> {
         Ok(durable::write(self.sid()?.dir(), OsStr::new("MasterConfig"), content.as_bytes(), 0o600)?)
     }
 
+    fn write_set_record(&self) -> anyhow::Result<()> {
+        let record = facts::set_record(&facts::survey()?)?;
+        set_record::write(self.sid()?.dir(), &record)?;
+        set_record::write(&self.site.tree.make_dirs(ESD_DATA)?, &record)?;
+        Ok(())
+    }
+
     fn write_path_lists(&self) -> anyhow::Result<()> {
         let sid = self.sid()?;
         let transaction = Transaction::begin(&sid, self.answers.config.role())?;
@@ -226,7 +236,6 @@ mod tests {
         },
         *,
     };
-    use crate::init::facts;
     use atlas_model::{EnvVersion, MasterConfig};
     use atlas_sid::{Found, snapshot};
     use std::{fs, os::unix::fs::PermissionsExt};
@@ -251,7 +260,14 @@ mod tests {
 
     fn data_facts(site: &Site, sid: SidFacts) -> DataFacts {
         let marker = site.root.join(MARKER).exists();
-        DataFacts { bound: facts::bound(&site.tree), marker, sid, kernels_without: vec![], kernels: 1 }
+        DataFacts {
+            bound: facts::bound(&site.tree),
+            marker,
+            sid,
+            has_record: true,
+            kernels_without: vec![],
+            kernels: 1,
+        }
     }
 
     fn write_everything(site: &Site, answers: &Answers) -> Vec<Item> {
@@ -299,9 +315,13 @@ mod tests {
             let lists = FirstLists::for_tree(&site.tree, &[], &[]).unwrap();
             let items = plan_data(&answers, &data_facts(&site, SidFacts::default())).unwrap();
             let mut work = Work::new(&site, &answers, &lists, None);
-            items.iter().take(done).for_each(|item| work.perform(item).unwrap());
+            items.iter().filter(|item| item.task.is_some()).take(done).for_each(|item| work.perform(item).unwrap());
             let again = write_everything(&site, &answers);
-            assert_eq!(again.iter().filter(|item| item.task.is_none()).count(), done + 1, "the initramfs was so, too");
+            assert_eq!(
+                again.iter().filter(|item| item.task.is_none()).count(),
+                done + 2,
+                "the record and the initramfs were so, too"
+            );
             assert!(write_everything(&site, &answers).iter().all(|item| item.task.is_none()));
         }
     }

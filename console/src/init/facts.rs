@@ -10,7 +10,7 @@ use super::{
 use anyhow::Context;
 use atlas_cli::Hint;
 use atlas_host::{block, tree::Dir};
-use atlas_model::{Role, survey::Survey};
+use atlas_model::{Role, set_record::SetRecord, survey::Survey};
 use atlas_sid::{BoundData, SidData, SidError, layout::UNBOUND_MOUNT};
 use std::path::{Path, PathBuf};
 
@@ -127,14 +127,31 @@ pub fn data(site: &Site, role: Role, kernels: &[Kernel]) -> Result<DataFacts, Ob
         return Err(Objection::new(format!("no kernel is installed in {}", site.root.join("boot").display()))
             .hint("install one, as with 'apt install linux-image-amd64'"));
     }
+    let has_record = site.mounted().is_some() && has_record(site);
     let sid = if site.mounted().is_some() { sid(&site.unbound(), role)? } else { SidFacts::default() };
     Ok(DataFacts {
         bound: bound(&site.tree),
         marker: site.root.join(MARKER).exists(),
         sid,
+        has_record,
         kernels: kernels.len(),
         kernels_without: kernels.iter().filter_map(|kernel| kernel.lack.clone()).collect(),
     })
+}
+
+/// What is written down of how the attached set is made.
+pub fn set_record(survey: &Survey) -> anyhow::Result<SetRecord> {
+    let choice = survey.choose(None).context("look at how the Unbound set is made")?;
+    Ok(survey.record_of(&choice))
+}
+
+/// Whether both file systems say how the attached set is made, and say so rightly.
+fn has_record(site: &Site) -> bool {
+    let wanted = survey().and_then(|survey| set_record(&survey));
+    let in_set =
+        open_sid(&site.unbound()).ok().flatten().and_then(|sid| atlas_sid::set_record::read(sid.dir()).ok()?);
+    let bound = atlas_sid::set_record::read_bound(&site.tree).ok().flatten();
+    wanted.is_ok_and(|wanted| in_set.as_ref() == Some(&wanted) && bound.as_ref() == Some(&wanted))
 }
 
 /// What the mounted Unbound file system has.

@@ -177,7 +177,8 @@ impl Machine {
     /// The whole disks that nothing uses and that hold nothing, as they are shown to somebody who has to choose.
     pub fn free_disks(&self) -> Vec<String> {
         let devices = block::devices().unwrap_or_default();
-        let looked = devices.iter().filter_map(|device| Some((device, self.look(&device.path).ok()?)));
+        let disks = devices.iter().filter(|device| device.size_bytes > 0 && device.mapping.is_none());
+        let looked = disks.filter_map(|device| Some((device, self.look(&device.path).ok()?)));
         let free = looked.filter(|(_, disk)| disk.uses.is_empty() && disk.disk == disk.name());
         free.map(|(device, disk)| {
             let serial = device.serial.as_ref().map(|serial| format!("  serial {serial}")).unwrap_or_default();

@@ -1,122 +1,87 @@
 //! From facts to a choice: pure, and refusing whatever is not beyond doubt.
 
 use super::{
-    facts::{Member, SetChoice, SetKind, Single, Survey},
-    history,
-    words::{more_than_one, written_apart},
+    facts::{Member, SetChoice, Single, Survey},
+    mirror, single,
 };
-use crate::{Acceptance, Digest, Refusal, RefusalCode, UNBOUND_LABEL, md::MdUuid};
-use std::collections::BTreeSet;
+use crate::{Acceptance, Refusal, md::MdUuid};
+use std::collections::BTreeMap;
+
+/// What of all that is attached may be an Unbound set.
+pub(super) struct Attached<'s> {
+    pub(super) survey: &'s Survey,
+    /// The arrays.
+    pub(super) sets: BTreeMap<MdUuid, Vec<&'s Member>>,
+    /// The bare file systems.
+    pub(super) singles: Vec<&'s Single>,
+}
 
 impl Survey {
     /// Decides which set is this server's, or why none may be started.
     ///
     /// `accepted` is what an operator accepted beforehand; it counts only for the very situation that it names.
     pub fn choose(&self, accepted: Option<&Acceptance>) -> Result<SetChoice, Refusal> {
-        let singles: Vec<&Single> = self.singles.iter().filter(|single| single.ext4.label == UNBOUND_LABEL).collect();
-        let sets = self.sets();
-        match (sets.len(), singles.as_slice()) {
-            (0, []) => Err(self.no_set()),
-            (1, []) => sets
-                .into_values()
-                .next()
-                .map_or_else(|| Err(self.no_set()), |members| choose_mirror(&members, accepted)),
-            (0, [single]) => Ok(SetChoice {
-                kind: SetKind::Single { device: single.device.clone() },
-                left_out: vec![],
-                degraded: false,
-                ext4: single.ext4.clone(),
-            }),
-            _ => Err(more_than_one(&sets, &singles)),
+        let attached = Attached { survey: self, sets: self.sets(), singles: self.candidates() };
+        match attached.decide(accepted) {
+            Ok(choice) => {
+                let beside = self.beside(&[choice.disks.as_slice(), choice.left_out.as_slice()].concat());
+                Ok(SetChoice { beside, ..choice })
+            }
+            Err(mut refusal) => {
+                refusal.found.extend(self.beside(&refusal.found));
+                Err(refusal)
+            }
         }
     }
 }
 
-fn choose_mirror(members: &[&Member], accepted: Option<&Acceptance>) -> Result<SetChoice, Refusal> {
-    let mut lines: Vec<String> = members.iter().map(|m| m.md.fingerprint().to_string()).collect();
-    lines.sort_unstable();
-    let fingerprint = Digest::of(lines.concat().as_bytes());
-    let refuse = |code, what: &str| {
-        let mut refusal = Refusal::new(code, what);
-        refusal.found = members.iter().map(|member| member.describe()).collect();
-        refusal.fingerprint = Some(fingerprint);
-        refusal
-    };
-    let is_accepted = |code| accepted.filter(|a| a.code == code && a.fingerprint == fingerprint);
-
-    if let Some(member) = members.iter().find(|m| m.md.level != 1 || m.md.exotic) {
-        let level = member.md.level;
-        return Err(refuse(RefusalCode::UnsupportedSet, "The Unbound set is no plain RAID-1 mirror.")
-            .found(format!("level {level}, or a reshape or write journal"))
-            .because("only of a plain mirror does every member hold all of the data")
-            .remedy(
-                "finish or undo the reshape on the server where it was begun, or make a mirror with 'atlas init'",
-            ));
-    }
-    let uuids: BTreeSet<MdUuid> = members.iter().map(|m| m.md.device_uuid).collect();
-    if uuids.len() != members.len() {
-        return Err(refuse(
-            RefusalCode::DuplicateMember,
-            "Two disks say that they are the same member of the Unbound set.",
-        )
-        .because("one is a copy of the other, made at an unknown time; starting from the wrong one loses data")
-        .remedy("shut down, remove the copy, and boot again"));
+impl Attached<'_> {
+    fn decide(&self, accepted: Option<&Acceptance>) -> Result<SetChoice, Refusal> {
+        if let Some(refusal) = self.one_disk_by_two_paths().or_else(|| self.held_by_a_mapping()) {
+            return Err(refusal);
+        }
+        if let Some(refusal) = single::lost_mirror(self) {
+            return Err(refusal);
+        }
+        let mut sets = self.sets.values();
+        match (sets.next(), sets.next(), self.singles.as_slice()) {
+            (None, _, []) => Err(self.survey.nothing_to_start()),
+            (Some(members), None, []) => mirror::choose(self.survey, members, accepted),
+            (None, _, [single]) => single::choose(self.survey, single),
+            _ => Err(self.more_than_one()),
+        }
     }
 
-    let Some((fresh, _)) = history::tell_apart(members) else {
-        return match is_accepted(RefusalCode::WrittenApart).and_then(|a| a.device.as_deref()) {
-            Some(device) => {
-                start_from_one(members, device).ok_or_else(|| written_apart(refuse(RefusalCode::WrittenApart, "")))
-            }
-            None => Err(written_apart(refuse(RefusalCode::WrittenApart, ""))),
-        };
-    };
-
-    let sources: Vec<&Member> = fresh.iter().copied().filter(|m| !m.md.rebuilding).collect();
-    let present: BTreeSet<u16> = fresh.iter().filter_map(|m| m.active()).collect();
-    let expected: BTreeSet<u16> = fresh.iter().flat_map(|m| m.md.filled_slots()).collect();
-    let missing: Vec<u16> = expected.difference(&present).copied().collect();
-    let Some(source) = sources.first() else {
-        return Err(refuse(RefusalCode::UnsupportedSet, "No member of the Unbound set holds all of the data.")
-            .because("the members that are there are spares, or were still being filled from one that is missing")
-            .remedy("attach the member that the set was being rebuilt from, and boot again"));
-    };
-    if !missing.is_empty() && is_accepted(RefusalCode::MissingMember).is_none() {
-        let slots = missing.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
-        return Err(refuse(
-            RefusalCode::MissingMember,
-            "A member of the Unbound set is missing that it had when it was last used.",
-        )
-        .found(format!("nothing fills slot {slots}"))
-        .because(
-            "the missing member may be booting in another server at this moment, which would then take the same role",
-        )
-        .remedy("shut down, attach all disks of the set, and boot again")
-        .remedy("if a disk has died, make sure that it is in no other server, then accept to run without it"));
+    /// The devices of all candidates, in the order of their names.
+    pub(super) fn devices(&self) -> Vec<&str> {
+        let members = self.sets.values().flatten().map(|member| member.device.as_str());
+        let mut devices: Vec<&str> = members.chain(self.singles.iter().map(|single| single.device.as_str())).collect();
+        devices.sort_unstable();
+        devices
     }
-    let Some(ext4) = source.ext4.clone() else {
-        return Err(refuse(RefusalCode::FilesystemBroken, "The Unbound set holds no ext4 file system.")
-            .because("there is nothing to read the role from")
-            .remedy("if the set is new, run 'atlas init' on the server that it is for")
-            .remedy("if it held data, do not write to it; look at a backup superblock with 'e2fsck -n -b 32768'"));
-    };
-    let left_out =
-        members.iter().filter(|m| !fresh.iter().any(|f| f.device == m.device)).map(|m| m.describe()).collect();
-    Ok(SetChoice {
-        kind: SetKind::Mirror { uuid: source.md.set_uuid, devices: fresh.iter().map(|m| m.device.clone()).collect() },
-        left_out,
-        degraded: sources.len() < source.md.raid_disks as usize,
-        ext4,
-    })
-}
 
-/// After an acceptance: the set as the one chosen member has it.
-fn start_from_one(members: &[&Member], device: &str) -> Option<SetChoice> {
-    let chosen = members.iter().find(|m| m.device == device && m.active().is_some() && !m.md.rebuilding)?;
-    Some(SetChoice {
-        kind: SetKind::Mirror { uuid: chosen.md.set_uuid, devices: vec![chosen.device.clone()] },
-        left_out: members.iter().filter(|m| m.device != device).map(|m| m.describe()).collect(),
-        degraded: true,
-        ext4: chosen.ext4.clone()?,
-    })
+    /// Whether what lies on the two devices is the same, as it would be on one disk.
+    fn say_the_same(&self, a: &str, b: &str) -> bool {
+        let member = |device: &str| self.survey.members.iter().find(|member| member.device == device);
+        let single = |device: &str| self.survey.singles.iter().find(|single| single.device == device);
+        match ((member(a), member(b)), (single(a), single(b))) {
+            ((Some(a), Some(b)), _) => a.md.set_uuid == b.md.set_uuid && a.md.device_uuid == b.md.device_uuid,
+            (_, (Some(a), Some(b))) => a.ext4.uuid == b.ext4.uuid,
+            _ => false,
+        }
+    }
+
+    /// Two devices that are one disk.
+    pub(super) fn two_paths(&self) -> Option<(&str, &str)> {
+        let devices = self.devices();
+        let pairs =
+            devices.iter().enumerate().flat_map(|(index, a)| devices[index + 1..].iter().map(move |b| (*a, *b)));
+        pairs.into_iter().find(|(a, b)| {
+            let are_one = match (self.survey.device(a), self.survey.device(b)) {
+                (Some(a), Some(b)) => a.is_same_disk_as(b),
+                _ => false,
+            };
+            are_one && self.say_the_same(a, b)
+        })
+    }
 }

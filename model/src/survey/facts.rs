@@ -2,13 +2,23 @@
 
 use crate::{
     UNBOUND_ARRAY_NAME, UNBOUND_LABEL,
+    content::Content,
     ext4::Ext4Superblock,
     md::{MdSuperblock, MdUuid, Slot},
+    old_md::OldMember,
+    set_record::{MadeOf, RecordedMember, SetRecord},
+    time::utc,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+/// What the clocks of two servers may differ by, in seconds.
+const CLOCKS_DIFFER: u64 = 600;
 
 /// A device that is a member of an md array.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// `/dev/vdb`.
     pub device: String,
@@ -21,7 +31,7 @@ pub struct Member {
 }
 
 /// A device that carries the file system itself, as a hardware RAID shows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Single {
     /// `/dev/sdb`.
     pub device: String,
@@ -31,17 +41,124 @@ pub struct Single {
     pub ext4: Ext4Superblock,
 }
 
+/// A disk, a partition, or what the device mapper builds of them, as the kernel shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// `/dev/vdb`.
+    pub path: PathBuf,
+    /// What is written on the disk's label, if it says.
+    pub serial: Option<String>,
+    /// The name that the disk has in the whole world, if it says.
+    pub wwid: Option<String>,
+    /// Where it is plugged in: `SATA port 3`, `enclosure slot 4`.
+    pub place: Option<String>,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// Whether it takes no writes.
+    pub read_only: bool,
+    /// Of a partition: its disk.
+    pub disk: Option<PathBuf>,
+    /// Of a partition: whether its type says that it is part of a RAID.
+    pub is_raid_partition: bool,
+    /// What it is, where the device mapper builds it.
+    pub mapping: Option<Mapping>,
+    /// What the kernel builds of it: `dm-0`, `md127`.
+    pub holders: Vec<String>,
+    /// What lies on it, [`Survey::members`] and [`Survey::singles`] apart.
+    pub traces: Vec<Trace>,
+    /// Of an ext4 file system with our label: whether it has a directory SID_DATA, where that can be said.
+    pub has_sid_data: Option<bool>,
+    /// The record in it of what its set is made of, or why it cannot be read.
+    pub record: Option<Result<SetRecord, String>>,
+}
+
+/// A device of the device mapper.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// What builds it.
+    pub by: Mapper,
+    /// Its name below `/dev/mapper`.
+    pub name: String,
+}
+
+/// What uses the device mapper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapper {
+    /// dm-crypt.
+    Luks,
+    /// The logical volume manager.
+    Lvm,
+    /// Several paths to one disk.
+    Multipath,
+    /// Something else.
+    Other,
+}
+
+impl Mapper {
+    /// By the UUID that its tool gives a mapping, such as `CRYPT-LUKS2-…`.
+    pub fn of_uuid(uuid: &str) -> Mapper {
+        let beginnings = [("CRYPT-", Mapper::Luks), ("LVM-", Mapper::Lvm), ("mpath-", Mapper::Multipath)];
+        // A partition of one: `part1-mpath-…`.
+        let uuid = uuid.strip_prefix("part").and_then(|rest| rest.split_once('-')).map_or(uuid, |(_, rest)| rest);
+        beginnings.into_iter().find(|(beginning, _)| uuid.starts_with(beginning)).map_or(Mapper::Other, |(_, by)| by)
+    }
+}
+
+/// Something that was found on a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trace {
+    /// A mark that is known.
+    Content(Content),
+    /// The same, at the beginning of a member's data, where the file system should be.
+    Inside(Content),
+    /// It is a member of an array of format 0.90.
+    OldMd(OldMember),
+    /// An Unbound file system where a member has it, without the member's superblock.
+    Headless {
+        /// So many bytes into the device.
+        at_bytes: u64,
+        /// The superblock of the file system.
+        ext4: Ext4Superblock,
+    },
+    /// On a device that the device mapper builds: a member of an array, or a file system.
+    Mapped {
+        /// The member's superblock, where it is one.
+        md: Option<MdSuperblock>,
+        /// That of the file system.
+        ext4: Option<Ext4Superblock>,
+    },
+    /// A superblock of md that cannot be one.
+    Damaged(String),
+    /// It could not be read, and what lies there is unknown.
+    Unreadable(String),
+    /// Zeros, wherever something known would have its mark.
+    Blank,
+}
+
+/// A storage controller that no driver of this system serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Controller {
+    /// Its PCI address.
+    pub address: String,
+    /// Vendor and device, as `1000:0072`.
+    pub id: String,
+}
+
 /// Everything that was found on the block devices of the machine.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     /// All md members, also those that are none of ATLAS's business.
     pub members: Vec<Member>,
     /// All devices with a bare ext4 file system.
     pub singles: Vec<Single>,
-    /// Devices that could not be read, or carry a damaged superblock, with the reason.
-    pub unreadable: Vec<(String, String)>,
-    /// How many devices were looked at.
-    pub looked_at: usize,
+    /// All devices, those among them.
+    pub devices: Vec<Device>,
+    /// Storage controllers without a driver.
+    pub controllers: Vec<Controller>,
+    /// Whether all was looked at, not only what decides.
+    pub is_thorough: bool,
+    /// What the Bound disk says of the set that this server was initialised with.
+    pub bound_record: Option<SetRecord>,
 }
 
 /// The set to start, decided.
@@ -49,12 +166,20 @@ pub struct Survey {
 pub struct SetChoice {
     /// What to start from.
     pub kind: SetKind,
-    /// Members that are left out because they are behind, described.
+    /// The devices to start it from, with serial number and place.
+    pub disks: Vec<String>,
+    /// The other disks, one line for each.
+    pub beside: Vec<String>,
+    /// Members that are left out, with the reason.
     pub left_out: Vec<String>,
     /// Whether the set runs with fewer members than it has slots.
     pub degraded: bool,
     /// The file system, as seen on a fresh member.
     pub ext4: Ext4Superblock,
+    /// Seconds since 1970 of the last write, by the clock of the server that did it.
+    pub written: u64,
+    /// What somebody should look at although the set may be started.
+    pub warnings: Vec<String>,
 }
 
 /// What a set consists of.
@@ -74,6 +199,18 @@ pub enum SetKind {
     },
 }
 
+impl SetChoice {
+    /// A warning where the last write lies in the future of this server's clock, by more than clocks differ.
+    pub fn of_the_future(&self, now: u64) -> Option<String> {
+        let ahead = self.written.checked_sub(now).filter(|ahead| *ahead > CLOCKS_DIFFER)?;
+        Some(format!(
+            "the Unbound set was last written {} UTC, {} hours in the future of this server's clock: one of the two clocks is wrong",
+            utc(self.written),
+            ahead.div_ceil(3600)
+        ))
+    }
+}
+
 impl Member {
     pub(super) fn is_atlas(&self) -> bool {
         self.md.name == UNBOUND_ARRAY_NAME || self.ext4.as_ref().is_some_and(|fs| fs.label == UNBOUND_LABEL)
@@ -88,12 +225,64 @@ impl Member {
     }
 }
 
+impl Device {
+    /// Whether it is part of a RAID that md or the firmware keeps at its end.
+    pub(super) fn raid_at_its_end(&self) -> Option<&Trace> {
+        let is_raid = |trace: &&Trace| match trace {
+            Trace::OldMd(_) => true,
+            Trace::Content(content) => matches!(content.kind, crate::content::Kind::FirmwareRaid(_)),
+            _ => false,
+        };
+        self.traces.iter().find(is_raid)
+    }
+
+    /// Whether both are the same disk, reached by two ways.
+    pub(super) fn is_same_disk_as(&self, other: &Device) -> bool {
+        let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
+        let has_both_names = self.wwid.is_some() && other.wwid.is_some();
+        let is_same = if has_both_names { same(&self.wwid, &other.wwid) } else { same(&self.serial, &other.serial) };
+        is_same && self.size_bytes == other.size_bytes && self.path != other.path
+    }
+}
+
 impl Survey {
+    /// The device of this path.
+    pub(super) fn device(&self, path: impl AsRef<Path>) -> Option<&Device> {
+        self.devices.iter().find(|device| device.path == path.as_ref())
+    }
+
     /// The devices that belong to an Unbound set, whatever their state: those that nothing but ATLAS may start.
     pub fn atlas_devices(&self) -> BTreeSet<String> {
         let members = self.sets().into_values().flatten().map(|member| member.device.clone());
-        let singles = self.singles.iter().filter(|single| single.ext4.label == UNBOUND_LABEL);
-        members.chain(singles.map(|single| single.device.clone())).collect()
+        members.chain(self.candidates().into_iter().map(|single| single.device.clone())).collect()
+    }
+
+    /// The bare file systems that may be an Unbound set. One with our label and without SID_DATA is none where there is anything
+    /// better; alone, it may be a set that was begun.
+    pub(super) fn candidates(&self) -> Vec<&Single> {
+        let labelled: Vec<&Single> = self.singles.iter().filter(|single| single.ext4.label == UNBOUND_LABEL).collect();
+        let (strangers, holding): (Vec<&Single>, Vec<&Single>) =
+            labelled.into_iter().partition(|single| self.is_without_data(single));
+        let is_all = holding.is_empty() && strangers.len() == 1 && self.sets().is_empty();
+        if is_all { strangers } else { holding }
+    }
+
+    /// Whether it has our label and certainly no Unbound Data.
+    pub(super) fn is_without_data(&self, single: &Single) -> bool {
+        let device = self.device(&single.device);
+        single.ext4.label == UNBOUND_LABEL && single.ext4.clean && device.is_some_and(|d| d.has_sid_data == Some(false))
+    }
+
+    /// What is written down of how the chosen set is made.
+    pub fn record_of(&self, choice: &SetChoice) -> SetRecord {
+        let (kind, devices) = match &choice.kind {
+            SetKind::Mirror { devices, .. } => (MadeOf::Mirror, devices.as_slice()),
+            SetKind::Single { device } => (MadeOf::Single, std::slice::from_ref(device)),
+        };
+        let found = devices.iter().filter_map(|path| self.device(path));
+        let members =
+            found.map(|device| RecordedMember { serial: device.serial.clone(), size_bytes: device.size_bytes });
+        SetRecord::new(kind, choice.ext4.uuid_text(), members.collect())
     }
 
     /// All members of each array of which at least one member is recognised.

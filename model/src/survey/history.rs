@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn choose(members: Vec<Member>) -> Result<SetChoice, Refusal> {
-        Survey { looked_at: members.len(), members, ..Survey::default() }.choose(None)
+        Survey { members, ..Survey::default() }.choose(None)
     }
 
     fn code(members: Vec<Member>) -> RefusalCode {

@@ -5,24 +5,32 @@
 //! started, and what is not beyond doubt is refused.
 //!
 //! ```text
-//!   devices ──► ATLAS members by array UUID, and single devices      (what they are: by array name or file system label)
-//!                 │  exactly one set?               NoUnboundSet, TwoSets, MixedSets
-//!                 │  each member once?              DuplicateMember
-//!                 │  a plain mirror?                UnsupportedSet
-//!                 │  one history?                   WrittenApart
-//!                 │  every member it last had?      MissingMember
+//!   devices ──► ATLAS members by array UUID, and bare file systems   (what they are: by array name or file system label)
+//!                 │  one device for each disk?       UnsupportedSet (multipath)
+//!                 │  a bare file system: whole?      LostMirror
+//!                 │  exactly one set?                NoUnboundSet, UnsupportedSet (by its name), TwoSets, MixedSets
+//!                 │  each member once?               DuplicateMember
+//!                 │  a plain mirror with ext4?       UnsupportedSet
+//!                 │  one history?                    WrittenApart
+//!                 │  every member it last had?       MissingMember
 //!                 ▼
-//!             SetChoice: the members to start from, those left behind, degraded or not
+//!             SetChoice: the members to start from, those left out, degraded or not
 //! ```
 //!
 //! Words: members are *fresh* when they have the end of the set's history, and *left behind* when the fresh ones went on without them.
-//! `history.rs` says how that is told.
+//! `history.rs` says how that is told. Every refusal ends with all that is attached beside what it is about.
 
+#[cfg(test)]
+mod arrangements;
 mod decision;
 mod facts;
 mod history;
+mod inventory;
+mod mirror;
+mod single;
 #[cfg(test)]
 mod tests;
 mod words;
 
-pub use facts::{Member, SetChoice, SetKind, Single, Survey};
+pub use facts::{Controller, Device, Mapper, Mapping, Member, SetChoice, SetKind, Single, Survey, Trace};
+pub use words::WHAT_A_SET_MAY_BE;

@@ -12,7 +12,7 @@ fn member(dev_number: u32, change: impl FnOnce(&mut MdSuperblock)) -> Member {
 }
 
 fn choose(members: Vec<Member>) -> Result<SetChoice, Refusal> {
-    Survey { looked_at: members.len(), members, ..Survey::default() }.choose(None)
+    Survey { members, ..Survey::default() }.choose(None)
 }
 
 fn code(members: Vec<Member>) -> RefusalCode {
@@ -132,6 +132,8 @@ fn one_device_of_a_hardware_raid_is_a_set_and_two_are_refused() {
     let mut survey = Survey { singles: vec![single("/dev/sdb")], ..Survey::default() };
     assert!(matches!(survey.choose(None).unwrap().kind, SetKind::Single { .. }));
     survey.singles.push(single("/dev/sdc"));
+    assert_eq!(survey.choose(None).unwrap_err().code, RefusalCode::LostMirror, "one file system on two disks");
+    survey.singles[1].ext4.uuid = [8; 16];
     assert_eq!(survey.choose(None).unwrap_err().code, RefusalCode::TwoSets);
 }
 

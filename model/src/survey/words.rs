@@ -1,82 +1,235 @@
 //! The refusals of the decision, in words.
 
-use super::facts::{Member, Single, Survey};
+use super::{
+    decision::Attached,
+    facts::{Device, Mapper, Member, Survey, Trace},
+    single,
+};
 use crate::{
-    Refusal, RefusalCode,
-    md::{MdUuid, Slot},
+    Refusal, RefusalCode, UNBOUND_ARRAY_NAME, UNBOUND_LABEL,
+    md::{MdSuperblock, Slot},
     time::utc,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-impl Member {
-    pub(super) fn describe(&self) -> String {
-        let slot = match self.md.slot() {
-            Slot::Active(number) => format!("slot {number} of {}", self.md.raid_disks),
-            Slot::Other => format!("spare of {} slots", self.md.raid_disks),
+/// What an Unbound set may be. Everything else is refused by its name, by `atlas init` and at boot.
+pub const WHAT_A_SET_MAY_BE: &str = "a set is an md RAID-1 (metadata 1.x) of whole disks or partitions, or one device of a hardware RAID, \
+                                     with an ext4 file system directly on it: 'atlas init' makes one";
+
+impl Survey {
+    /// A device as a person finds it: with its serial number and where it is plugged in.
+    pub(super) fn name_of(&self, path: &str, serial: Option<&str>) -> String {
+        let place = self.device(path).and_then(|device| device.place.as_deref());
+        let marks: Vec<String> =
+            serial.map(|serial| format!("serial {serial}")).into_iter().chain(place.map(str::to_owned)).collect();
+        if marks.is_empty() { path.to_owned() } else { format!("{path} ({})", marks.join(", ")) }
+    }
+
+    /// A member of an Unbound set.
+    pub(super) fn describe(&self, member: &Member) -> String {
+        let slot = match member.md.slot() {
+            Slot::Active(number) => format!("slot {number} of {}", member.md.raid_disks),
+            Slot::Other => format!("spare of {} slots", member.md.raid_disks),
         };
-        let state = if self.md.clean { "at rest" } else { "in use" };
-        let whole = if self.md.is_whole() { "with all members" } else { "without all members" };
+        let state = if member.md.clean { "at rest" } else { "in use" };
+        let whole = if member.md.is_whole() { "with all members" } else { "without all members" };
+        let device = self.device(&member.device);
+        let protected = if device.is_some_and(|device| device.read_only) { ", write-protected" } else { "" };
+        let filled = if member.md.rebuilding { ", not a full copy yet" } else { "" };
         format!(
-            "{}: {slot} of set {}, event count {}, last written {} UTC, {state}, {whole}",
-            name_of(&self.device, self.serial.as_deref()),
-            self.md.set_uuid,
-            self.md.events,
-            utc(self.md.utime)
+            "{}: {slot} of set {}, event count {}, last written {} UTC, {state}, {whole}{filled}{protected}",
+            self.name_of(&member.device, member.serial.as_deref()),
+            member.md.set_uuid,
+            member.md.events,
+            utc(member.md.utime)
+        )
+    }
+
+    /// A refusal because nothing can be written.
+    pub(super) fn write_protected(&self, found: Vec<String>) -> Refusal {
+        let mut refusal = Refusal::new(RefusalCode::UnsupportedSet, "The Unbound set is write-protected.");
+        refusal.found = found;
+        refusal
+            .because("a server has to write to its set: a role on a set that nothing can be written to would lose what clients save")
+            .remedy("shut down, take off the write protection (a switch or jumper of the disk, its adapter or its bay), and boot again")
+            .remedy("if the disk turned read-only by itself ('dmesg' says so), it is dying: replace it")
+    }
+
+    /// What is said where disks may be there that this system does not see.
+    pub(super) fn may_be_late(&self, mut refusal: Refusal) -> Refusal {
+        for controller in &self.controllers {
+            refusal.found.push(format!(
+                "PCI storage controller {} at {} has no driver in this initramfs; disks behind it are not seen",
+                controller.id, controller.address
+            ));
+        }
+        if !self.controllers.is_empty() {
+            refusal.remedy.push(
+                "add the controller's driver: 'lspci -k' names it; write its name to /etc/initramfs-tools/modules, or set MODULES=most in \
+                 /etc/initramfs-tools/initramfs.conf, run 'update-initramfs -u', and reboot"
+                    .into(),
+            );
+        }
+        refusal.remedy(
+            "if the disks are only slow to appear, wait longer for them: atlas.wait=SECONDS on the kernel command line",
+        )
+    }
+
+    /// The refusal where no candidate is attached.
+    pub(super) fn nothing_to_start(&self) -> Refusal {
+        if let Some(refusal) = self.devices.iter().find_map(|device| self.unsupported(device)) {
+            return refusal;
+        }
+        let disks = self.devices.iter().filter(|device| device.disk.is_none() && device.mapping.is_none()).count();
+        let what = match disks {
+            0 => "no disk at all is attached, as far as this kernel sees".to_owned(),
+            1 => "one disk is attached; it is no member of an Unbound set".to_owned(),
+            count => format!("{count} disks are attached; none is a member of an Unbound set"),
+        };
+        let refusal = Refusal::new(RefusalCode::NoUnboundSet, "No disk with Unbound Data is attached.")
+            .found(what)
+            .because("without its Unbound disks this server does not know who it is, and its last identity may be in use elsewhere")
+            .remedy("shut down, push the Unbound disks of this server in until they lock, and boot again")
+            .remedy("if the disks are in, look for their controller and errors in 'dmesg'");
+        self.may_be_late(refusal).remedy(
+            "if this machine is no longer to be an ATLAS server: give it a name, addresses and ssh keys of its own first (it still \
+             has those of its last role), and only then remove the package 'atlas'",
+        )
+    }
+
+    /// The refusal of a set that lies on something that ATLAS does not start.
+    fn unsupported(&self, device: &Device) -> Option<Refusal> {
+        let name = self.name_of(&device.path.display().to_string(), device.serial.as_deref());
+        let what = device.traces.iter().find_map(|trace| match trace {
+            Trace::Mapped { md, ext4 } => {
+                let is_ours = md.as_ref().is_some_and(|md| md.name == UNBOUND_ARRAY_NAME)
+                    || ext4.as_ref().is_some_and(|ext4| ext4.label == UNBOUND_LABEL);
+                let by = device.mapping.as_ref().map_or(Mapper::Other, |mapping| mapping.by);
+                is_ours.then(|| format!("inside {}", of_mapper(by)))
+            }
+            Trace::Content(content) if content.label.as_deref() == Some(UNBOUND_LABEL) => Some(format!("as {content}")),
+            _ => None,
+        })?;
+        Some(
+            unsupported(&format!("The Unbound set lies {what}.")).found(format!("{name}: {}", self.content_of(device))),
         )
     }
 }
 
-impl Survey {
-    pub(super) fn no_set(&self) -> Refusal {
-        let mut refusal = Refusal::new(RefusalCode::NoUnboundSet, "No disk with Unbound Data is attached.")
-            .found(format!("{} block devices were looked at; none is a member of an Unbound set", self.looked_at));
-        for (device, why) in &self.unreadable {
-            refusal = refusal.found(format!("{device}: {why}"));
-        }
-        refusal
-            .because("without its Unbound disks this server does not know who it is, and its last identity may be in use elsewhere")
-            .remedy("shut down, push the Unbound disks of this server in until they lock, and boot again")
-            .remedy("if the disks are in, look for their controller and errors in 'dmesg'")
-            .remedy("if this machine is no longer to be an ATLAS server: give it a name, addresses and ssh keys of its own first (it still \
-                 has those of its last role), and only then remove the package 'atlas'")
+/// The beginning of a refusal by name.
+fn unsupported(what: &str) -> Refusal {
+    Refusal::new(RefusalCode::UnsupportedSet, what)
+        .because("ATLAS starts only what it can look into, check and repair before anything is written")
+        .remedy(WHAT_A_SET_MAY_BE)
+        .remedy("to keep the data: mount it here by hand, copy it, and make the set anew with 'atlas init'")
+}
+
+pub(super) fn of_mapper(by: Mapper) -> &'static str {
+    match by {
+        Mapper::Luks => "LUKS (an encrypted container)",
+        Mapper::Lvm => "an LVM logical volume",
+        Mapper::Multipath => "a multipath device",
+        Mapper::Other => "a device of the device mapper",
     }
 }
 
-pub(super) fn more_than_one(sets: &BTreeMap<MdUuid, Vec<&Member>>, singles: &[&Single]) -> Refusal {
-    let complete = sets.values().all(|members| is_complete(members));
-    let (code, what) = if complete {
-        (RefusalCode::TwoSets, "More than one Unbound set is attached.")
-    } else {
-        (RefusalCode::MixedSets, "Members of different Unbound sets are attached.")
-    };
-    let mut refusal = Refusal::new(code, what);
-    for member in sets.values().flatten() {
-        refusal = refusal.found(member.describe());
+/// What was found on a device, as a part of a sentence.
+pub(super) fn of_trace(trace: &Trace) -> String {
+    match trace {
+        Trace::Content(content) => content.to_string(),
+        Trace::Inside(content) => format!("its data are {content}"),
+        Trace::OldMd(old) => format!(
+            "the superblock of an md array in format 0.90, which ATLAS does not start (level {}, member {} of {}, last written {} UTC)",
+            old.level,
+            old.number,
+            old.raid_disks,
+            utc(old.utime)
+        ),
+        Trace::Headless { at_bytes, ext4 } => format!(
+            "the file system '{}' of a member {at_bytes} bytes in, without the member's superblock: it was wiped or overwritten",
+            ext4.label
+        ),
+        Trace::Mapped { md: Some(md), .. } => of_array(md),
+        Trace::Mapped { ext4: Some(ext4), .. } => of_ext4(&ext4.label),
+        Trace::Mapped { .. } | Trace::Blank => "empty".into(),
+        Trace::Damaged(why) => why.clone(),
+        Trace::Unreadable(why) => format!("{why}; what lies there is unknown"),
     }
-    for single in singles {
-        let name = name_of(&single.device, single.serial.as_deref());
-        refusal = refusal.found(format!("{name}: a set of its own, file system {}", single.ext4.uuid_text()));
+}
+
+pub(super) fn of_array(md: &MdSuperblock) -> String {
+    format!("a member of the md array '{}' (level {})", md.name, md.level)
+}
+
+pub(super) fn of_ext4(label: &str) -> String {
+    if label.is_empty() { "ext4".into() } else { format!("ext4 '{label}'") }
+}
+
+impl Attached<'_> {
+    /// The refusal where more than one set is attached, or parts of several.
+    pub(super) fn more_than_one(&self) -> Refusal {
+        let complete = self.sets.values().all(|members| is_complete(members))
+            && self.singles.iter().all(|single| !single::is_half(self, single));
+        let (code, what) = if complete {
+            (RefusalCode::TwoSets, "More than one Unbound set is attached.")
+        } else {
+            (RefusalCode::MixedSets, "Members of different Unbound sets are attached.")
+        };
+        let mut refusal = Refusal::new(code, what);
+        for member in self.sets.values().flatten() {
+            refusal = refusal.found(self.survey.describe(member));
+        }
+        for single in &self.singles {
+            let name = self.survey.name_of(&single.device, single.serial.as_deref());
+            let half = if single::is_half(self, single) { "half of a set" } else { "a set of its own" };
+            refusal = refusal.found(format!(
+                "{name}: {half}, file system {}, last written {} UTC",
+                single.ext4.uuid_text(),
+                utc(single.ext4.written)
+            ));
+        }
+        refusal
+            .because("each set makes a different server of this machine, and nothing says which one is meant")
+            .remedy("shut down, leave in only the disks of the role that this server is to have, and boot again")
     }
-    refusal
-        .because("each set makes a different server of this machine, and nothing says which one is meant")
-        .remedy("shut down, leave in only the disks of the role that this server is to have, and boot again")
+
+    /// The refusal where one disk is seen as two devices.
+    pub(super) fn one_disk_by_two_paths(&self) -> Option<Refusal> {
+        let (a, b) = self.two_paths()?;
+        let mut refusal = unsupported("One disk of the Unbound set is seen by two paths (multipath).");
+        for path in [a, b] {
+            let device = self.survey.device(path)?;
+            let wwid = device.wwid.as_ref().map(|wwid| format!(", world-wide name {wwid}")).unwrap_or_default();
+            refusal = refusal.found(format!("{}{wwid}", self.survey.name_of(path, device.serial.as_deref())));
+        }
+        refusal.why = "two paths to one disk look like two copies; written by both, it would be destroyed".into();
+        refusal.remedy =
+            vec!["shut down, and connect each disk by one cable or path only".into(), WHAT_A_SET_MAY_BE.into()];
+        Some(refusal)
+    }
+
+    /// The refusal where the device mapper holds a candidate.
+    pub(super) fn held_by_a_mapping(&self) -> Option<Refusal> {
+        self.devices().into_iter().find_map(|path| {
+            let device = self.survey.device(path)?;
+            let mapping = device.holders.iter().find_map(|holder| {
+                let held_by = self.survey.devices.iter().find(|d| d.path.ends_with(holder));
+                held_by.and_then(|held_by| held_by.mapping.as_ref())
+            })?;
+            let name = self.survey.name_of(path, device.serial.as_deref());
+            let mut refusal = unsupported(&format!("A disk of the Unbound set is in use by {}.", of_mapper(mapping.by)))
+                .found(format!("{name}: in use by /dev/mapper/{}", mapping.name));
+            refusal.remedy = vec![
+                format!("take it off: 'dmsetup remove {}', or for multipath blacklist the disk in /etc/multipath.conf; then reboot", mapping.name),
+                WHAT_A_SET_MAY_BE.into(),
+            ];
+            Some(refusal)
+        })
+    }
 }
 
 /// Whether every slot that some member believes filled is filled by a member that is there.
 fn is_complete(members: &[&Member]) -> bool {
     let present: BTreeSet<u16> = members.iter().filter_map(|m| m.active()).collect();
     members.iter().flat_map(|m| m.md.filled_slots()).all(|slot| present.contains(&slot))
-}
-
-pub(super) fn written_apart(mut refusal: Refusal) -> Refusal {
-    refusal.what = "The members of the Unbound set were each written without the other.".into();
-    refusal
-        .because("each holds changes that the other lacks; md would start them as one and mix two versions of the data")
-        .remedy("decide which member has the data to keep: mount each by itself, read-only, and look")
-        .remedy("shut down, remove the other member, boot with the chosen one (it will ask to be accepted), and add the other one anew")
-        .remedy("or accept here and name the device to go on with: atlas-boot accept written-apart --device DEVICE")
-}
-
-fn name_of(device: &str, serial: Option<&str>) -> String {
-    serial.map_or_else(|| device.to_owned(), |serial| format!("{device} (serial {serial})"))
 }

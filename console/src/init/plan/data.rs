@@ -36,6 +36,8 @@ pub struct DataFacts {
     pub marker: bool,
     /// The Sync and Identity Data; all missing while the set is not mounted.
     pub sid: SidFacts,
+    /// Whether both file systems say how the set is made.
+    pub has_record: bool,
     /// The installed kernels whose initramfs lacks atlas-boot.
     pub kernels_without: Vec<String>,
     /// How many kernels are installed.
@@ -57,6 +59,11 @@ pub fn plan_data(answers: &Answers, facts: &DataFacts) -> Result<Vec<Item>, Vec<
             facts.sid.config.is_some(),
             format!("MasterConfig: {role} of cluster {cluster}, partners {partners}"),
             Task::MasterConfig,
+        ),
+        Item::needed(
+            facts.has_record,
+            "SID_DATA/Set, /opt/atlas/Set: how the set is made, and that it is whole",
+            Task::SetRecord,
         ),
         Item::needed(facts.sid.has_role, format!("the path lists of {role}"), Task::PathLists),
         Item::needed(
@@ -146,7 +153,7 @@ mod tests {
         let config = config.map(|text| MasterConfig::parse(text.as_bytes()).unwrap());
         let has_role = config.is_some();
         let sid = SidFacts { config, has_role };
-        DataFacts { bound, marker: true, sid, kernels_without: vec![], kernels: 1 }
+        DataFacts { bound, marker: true, sid, has_record: true, kernels_without: vec![], kernels: 1 }
     }
 
     #[test]

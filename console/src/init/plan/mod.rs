@@ -50,6 +50,8 @@ pub enum Task {
     Mount,
     /// Write MasterConfig.
     MasterConfig,
+    /// Write down how the set is made.
+    SetRecord,
     /// Write the first path lists of the Role.
     PathLists,
     /// Write EnvID and Cluster.
@@ -69,7 +71,12 @@ impl Task {
             Task::Assemble { .. } => "started",
             Task::Label => "labelled",
             Task::Mount => "mounted",
-            Task::MasterConfig | Task::PathLists | Task::BoundData | Task::Marker | Task::Initramfs => "written",
+            Task::MasterConfig
+            | Task::SetRecord
+            | Task::PathLists
+            | Task::BoundData
+            | Task::Marker
+            | Task::Initramfs => "written",
         }
     }
 }

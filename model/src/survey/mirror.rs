@@ -1,0 +1,229 @@
+//! An md mirror: which of its members to start from.
+
+use super::{
+    facts::{Member, SetChoice, SetKind, Survey, Trace},
+    history,
+};
+use crate::{
+    Acceptance, Digest, Refusal, RefusalCode,
+    ext4::Ext4Superblock,
+    md::{MdUuid, Slot},
+};
+use std::collections::BTreeSet;
+
+/// The members of one array, and what an operator accepted.
+struct Mirror<'s> {
+    survey: &'s Survey,
+    members: &'s [&'s Member],
+    accepted: Option<&'s Acceptance>,
+    fingerprint: Digest,
+}
+
+/// Chooses the members to start from.
+pub(super) fn choose(
+    survey: &Survey,
+    members: &[&Member],
+    accepted: Option<&Acceptance>,
+) -> Result<SetChoice, Refusal> {
+    let mut lines: Vec<String> = members.iter().map(|m| m.md.fingerprint().to_string()).collect();
+    lines.sort_unstable();
+    Mirror { survey, members, accepted, fingerprint: Digest::of(lines.concat().as_bytes()) }.choose()
+}
+
+impl<'s> Mirror<'s> {
+    fn refuse(&self, code: RefusalCode, what: &str) -> Refusal {
+        let mut refusal = Refusal::new(code, what);
+        refusal.found = self.members.iter().map(|member| self.survey.describe(member)).collect();
+        refusal.fingerprint = Some(self.fingerprint);
+        refusal
+    }
+
+    fn accepted(&self, code: RefusalCode) -> Option<&Acceptance> {
+        self.accepted.filter(|a| a.code == code && a.fingerprint == self.fingerprint)
+    }
+
+    fn choose(&self) -> Result<SetChoice, Refusal> {
+        self.is_plain()?;
+        let Some((fresh, _)) = history::tell_apart(self.members) else {
+            let device = self.accepted(RefusalCode::WrittenApart).and_then(|a| a.device.as_deref());
+            return device.and_then(|device| self.start_from_one(device)).ok_or_else(|| self.written_apart());
+        };
+        let sources: Vec<&Member> = fresh.iter().copied().filter(|m| !m.md.rebuilding).collect();
+        let Some(source) = sources.first() else {
+            return Err(self
+                .refuse(RefusalCode::UnsupportedSet, "No member of the Unbound set holds all of the data.")
+                .because("the members that are there are spares, or were still being filled from one that is missing")
+                .remedy("attach the member that the set was being rebuilt from, and boot again"));
+        };
+        self.is_all_there(&fresh)?;
+        let ext4 = self.file_system(source)?;
+        let is_writable = |member: &&Member| !self.is_write_protected(member);
+        if !sources.iter().any(is_writable) {
+            let lines = self.members.iter().map(|member| self.survey.describe(member)).collect();
+            return Err(self.survey.write_protected(lines));
+        }
+        let started: Vec<&Member> = fresh.iter().copied().filter(is_writable).collect();
+        Ok(self.choice(&started, ext4))
+    }
+
+    fn choice(&self, started: &[&Member], ext4: Ext4Superblock) -> SetChoice {
+        let slots = started.first().map_or(0, |member| member.md.raid_disks as usize);
+        let sources = started.iter().filter(|member| !member.md.rebuilding).count();
+        let spares = self.members.iter().filter(|m| m.active().is_none() && !self.is_write_protected(m));
+        let all: Vec<&Member> = started.iter().chain(spares).copied().collect();
+        let left: Vec<&&Member> = self.members.iter().filter(|m| !all.iter().any(|a| a.device == m.device)).collect();
+        let left_out: Vec<String> = left
+            .iter()
+            .map(|member| {
+                let why = if self.is_write_protected(member) { "write-protected" } else { "behind the others" };
+                format!("{}: left out, {why}", self.survey.describe(member))
+            })
+            .collect();
+        let mut warnings: Vec<String> = all
+            .iter()
+            .filter(|member| member.md.rebuilding)
+            .map(|m| {
+                format!(
+                    "{} is not a full copy yet; md goes on filling it",
+                    self.survey.name_of(&m.device, m.serial.as_deref())
+                )
+            })
+            .collect();
+        if started.len() < slots {
+            warnings.push(format!(
+                "the Unbound set runs on {} of {slots} disks, {}; replace what is missing (mdadm --add)",
+                started.len(),
+                self.names(started).join(", ")
+            ));
+        }
+        warnings.extend(left_out.iter().cloned());
+        SetChoice {
+            kind: SetKind::Mirror {
+                uuid: self.members[0].md.set_uuid,
+                devices: all.iter().map(|member| member.device.clone()).collect(),
+            },
+            disks: self.names(&all),
+            beside: vec![],
+            left_out,
+            degraded: sources < slots,
+            ext4,
+            written: started.iter().map(|member| member.md.utime).max().unwrap_or(0),
+            warnings,
+        }
+    }
+
+    fn names(&self, members: &[&Member]) -> Vec<String> {
+        members.iter().map(|m| self.survey.name_of(&m.device, m.serial.as_deref())).collect()
+    }
+
+    fn is_write_protected(&self, member: &Member) -> bool {
+        self.survey.device(&member.device).is_some_and(|device| device.read_only)
+    }
+
+    /// Refuses what is no mirror, or has a member twice.
+    fn is_plain(&self) -> Result<(), Refusal> {
+        if let Some(member) = self.members.iter().find(|m| m.md.level != 1 || m.md.exotic) {
+            let level = member.md.level;
+            return Err(self
+                .refuse(RefusalCode::UnsupportedSet, "The Unbound set is no plain RAID-1 mirror.")
+                .found(if level == 1 {
+                    "it is being reshaped, or has a write journal".into()
+                } else {
+                    format!("it is of RAID level {level}")
+                })
+                .because("only of a plain mirror does every member hold all of the data")
+                .remedy("finish or undo a reshape on the server where it was begun")
+                .remedy(super::words::WHAT_A_SET_MAY_BE));
+        }
+        let uuids: BTreeSet<MdUuid> = self.members.iter().map(|m| m.md.device_uuid).collect();
+        if uuids.len() == self.members.len() {
+            return Ok(());
+        }
+        Err(self
+            .refuse(RefusalCode::DuplicateMember, "Two disks say that they are the same member of the Unbound set.")
+            .because("one is a copy of the other, made at an unknown time; starting from the wrong one loses data")
+            .remedy("shut down, remove the copy, and boot again"))
+    }
+
+    /// Refuses where a member is missing that the others count on.
+    fn is_all_there(&self, fresh: &[&Member]) -> Result<(), Refusal> {
+        let present: BTreeSet<u16> = fresh.iter().filter_map(|m| m.active()).collect();
+        let expected: BTreeSet<u16> = fresh.iter().flat_map(|m| m.md.filled_slots()).collect();
+        let missing: Vec<String> = expected.difference(&present).map(u16::to_string).collect();
+        if missing.is_empty() || self.accepted(RefusalCode::MissingMember).is_some() {
+            return Ok(());
+        }
+        let refusal = self
+            .refuse(
+                RefusalCode::MissingMember,
+                "A member of the Unbound set is missing that it had when it was last used.",
+            )
+            .found(format!("nothing fills slot {}", missing.join(", ")))
+            .because(
+                "the missing member may be booting in another server at this moment, which would then take the same role",
+            )
+            .remedy("shut down, attach all disks of the set, and boot again")
+            .remedy("if a disk has died, make sure that it is in no other server, then accept to run without it");
+        Err(self.survey.may_be_late(refusal))
+    }
+
+    /// The file system on a member that holds all of the data.
+    fn file_system(&self, source: &Member) -> Result<Ext4Superblock, Refusal> {
+        if let Some(ext4) = &source.ext4 {
+            return Ok(ext4.clone());
+        }
+        let traces = self.survey.device(&source.device).map_or([].as_slice(), |device| device.traces.as_slice());
+        let inside = traces.iter().find_map(|trace| match trace {
+            Trace::Inside(content) => Some(content),
+            _ => None,
+        });
+        let refusal = match inside {
+            Some(content) => self
+                .refuse(
+                    RefusalCode::UnsupportedSet,
+                    &format!("The Unbound set holds {content} where its ext4 file system should be."),
+                )
+                .because("early boot could not read the role from it, or not check and repair it")
+                .remedy(super::words::WHAT_A_SET_MAY_BE)
+                .remedy("to keep the data: mount the set here by hand, copy the data, and make the set anew with 'atlas init'"),
+            None => self
+                .refuse(RefusalCode::FilesystemBroken, "The Unbound set holds no ext4 file system.")
+                .because("there is nothing to read the role from")
+                .remedy("if the set is new, run 'atlas init' on the server that it is for")
+                .remedy("if it held data, do not write to it; look at a backup superblock with 'e2fsck -n -b 32768'"),
+        };
+        Err(refusal)
+    }
+
+    fn written_apart(&self) -> Refusal {
+        let mut refusal = self
+            .refuse(RefusalCode::WrittenApart, "The members of the Unbound set were each written without the other.")
+            .because("each holds changes that the other lacks; md would start them as one and mix two versions of the data")
+            .remedy("decide which member has the data to keep: the times above say which was written last; to look, mount each by itself, read-only")
+            .remedy("shut down, remove the other member, boot with the chosen one (it will ask to be accepted), and add the other one anew");
+        let choices = self.members.iter().filter(|m| m.active().is_some() && !m.md.rebuilding).map(|member| {
+            let serial = member.serial.as_ref().map(|serial| format!(" (serial {serial})")).unwrap_or_default();
+            format!(
+                "or accept here and go on with {}{serial}: atlas-boot accept written-apart --device {}",
+                member.device, member.device
+            )
+        });
+        refusal.remedy.extend(choices);
+        refusal
+    }
+
+    /// After an acceptance: the set as the one chosen member has it.
+    ///
+    /// An acceptance names the member by the UUID that md gave it: the kernel may name devices otherwise at the next boot.
+    fn start_from_one(&self, device: &str) -> Option<SetChoice> {
+        let is_chosen = |m: &&&Member| m.md.device_uuid.to_string() == device || m.device == device;
+        let chosen = self.members.iter().find(is_chosen)?;
+        if chosen.md.slot() == Slot::Other || chosen.md.rebuilding || self.is_write_protected(chosen) {
+            return None;
+        }
+        let mut choice = self.choice(&[chosen], chosen.ext4.clone()?);
+        choice.kind = SetKind::Mirror { uuid: chosen.md.set_uuid, devices: vec![chosen.device.clone()] };
+        choice.disks = self.names(&[chosen]);
+        Some(choice)
+    }
+}
