@@ -262,9 +262,9 @@ fn conffiles(staged: &Path) -> Result<String> {
 }
 
 fn make(staged: &Path, package: &Path) -> Result<()> {
-    let mut command = within(Duration::from_secs(120), "dpkg-deb");
+    let mut command = within(Duration::from_secs(900), "dpkg-deb");
     command.env("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH);
-    command.args(["--root-owner-group", "-Zxz", "--build"]).args([staged, package]);
+    command.args(["--root-owner-group", "-Zxz", "-z2", "--build"]).args([staged, package]);
     run(&mut command, "build the Debian package")?;
     ensure!(package.exists(), "dpkg-deb reported success and made no {}", package.display());
     Ok(())
