@@ -1,13 +1,17 @@
 //! SyncFilePaths and IdentFilePaths: which paths of a server belong to a Snapshot.
 //!
-//! One absolute path per line, in the text form of [`TreePath`]; `#` begins a comment line, blank lines are skipped. A path that
-//! names a directory stands for everything below it.
+//! One absolute path per line, in the text form of [`TreePath`]; `#` at the beginning of a line or after a blank begins a comment, blanks
+//! at the end of a line and blank lines are skipped. A path that names a directory stands for everything below it.
 //!
 //! ```text
 //! # atlas: 1                     the format; may be left out, means 1
-//! /etc/hostname
+//! /etc/hostname                  # the name
 //! /etc/systemd/network
+//! /srv/shop/50\x2a               a character that would mean something else: 50*
 //! ```
+//!
+//! Patterns are not expanded. A list that people write is [checked](PathList::check_written) for them before a Snapshot is made from it; one that
+//! lies in a Snapshot is read as it is, because nobody at boot could correct it.
 
 use crate::tree_path::{BadPath, TreePath};
 
@@ -47,6 +51,14 @@ pub enum BadPathList {
         #[source]
         source: BadPath,
     },
+    /// A path with a character that shells expand.
+    #[error("line {line} is a pattern ('*' or '?'), which stands for nothing here: {text}")]
+    Pattern {
+        /// The line, from 1.
+        line: usize,
+        /// What it says.
+        text: String,
+    },
 }
 
 impl PathList {
@@ -73,15 +85,31 @@ impl PathList {
                     }
                 }
             }
-            if line.trim().is_empty() {
+            let path = without_comment(line);
+            if path.trim().is_empty() {
                 continue;
             }
-            paths.push(TreePath::parse(line).map_err(|source| BadPathList::Path { line: number, source })?);
+            paths.push(TreePath::parse(path).map_err(|source| BadPathList::Path { line: number, source })?);
             if paths.len() > Self::MAX_PATHS {
                 return Err(BadPathList::TooMany);
             }
         }
         Ok(paths.into_iter().collect())
+    }
+
+    /// Whether each line of a list that people write means a path, and not all that fits a pattern.
+    ///
+    /// # Errors
+    /// The first line that does not, or what [`PathList::parse`] refuses.
+    pub fn check_written(content: &[u8]) -> Result<(), BadPathList> {
+        Self::parse(content)?;
+        for (index, line) in String::from_utf8_lossy(content).lines().enumerate() {
+            if !line.starts_with('#') && without_comment(line).contains(PATTERN) {
+                let text = crate::tree_path::escape(without_comment(line).chars().take(200).collect::<String>().as_bytes());
+                return Err(BadPathList::Pattern { line: index + 1, text });
+            }
+        }
+        Ok(())
     }
 
     /// The paths, sorted.
@@ -99,9 +127,31 @@ impl PathList {
     /// The file that [`PathList::parse`] reads back, with a heading that says what it is.
     pub fn to_file(&self, heading: &str) -> String {
         let heading = heading.lines().map(|line| format!("# {line}\n")).collect::<String>();
-        let paths = self.0.iter().map(|path| format!("{path}\n")).collect::<String>();
+        let paths = self.0.iter().map(|path| format!("{}\n", line(path))).collect::<String>();
         format!("# atlas: 1\n{heading}{paths}")
     }
+}
+
+/// What shells expand in a path.
+const PATTERN: [char; 2] = ['*', '?'];
+
+/// A line without the comment and the blanks at its end.
+fn without_comment(line: &str) -> &str {
+    let comment = line.match_indices('#').find(|(at, _)| line[..*at].ends_with([' ', '\t']));
+    comment.map_or(line, |(at, _)| &line[..at]).trim_end_matches([' ', '\t'])
+}
+
+/// A path as a line that means it: what would begin a comment, or be taken for a pattern, is escaped.
+fn line(path: &TreePath) -> String {
+    let text = path.to_string();
+    let is_taken = |(at, c): (usize, char)| match c {
+        '#' => text[..at].ends_with(' '),
+        ' ' => at + 1 == text.len(),
+        c => PATTERN.contains(&c),
+    };
+    text.char_indices()
+        .map(|(at, c)| if is_taken((at, c)) { format!("\\x{:02x}", u32::from(c)) } else { c.to_string() })
+        .collect()
 }
 
 /// Sorts, and drops what is listed twice or lies below another listed path: it is covered already.
@@ -145,6 +195,34 @@ mod tests {
         assert!(matches!(PathList::parse(b"/ok\n\n\xff\n"), Err(BadPathList::NotText { line: 3 })));
         assert!(matches!(PathList::parse(b"# atlas: 9\n"), Err(BadPathList::UnknownFormat { line: 1, .. })));
         assert!(matches!(PathList::parse(b" /etc/hosts\n"), Err(BadPathList::Path { line: 1, .. })));
+    }
+
+    #[test]
+    fn a_comment_or_blanks_behind_a_path_are_no_part_of_it() {
+        let list = PathList::parse(b"/etc/nginx   # the web server\n/etc/php \n/etc/a#b\t \n  # only this\n").unwrap();
+        assert_eq!(list.paths().iter().map(ToString::to_string).collect::<Vec<_>>(), ["/etc/a#b", "/etc/nginx", "/etc/php"]);
+    }
+
+    #[test]
+    fn a_pattern_is_refused_where_people_write_it_and_read_where_it_lies_in_a_snapshot() {
+        for (list, bad) in [
+            ("# all *\n/etc/apache2/*\n", Some(2)),
+            ("/etc/php?\n", Some(1)),
+            ("/etc/nginx # all of it*\n/srv/50\\x2a\n", None),
+        ] {
+            assert!(PathList::parse(list.as_bytes()).is_ok());
+            match (PathList::check_written(list.as_bytes()), bad) {
+                (Ok(()), None) => {}
+                (Err(BadPathList::Pattern { line, .. }), Some(bad)) if line == bad => {}
+                other => panic!("{list}: {other:?}"),
+            }
+        }
+        let odd: PathList = ["/srv/50*", "/srv/a #1", "/srv/c# ", "/srv/d  "]
+            .iter()
+            .map(|path| TreePath::new(path.as_bytes()).unwrap())
+            .collect();
+        let file = odd.to_file("odd");
+        assert_eq!((PathList::parse(file.as_bytes()), PathList::check_written(file.as_bytes())), (Ok(odd), Ok(())));
     }
 
     #[test]

@@ -7,12 +7,17 @@ use crate::{
 use anyhow::Context;
 use atlas_cli::{Common, Exit, Hint, print, print_json};
 use atlas_host::{FileError, durable};
-use atlas_model::{EnvVersion, Role};
+use atlas_model::{EnvVersion, PathList, Role, TreePath, manifest::FileSet};
 use atlas_sid::{
     SidData, SidError,
     create::{self, Created, How},
 };
 use std::{ffi::OsStr, io};
+
+/// The list that is the operator's own.
+const OWN_LIST: &str = "SyncFilePathsSpecial";
+/// How many paths of it that are not there are named.
+const MAX_ABSENT: usize = 20;
 
 /// What was done, as `--json` tells it.
 #[derive(serde::Serialize)]
@@ -54,9 +59,11 @@ pub(crate) fn snapshot_as(server: &Server, how: &How) -> anyhow::Result<Taken> {
     let mut hooks = hooks::run(&server.path, Point::BeforeCreate, role, env_version)
         .context("run the hooks before the Snapshot")
         .hint("mend the hook, or take it out of /etc/atlas/hooks.d; no Snapshot was made")?;
+    let absent = check_lists(server)?;
     let created = create::create_how(&server.root, &server.sid, role, env_version, how);
     let hint = created.as_ref().err().map(|error| hint_for(error, role, env_version)).unwrap_or_default();
-    let created = created.with_context(|| format!("make the Snapshot of {role} for {env_version}")).hint(hint)?;
+    let mut created = created.with_context(|| format!("make the Snapshot of {role} for {env_version}")).hint(hint)?;
+    created.notes.extend(absent);
     declare_format(&server.sid).context("note which program wrote the Snapshot")?;
     hooks.extend(
         hooks::run(&server.path, Point::AfterCreate, role, env_version)
@@ -64,6 +71,38 @@ pub(crate) fn snapshot_as(server: &Server, how: &How) -> anyhow::Result<Taken> {
             .hint("mend the hook, or take it out of /etc/atlas/hooks.d")?,
     );
     Ok(Taken { created, hooks })
+}
+
+/// Refuses a line that people wrote and that stands for nothing, before a Snapshot leaves out what it was meant for. Gives what of their
+/// own list is not there: perhaps it never was.
+fn check_lists(server: &Server) -> anyhow::Result<Vec<String>> {
+    let Some(role_dir) = server.sid.role_dir(server.role())? else { return Ok(vec![]) };
+    let mut versions = std::iter::successors(Some(server.env_version()), |version| version.older());
+    // A role that has no lists yet is reported by who makes the Snapshot.
+    let Some(dir) = versions.find_map(|version| {
+        let dir = role_dir.dir(version.dir_name()).ok()?;
+        dir.stat(OsStr::new(FileSet::Ident.list_name())).ok()?.map(|_| dir)
+    }) else {
+        return Ok(vec![]);
+    };
+    let mut absent = vec![];
+    for name in dir.names(10_000)?.iter().filter_map(|name| name.to_str()) {
+        let is_written = name.starts_with(FileSet::Sync.list_name()) && name != FileSet::Sync.list_name();
+        if !is_written && name != FileSet::Ident.list_name() {
+            continue;
+        }
+        let content = dir.read(name, PathList::MAX_SIZE)?;
+        PathList::check_written(&content)
+            .with_context(|| format!("read {}", dir.show(name).display()))
+            .hint("name the directory, which stands for all that it holds; a character of a name is written as \\x2a (*) or \\x3f (?)")?;
+        if name == OWN_LIST {
+            let list = PathList::parse(&content)?;
+            let is_absent = |path: &&TreePath| server.path.join(path.relative()).symlink_metadata().is_err();
+            let not_there = list.paths().iter().filter(is_absent).take(MAX_ABSENT);
+            absent.extend(not_there.map(|path| format!("{path}, which {name} lists, is not there")));
+        }
+    }
+    Ok(absent)
 }
 
 /// Leaves word of the format and of who writes it, for a version that may be set later and cannot read it.

@@ -133,6 +133,20 @@ fn each_missing_or_broken_part_is_named() {
 }
 
 #[test]
+fn a_line_that_stands_for_nothing_is_refused_or_told_and_a_comment_is_no_part_of_a_path() {
+    let tmp = server();
+    let list = |text: &str| write(tmp.path(), "unbound/SID_DATA/PRI/Env1/SyncFilePathsSpecial", text);
+    list("/etc/nginx   # the web server\n/etc/nothing \n");
+    let output = ss_sync(tmp.path(), &["--json"]);
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["notes"], serde_json::json!(["/etc/nothing, which SyncFilePathsSpecial lists, is not there"]));
+    assert_eq!(read(tmp.path(), "unbound/SID_DATA/PRI/Env1/SyncFiles/etc/nginx/nginx.conf"), "events {}\n");
+    list("/etc/nginx\n/etc/apache2/*\n");
+    let text = complaint(tmp.path());
+    assert!(text.contains("line 2 is a pattern") && text.contains("name the directory"), "{text}");
+}
+
+#[test]
 fn a_listed_path_behind_a_link_is_refused_and_the_snapshot_before_stays() {
     let tmp = server();
     assert!(ss_sync(tmp.path(), &[]).status.success());

@@ -69,7 +69,8 @@ impl Check {
     /// Runs it. Whatever happens, there is an answer, soon after the deadline at the latest.
     pub fn run(&self) -> Profile {
         let command = Command::new(&self.program).args(&self.args).deadline(Duration::from_secs(self.deadline));
-        match command.output() {
+        // Numbers and words of this server's language are read by nobody here.
+        match command.env("LC_ALL", "C.UTF-8").env("LANGUAGE", "").output() {
             Ok(output) => self.speaks.read(&output),
             Err(error @ ProcessError::Deadline { .. }) => {
                 Profile::unacceptable(format!("it could not be verified within {} s", self.deadline))
@@ -182,9 +183,13 @@ fn performance(word: &str) -> Option<Measure> {
     let (name, rest) = word.rsplit_once('=')?;
     let mut fields = rest.split(';');
     let value = fields.next()?;
-    let end = value.find(|c: char| !(c.is_ascii_digit() || "+-.eE".contains(c))).unwrap_or(value.len());
+    let end = number_end(value);
     // JSON, in which this is kept and told, has no number that is infinite or none.
-    let number = |text: &str| text.parse().ok().filter(|number: &f64| number.is_finite());
+    let number = |text: &str| text.replace(',', ".").parse().ok().filter(|number: &f64| number.is_finite());
+    // A number that goes on after what is understood of it is another one.
+    if value[end..].starts_with(|c: char| c.is_ascii_digit() || ",.+-".contains(c)) {
+        return None;
+    }
     let mut limits = fields.map(number);
     Some(tidy_measure(Measure {
         name: name.into(),
@@ -194,6 +199,24 @@ fn performance(word: &str) -> Option<Measure> {
         unacceptable: limits.next().flatten(),
         worse: Worse::Higher,
     }))
+}
+
+/// Where the number at the beginning ends: `-12.5`, `1e-05`, and `0,25`, as plugins print it that mind the locale. An `e` without digits
+/// behind it belongs to the unit.
+fn number_end(text: &str) -> usize {
+    let digits = |from: usize| text[from..].find(|c: char| !c.is_ascii_digit()).map_or(text.len(), |end| from + end);
+    let mut end = digits(usize::from(text.starts_with(['+', '-'])));
+    if text[end..].starts_with(['.', ',']) {
+        end = digits(end + 1);
+    }
+    if text[end..].starts_with(['e', 'E']) {
+        let sign = usize::from(text[end + 1..].starts_with(['+', '-']));
+        let exponent = digits(end + 1 + sign);
+        if exponent > end + 1 + sign {
+            end = exponent;
+        }
+    }
+    end
 }
 
 #[cfg(test)]
@@ -278,6 +301,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn numbers_and_units_are_read_in_every_form_that_plugins_print() {
+        let cases = [
+            ("time=0,25s;1,0;2,0;0", Some((0.25, "s", Some(1.0), Some(2.0)))),
+            ("'CPU load'=12,5%;80;90", Some((12.5, "%", Some(80.0), Some(90.0)))),
+            ("a=3.4KB;~:10;@5:20;0", Some((3.4, "KB", None, None))),
+            ("a=12c;;;;", Some((12.0, "c", None, None))),
+            ("a=1.5e-05s", Some((1.5e-5, "s", None, None))),
+            ("a=2EB", Some((2.0, "EB", None, None))),
+            ("a=-3", Some((-3.0, "", None, None))),
+            ("a=U", None),
+            ("a=1,234,567B", None),
+            ("a=1.2.3", None),
+            ("a=", None),
+        ];
+        for (word, expected) in cases {
+            let read = performance(word).map(|one| (one.value, one.unit, one.slow, one.unacceptable));
+            let expected = expected.map(|(value, unit, slow, bad)| (value, unit.to_owned(), slow, bad));
+            assert_eq!(read, expected, "{word}");
+        }
+        assert_eq!(sh("echo \"$LC_ALL\"", Speaks::Nagios, 5).summary, "C.UTF-8");
     }
 
     #[test]

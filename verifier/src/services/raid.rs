@@ -10,7 +10,7 @@ use crate::{
     here::{self, Faults},
     service::{Service, Target},
 };
-use atlas_model::verify::{Measure, Profile, Worse};
+use atlas_model::verify::{Measure, Profile, Worse, number};
 use std::path::Path;
 
 pub(super) const SERVICE: Service = Service {
@@ -48,10 +48,12 @@ impl Array<'_> {
     /// `None`: it is no array, or none that holds data.
     fn open<'t>(root: &'t Path, name: &str) -> Option<Array<'t>> {
         let level = here::text(root, &format!("sys/block/{name}/md/level"))?;
-        // Also what md keeps of an array that was stopped: it has no level.
-        if level.is_empty() || level == "container" {
+        // Assembled and never started, an array has members and no level yet; stopped, it has neither.
+        let has_members = || here::names(root, &format!("sys/block/{name}/md")).iter().any(|file| file.starts_with("dev-"));
+        if level == "container" || (level.is_empty() && !has_members()) {
             return None;
         }
+        let level = if level.is_empty() { "not started".to_owned() } else { level };
         let device = here::text(root, &format!("sys/block/{name}/dev")).unwrap_or_default();
         let mounted = mount_point(root, &device).map(|at| format!(", {at}")).unwrap_or_default();
         Some(Array { root, name: name.to_owned(), title: format!("{name} ({level}{mounted})") })
@@ -72,8 +74,10 @@ impl Array<'_> {
         match state.as_str() {
             "clear" => return,
             "inactive" => {
+                let members: Vec<String> = self.members().map(|(disk, _)| disk).collect();
+                let with = if members.is_empty() { String::new() } else { format!(", with {}", members.join(", ")) };
                 return faults.unacceptable(
-                    format!("{title} is assembled and not started"),
+                    format!("{} is assembled and not started{with}", self.name),
                     format!("{detail}; if it is complete: mdadm --run /dev/{}", self.name),
                 );
             }
@@ -103,7 +107,7 @@ impl Array<'_> {
 
     /// Disks that failed or are missing, and how far their replacement is.
     fn disks(&self, faults: &mut Faults, missing: f64) {
-        let (title, wanted) = (&self.title, self.value("raid_disks").unwrap_or(0.0));
+        let (title, wanted) = (&self.title, self.wanted().map_or("its".to_owned(), number));
         let faulty: Vec<String> =
             self.members().filter(|(_, state)| state.contains("faulty")).map(|(disk, _)| disk).collect();
         let action = self.text("sync_action").unwrap_or_default();
@@ -125,14 +129,25 @@ impl Array<'_> {
                     faults.slow(format!("{title} waits to be rebuilt{named}"), "cat /proc/mdstat");
                 }
             }
-            _ if missing > 0.0 => faults
-                .unacceptable(format!("{title} runs with {} of {wanted} disks{named}", wanted - missing), put_back),
+            _ if missing > 0.0 => {
+                let left = self.wanted().map_or("too few".to_owned(), |wanted| number(wanted - missing));
+                faults.unacceptable(format!("{title} runs with {left} of {wanted} disks{named}"), put_back);
+            }
             _ if !faulty.is_empty() => faults.slow(
                 format!("{title} is complete{named} and is still part of it"),
                 format!("take it out: mdadm --manage /dev/{} --remove {}", self.name, faulty.join(" ")),
             ),
+            _ if self.text("reshape_position").is_some_and(|at| at != "none") => faults.slow(
+                format!("the reshape of {title} is not finished, and stands still"),
+                format!("cat /proc/mdstat; mdadm --grow --continue /dev/{}", self.name),
+            ),
             _ => {}
         }
+    }
+
+    /// How many disks it has when it is whole. While it is reshaped, the kernel adds how many it had: `4 (3)`.
+    fn wanted(&self) -> Option<f64> {
+        self.text("raid_disks")?.split_whitespace().next()?.parse().ok()
     }
 
     /// The disks and what md says of each.
@@ -203,7 +218,9 @@ mod tests {
         assert_eq!(profile.summary, "all disks are there: md127 (raid1, /unbound)");
         assert_eq!(Server::new().is_well(&SERVICE).summary, "this server has no md array");
         array("md126", "container", &[("array_state", "inactive")]).is_well(&SERVICE);
-        array("md126", "", &[("array_state", "inactive")]).is_well(&SERVICE);
+        let stopped = array("md126", "", &[("array_state", "clear")]);
+        ["dev-vdb", "dev-vdc"].iter().for_each(|member| stopped.remove(&format!("sys/block/md126/md/{member}")));
+        stopped.is_well(&SERVICE);
         // RAID-0 has no copies, and no files about them.
         let striped = array("md1", "raid0", &[]);
         ["degraded", "mismatch_cnt", "sync_action", "sync_completed"]
@@ -244,6 +261,26 @@ mod tests {
     }
 
     #[test]
+    fn every_shape_of_an_array_in_sysfs_is_understood() {
+        let frozen = [
+            ("raid_disks", "4 (3)"),
+            ("degraded", "1"),
+            ("sync_action", "frozen"),
+            ("reshape_position", "2048"),
+            ("dev-vdc/state", "faulty"),
+        ];
+        array("md0", "raid5", &frozen).says(&SERVICE, Verdict::Unacceptable, &["runs with 3 of 4 disks: vdc failed"]);
+        let still = [("raid_disks", "4 (3)"), ("sync_action", "frozen"), ("reshape_position", "2048")];
+        array("md0", "raid5", &still).says(&SERVICE, Verdict::Slow, &["reshape of md0", "stands still"]);
+        let delayed = [("sync_action", "resync"), ("sync_completed", "delayed"), ("raid_disks", "4")];
+        array("md3", "raid10", &delayed).says(&SERVICE, Verdict::Slow, &["md3 (raid10", "waits to be rebuilt"]);
+        array("md2", "raid1", &[("array_state", "read-auto"), ("resync_start", "0"), ("reshape_position", "none")])
+            .is_well(&SERVICE);
+        let imsm = [("metadata_version", "external:/md127/0"), ("dev-vdb/state", "in_sync,external_bbl")];
+        array("md126", "raid1", &imsm).is_well(&SERVICE);
+    }
+
+    #[test]
     fn copies_that_differ_and_arrays_that_do_not_run_are_told() {
         array("md127", "raid1", &[("mismatch_cnt", "128")]).says(
             &SERVICE,
@@ -255,6 +292,9 @@ mod tests {
             Verdict::Unacceptable,
             &["md127", "not started"],
         );
+        // As the kernel shows one half of a mirror that udev found: neither level nor number of disks.
+        let half = [("array_state", "inactive"), ("raid_disks", ""), ("dev-vdb/state", "spare")];
+        array("md127", "", &half).says(&SERVICE, Verdict::Unacceptable, &["md127 is assembled and not started", "vdb"]);
         array("md1", "raid0", &[("array_state", "broken")]).says(
             &SERVICE,
             Verdict::Unacceptable,

@@ -11,6 +11,8 @@ use std::path::Path;
 /// ATA attributes that count sectors which the disk has lost, or is about to.
 const LOST_SECTORS: [(u64, &str); 3] =
     [(5, "replaced"), (197, "that cannot be read at the moment"), (198, "that cannot be read")];
+/// Sectors that a SAS disk has replaced: slow above this, as those of ATA.
+const GROWN_DEFECTS: f64 = 0.0;
 /// Degrees: slow, unacceptable.
 const HOT: (f64, f64) = (55.0, 65.0);
 
@@ -22,6 +24,25 @@ struct Answer {
     temperature: Option<Temperature>,
     ata_smart_attributes: Option<Attributes>,
     nvme_smart_health_information_log: Option<Nvme>,
+    scsi_grown_defect_list: Option<u64>,
+    scsi_error_counter_log: Option<Counters>,
+}
+
+/// What a SAS disk counts. It says that it is well long after it began to lose data.
+#[derive(Default, Deserialize)]
+struct Counters {
+    #[serde(default)]
+    read: Counter,
+    #[serde(default)]
+    write: Counter,
+    #[serde(default)]
+    verify: Counter,
+}
+
+#[derive(Default, Deserialize)]
+struct Counter {
+    #[serde(default)]
+    total_uncorrected_errors: u64,
 }
 
 #[derive(Deserialize)]
@@ -53,6 +74,17 @@ struct Attribute {
 #[derive(Deserialize)]
 struct Raw {
     value: u64,
+    /// As smartctl understands it: some vendors keep more than one number in the bytes of the value.
+    #[serde(default)]
+    string: String,
+}
+
+impl Raw {
+    fn count(&self) -> u64 {
+        let decimal = Some(&self.string).filter(|text| !text.starts_with("0x"));
+        let number = decimal.and_then(|text| text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+        number.unwrap_or(self.value)
+    }
 }
 
 #[derive(Deserialize)]
@@ -119,10 +151,11 @@ fn judge(target: &Target, disk: &str, answer: &Answer, faults: &mut Faults) -> a
     }
     for attribute in answer.ata_smart_attributes.iter().flat_map(|attributes| &attributes.table) {
         let known = LOST_SECTORS.iter().find(|(id, _)| *id == attribute.id);
-        if let Some((_, what)) = known.filter(|_| attribute.raw.value > 0) {
-            faults.slow(format!("{disk} has {} sectors {what} (SMART)", attribute.raw.value), &hint);
+        if let Some((_, what)) = known.filter(|_| attribute.raw.count() > 0) {
+            faults.slow(format!("{disk} has {} sectors {what} (SMART)", attribute.raw.count()), &hint);
         }
     }
+    judge_sas(target, disk, answer, faults)?;
     if let Some(nvme) = &answer.nvme_smart_health_information_log {
         if nvme.critical_warning != 0 {
             faults.unacceptable(format!("{disk} warns of its state, bits {:#x} (SMART)", nvme.critical_warning), &hint);
@@ -138,6 +171,25 @@ fn judge(target: &Target, disk: &str, answer: &Answer, faults: &mut Faults) -> a
         let name = format!("{disk}/temperature");
         let measure = target.measure(&name, temperature.current, "", (Some(HOT.0), Some(HOT.1)), Worse::Higher)?;
         faults.measure(measure, &format!("{disk} is too hot, degrees"), "see the fans and the room's cooling");
+    }
+    Ok(())
+}
+
+/// Errors that no repetition and no code corrected, and places that the disk avoids since it was made.
+fn judge_sas(target: &Target, disk: &str, answer: &Answer, faults: &mut Faults) -> anyhow::Result<()> {
+    let hint = format!("smartctl -x /dev/{disk}; replace the disk soon");
+    let none = Counters::default();
+    let counters = answer.scsi_error_counter_log.as_ref().unwrap_or(&none);
+    for (what, counter) in [("read", &counters.read), ("write", &counters.write), ("verify", &counters.verify)] {
+        if counter.total_uncorrected_errors > 0 {
+            let count = counter.total_uncorrected_errors;
+            faults.slow(format!("{disk} has {count} uncorrected {what} errors (SMART)"), &hint);
+        }
+    }
+    if let Some(defects) = answer.scsi_grown_defect_list {
+        let name = format!("{disk}/grown-defects");
+        let measure = target.measure(&name, defects as f64, "", (Some(GROWN_DEFECTS), None), Worse::Higher)?;
+        faults.measure(measure, &format!("{disk} has grown defects (SMART)"), &hint);
     }
     Ok(())
 }
@@ -191,6 +243,20 @@ mod tests {
         assert_eq!(profile(&bare).summary, "SMART is not available: no disk here has it");
     }
 
+    const SAS: &str = r#"{"device":{"type":"scsi","protocol":"SCSI"},"smart_status":{"passed":true},"scsi_grown_defect_list":412,
+        "scsi_error_counter_log":{"read":{"total_uncorrected_errors":7},"write":{"total_uncorrected_errors":0}}}"#;
+
+    #[test]
+    fn what_vendors_pack_into_one_number_is_read_as_smartctl_reads_it() {
+        let packed = r#"{"value":281474976710656,"string":"0 (Average 31)"}"#;
+        let answer = GOOD.replace(r#"{"value":0}"#, packed);
+        assert!(answer.contains("Average") && profile(&server(&answer)).verdict == Verdict::Ok);
+        let sleeps = r#"{"device":{"protocol":"ATA"},"power_mode":{"ata_value":0,"ata_string":"STANDBY"}}"#;
+        assert_eq!(profile(&server(sleeps)).verdict, Verdict::Ok);
+        let good = SAS.replace("412", "0").replace(":7", ":0");
+        assert_eq!(profile(&server(&good)).verdict, Verdict::Ok);
+    }
+
     #[test]
     fn each_sign_of_an_end_is_told_with_the_disk() {
         let cases = [
@@ -202,6 +268,7 @@ mod tests {
                 Verdict::Unacceptable,
                 "sda warns",
             ),
+            (SAS, Verdict::Slow, "sda has 7 uncorrected read errors (SMART); sda has grown defects (SMART): 412"),
             ("no JSON", Verdict::Unknown, "sda does not tell its health"),
         ];
         for (answer, verdict, words) in cases {

@@ -11,9 +11,17 @@ use serde_json::Value;
 
 /// A chain that sees packets for this server.
 struct Chain<'r> {
+    family: &'r Value,
     table: &'r str,
     name: &'r str,
     drops: bool,
+}
+
+/// A port, and what is known of the names in a table: sets and maps.
+struct Asked<'r> {
+    port: u16,
+    is_udp: bool,
+    named: Vec<&'r Value>,
 }
 
 /// What a rule does with a port.
@@ -49,19 +57,22 @@ fn closed(rules: &Value, port: u16, is_udp: bool) -> Option<String> {
     let objects = rules["nftables"].as_array()?;
     let of = |kind: &'static str| objects.iter().map(move |object| &object[kind]).filter(|object| object.is_object());
     let chains = of("chain").filter(|chain| chain["hook"] == "input").map(|chain| Chain {
+        family: &chain["family"],
         table: chain["table"].as_str().unwrap_or_default(),
         name: chain["name"].as_str().unwrap_or_default(),
         drops: chain["policy"] == "drop",
     });
     for chain in chains {
-        let of_table = || of("rule").filter(|rule| rule["table"] == chain.table);
+        let is_of_table = |object: &&Value| object["table"] == chain.table && object["family"] == *chain.family;
+        let of_table = || of("rule").filter(is_of_table);
+        let asked = Asked { port, is_udp, named: of("set").chain(of("map")).filter(is_of_table).collect() };
         // Rules that the chain jumps to are not followed: one that lets the port in anywhere in the table may be reached.
         let may_accept = of_table()
             .filter(|rule| rule["chain"] != chain.name)
-            .any(|rule| does(rule, port, is_udp) == Does::MayAccept);
+            .any(|rule| asked.does(rule) == Does::MayAccept);
         let first = of_table()
             .filter(|rule| rule["chain"] == chain.name)
-            .map(|rule| does(rule, port, is_udp))
+            .map(|rule| asked.does(rule))
             .find(|does| *does != Does::Nothing);
         match first {
             Some(Does::Drops) if !may_accept => return Some(format!("a rule of {} {} drops", chain.table, chain.name)),
@@ -74,31 +85,100 @@ fn closed(rules: &Value, port: u16, is_udp: bool) -> Option<String> {
     None
 }
 
-fn does(rule: &Value, port: u16, is_udp: bool) -> Does {
-    let Some(expressions) = rule["expr"].as_array() else { return Does::MayAccept };
-    let has = |what: &str| expressions.iter().any(|expression| expression.get(what).is_some());
-    // By anything else than the port: where it does not hold for everybody, dropping is not plain.
-    let mut is_narrow = false;
-    for matching in expressions.iter().map(|expression| &expression["match"]).filter(|matching| matching.is_object()) {
-        let (left, right) = (&matching["left"], &matching["right"]);
-        match left["payload"]["field"].as_str() {
-            Some("dport") => match covers(right, port) {
-                Some(true) if matching["op"] == "==" && is_of(left, is_udp) => {}
-                Some(_) if matching["op"] == "==" => return Does::Nothing,
+impl Asked<'_> {
+    fn does(&self, rule: &Value) -> Does {
+        let Some(expressions) = rule["expr"].as_array() else { return Does::MayAccept };
+        let has = |what: &str| expressions.iter().any(|expression| expression.get(what).is_some());
+        let all = |what: &'static str| {
+            expressions.iter().map(move |expression| &expression[what]).filter(|found| found.is_object())
+        };
+        // By anything else than the port: where it does not hold for everybody, dropping is not plain.
+        let mut is_narrow = false;
+        for matching in all("match") {
+            let (left, right) = (&matching["left"], &matching["right"]);
+            match left["payload"]["field"].as_str() {
+                Some("dport") => match self.covers(right) {
+                    Some(true) if matching["op"] == "==" && is_of(left, self.is_udp) => {}
+                    Some(_) if matching["op"] == "==" => return Does::Nothing,
+                    _ => is_narrow = true,
+                },
+                // Answers to what this server began, and the loopback device: neither lets a client come.
+                _ if is_never_a_client(left, right) => return Does::Nothing,
                 _ => is_narrow = true,
-            },
-            // Answers to what this server began, and the loopback device: neither lets a client come.
-            _ if is_never_a_client(left, right) => return Does::Nothing,
-            _ => is_narrow = true,
+            }
+        }
+        // Something that nft itself does not understand, as the matches of iptables.
+        let is_narrow = is_narrow || has("xt");
+        let mapped = all("vmap").map(|map| self.mapped(map)).find(|does| *does != Does::Nothing);
+        match mapped.unwrap_or(Does::Nothing) {
+            _ if is_let_in(has) => Does::MayAccept,
+            _ if (has("drop") || has("reject")) && !is_narrow => Does::Drops,
+            Does::Drops if is_narrow => Does::Nothing,
+            does => does,
         }
     }
-    // Something that nft itself does not understand, as the matches of iptables.
-    let is_narrow = is_narrow || has("xt");
-    match () {
-        () if has("accept") || has("jump") || has("goto") || has("queue") => Does::MayAccept,
-        () if (has("drop") || has("reject")) && !is_narrow => Does::Drops,
-        () => Does::Nothing,
+
+    /// What a verdict map, `tcp dport vmap { 22 : accept, 80 : jump web }`, does with the port.
+    fn mapped(&self, map: &Value) -> Does {
+        let (key, data) = (&map["key"], &map["data"]);
+        let named = data.as_str().and_then(|name| self.elements(name));
+        let Some(elements) = data["set"].as_array().or(named) else { return Does::MayAccept };
+        let (mut may_accept, mut is_dropped) = (false, false);
+        for pair in elements {
+            let (Some(value), Some(verdict)) = (pair.get(0), pair.get(1)) else { return Does::MayAccept };
+            let is_met = match key["payload"]["field"].as_str() {
+                Some("dport") if !is_of(key, self.is_udp) => Some(false),
+                Some("dport") => self.covers(value),
+                _ if is_never_a_client(key, value) => Some(false),
+                _ => None,
+            };
+            let lets_in = is_let_in(|what| verdict.get(what).is_some());
+            may_accept |= lets_in && is_met != Some(false);
+            is_dropped |= !lets_in && is_met == Some(true) && verdict.get("drop").is_some();
+        }
+        match () {
+            () if may_accept => Does::MayAccept,
+            () if is_dropped => Does::Drops,
+            () => Does::Nothing,
+        }
     }
+
+    /// The elements of a set or map of this name: `@web`.
+    fn elements(&self, name: &str) -> Option<&Vec<Value>> {
+        let name = name.strip_prefix('@')?;
+        self.named.iter().find(|named| named["name"] == name)?["elem"].as_array()
+    }
+
+    /// Whether a port, a range, or a set of both has this port; `None` where that cannot be told.
+    fn covers(&self, right: &Value) -> Option<bool> {
+        let port = u64::from(self.port);
+        if let Some(number) = right.as_u64() {
+            return Some(number == port);
+        }
+        if let Some(range) = right["range"].as_array() {
+            let (low, high) = (range.first()?.as_u64()?, range.get(1)?.as_u64()?);
+            return Some((low..=high).contains(&port));
+        }
+        // One with a comment, a counter or a time.
+        if right["elem"].is_object() {
+            return self.covers(&right["elem"]["val"]);
+        }
+        let named = right.as_str().and_then(|name| self.elements(name));
+        let mut unknown = false;
+        for element in right["set"].as_array().or(named)? {
+            match self.covers(element) {
+                Some(true) => return Some(true),
+                Some(false) => {}
+                None => unknown = true,
+            }
+        }
+        if unknown { None } else { Some(false) }
+    }
+}
+
+/// Whether this lets a packet in, or sends it to rules that are not followed here.
+fn is_let_in(has: impl Fn(&str) -> bool) -> bool {
+    ["accept", "jump", "goto", "queue"].iter().any(|verdict| has(verdict))
 }
 
 fn is_of(left: &Value, is_udp: bool) -> bool {
@@ -116,26 +196,6 @@ fn is_never_a_client(left: &Value, right: &Value) -> bool {
     left["ct"]["key"] == "state" && !is_new()
         || left["meta"]["key"] == "iifname" && right == "lo"
         || left["meta"]["key"] == "iif" && right == "lo"
-}
-
-/// Whether a port, a range, or a set of both has this port; `None` where that cannot be told.
-fn covers(right: &Value, port: u16) -> Option<bool> {
-    if let Some(number) = right.as_u64() {
-        return Some(number == u64::from(port));
-    }
-    if let Some(range) = right["range"].as_array() {
-        let (low, high) = (range.first()?.as_u64()?, range.get(1)?.as_u64()?);
-        return Some((low..=high).contains(&u64::from(port)));
-    }
-    let mut unknown = false;
-    for element in right["set"].as_array()? {
-        match covers(element, port) {
-            Some(true) => return Some(true),
-            Some(false) => {}
-            None => unknown = true,
-        }
-    }
-    if unknown { None } else { Some(false) }
 }
 
 #[cfg(test)]
@@ -175,6 +235,49 @@ mod tests {
         let from = json!({"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "10.0.0.1"}});
         assert_eq!(is_closed("accept", &[json!([from, dport(&json!(80)), {"drop": null}])]), None);
         assert_eq!(is_closed("accept", &[json!([dport(&json!(443)), {"drop": null}])]), None);
+    }
+
+    fn vmap(key: &Value, data: &Value) -> Value {
+        json!({"vmap": {"key": key, "data": data}})
+    }
+
+    #[test]
+    fn verdict_maps_and_named_sets_are_followed() {
+        let port = json!({"payload": {"protocol": "tcp", "field": "dport"}});
+        let state = json!({"ct": {"key": "state"}});
+        let answers = json!([vmap(
+            &state,
+            &json!({"set": [["established", {"accept": null}], ["related", {"accept": null}], ["invalid", {"drop": null}]]})
+        )]);
+        let web = json!([vmap(&port, &json!({"set": [[22, {"accept": null}], [80, {"accept": null}]]}))]);
+        assert_eq!(is_closed("drop", &[answers.clone(), web]), None);
+        let others = json!([vmap(&port, &json!({"set": [[22, {"accept": null}], [443, {"accept": null}]]}))]);
+        assert!(is_closed("drop", &[answers.clone(), others]).is_some());
+        let shut = json!([vmap(&port, &json!({"set": [[80, {"drop": null}]]}))]);
+        assert!(is_closed("accept", &[answers, shut]).is_some());
+        let device = json!({"meta": {"key": "iifname"}});
+        let inner = json!([vmap(&device, &json!({"set": [["lo", {"accept": null}], ["eth0", {"jump": {"target": "in"}}]]}))]);
+        assert_eq!(is_closed("drop", &[inner]), None);
+        let loopback = json!([vmap(&device, &json!({"set": [["lo", {"accept": null}]]}))]);
+        assert!(is_closed("drop", &[loopback]).is_some());
+        let both = json!({"concat": [{"payload": {"protocol": "ip", "field": "protocol"}}, port]});
+        let pair = json!([vmap(&both, &json!({"set": [[{"concat": ["tcp", 80]}, {"accept": null}]]}))]);
+        assert_eq!(is_closed("drop", &[pair]), None);
+        assert_eq!(is_closed("drop", &[json!([vmap(&port, &json!("@unheard_of"))])]), None);
+
+        let set = |elements: &Value| json!({"set": {"family": "inet", "table": "filter", "name": "ports", "elem": elements}});
+        let map = |elements: &Value| json!({"map": {"family": "inet", "table": "filter", "name": "verdicts", "elem": elements}});
+        let with = |named: &Value, policy: &str, expr: &Value| {
+            closed(&json!({"nftables": [chain(policy), named, rule(expr)]}), 80, false)
+        };
+        let accepted = json!([dport(&json!("@ports")), {"accept": null}]);
+        assert_eq!(with(&set(&json!([22, {"elem": {"val": 80, "comment": "web"}}])), "drop", &accepted), None);
+        assert!(with(&set(&json!([22, 443])), "drop", &accepted).is_some());
+        let dropped = json!([dport(&json!("@ports")), {"drop": null}]);
+        assert!(with(&set(&json!([{"range": [79, 81]}])), "accept", &dropped).is_some());
+        let mapped = json!([vmap(&port, &json!("@verdicts"))]);
+        assert_eq!(with(&map(&json!([[80, {"accept": null}]])), "drop", &mapped), None);
+        assert!(with(&map(&json!([[81, {"accept": null}]])), "drop", &mapped).is_some());
     }
 
     #[test]
