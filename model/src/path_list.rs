@@ -105,7 +105,8 @@ impl PathList {
         Self::parse(content)?;
         for (index, line) in String::from_utf8_lossy(content).lines().enumerate() {
             if !line.starts_with('#') && without_comment(line).contains(PATTERN) {
-                let text = crate::tree_path::escape(without_comment(line).chars().take(200).collect::<String>().as_bytes());
+                let text =
+                    crate::tree_path::escape(without_comment(line).chars().take(200).collect::<String>().as_bytes());
                 return Err(BadPathList::Pattern { line: index + 1, text });
             }
         }
@@ -200,7 +201,10 @@ mod tests {
     #[test]
     fn a_comment_or_blanks_behind_a_path_are_no_part_of_it() {
         let list = PathList::parse(b"/etc/nginx   # the web server\n/etc/php \n/etc/a#b\t \n  # only this\n").unwrap();
-        assert_eq!(list.paths().iter().map(ToString::to_string).collect::<Vec<_>>(), ["/etc/a#b", "/etc/nginx", "/etc/php"]);
+        assert_eq!(
+            list.paths().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["/etc/a#b", "/etc/nginx", "/etc/php"]
+        );
     }
 
     #[test]

@@ -265,6 +265,9 @@ pub struct Found {
     /// What could not be made out of the configuration; the next verify of the service reports it.
     #[serde(default)]
     pub problems: Vec<String>,
+    /// What is not exercised and why, and what was not asked of the daemon itself: no fault, and said where SetUp is run by hand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// All that SetUp found, synchronised with the configuration: `/etc/atlas/verifier/Services.json`.
@@ -284,6 +287,9 @@ pub struct FoundService {
     /// What could not be made out or placed.
     #[serde(default)]
     pub problems: Vec<String>,
+    /// What is not exercised, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A Profile, and what the Verifier that asked for it knows besides.

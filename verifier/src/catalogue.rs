@@ -141,7 +141,13 @@ impl Plugin {
 pub fn read_found(answer: &[u8]) -> anyhow::Result<Found> {
     let mut found: Found = serde_json::from_slice(answer)?;
     anyhow::ensure!(found.format == 1, "what it found is of format {}; this program reads format 1", found.format);
-    let most = found.instances.len().max(found.paths.len()).max(found.place.len()).max(found.problems.len());
+    let most = found
+        .instances
+        .len()
+        .max(found.paths.len())
+        .max(found.place.len())
+        .max(found.problems.len())
+        .max(found.notes.len());
     anyhow::ensure!(most <= MAX_ITEMS, "it found {most} of something, more than {MAX_ITEMS}");
     let is_good = |instance: &Instance| {
         let options = instance.options.iter().flat_map(|(key, value)| [key, value]);
@@ -149,7 +155,7 @@ pub fn read_found(answer: &[u8]) -> anyhow::Result<Found> {
     };
     let refused: Vec<Instance> = found.instances.extract_if(.., |instance| !is_good(instance)).collect();
     found.problems.extend(refused.iter().map(|one| format!("it is not exercised, for its characters: {}", one.name)));
-    found.problems.iter_mut().for_each(|problem| *problem = tidy(problem));
+    found.problems.iter_mut().chain(&mut found.notes).for_each(|text| *text = tidy(text));
     Ok(found)
 }
 
@@ -245,6 +251,7 @@ mod tests {
         let found = FoundService {
             instances: vec![instance("22", At::Partners), instance("pri's own", At::Here)],
             problems: vec![],
+            notes: vec![],
         };
         let services = Services { format: 1, services: BTreeMap::from([("ssh".into(), found)]) };
         let here = BTreeMap::from([("ssh".to_owned(), vec![instance("md0", At::Here), instance("22", At::Partners)])]);

@@ -11,8 +11,9 @@ use atlas_model::{
 };
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     net::{IpAddr, SocketAddr, TcpStream},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -45,6 +46,7 @@ pub struct Tree {
     path: PathBuf,
     dir: Dir,
     installed: BTreeMap<String, String>,
+    is_running: bool,
 }
 
 impl Tree {
@@ -55,7 +57,23 @@ impl Tree {
         let text = String::from_utf8(content).context("read InstalledServices")?;
         let installed =
             toml::from_str(&text).with_context(|| format!("read {}", dir.show(INSTALLED_SERVICES).display()))?;
-        Ok(Tree { path: root.to_owned(), dir, installed })
+        Ok(Tree { path: root.to_owned(), dir, installed, is_running: root == Path::new("/") })
+    }
+
+    /// Whether it is the tree of the running server, whose programs look at it when they are asked.
+    pub fn is_running(&self) -> bool {
+        self.is_running
+    }
+
+    /// Takes its programs for those of the running server.
+    #[cfg(test)]
+    pub(crate) fn running(self) -> Tree {
+        Tree { is_running: true, ..self }
+    }
+
+    /// Whether `InstalledServices` names this service.
+    pub fn is_named(&self, service: &str) -> bool {
+        self.installed.contains_key(service)
     }
 
     /// Where the tree lies; `/` on the running server.
@@ -88,6 +106,32 @@ impl Tree {
         self.path.join(path.trim_start_matches('/')).exists()
     }
 
+    /// Where a path leads: every link on the way, each by a path without links, and at last what it leads to. `path` is absolute.
+    pub fn way(&self, path: &str) -> Vec<String> {
+        let (mut links, mut at) = (vec![], PathBuf::from("/"));
+        let mut left: Vec<OsString> = names_of(Path::new(path));
+        left.reverse();
+        while let Some(name) = left.pop() {
+            if name == ".." {
+                at.pop();
+                continue;
+            }
+            at.push(&name);
+            let Ok(target) = std::fs::read_link(self.path.join(at.strip_prefix("/").unwrap_or(&at))) else { continue };
+            links.push(at.to_string_lossy().into_owned());
+            if links.len() > MAX_LINKS {
+                return links;
+            }
+            at.pop();
+            if target.is_absolute() {
+                at = PathBuf::from("/");
+            }
+            left.extend(names_of(&target).into_iter().rev());
+        }
+        links.push(at.to_string_lossy().into_owned());
+        links
+    }
+
     /// Whether every account may make files in this directory, links followed.
     pub fn may_all_write(&self, path: &str) -> bool {
         use std::os::unix::fs::PermissionsExt;
@@ -111,7 +155,7 @@ impl Tree {
         let mut found = vec![String::new()];
         for component in pattern.split('/').filter(|component| !component.is_empty()) {
             let fitting = |dir: String| -> Vec<String> {
-                if !component.contains(['*', '?']) {
+                if !component.contains(['*', '?', '[']) {
                     return vec![format!("{dir}/{component}")];
                 }
                 let hidden = component.starts_with('.');
@@ -125,23 +169,92 @@ impl Tree {
     }
 }
 
+/// The most links on the way to a file, as for the kernel.
+const MAX_LINKS: usize = 40;
+
+/// The names in a path, `..` among them.
+fn names_of(path: &Path) -> Vec<OsString> {
+    let names = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    names.map(|part| part.as_os_str().to_owned()).collect()
+}
+
 /// The most files that a pattern stands for.
 const MAX_MATCHES: usize = 1000;
 
+/// Whether a path fits a pattern, name by name.
+pub(crate) fn fits_path(pattern: &str, path: &str) -> bool {
+    let names = |path: &str| path.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let (pattern, path) = (names(pattern), names(path));
+    pattern.len() == path.len()
+        && pattern
+            .iter()
+            .zip(&path)
+            .all(|(wanted, name)| fits(wanted, name) && (!name.starts_with('.') || wanted.starts_with('.')))
+}
+
 /// Whether a name fits a pattern. Takes time in proportion to both lengths' product, whatever the pattern.
 fn fits(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut pattern, name): (&str, Vec<char>) = (pattern, name.chars().collect());
     // Which beginnings of the name the pattern so far fits.
     let mut reached = vec![false; name.len() + 1];
     reached[0] = true;
-    for wanted in pattern {
+    while let Some((wanted, rest)) = Wanted::first(pattern) {
+        pattern = rest;
         let before = reached.clone();
         for end in 0..reached.len() {
-            let one = end > 0 && before[end - 1] && (wanted == '?' || wanted == name[end - 1]);
-            reached[end] = if wanted == '*' { before[end] || (end > 0 && reached[end - 1]) } else { one };
+            let one = end > 0 && before[end - 1] && wanted.is(name[end - 1]);
+            let is_many = matches!(wanted, Wanted::Many);
+            reached[end] = if is_many { before[end] || (end > 0 && reached[end - 1]) } else { one };
         }
     }
     reached[name.len()]
+}
+
+/// One part of a pattern: `*`, `?`, `[a-z]`, `[!a-z]`, or a character that stands for itself.
+enum Wanted<'p> {
+    Many,
+    Any,
+    OneOf { these: &'p str, is_not: bool },
+    One(char),
+}
+
+impl Wanted<'_> {
+    fn first(pattern: &str) -> Option<(Wanted<'_>, &str)> {
+        let (first, rest) = (pattern.chars().next()?, &pattern[pattern.chars().next()?.len_utf8()..]);
+        Some(match first {
+            '*' => (Wanted::Many, rest),
+            '?' => (Wanted::Any, rest),
+            '\\' if !rest.is_empty() => {
+                let one = rest.chars().next()?;
+                (Wanted::One(one), &rest[one.len_utf8()..])
+            }
+            '[' => {
+                let (inner, is_not) = rest.strip_prefix(['!', '^']).map_or((rest, false), |inner| (inner, true));
+                // One that stands first is meant.
+                let skip = usize::from(inner.starts_with(']'));
+                match inner[skip..].find(']') {
+                    Some(end) => (Wanted::OneOf { these: &inner[..skip + end], is_not }, &inner[skip + end + 1..]),
+                    None => (Wanted::One('['), rest),
+                }
+            }
+            one => (Wanted::One(one), rest),
+        })
+    }
+
+    fn is(&self, c: char) -> bool {
+        match self {
+            Wanted::Many | Wanted::Any => true,
+            Wanted::One(one) => *one == c,
+            Wanted::OneOf { these, is_not } => {
+                let these: Vec<char> = these.chars().collect();
+                let in_range = |at: usize| at > 0 && at + 1 < these.len() && these[at] == '-';
+                let ranges = (0..these.len()).filter(|at| in_range(*at));
+                let mut is_in = ranges.clone().any(|at| (these[at - 1]..=these[at + 1]).contains(&c));
+                is_in |= these.iter().enumerate().any(|(at, one)| *one == c && !in_range(at));
+                is_in != *is_not
+            }
+        }
+    }
 }
 
 /// What one check is asked to exercise.
@@ -291,6 +404,21 @@ mod tests {
     }
 
     #[test]
+    fn a_path_travels_with_every_link_on_its_way() {
+        let tmp = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(tmp.path().join("srv/tls")).unwrap();
+        std::fs::create_dir_all(tmp.path().join("etc")).unwrap();
+        std::fs::write(tmp.path().join("srv/tls/chain-17.pem"), "").unwrap();
+        std::os::unix::fs::symlink("chain-17.pem", tmp.path().join("srv/tls/chain.pem")).unwrap();
+        std::os::unix::fs::symlink("../srv/tls", tmp.path().join("etc/tls")).unwrap();
+        std::os::unix::fs::symlink("round", tmp.path().join("etc/round")).unwrap();
+        let tree = Tree::open(tmp.path()).unwrap();
+        assert_eq!(tree.way("/etc/tls/chain.pem"), ["/etc/tls", "/srv/tls/chain.pem", "/srv/tls/chain-17.pem"]);
+        assert_eq!(tree.way("/etc/gone"), ["/etc/gone"]);
+        assert!(tree.way("/etc/round/x").len() > MAX_LINKS);
+    }
+
+    #[test]
     fn a_name_fits_a_pattern_or_not() {
         for (pattern, name, expected) in [
             ("*", "", true),
@@ -298,6 +426,12 @@ mod tests {
             ("a*b", "ab", true),
             ("a?", "a", false),
             ("*.conf", "a.conf~", false),
+            ("[0-9]*.conf", "10-a.conf", true),
+            ("[!0-9_]*", "10-a.conf", false),
+            ("[]a]?", "]x", true),
+            ("[a-", "[a-", true),
+            ("a\\*", "a*", true),
+            ("a\\*", "ab", false),
         ] {
             assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
         }

@@ -92,7 +92,10 @@ pub fn run(root: &Path) -> anyhow::Result<Option<Report>> {
         if let Err(error) = list(&identity, name, found, lines, &mut problems) {
             problems.push(in_one_line(&error));
         }
-        report.services.services.insert(name.clone(), FoundService { instances: found.instances.clone(), problems });
+        report.services.services.insert(
+            name.clone(),
+            FoundService { instances: found.instances.clone(), problems, notes: found.notes.clone() },
+        );
     }
     remove_gone(&tree, &mut placed, &mut report.removed);
     // One whose SetUp failed keeps what it had, and says so.

@@ -96,6 +96,9 @@ fn set_up(common: &Common) -> anyhow::Result<Exit> {
         print(table)?;
         report.placed.iter().try_for_each(|path| print(format!("placed {path}")))?;
         report.removed.iter().try_for_each(|path| print(format!("removed {path}")))?;
+        let notes = report.services.services.iter();
+        let mut notes = notes.flat_map(|(name, found)| found.notes.iter().map(move |what| (name, what)));
+        notes.try_for_each(|(name, what)| print(format!("note: {name}: {what}")))?;
         problems
             .clone()
             .try_for_each(|(name, what)| print(format!("{} {name}: {what}", Style::stdout().yellow("not done:"))))?;

@@ -22,10 +22,20 @@ impl Finding {
         self.0.instances.is_empty()
     }
 
-    /// Adds a file or directory to synchronise, where it is there. One that belongs to this machine alone is a problem.
+    /// Adds a file or directory to synchronise, where it is there, with every link on the way to it. One that belongs to this machine
+    /// alone is a problem; what a package brought is there on every server.
     pub(super) fn path(&mut self, tree: &Tree, path: &str) {
+        if tree.exists(path) {
+            tree.way(path).iter().for_each(|path| self.one(path));
+        }
+    }
+
+    fn one(&mut self, path: &str) {
         let path = path.trim_end_matches('/');
-        if !tree.exists(path) || self.0.paths.iter().any(|known| known == path) {
+        let is_within = |known: &String| {
+            path.strip_prefix(known.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if path.is_empty() || is_packaged(path) || self.0.paths.iter().any(is_within) {
             return;
         }
         if self.0.paths.len() >= MAX_ITEMS {
@@ -72,10 +82,23 @@ impl Finding {
         }
     }
 
+    /// Says what is not exercised and why, and what was not asked; each thing once.
+    pub(super) fn note(&mut self, note: String) {
+        if !self.0.notes.contains(&note) && self.0.notes.len() < 20 {
+            self.0.notes.push(note);
+        }
+    }
+
     /// The whole.
     pub(super) fn done(self) -> Found {
         self.0
     }
+}
+
+/// Whether packages bring and renew this file on every server.
+fn is_packaged(path: &str) -> bool {
+    let own = path.starts_with("/usr/local/");
+    path.starts_with("/usr/") && !own || path == "/etc/ssl/certs/ca-certificates.crt"
 }
 
 #[cfg(test)]

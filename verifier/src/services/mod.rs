@@ -3,6 +3,7 @@
 mod atlas;
 mod connectivity;
 mod curl;
+mod daemon;
 mod database;
 mod disk;
 mod dns;

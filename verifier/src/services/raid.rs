@@ -49,7 +49,8 @@ impl Array<'_> {
     fn open<'t>(root: &'t Path, name: &str) -> Option<Array<'t>> {
         let level = here::text(root, &format!("sys/block/{name}/md/level"))?;
         // Assembled and never started, an array has members and no level yet; stopped, it has neither.
-        let has_members = || here::names(root, &format!("sys/block/{name}/md")).iter().any(|file| file.starts_with("dev-"));
+        let has_members =
+            || here::names(root, &format!("sys/block/{name}/md")).iter().any(|file| file.starts_with("dev-"));
         if level == "container" || (level.is_empty() && !has_members()) {
             return None;
         }

@@ -67,9 +67,8 @@ fn closed(rules: &Value, port: u16, is_udp: bool) -> Option<String> {
         let of_table = || of("rule").filter(is_of_table);
         let asked = Asked { port, is_udp, named: of("set").chain(of("map")).filter(is_of_table).collect() };
         // Rules that the chain jumps to are not followed: one that lets the port in anywhere in the table may be reached.
-        let may_accept = of_table()
-            .filter(|rule| rule["chain"] != chain.name)
-            .any(|rule| asked.does(rule) == Does::MayAccept);
+        let may_accept =
+            of_table().filter(|rule| rule["chain"] != chain.name).any(|rule| asked.does(rule) == Does::MayAccept);
         let first = of_table()
             .filter(|rule| rule["chain"] == chain.name)
             .map(|rule| asked.does(rule))
@@ -256,7 +255,8 @@ mod tests {
         let shut = json!([vmap(&port, &json!({"set": [[80, {"drop": null}]]}))]);
         assert!(is_closed("accept", &[answers, shut]).is_some());
         let device = json!({"meta": {"key": "iifname"}});
-        let inner = json!([vmap(&device, &json!({"set": [["lo", {"accept": null}], ["eth0", {"jump": {"target": "in"}}]]}))]);
+        let inner =
+            json!([vmap(&device, &json!({"set": [["lo", {"accept": null}], ["eth0", {"jump": {"target": "in"}}]]}))]);
         assert_eq!(is_closed("drop", &[inner]), None);
         let loopback = json!([vmap(&device, &json!({"set": [["lo", {"accept": null}]]}))]);
         assert!(is_closed("drop", &[loopback]).is_some());
@@ -265,7 +265,8 @@ mod tests {
         assert_eq!(is_closed("drop", &[pair]), None);
         assert_eq!(is_closed("drop", &[json!([vmap(&port, &json!("@unheard_of"))])]), None);
 
-        let set = |elements: &Value| json!({"set": {"family": "inet", "table": "filter", "name": "ports", "elem": elements}});
+        let set =
+            |elements: &Value| json!({"set": {"family": "inet", "table": "filter", "name": "ports", "elem": elements}});
         let map = |elements: &Value| json!({"map": {"family": "inet", "table": "filter", "name": "verdicts", "elem": elements}});
         let with = |named: &Value, policy: &str, expr: &Value| {
             closed(&json!({"nftables": [chain(policy), named, rule(expr)]}), 80, false)

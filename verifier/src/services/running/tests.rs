@@ -10,6 +10,7 @@ fn services(names: &[&str]) -> String {
     let found = |port: &str| FoundService {
         instances: vec![Instance { options: BTreeMap::from([("port".into(), port.into())]), ..Instance::default() }],
         problems: vec![],
+        notes: vec![],
     };
     let services = names.iter().map(|name| ((*name).to_owned(), found("80"))).collect();
     serde_json::to_string(&Services { format: 1, services }).unwrap()

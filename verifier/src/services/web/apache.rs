@@ -1,9 +1,13 @@
 //! The configuration of Apache: a directive a line, and sections.
 
 use super::{Content, Site, Sites};
-use crate::service::Tree;
+use crate::{
+    service::Tree,
+    services::{daemon::Daemon, found::Finding},
+};
 use std::collections::BTreeMap;
 
+pub(super) const DAEMON: Daemon = Daemon { name: "apache", programs: &["apache2"], units: &["apache2.service"] };
 /// The most lines, files included in all.
 const MAX_LINES: usize = 200_000;
 /// The most files.
@@ -37,7 +41,7 @@ impl Directive {
 }
 
 /// What is served by the configuration in `dir`; `None` where there is none.
-pub(super) fn sites(tree: &Tree, dir: &str) -> anyhow::Result<Option<Sites>> {
+pub(super) fn sites(tree: &Tree, dir: &str, _finding: &mut Finding) -> anyhow::Result<Option<Sites>> {
     let main = format!("{dir}/apache2.conf");
     let Some(text) = tree.read(&main)? else { return Ok(None) };
     let mut reader = Reader {
@@ -114,7 +118,7 @@ fn site((address, port): &(String, u16), own: &[&Directive], outside: &[&Directi
     let tls = own.iter().any(|directive| directive.is("SSLEngine") && directive.arg(0).eq_ignore_ascii_case("on"));
     let name = own.iter().find(|directive| directive.is("ServerName")).map(|directive| directive.arg(0).to_owned());
     let name = name.map(|name| name.split(':').next().unwrap_or_default().to_owned());
-    Site { port: *port, address: address.clone(), tls, name, content, restricted }
+    Site { port: *port, address: address.clone(), tls, name, content, restricted, refusal: None, wants_proxy: false }
 }
 
 /// The path that this directive keeps closed to who has no password, where one can be told.
@@ -277,7 +281,7 @@ mod tests {
     use crate::here::testing::Server;
 
     fn read(files: &[(&str, &str)]) -> anyhow::Result<Option<Sites>> {
-        sites(&Server::with(files).tree(), "/etc/apache2")
+        sites(&Server::with(files).tree(), "/etc/apache2", &mut Finding::default())
     }
 
     const MAIN: &str = "IncludeOptional mods-enabled/*.load\nInclude ports.conf\nIncludeOptional sites-enabled/*.conf\n\

@@ -8,8 +8,10 @@ use crate::{
         trust::{self, Distrust},
     },
 };
-use atlas_model::verify::{Profile, Worse};
+use atlas_model::verify::{Profile, Verdict, Worse};
 
+/// Who asks: many sites send tools away.
+const BROWSER: &str = "Mozilla/5.0 (compatible; ATLAS VerifyService)";
 /// How much is told of what a page says, in characters.
 const MAX_SAID: usize = 200;
 
@@ -40,8 +42,13 @@ impl Site<'_> {
     fn exercise(&self) -> anyhow::Result<Profile> {
         let root = self.target.option("root");
         let path = if root.is_some() { format!("/{PAGE}") } else { "/".into() };
+        let refusal = self.target.option("refuses");
         let (first, distrust) = match self.first(&path)? {
+            Ok(answer) if refusal.is_some_and(|refusal| refusal != "perhaps") => return Ok(self.not_refused(&answer.0)),
             Ok(answer) => answer,
+            Err(why) if refusal.is_some_and(|refusal| is_refusal(refusal, &why)) => {
+                return Ok(Profile::ok(format!("it turns away who comes so, as it is configured to ({why})")));
+            }
             Err(why) => return Ok(Profile::unacceptable(format!("nothing comes from port {}: {why}", self.port))),
         };
         let complaint = match root {
@@ -77,12 +84,19 @@ impl Site<'_> {
         Ok(judged.unwrap_or_else(|| Profile::unknown("the certificate's end could not be read from curl's words")))
     }
 
+    fn not_refused(&self, answer: &Answer) -> Profile {
+        let what = format!("port {} should turn away who comes so, and answers {}", self.port, answer.status);
+        Profile::new(Verdict::Slow, what).hint("on that server: nginx -T; has it been reloaded since?")
+    }
+
     fn ask(&self, path: &str) -> anyhow::Result<Result<Answer, String>> {
         self.ask_with(path, &[curl::ANY_CERTIFICATE])
     }
 
     fn ask_with(&self, path: &str, options: &[&str]) -> anyhow::Result<Result<Answer, String>> {
-        curl::fetch(self.target, &curl::url(self.scheme, self.name, self.port, path), self.port, options)
+        let proxied: &[&str] = if self.target.option("proxy") == Some("yes") { &["--haproxy-protocol"] } else { &[] };
+        let options = [options, proxied, &["--user-agent", BROWSER]].concat();
+        curl::fetch(self.target, &curl::url(self.scheme, self.name, self.port, path), self.port, &options)
     }
 
     /// The first answer, with why a client would not take the certificate.
@@ -97,7 +111,8 @@ impl Site<'_> {
     fn restricted(&self) -> anyhow::Result<Option<Profile>> {
         for path in self.target.option("restricted").unwrap_or_default().split_whitespace() {
             let complaint = match self.ask(path)? {
-                Ok(answer) if matches!(answer.status, 401 | 403) => continue,
+                // Some sites say that there is no such page, rather than that it is closed.
+                Ok(answer) if (400..500).contains(&answer.status) => continue,
                 Ok(answer) if answer.status < 400 => {
                     format!("{path} should be restricted, and is open to anybody (it answers {})", answer.status)
                 }
@@ -125,6 +140,24 @@ impl Site<'_> {
             },
         };
         Ok(Err(Profile::unacceptable(complaint).hint(hint)))
+    }
+}
+
+/// Whether curl's words say that the server turned us away, as it should: nginx ends the connection, whichever protocol it speaks.
+fn is_refusal(how: &str, why: &str) -> bool {
+    let handshake = ["unrecognized name", "alert", "handshake"];
+    let empty = [
+        "Empty reply",
+        "unexpected eof",
+        "was not closed cleanly",
+        "HTTP2 framing",
+        "HTTP/2 framing",
+        "Recv failure",
+        "SSL_read",
+    ];
+    match how {
+        "handshake" => handshake.iter().any(|words| why.contains(words)),
+        _ => empty.iter().any(|words| why.contains(words)),
     }
 }
 

@@ -10,7 +10,7 @@ mod apache;
 mod exercise;
 mod nginx;
 
-use super::found::Finding;
+use super::{daemon::Daemon, found::Finding};
 use crate::service::{Service, Tree};
 use atlas_model::verify::{At, Found, Instance, TestData};
 use std::collections::BTreeMap;
@@ -47,6 +47,31 @@ struct Site {
     name: Option<String>,
     content: Content,
     restricted: Vec<String>,
+    refusal: Option<Refusal>,
+    /// Whether a connection has to begin with the PROXY protocol, as those of a balancer do.
+    wants_proxy: bool,
+}
+
+/// How a site turns people away, as it is configured to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// The connection ends without an answer.
+    Empty,
+    /// TLS is not agreed on.
+    Handshake,
+    /// Some get no answer, and who those are cannot be told.
+    Perhaps,
+}
+
+impl Refusal {
+    /// As the option `refuses` says it.
+    fn word(self) -> &'static str {
+        match self {
+            Refusal::Empty => "empty",
+            Refusal::Handshake => "handshake",
+            Refusal::Perhaps => "perhaps",
+        }
+    }
 }
 
 /// What can be asked for.
@@ -73,8 +98,14 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
     let nginx = tree.installed("nginx", "/etc/nginx");
     let apache = tree.installed("apache", "/etc/apache2");
-    for (dir, sites) in [(nginx, nginx::sites(tree, nginx)), (apache, apache::sites(tree, apache))] {
-        match sites {
+    type Read = fn(&Tree, &str, &mut Finding) -> anyhow::Result<Option<Sites>>;
+    let servers: [(&str, &Daemon, Read); 2] =
+        [(nginx, &nginx::DAEMON, nginx::sites), (apache, &apache::DAEMON, apache::sites)];
+    for (dir, daemon, read) in servers {
+        if !daemon.is_there(tree) {
+            continue;
+        }
+        match read(tree, dir, &mut finding) {
             Ok(Some(sites)) => take(&mut finding, tree, dir, sites),
             Ok(None) => (),
             Err(error) => finding.problem(format!("{dir}: {}", atlas_cli::in_one_line(&error))),
@@ -88,7 +119,7 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
     for file in sites.files {
         // What stands in a directory of links and is renewed there is only whole as a whole.
         let whole = if file.starts_with("/etc/letsencrypt/") { "/etc/letsencrypt" } else { &file };
-        if whole.starts_with('/') && !whole.starts_with(&format!("{dir}/")) {
+        if whole.starts_with('/') {
             finding.path(tree, whole);
         }
     }
@@ -99,6 +130,12 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
         }
         if let Some(name) = &site.name {
             options.insert("name".into(), name.clone());
+        }
+        if let Some(refusal) = site.refusal {
+            options.insert("refuses".into(), refusal.word().into());
+        }
+        if site.wants_proxy {
+            options.insert("proxy".into(), "yes".into());
         }
         if let Content::Files(root) = &site.content {
             let root = root.trim_end_matches('/');

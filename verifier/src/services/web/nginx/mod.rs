@@ -1,0 +1,319 @@
+//! The configuration of nginx: which servers there are, at which ports, and what comes of a request.
+//!
+//! `nginx -T` says which files count and that they are whole; what they mean is read here, as nginx means it: the default server of a port, the
+//! location of a path, what is inherited.
+
+mod location;
+mod text;
+
+use super::{Content, Refusal, Site, Sites};
+use crate::{
+    service::Tree,
+    services::{
+        daemon::{self, Daemon},
+        found::Finding,
+    },
+};
+use location::{argument, chosen, find, has};
+use text::Directive;
+
+pub(super) const DAEMON: Daemon = Daemon { name: "nginx", programs: &["nginx"], units: &["nginx.service"] };
+/// The most ports of a range that are exercised.
+const MAX_RANGE: u16 = 10;
+
+/// What is served by the configuration in `dir`; `None` where there is none.
+pub(super) fn sites(tree: &Tree, dir: &str, finding: &mut Finding) -> anyhow::Result<Option<Sites>> {
+    let main = format!("{dir}/nginx.conf");
+    if !tree.exists(&main) {
+        return Ok(None);
+    }
+    let usual = dir == "/etc/nginx";
+    let told = usual.then(|| daemon::says(tree, finding, "nginx", &["-T", "-q"])).flatten();
+    let Some(config) = text::read(tree, dir, &main, told.as_deref())? else { return Ok(None) };
+    let mut sites = Sites { files: config.files, ..Sites::default() };
+    files(&config.directives, dir, &mut sites.files);
+    for http in config.directives.iter().filter(|directive| directive.name == "http") {
+        let servers: Vec<Server<'_>> = find(&http.block, "server").map(|server| Server::read(http, server)).collect();
+        for (index, server) in servers.iter().enumerate() {
+            for listen in &server.listens {
+                if let Some(site) = server.site(listen, &servers[..index], &servers[index + 1..], finding) {
+                    sites.sites.push(site);
+                }
+            }
+            if server.listens.is_empty() {
+                finding.note(format!(
+                    "the server {} is reached over HTTP/3 or a socket alone, and not exercised",
+                    server.title()
+                ));
+            }
+        }
+    }
+    Ok(Some(sites))
+}
+
+/// A `server` block and the one around it.
+struct Server<'c> {
+    /// Outermost first.
+    blocks: Vec<&'c [Directive]>,
+    listens: Vec<Listen>,
+    names: Vec<&'c str>,
+}
+
+/// A port that is listened on by TCP.
+#[derive(Clone, Debug, PartialEq)]
+struct Listen {
+    address: String,
+    port: u16,
+    tls: bool,
+    is_default: bool,
+    wants_proxy: bool,
+}
+
+impl<'c> Server<'c> {
+    fn read(http: &'c Directive, server: &'c Directive) -> Server<'c> {
+        let mut listens: Vec<Vec<String>> = find(&server.block, "listen").map(|listen| listen.args.clone()).collect();
+        if listens.is_empty() {
+            listens.push(vec!["80".into()]);
+        }
+        let ssl = argument(&server.block, "ssl") == Some("on");
+        let listens = listens.iter().flat_map(|words| Listen::read(words, ssl)).collect();
+        let names =
+            find(&server.block, "server_name").flat_map(|names| names.args.iter().map(String::as_str)).collect();
+        Server { blocks: vec![&http.block, &server.block], listens, names }
+    }
+
+    fn title(&self) -> &str {
+        self.names.first().copied().unwrap_or("without a name")
+    }
+
+    /// Whether a request that names nobody comes here. The first of an address and port is the default where none says so.
+    fn is_default(&self, listen: &Listen, before: &[Server<'_>], after: &[Server<'_>]) -> bool {
+        let meets = |other: &&Listen| other.port == listen.port && other.address == listen.address;
+        let says_so = |server: &Server<'_>| server.listens.iter().filter(meets).any(|listen| listen.is_default);
+        let same = |server: &Server<'_>| server.listens.iter().any(|other| meets(&other));
+        listen.is_default || !(before.iter().any(same) || before.iter().chain(after).any(says_so))
+    }
+
+    /// What can be asked of it at a port.
+    fn site(
+        &self,
+        listen: &Listen,
+        before: &[Server<'_>],
+        after: &[Server<'_>],
+        finding: &mut Finding,
+    ) -> Option<Site> {
+        let is_default = self.is_default(listen, before, after);
+        let (name, is_fit) = self.name(listen, is_default, before);
+        if !is_fit {
+            finding.note(format!(
+                "the server {} at port {} has no name by which it could be asked",
+                self.title(),
+                listen.port
+            ));
+            return None;
+        }
+        let refusal = self.refusal(listen);
+        let is_open = refusal.is_none() || refusal == Some(Refusal::Perhaps);
+        Some(Site {
+            port: listen.port,
+            address: listen.address.clone(),
+            tls: listen.tls,
+            name,
+            content: if is_open { self.content() } else { Content::Any },
+            restricted: if is_open && !self.answers_before_access() { self.restricted() } else { vec![] },
+            refusal,
+            wants_proxy: listen.wants_proxy,
+        })
+    }
+
+    /// By which name it is asked, and whether it can be asked at all.
+    fn name(&self, listen: &Listen, is_default: bool, before: &[Server<'_>]) -> (Option<String>, bool) {
+        let is_exact =
+            |name: &&&str| !name.starts_with('~') && !name.contains(['*', '"', '$', '_']) && !name.is_empty();
+        let is_taken = |name: &str| {
+            let meets = |other: &Listen| other.port == listen.port && other.address == listen.address;
+            before.iter().any(|server| server.names.contains(&name) && server.listens.iter().any(meets))
+        };
+        let free = |name: &&&str| !is_taken(name);
+        if let Some(name) =
+            self.names.iter().filter(is_exact).filter(free).find(|name| name.trim_start_matches('.').contains('.'))
+        {
+            return (Some(name.trim_start_matches('.').to_owned()), true);
+        }
+        if is_default {
+            return (None, true);
+        }
+        // A name of a word alone; or one that a pattern stands for.
+        if let Some(name) = self.names.iter().filter(is_exact).find(free) {
+            return (Some((*name).to_owned()), true);
+        }
+        let pattern = self.names.iter().filter(free).find_map(|name| name.strip_prefix("*."));
+        (pattern.map(|rest| format!("atlas-verify.{rest}")), pattern.is_some())
+    }
+
+    /// The argument of a directive that what lies within inherits.
+    fn value(&self, name: &str) -> Option<&'c str> {
+        self.blocks.iter().rev().find_map(|block| argument(block, name))
+    }
+
+    fn own(&self) -> &'c [Directive] {
+        self.blocks[1]
+    }
+
+    /// Whether something comes before nginx looks who may read: all or some requests are sent elsewhere.
+    fn answers_before_access(&self) -> bool {
+        has(self.own(), &["return", "rewrite", "if"]) || self.value("ssl_verify_client").is_some_and(|who| who != "off")
+    }
+
+    /// How it turns everybody away, where it does.
+    fn refusal(&self, listen: &Listen) -> Option<Refusal> {
+        if listen.tls && self.value("ssl_reject_handshake") == Some("on") {
+            return Some(Refusal::Handshake);
+        }
+        let closes = |block: &[Directive]| argument(block, "return") == Some("444");
+        let root = chosen(self.own(), "/");
+        if closes(self.own()) || root.last().is_some_and(|location| closes(&location.block)) {
+            return Some(Refusal::Empty);
+        }
+        // Some are sent away without a word: nobody knows whether we are.
+        let mut all = root.iter().map(|location| &location.block[..]).chain([self.own()]);
+        all.any(|block| find(block, "if").any(|condition| closes(&condition.block))).then_some(Refusal::Perhaps)
+    }
+
+    fn content(&self) -> Content {
+        let locations = chosen(self.own(), &format!("/{}", super::PAGE));
+        let blocks: Vec<&[Directive]> =
+            self.blocks.iter().copied().chain(locations.iter().map(|location| &location.block[..])).collect();
+        let value = |name: &str| blocks.iter().rev().find_map(|block| argument(block, name));
+        // Of the innermost block that says anything of it.
+        let limits = blocks.iter().rev().find(|block| has(block, &["allow", "deny"]));
+        let is_limited = limits.is_some_and(|block| has(block, &["deny"]));
+        let wants_password = value("auth_basic").is_some_and(|realm| realm != "off");
+        let asks_others =
+            ["auth_request", "auth_jwt", "auth_oidc"].into_iter().any(|name| value(name).is_some_and(|to| to != "off"));
+        let asks_who = self.value("ssl_verify_client").is_some_and(|who| who != "off");
+        let takes_elsewhere = blocks[1..].iter().any(|block| has(block, &ELSEWHERE));
+        let tries = value("try_files");
+        let is_found = tries.is_none_or(|first| first.starts_with("$uri") || first.starts_with("$document_root"));
+        let root = value("root").filter(|root| super::is_plain(root));
+        match root {
+            Some(root)
+                if !is_limited && !wants_password && !asks_others && !asks_who && !takes_elsewhere && is_found =>
+            {
+                Content::Files(root.into())
+            }
+            _ => Content::Any,
+        }
+    }
+
+    /// Paths that nobody may read who has no password.
+    fn restricted(&self) -> Vec<String> {
+        let locations = find(self.own(), "location")
+            .filter(|location| !has(&location.block, &["return", "rewrite", "if", "internal"]));
+        let mut closed: Vec<String> =
+            locations.filter(|location| is_restricted(&location.block)).filter_map(url).collect();
+        // Where another location is the one that counts for this path, it says nothing.
+        closed.retain(|path| chosen(self.own(), path).last().is_some_and(|location| is_restricted(&location.block)));
+        closed
+    }
+}
+
+/// What answers with something else than the file that the path names, or may.
+const ELSEWHERE: [&str; 16] = [
+    "proxy_pass",
+    "fastcgi_pass",
+    "uwsgi_pass",
+    "scgi_pass",
+    "grpc_pass",
+    "memcached_pass",
+    "return",
+    "rewrite",
+    "if",
+    "alias",
+    "internal",
+    "empty_gif",
+    "stub_status",
+    "content_by_lua_block",
+    "content_by_lua_file",
+    "js_content",
+];
+
+impl Listen {
+    /// `80`, `*:80`, `192.0.2.1:80`, `[::]:80`, `192.0.2.1`, `8000-8010`; neither a Unix socket nor QUIC, which is of UDP.
+    fn read(words: &[String], ssl: bool) -> Vec<Listen> {
+        let is = |wanted: &str| words[1..].iter().any(|word| word == wanted);
+        let Some(at) = words.first().filter(|at| !at.starts_with("unix:")) else { return vec![] };
+        if words.len() > 1 && is("quic") {
+            return vec![];
+        }
+        let (address, ports) = match at.rsplit_once(':') {
+            Some((address, ports)) if !ports.ends_with(']') => (address, ports),
+            _ if at.starts_with(|c: char| c.is_ascii_digit()) && !at.contains('.') => ("", at.as_str()),
+            _ => (at.as_str(), "80"),
+        };
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { return vec![] };
+        let address = if ["*", "0.0.0.0", "[::]"].contains(&address) { "" } else { address };
+        let one = |port| Listen {
+            address: address.to_owned(),
+            port,
+            tls: ssl || is("ssl"),
+            is_default: is("default_server") || is("default"),
+            wants_proxy: is("proxy_protocol"),
+        };
+        (first..=last.min(first.saturating_add(MAX_RANGE))).map(one).collect()
+    }
+}
+
+/// Whether nobody gets in who has no password. Who is let in by address cannot be told from here.
+fn is_restricted(block: &[Directive]) -> bool {
+    let wants_password = argument(block, "auth_basic").is_some_and(|realm| realm != "off");
+    let is_open_to_some = has(block, &["allow"]) && argument(block, "satisfy") == Some("any");
+    let is_closed = find(block, "deny").any(|deny| deny.args == ["all"]) && !has(block, &["allow"]);
+    (wants_password && !is_open_to_some) || is_closed
+}
+
+/// A path that lies in a location, where one can be told.
+fn url(location: &Directive) -> Option<String> {
+    match &location.args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [path] | ["=" | "^~", path] if path.starts_with('/') => Some((*path).to_owned()),
+        // What Debian's own example has.
+        ["~", r"/\.ht"] => Some("/.htaccess".into()),
+        _ => None,
+    }
+}
+
+/// Files that are named anywhere, and that nginx cannot do without.
+fn files(block: &[Directive], dir: &str, all: &mut Vec<String>) {
+    for directive in block {
+        let is_one = NAMED.contains(&directive.name.as_str())
+            || ["proxy_ssl_", "grpc_ssl_", "uwsgi_ssl_"].iter().any(|prefix| {
+                directive.name.strip_prefix(prefix).is_some_and(|rest| NAMED.contains(&format!("ssl_{rest}").as_str()))
+            });
+        if let Some(file) = directive.args.first().filter(|file| is_one && !file.contains('$') && !file.contains(':')) {
+            all.push(if file.starts_with('/') { file.clone() } else { format!("{dir}/{file}") });
+        }
+        files(&directive.block, dir, all);
+    }
+}
+
+/// Directives that name a file of their own.
+const NAMED: [&str; 14] = [
+    "ssl_certificate",
+    "ssl_certificate_key",
+    "ssl_client_certificate",
+    "ssl_trusted_certificate",
+    "ssl_crl",
+    "ssl_dhparam",
+    "ssl_password_file",
+    "ssl_session_ticket_key",
+    "ssl_stapling_file",
+    "auth_basic_user_file",
+    "auth_jwt_key_file",
+    "geoip_country",
+    "geoip_city",
+    "js_include",
+];
+
+#[cfg(test)]
+mod tests;

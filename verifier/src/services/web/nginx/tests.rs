@@ -1,0 +1,189 @@
+use super::*;
+use crate::here::testing::Server as Root;
+
+fn read(files: &[(&str, &str)]) -> anyhow::Result<Option<Sites>> {
+    sites(&Root::with(files).tree(), "/etc/nginx", &mut Finding::default())
+}
+
+/// What one file says.
+fn all(text: &str) -> Sites {
+    read(&[("etc/nginx/nginx.conf", text)]).unwrap().unwrap()
+}
+
+fn names(sites: &Sites) -> Vec<String> {
+    sites.sites.iter().map(|site| format!("{}:{}", site.name.as_deref().unwrap_or("*"), site.port)).collect()
+}
+
+#[test]
+fn servers_are_found_in_all_files_with_what_they_serve_and_what_they_keep_closed() {
+    let sites = read(&[
+        (
+            "etc/nginx/nginx.conf",
+            "http { root /srv/all; # not; {this}\n include sites-enabled/*; include /etc/nginx/conf.d/*.conf; }",
+        ),
+        (
+            "etc/nginx/sites-enabled/shop",
+            "server { listen 80; listen [::]:443 ssl http2; server_name _ shop.example;\n\
+            ssl_certificate /etc/ssl/shop.pem; root \"/srv/the shop\";\n\
+            location /admin { auth_basic \"Staff only\"; auth_basic_user_file /etc/web.users; }\n\
+            location = /off { deny all; } location /lan { allow 10.0.0.0/8; deny all; } location ~ /\\.ht { deny all; } }",
+        ),
+        ("etc/nginx/conf.d/app.conf", "server { listen 127.0.0.1:8080; location / { proxy_pass http://app; } }"),
+        ("etc/nginx/conf.d/old.conf~", "server { listen 99; }"),
+    ]);
+    let sites = sites.unwrap().unwrap();
+    let [plain, tls, app] = &sites.sites[..] else { panic!("{sites:?}") };
+    assert_eq!((plain.port, plain.tls, tls.port, tls.tls), (80, false, 443, true));
+    assert_eq!(plain.name.as_deref(), Some("shop.example"));
+    assert_eq!(plain.content, Content::Files("/srv/the shop".into()));
+    assert_eq!(tls.restricted, ["/admin", "/off", "/.htaccess"]);
+    assert_eq!((app.address.as_str(), &app.content), ("127.0.0.1", &Content::Any));
+    let expected =
+        ["/etc/nginx/sites-enabled/shop", "/etc/nginx/conf.d/app.conf", "/etc/ssl/shop.pem", "/etc/web.users"];
+    assert_eq!(sites.files, expected);
+}
+
+#[test]
+fn a_black_hole_is_one_and_gets_no_page() {
+    let sites = all("http { server { listen 80 default_server; server_name _; return 444; root /srv/www; }\n\
+        server { listen 443 ssl default_server; ssl_reject_handshake on; root /srv/www; }\n\
+        server { listen 81; location / { return 444; } }\n\
+        server { listen 82; root /srv/www; if ($http_user_agent ~ bot) { return 444; } }\n\
+        server { listen 80; server_name www.example; root /srv/www; } }");
+    let refusals: Vec<Option<Refusal>> = sites.sites.iter().map(|site| site.refusal).collect();
+    use Refusal::{Empty, Handshake, Perhaps};
+    assert_eq!(refusals, [Some(Empty), Some(Handshake), Some(Empty), Some(Perhaps), None]);
+    let pages: Vec<bool> = sites.sites.iter().map(|site| site.content != Content::Any).collect();
+    assert_eq!(pages, [false, false, false, false, true]);
+}
+
+#[test]
+fn pages_that_not_everybody_gets_are_not_asked_for() {
+    for limit in [
+        "allow 10.0.0.0/8; deny all;",
+        "location / { allow 10.0.0.0/8; deny all; }",
+        "auth_basic staff;",
+        "auth_request /who;",
+        "if ($scheme = http) { return 301 https://$host$request_uri; }",
+        "location / { if ($allowed = 0) { return 403; } }",
+        "location ~ \\.html$ { proxy_pass http://app; }",
+        "rewrite ^ https://other.example$request_uri permanent;",
+        "try_files /maintenance.html @app;",
+        "location / { alias /srv/other/; }",
+        "ssl_verify_client optional;",
+    ] {
+        let sites = all(&format!("http {{ server {{ listen 80; root /srv/www; {limit} }} }}"));
+        assert_eq!(sites.sites[0].content, Content::Any, "{limit}");
+    }
+    for open in [
+        "try_files $uri $uri/ =404;",
+        "location ~ \\.php$ { fastcgi_pass x; }",
+        "location /api { proxy_pass http://a; }",
+    ] {
+        let sites = all(&format!("http {{ deny 192.0.2.9; server {{ allow all; root /srv/www; {open} }} }}"));
+        assert_eq!(sites.sites[0].content, Content::Files("/srv/www".into()), "{open}");
+    }
+}
+
+#[test]
+fn a_restricted_location_that_another_one_answers_for_says_nothing() {
+    let closed = |more: &str| {
+        let text = format!("http {{ server {{ root /srv/www; {more} location /staff {{ auth_basic staff; }} }} }}");
+        all(&text).sites.remove(0).restricted
+    };
+    assert_eq!(closed(""), ["/staff"]);
+    for more in
+        ["return 301 https://x;", "if ($a) { return 301 https://x; }", "location ~ ^/st { proxy_pass http://x; }"]
+    {
+        assert!(closed(more).is_empty(), "{more}");
+    }
+}
+
+#[test]
+fn each_port_is_asked_as_its_clients_ask() {
+    let sites = all(
+        "http { server { listen 443 quic reuseport; listen 443 ssl proxy_protocol; listen unix:/run/x; server_name www.example; }\n\
+        server { listen 127.0.0.1; listen 192.0.2.7:8443 ssl; listen [::1]:81; listen 9000-9001; server_name .b.example; } }",
+    );
+    let shown: Vec<(String, &str, bool, bool)> = sites
+        .sites
+        .iter()
+        .zip(names(&sites))
+        .map(|(site, name)| (name, site.address.as_str(), site.tls, site.wants_proxy))
+        .collect();
+    let expected = [
+        ("www.example:443", "", true, true),
+        ("b.example:80", "127.0.0.1", false, false),
+        ("b.example:8443", "192.0.2.7", true, false),
+        ("b.example:81", "[::1]", false, false),
+        ("b.example:9000", "", false, false),
+        ("b.example:9001", "", false, false),
+    ];
+    assert_eq!(shown, expected.map(|(name, at, tls, proxy)| (name.to_owned(), at, tls, proxy)));
+}
+
+#[test]
+fn who_comes_by_no_name_meets_the_default_server_alone() {
+    let sites = all(
+        "http { server { listen 80; server_name _; root /srv/first; } server { listen 80; server_name ~^(.+)\\.x$; root /srv/no; }\n\
+        server { listen 80; server_name *.wild.example; } server { listen 80; server_name intranet; }\n\
+        server { listen 81; server_name _; root /srv/not; } server { listen 81 default_server; root /srv/it; }\n\
+        server { listen 82; server_name a.example; root /srv/a; } server { listen 82; server_name a.example; root /srv/b; } }",
+    );
+    let expected = ["*:80", "atlas-verify.wild.example:80", "intranet:80", "*:81", "a.example:82"];
+    assert_eq!(names(&sites), expected);
+    assert_eq!(sites.sites[3].content, Content::Files("/srv/it".into()));
+}
+
+#[test]
+fn a_variable_in_braces_ends_no_server() {
+    let sites = all(
+        "http { server { listen 80; server_name shop.example; access_log /var/log/${host}.log; root /srv/shop; }\n\
+        server { listen 8081; server_name intra.example; root /srv/intra; } }",
+    );
+    assert_eq!(names(&sites), ["shop.example:80", "intra.example:8081"]);
+    assert_eq!(sites.sites[0].content, Content::Files("/srv/shop".into()));
+}
+
+#[test]
+fn files_are_found_wherever_they_are_named() {
+    let sites = read(&[
+        (
+            "etc/nginx/nginx.conf",
+            "stream { server { ssl_certificate /srv/tls/stream.pem; proxy_ssl_trusted_certificate ca.pem; } }\n\
+            http { ssl_password_file /srv/tls/pass; include /srv/sites/*.nginx; }",
+        ),
+        (
+            "srv/sites/a.nginx",
+            "server { ssl_certificate /srv/tls/$ssl_server_name.pem; location / { ssl_crl /srv/crl; } }",
+        ),
+    ]);
+    let expected = ["/srv/sites/a.nginx", "/srv/tls/stream.pem", "/etc/nginx/ca.pem", "/srv/tls/pass", "/srv/crl"];
+    assert_eq!(sites.unwrap().unwrap().files, expected);
+}
+
+#[test]
+fn nginx_says_itself_which_files_count() {
+    let root = Root::with(&[("etc/nginx/nginx.conf", "http { server { listen 9; } }")]);
+    root.program(
+        "usr/sbin/nginx",
+        "[ \"$1\" = -T ] || exit 1\nprintf '# configuration file /etc/nginx/nginx.conf:\\nhttp { include x/*; }\\n\
+        # configuration file /etc/nginx/x/1:\\nserver { listen 8080; }\\n'",
+    );
+    let mut finding = Finding::default();
+    let asked = sites(&root.tree().running(), "/etc/nginx", &mut finding).unwrap().unwrap();
+    assert_eq!((names(&asked), finding.done().notes.len()), (vec!["*:8080".to_owned()], 0));
+    let mut finding = Finding::default();
+    root.program("usr/sbin/nginx", "echo 'nginx: [emerg] unknown directive' >&2; exit 1");
+    let own = sites(&root.tree().running(), "/etc/nginx", &mut finding).unwrap().unwrap();
+    assert_eq!((names(&own), finding.done().notes.len()), (vec!["*:9".to_owned()], 1));
+}
+
+#[test]
+fn a_file_that_includes_itself_and_blocks_without_end_are_told() {
+    let error = read(&[("etc/nginx/nginx.conf", "include nginx.conf;")]).unwrap_err();
+    assert!(error.to_string().contains("16 deep"), "{error}");
+    let error = read(&[("etc/nginx/nginx.conf", &"a {".repeat(100_000))]).unwrap_err();
+    assert!(error.to_string().contains("16 deep"), "{error}");
+    assert!(read(&[("etc/passwd", "")]).unwrap().is_none());
+}
