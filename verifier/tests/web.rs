@@ -89,6 +89,42 @@ fn what_nginx_serves_is_compared_and_what_it_should_not_is_told() {
 }
 
 #[test]
+fn who_is_turned_away_as_configured_is_no_fault_and_who_is_served_instead_is_told() {
+    if !own_network("who_is_turned_away_as_configured_is_no_fault_and_who_is_served_instead_is_told") {
+        return;
+    }
+    let tree = tree();
+    let tree = tree.path();
+    certificate(tree, "90");
+    write(tree, "etc/nginx/nginx.conf", NGINX);
+    let holes = "server { listen 80 default_server; server_name _; return 444; }\n\
+        server { listen 443 ssl default_server; server_name _; ssl_reject_handshake on; }\n\
+        server { listen 81 proxy_protocol; server_name proxied.example; root /srv/shop; }\n\
+        server { listen 443 ssl; server_name shop.example; root /srv/shop; ssl_verify_client on;\n\
+        ssl_certificate /srv/tls/cert.pem; ssl_certificate_key /srv/tls/cert-key.pem; ssl_client_certificate /srv/tls/cert.pem; }\n\
+        server { listen 82; server_name lan.example; root /srv/shop; allow 10.0.0.0/8; deny all; }\n";
+    write(tree, "etc/nginx/sites-enabled/holes", holes);
+    write(tree, "srv/shop/x", "");
+    let found = found(tree);
+    let check = |name: &str| verify_found("web", &found, name, &[]);
+    expect(&check("*:80"), Verdict::Unacceptable, &["Connection refused"]);
+    let server = nginx(tree);
+    for (name, words) in [
+        ("*:80", "turns away who comes so"),
+        ("*:443", "turns away who comes so"),
+        ("proxied.example:81", "comes as it was placed"),
+        ("shop.example:443", "it answers"),
+        ("lan.example:82", "it answers"),
+    ] {
+        expect(&check(name), Verdict::Ok, &[words]);
+    }
+    drop(server);
+    write(tree, "etc/nginx/sites-enabled/holes", &holes.replace("return 444", "return 200 hello"));
+    let _server = nginx(tree);
+    expect(&check("*:80"), Verdict::Slow, &["should turn away who comes so, and answers 200", "nginx -T"]);
+}
+
+#[test]
 fn a_page_that_is_open_and_a_certificate_that_ends_are_told() {
     if !own_network("a_page_that_is_open_and_a_certificate_that_ends_are_told") {
         return;
@@ -139,8 +175,10 @@ fn a_certificate_that_clients_refuse_is_told_with_the_reason() {
     let server = nginx(tree);
     let ours = ("ca", "/srv/tls/ours.pem");
     expect(&check(&[ours]), Verdict::Ok, &["comes as it was placed"]);
+    // PRI's own certificate is of no issuer that is known there: nobody's is looked at, unless it is said which ones clients know.
+    expect(&check(&[]), Verdict::Ok, &["comes as it was placed"]);
     expect(
-        &check(&[]),
+        &check(&[("issuer", "known")]),
         Verdict::Slow,
         &["of no issuer that this server knows: unable to get", "[service.web]", "ca ="],
     );

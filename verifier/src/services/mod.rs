@@ -1,6 +1,7 @@
 //! The services that ATLAS itself knows how to exercise, one file each. Others are programs in `/etc/atlas/verify.d`, or Nagios plugins.
 
 mod atlas;
+mod certificate;
 mod connectivity;
 mod curl;
 mod daemon;

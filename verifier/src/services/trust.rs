@@ -3,7 +3,10 @@
 //! What clients know is not known here. A name that does not fit is refused by all of them; an issuer that this server does not know may be
 //! known to them, unless the settings say which ones they know (`ca`).
 
-use super::curl::{ANY_CERTIFICATE, Answer};
+use super::{
+    certificate,
+    curl::{ANY_CERTIFICATE, Answer},
+};
 use crate::service::Target;
 use atlas_model::verify::{Profile, Verdict};
 use std::fmt;
@@ -14,7 +17,9 @@ pub(super) fn first(
     target: &Target,
     ask: impl Fn(&[&str]) -> anyhow::Result<Result<Answer, String>>,
 ) -> anyhow::Result<Result<(Answer, Option<Distrust>), String>> {
-    if target.option("trust") == Some("no") {
+    // Clients of PRI, whose certificate is of no issuer that is known there, do not mind.
+    let is_of_none = target.option(certificate::ISSUER) == Some(certificate::UNKNOWN) && target.option("ca").is_none();
+    if target.option("trust") == Some("no") || is_of_none {
         return Ok(ask(&[ANY_CERTIFICATE])?.map(|answer| (answer, None)));
     }
     let ca = target.option("ca");

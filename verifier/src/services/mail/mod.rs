@@ -2,18 +2,18 @@
 //!
 //! ```text
 //!  config.rs        postfix, exim, dovecot ─► a Listener per port
-//!  certificate.rs   PRI's certificate ─► for whom it is, whether its issuer is known
+//!  ../certificate.rs  PRI's certificate ─► for whom it is, whether its issuer is known
 //!  here             greeting ─► capabilities ─► TLS, its certificate ─► delivery.rs: mail sent, found in the box, deleted
 //! ```
 //!
 //! A secondary's certificate is to be as good as PRI's, for the same name: where PRI's is of an issuer that is known there, it is looked at as a
 //! client does; where it is not (one that vouches for itself, as Debian's packages make it), clients of PRI do not mind, and nobody does here.
 
-mod certificate;
 mod config;
 mod delivery;
 
 use super::{
+    certificate,
     curl::{self, Answer},
     found::Finding,
     trust::{self, Distrust},

@@ -118,7 +118,17 @@ fn site((address, port): &(String, u16), own: &[&Directive], outside: &[&Directi
     let tls = own.iter().any(|directive| directive.is("SSLEngine") && directive.arg(0).eq_ignore_ascii_case("on"));
     let name = own.iter().find(|directive| directive.is("ServerName")).map(|directive| directive.arg(0).to_owned());
     let name = name.map(|name| name.split(':').next().unwrap_or_default().to_owned());
-    Site { port: *port, address: address.clone(), tls, name, content, restricted, refusal: None, wants_proxy: false }
+    Site {
+        port: *port,
+        address: address.clone(),
+        tls,
+        name,
+        content,
+        restricted,
+        refusal: None,
+        certificate: top("SSLCertificateFile"),
+        wants_proxy: false,
+    }
 }
 
 /// The path that this directive keeps closed to who has no password, where one can be told.

@@ -10,7 +10,7 @@ mod apache;
 mod exercise;
 mod nginx;
 
-use super::{daemon::Daemon, found::Finding};
+use super::{certificate, daemon::Daemon, found::Finding};
 use crate::service::{Service, Tree};
 use atlas_model::verify::{At, Found, Instance, TestData};
 use std::collections::BTreeMap;
@@ -48,6 +48,8 @@ struct Site {
     content: Content,
     restricted: Vec<String>,
     refusal: Option<Refusal>,
+    /// What it shows over TLS.
+    certificate: Option<String>,
     /// Whether a connection has to begin with the PROXY protocol, as those of a balancer do.
     wants_proxy: bool,
 }
@@ -130,6 +132,10 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
         }
         if let Some(name) = &site.name {
             options.insert("name".into(), name.clone());
+        }
+        if let Some(file) = site.certificate.filter(|_| site.tls) {
+            let mut known = certificate::options(tree, &file);
+            options.extend(known.remove_entry(certificate::ISSUER));
         }
         if let Some(refusal) = site.refusal {
             options.insert("refuses".into(), refusal.word().into());

@@ -122,6 +122,7 @@ impl<'c> Server<'c> {
             content: if is_open { self.content() } else { Content::Any },
             restricted: if is_open && !self.answers_before_access() { self.restricted() } else { vec![] },
             refusal,
+            certificate: self.value("ssl_certificate").filter(|file| file.starts_with('/')).map(str::to_owned),
             wants_proxy: listen.wants_proxy,
         })
     }
