@@ -95,6 +95,12 @@ impl Finding {
     }
 }
 
+/// Whether only this server itself can send to this address.
+pub(super) fn is_loopback(address: &str) -> bool {
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    address.starts_with("127.") || ["::1", "localhost", "ip6-localhost", "loopback", "lo"].contains(&address)
+}
+
 /// Whether packages bring and renew this file on every server.
 fn is_packaged(path: &str) -> bool {
     let own = path.starts_with("/usr/local/");

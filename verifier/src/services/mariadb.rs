@@ -3,7 +3,12 @@
 //! Options: `credentials` (a file as the client's `--defaults-extra-file` reads it: `[client]`, `user=`, `password=`), `database` (the one in which the
 //! temporary table is made).
 
-use super::{database, found::Finding, included};
+use super::{
+    daemon::{self, Daemon},
+    database,
+    found::{Finding, is_loopback},
+    included,
+};
 use crate::{
     service::{Service, Target, Tree},
     talk::Talk,
@@ -22,6 +27,11 @@ pub(super) const SERVICE: Service = Service {
     verify,
 };
 
+const DAEMON: Daemon = Daemon {
+    name: "mariadb",
+    programs: &["mariadbd", "mysqld"],
+    units: &["mariadb.service", "mysql.service", "mysqld.service"],
+};
 /// The longest greeting, in bytes.
 const LONGEST: usize = 4096;
 /// A table that nobody else sees and that is gone with the connection, written and read.
@@ -32,6 +42,9 @@ const RESULT: &str = "42";
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
     let dir = tree.installed("mariadb", "/etc/mysql");
+    if !DAEMON.is_there(tree) {
+        return Ok(finding.done());
+    }
     let lines = included::lines(tree, &format!("{dir}/my.cnf"), &|line| {
         let (word, path) = line.split_once(char::is_whitespace)?;
         match word {
@@ -40,7 +53,11 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
             _ => None,
         }
     })?;
-    if let Some(server) = server(&lines) {
+    let told = ["mariadbd", "mysqld"].iter().filter(|_| dir == "/etc/mysql").find_map(|program| {
+        let told = daemon::says(tree, &mut finding, program, &["--print-defaults"])?;
+        Some(defaults(&told))
+    });
+    if let Some(server) = told.map_or_else(|| server(&lines), |told| server(&told)) {
         finding.path(tree, dir);
         finding.instance(Instance {
             name: server.port.to_string(),
@@ -51,9 +68,25 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     Ok(finding.done())
 }
 
+/// What `--print-defaults` says, as lines of a file: `--port=3306 --bind-address=127.0.0.1`.
+fn defaults(told: &str) -> Vec<String> {
+    let options = told.split_whitespace().filter_map(|word| word.strip_prefix("--"));
+    ["[mysqld]"].into_iter().chain(options).map(str::to_owned).collect()
+}
+
 struct Server {
     port: u16,
     is_local: bool,
+}
+
+/// Whether a section is a server's: `mysqld`, `mariadb-10.11`; not a client's, such as `mariadb-dump`.
+fn is_server(section: &str) -> bool {
+    let names = ["mysqld", "mariadbd", "mariadb", "server", "galera"];
+    let of_version = |name: &str| {
+        let version = section.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
+        version.is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    names.contains(&section) || names[..3].iter().any(|name| of_version(name))
 }
 
 /// The server that is configured; `None` where only clients are, or where it is on no network.
@@ -61,27 +94,24 @@ fn server(lines: &[String]) -> Option<Server> {
     let (mut is_there, mut is_networked, mut is_in, mut port, mut address) = (false, true, false, 3306, "*".to_owned());
     for line in lines.iter().filter(|line| !line.starts_with(['#', ';'])) {
         if let Some(section) = line.strip_prefix('[') {
-            let name = section.trim_end_matches(']');
-            let own = ["mysqld", "mariadbd", "server"].contains(&name)
-                || name.starts_with("mariadb-")
-                || name == "mariadb"
-                || name.starts_with("mysqld-");
-            is_there |= own;
-            is_in = own || name == "client-server";
+            let name = section.split(']').next().unwrap_or_default().trim();
+            is_there |= is_server(name);
+            is_in = is_server(name) || name == "client-server";
             continue;
         }
         let (key, value) = line.split_once('=').unwrap_or((line, ""));
+        let key = key.split('#').next().unwrap_or_default().trim().replace('_', "-").to_ascii_lowercase();
         let value = value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']);
-        match key.trim().replace('_', "-").as_str() {
+        match key.trim_start_matches("loose-") {
             _ if !is_in => (),
             "port" => port = value.parse().unwrap_or(port),
             "bind-address" => value.clone_into(&mut address),
-            "skip-networking" => is_networked = matches!(value, "0" | "off" | "OFF"),
+            "skip-networking" => is_networked = matches!(value.to_ascii_lowercase().as_str(), "0" | "off" | "false"),
+            "skip-bind-address" => "*".clone_into(&mut address),
             _ => (),
         }
     }
-    let is_local =
-        address.split(',').map(str::trim).all(|at| at.starts_with("127.") || at == "::1" || at == "localhost");
+    let is_local = address.split(',').map(str::trim).all(is_loopback);
     (is_there && is_networked && port != 0).then_some(Server { port, is_local })
 }
 
@@ -176,17 +206,31 @@ pub(super) fn reads(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::here::testing::Server;
 
     #[test]
     fn a_server_is_there_where_its_section_is() {
         let server = |text: &str| {
-            server(&text.lines().map(str::to_owned).collect::<Vec<_>>()).map(|server| (server.port, server.is_local))
+            super::server(&text.lines().map(str::to_owned).collect::<Vec<_>>())
+                .map(|server| (server.port, server.is_local))
         };
         assert_eq!(server("[client]\nport = 3307\n[client-server]\nsocket = /x\n"), None);
         assert_eq!(server("[client]\nport = 1\n[mysqld]\nbind-address = 127.0.0.1 # us\n"), Some((3306, true)));
         assert_eq!(server("[mariadbd]\nport=3307\nbind_address=0.0.0.0\n[mysqldump]\nport=4\n"), Some((3307, false)));
         assert_eq!(server("[mysqld]\nskip-networking\n"), None);
         assert_eq!(server("[mysqld]\nskip-networking = 0\n"), Some((3306, false)));
+        assert_eq!(server("[mariadb-client]\n[mariadb-dump]\nport=4\n[mariadb-upgrade]\n"), None);
+        assert_eq!(server("[mariadb-10.11]\nport = 3310\n"), Some((3310, false)));
+        assert_eq!(server("[mysqld] # ours\nSKIP_NETWORKING\n"), None);
+    }
+
+    #[test]
+    fn what_the_server_would_start_with_comes_before_its_files() {
+        let server = Server::with(&[("etc/mysql/my.cnf", "[mysqld]\nport = 1\n")]);
+        let found = |server: &Server| find(&server.tree().running()).unwrap().instances;
+        assert!(found(&server).is_empty(), "there is no server");
+        server.program("usr/sbin/mariadbd", "echo 'mariadbd would have been started with the following arguments:'; echo '--port=3311 --bind-address=::1 '");
+        assert_eq!((found(&server)[0].name.as_str(), found(&server)[0].at), ("3311", At::Here));
     }
 
     #[test]

@@ -5,14 +5,18 @@
 //!
 //! Options: `access=rw` where only the account may write; `credentials` (a file as smbclient's `--authentication-file` reads it: `username = …`, `password = …`).
 
-use super::{found::Finding, included};
+use super::{
+    daemon::{self, Daemon},
+    found::{Finding, is_loopback},
+    included,
+};
 use crate::{
     service::{Service, Target, Tree},
     talk::Talk,
 };
 use anyhow::Context;
 use atlas_host::process::{Command, Output};
-use atlas_model::verify::{Found, Instance, Profile, TestData};
+use atlas_model::verify::{At, Found, Instance, Profile, TestData};
 use std::{collections::BTreeMap, time::Instant};
 
 pub(super) const SERVICE: Service = Service {
@@ -24,6 +28,8 @@ pub(super) const SERVICE: Service = Service {
     verify,
 };
 
+const DAEMON: Daemon =
+    Daemon { name: "samba", programs: &["smbd"], units: &["smbd.service", "samba-ad-dc.service", "samba.service"] };
 /// The test file in each share.
 const FILE: &str = ".atlas-verify";
 /// Shares that are no directories of files, or another for everybody.
@@ -38,15 +44,22 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
     let dir = tree.installed("samba", "/etc/samba");
     let main = format!("{dir}/smb.conf");
-    if !tree.exists(&main) {
+    if !tree.exists(&main) || !DAEMON.is_there(tree) {
         return Ok(finding.done());
     }
     finding.path(tree, dir);
-    let lines = read(tree, &main)?;
-    let port = BTreeMap::from([("port".to_owned(), port(&lines).to_string())]);
+    let own = read(tree, &main)?;
+    let told = (dir == "/etc/samba").then(|| daemon::says(tree, &mut finding, "testparm", &["-s"])).flatten();
+    let lines = told.map_or(own, |told| told.lines().map(|line| line.trim().to_owned()).collect());
+    let server = Server::read(&lines);
+    let mut port = BTreeMap::from([("port".to_owned(), server.port.to_string())]);
+    if server.is_limited {
+        port.insert("limited".into(), "yes".into());
+    }
+    let at = if server.is_local { At::Here } else { At::Partners };
     let shares = shares(&lines);
     if shares.is_empty() {
-        finding.instance(Instance { name: "smbd".into(), options: port.clone(), ..Instance::default() });
+        finding.instance(Instance { name: "smbd".into(), options: port.clone(), at });
     }
     for share in shares {
         if !tree.exists(&share.path) {
@@ -56,13 +69,13 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         finding.place(TestData { path, content: content(&share.path), mode: 0o644, owner: None });
         let mut options = port.clone();
         options.extend([("share".into(), share.name.clone()), ("path".into(), share.path.clone())]);
-        if share.is_for_guests {
+        if share.is_for_guests && !share.is_limited {
             options.insert("guest".into(), "yes".into());
         }
         if !share.is_read_only && tree.may_all_write(&share.path) {
             options.insert("access".into(), "rw".into());
         }
-        finding.instance(Instance { name: share.name, options, ..Instance::default() });
+        finding.instance(Instance { name: share.name, options, at });
     }
     Ok(finding.done())
 }
@@ -84,10 +97,45 @@ fn setting(line: &str) -> Option<(String, &str)> {
     Some((key.to_ascii_lowercase().replace([' ', '\t'], ""), value.trim()))
 }
 
-/// The first port that it listens on: 445, unless `smb ports` says otherwise.
-fn port(lines: &[String]) -> u16 {
-    let ports = lines.iter().filter_map(|line| setting(line)).rfind(|(key, _)| key == "smbports");
-    ports.and_then(|(_, ports)| ports.split([' ', ',']).next()?.parse().ok()).unwrap_or(445)
+/// What holds for the server as a whole.
+#[derive(Debug, PartialEq)]
+struct Server {
+    /// The first port that it listens on: 445, unless `smb ports` says otherwise.
+    port: u16,
+    /// Whether it answers this server alone.
+    is_local: bool,
+    /// Whether it answers some addresses alone.
+    is_limited: bool,
+}
+
+impl Server {
+    fn read(lines: &[String]) -> Server {
+        let heading = |line: &&String| section(line).is_some_and(|name| !name.eq_ignore_ascii_case("global"));
+        let global: Vec<(String, &str)> =
+            lines.iter().take_while(|line| !heading(line)).filter_map(|line| setting(line)).collect();
+        let value = |name: &str| global.iter().rfind(|(key, _)| key == name).map(|(_, value)| *value);
+        let first = |ports: &str| ports.split([' ', ',']).next()?.parse().ok();
+        let interfaces = value("interfaces").unwrap_or_default();
+        let mut own = interfaces.split([' ', ',']).filter(|at| !at.is_empty()).peekable();
+        let has_own = own.peek().is_some() && value("bindinterfacesonly").is_some_and(is_yes);
+        Server {
+            port: value("smbports").and_then(first).unwrap_or(445),
+            is_local: has_own && own.all(|at| is_loopback(at.split('/').next().unwrap_or_default())),
+            is_limited: HOSTS.iter().any(|name| value(name).is_some()),
+        }
+    }
+}
+
+/// Settings that let some addresses in, or keep them out; both have two names.
+const HOSTS: [&str; 4] = ["hostsallow", "allowhosts", "hostsdeny", "denyhosts"];
+
+fn is_yes(value: &str) -> bool {
+    matches!(value.to_ascii_lowercase().as_str(), "yes" | "true" | "1" | "on")
+}
+
+/// The name of a section, of the line that begins it. What comes behind the name is passed over, as Samba does.
+fn section(line: &str) -> Option<&str> {
+    line.strip_prefix('[').and_then(|line| line.split_once(']')).map(|(name, _)| name.trim())
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -96,25 +144,31 @@ struct Share {
     path: String,
     is_for_guests: bool,
     is_read_only: bool,
+    /// Whether not all may open it: by address, by account, or because what is sent has to be encrypted, which a guest cannot.
+    is_limited: bool,
 }
 
 fn shares(lines: &[String]) -> Vec<Share> {
-    let usual = Share { name: String::new(), path: String::new(), is_for_guests: false, is_read_only: true };
+    let usual =
+        Share { name: String::new(), path: String::new(), is_for_guests: false, is_read_only: true, is_limited: false };
     let (mut shares, mut hidden) = (Vec::<Share>::new(), vec![]);
     for line in lines {
-        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+        if let Some(name) = section(line) {
             // What stands in [global] holds for shares that say nothing else.
             let global = shares.iter().find(|share| share.name.eq_ignore_ascii_case("global")).unwrap_or(&usual);
-            shares.push(Share { name: name.trim().into(), path: String::new(), ..global.clone() });
+            shares.push(Share { name: name.into(), path: String::new(), ..global.clone() });
             continue;
         }
         let (Some((key, value)), Some(share)) = (setting(line), shares.last_mut()) else { continue };
-        let is_yes = matches!(value.to_ascii_lowercase().as_str(), "yes" | "true" | "1");
+        let is_yes = is_yes(value);
         match key.as_str() {
             "path" | "directory" => share.path = value.trim_matches('"').trim_end_matches('/').into(),
             "guestok" | "public" => share.is_for_guests = is_yes,
             "readonly" => share.is_read_only = is_yes,
             "writable" | "writeable" | "writeok" => share.is_read_only = !is_yes,
+            "validusers" | "invalidusers" | "onlyuser" => share.is_limited |= !value.is_empty(),
+            "serversmbencrypt" | "smbencrypt" => share.is_limited |= matches!(value, "required" | "mandatory"),
+            key if HOSTS.contains(&key) => share.is_limited = true,
             "available" if !is_yes => hidden.push(share.name.clone()),
             _ => (),
         }
@@ -135,8 +189,17 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
         "on that server: systemctl status smbd; testparm -s; smbstatus; ss -ltnp 'sport = :{port}'; nft list ruleset"
     );
     let start = Instant::now();
+    let is_limited = target.option("limited") == Some("yes");
     let said = match Talk::open(target, port)? {
-        Ok(mut talk) => negotiate(&mut talk),
+        Ok(mut talk) => match negotiate(&mut talk) {
+            // Nothing but the end of the connection, as whoever is not let in sees it.
+            Err(Refused::Silent(why)) if is_limited => {
+                let what =
+                    format!("port {port} accepts; only some addresses are let in, and this server is none ({why})");
+                return Ok(Profile::ok(what));
+            }
+            said => said.map_err(Refused::why),
+        },
         Err(why) => return Ok(Profile::unacceptable(format!("nobody answers on port {port}: {why}")).hint(hint)),
     };
     if let Err(why) = said {
@@ -166,24 +229,56 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     Ok(profile.measure(answer).measure(read).measure(target.time("write", start, 2000.0, None)?))
 }
 
-/// The first message of SMB 2: which of its dialects?
-fn negotiate(talk: &mut Talk) -> Result<(), String> {
-    let mut message = b"\xfeSMB\x40\0".to_vec();
-    message.resize(64, 0);
-    // 36 bytes, 4 dialects, signing enabled; then capabilities, our id and a time, all nothing.
-    message.extend([36, 0, 4, 0, 1, 0]);
-    message.resize(64 + 36, 0);
-    for dialect in [0x0202_u16, 0x0210, 0x0300, 0x0302] {
-        message.extend(dialect.to_le_bytes());
+/// What a server did not agree on.
+enum Refused {
+    /// It said nothing.
+    Silent(String),
+    /// It said no, or something else.
+    Said(String),
+}
+
+impl Refused {
+    fn why(self) -> String {
+        match self {
+            Refused::Silent(why) | Refused::Said(why) => why,
+        }
     }
-    let length = [0, 0, 0, message.len() as u8];
-    talk.say(&[&length[..], &message].concat())?;
-    let head = talk.exactly(4)?;
+}
+
+/// The first message of SMB: which of its dialects?
+fn negotiate(talk: &mut Talk) -> Result<(), Refused> {
+    talk.say(&hello()).map_err(Refused::Silent)?;
+    let head = talk.exactly(4).map_err(Refused::Silent)?;
     let length = u32::from_be_bytes([0, head[1], head[2], head[3]]) as usize;
     if head[0] != 0 || !(64..=65_536).contains(&length) {
-        return Err("what answers does not speak SMB".into());
+        return Err(Refused::Said("what answers does not speak SMB".into()));
     }
-    negotiated(&talk.exactly(length)?)
+    negotiated(&talk.exactly(length).map_err(Refused::Silent)?).map_err(Refused::Said)
+}
+
+/// Dialects from 2.0.2 to 3.1.1. The last one wants to know how it is kept from being changed on the way, and encrypted.
+fn hello() -> Vec<u8> {
+    let dialects = [0x0202_u16, 0x0210, 0x0300, 0x0302, 0x0311];
+    let mut message = b"\xfeSMB\x40\0".to_vec();
+    message.resize(64, 0);
+    // 36 bytes, this many dialects, signing enabled; then capabilities, our id, and where the contexts begin: two of them.
+    message.extend([36, 0, dialects.len() as u8, 0, 1, 0, 0, 0]);
+    message.extend([0x40, 0, 0, 0]);
+    message.extend(*b"ATLAS VerifyServ");
+    let contexts = (64 + 36 + 2 * dialects.len()).next_multiple_of(8);
+    message.extend([contexts as u8, 0, 0, 0, 2, 0, 0, 0]);
+    dialects.iter().for_each(|dialect| message.extend(dialect.to_le_bytes()));
+    message.resize(contexts, 0);
+    // One algorithm, SHA-512, with 32 bytes of salt: of one message, which is no secret.
+    let integrity = [&[1, 0, 32, 0, 1, 0][..], &[0x41; 32]].concat();
+    // Two ciphers: AES-128 with GCM, and with CCM.
+    let encryption = [2, 0, 2, 0, 1, 0];
+    for (kind, data) in [(1_u8, &integrity[..]), (2, &encryption)] {
+        message.resize(message.len().next_multiple_of(8), 0);
+        message.extend([kind, 0, data.len() as u8, 0, 0, 0, 0, 0]);
+        message.extend(data);
+    }
+    [&[0, 0, 0, message.len() as u8][..], &message].concat()
 }
 
 /// What came of it: SMB's mark, and a status after eight bytes.
@@ -288,8 +383,32 @@ mod tests {
         let global = ["[global]", "writable = yes", "[a]", "path = /a", "[b]", "path = /b", "read only = yes"];
         let global: Vec<bool> = shares(&global.map(str::to_owned)).iter().map(|share| share.is_read_only).collect();
         assert_eq!(global, [false, true]);
-        assert_eq!(port(&lines), 4450);
-        assert_eq!(port(&["[global]".to_owned()]), 445);
+        assert_eq!(Server::read(&lines), Server { port: 4450, is_local: false, is_limited: false });
+        assert_eq!(Server::read(&["[global]".to_owned()]).port, 445);
+    }
+
+    #[test]
+    fn a_heading_may_have_a_comment_and_a_share_may_be_for_some_alone() {
+        let lines = |text: &str| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
+        let text = lines(
+            "[global]\ninterfaces = lo 127.0.0.1/8\nbind interfaces only = yes\nhosts allow = 127.\n\
+            [data] # a comment\npath = /srv/data\nguest ok = on\nvalid users = anne\n[team]\npath = /srv/team\nguest ok = yes\nhosts allow = 10.\n",
+        );
+        assert_eq!(Server::read(&text), Server { port: 445, is_local: true, is_limited: true });
+        assert!(shares(&text).iter().all(|share| share.is_for_guests && share.is_limited));
+        assert_eq!(shares(&text)[0].name, "data");
+        // Of one share, that says nothing of the server.
+        assert!(!Server::read(&lines("[global]\n[a]\nhosts allow = 10.\n")).is_limited);
+    }
+
+    #[test]
+    fn testparm_s_word_comes_before_the_file_and_a_client_alone_is_no_server() {
+        let server = crate::here::testing::Server::with(&[("etc/samba/smb.conf", "[a]\npath = /srv/a\n")]);
+        server.program("usr/bin/testparm", "printf '[global]\\n\\tsmb ports = 4445\\n[b]\\n\\tpath = /srv/b\\n'");
+        let found = || find(&server.tree().running()).unwrap().instances;
+        assert!(found().is_empty());
+        server.program("usr/sbin/smbd", "");
+        assert_eq!((found()[0].name.as_str(), found()[0].options["port"].as_str()), ("b", "4445"));
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! ssh: somebody listens where sshd is configured to, and speaks the protocol in good time.
 
+use super::{
+    daemon::{self, Daemon},
+    found::{Finding, is_loopback},
+};
 use crate::service::{Service, Target, Tree};
-use atlas_model::verify::{Found, Instance, Profile};
+use atlas_model::verify::{At, Found, Instance, Profile};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader, Read},
     time::Instant,
 };
@@ -21,41 +25,155 @@ const CONFIG: &str = "/etc/ssh";
 /// The longest greeting line that the protocol allows, in bytes.
 const LONGEST: u64 = 255;
 
+const DAEMON: Daemon =
+    Daemon { name: "ssh", programs: &["sshd"], units: &["ssh.service", "ssh.socket", "sshd.service"] };
+/// Where a socket of systemd that listens for sshd is described, the weightiest place last.
+const SOCKETS: [&str; 4] =
+    ["/usr/lib/systemd/system", "/run/systemd/generator", "/run/systemd/system", "/etc/systemd/system"];
+
 fn find(tree: &Tree) -> anyhow::Result<Found> {
+    let mut finding = Finding::default();
     let dir = tree.installed("ssh", CONFIG);
     let main = format!("{dir}/sshd_config");
-    let Some(mut text) = tree.read(&main)? else { return Ok(Found { format: 1, ..Found::default() }) };
-    let drop_ins = format!("{dir}/sshd_config.d");
-    for name in tree.names(&drop_ins).iter().filter(|name| name.ends_with(".conf")) {
-        // A drop-in stands before the rest, which does not matter for ports: they add up.
-        text.push_str(&format!("\n{}", tree.read(&format!("{drop_ins}/{name}"))?.unwrap_or_default()));
+    if !tree.exists(&main) || !DAEMON.is_there(tree) {
+        return Ok(finding.done());
     }
-    let instances = ports(&text).into_iter().map(|port| Instance {
-        name: port.to_string(),
-        options: BTreeMap::from([("port".into(), port.to_string())]),
-        ..Instance::default()
-    });
-    let paths = [main].into_iter().chain(tree.exists(&drop_ins).then_some(drop_ins)).collect();
-    Ok(Found { format: 1, instances: instances.collect(), paths, ..Found::default() })
+    let mut included = vec![];
+    let own = Config::read(tree, dir, &main, &mut included)?;
+    [main, format!("{dir}/sshd_config.d")].iter().chain(&included).for_each(|path| finding.path(tree, path));
+    let told = (dir == CONFIG).then(|| daemon::says(tree, &mut finding, "sshd", &["-T"])).flatten();
+    // Where systemd listens for it, its own words on ports count for nothing.
+    let listens = socket(tree).unwrap_or_else(|| told.map_or_else(|| own.listens(), |told| listen_addresses(&told)));
+    let ports: BTreeSet<u16> = listens.iter().map(|(_, port)| *port).collect();
+    for port in ports {
+        let is_local = listens.iter().filter(|(_, at)| *at == port).all(|(address, _)| is_loopback(address));
+        finding.instance(Instance {
+            name: port.to_string(),
+            options: BTreeMap::from([("port".into(), port.to_string())]),
+            at: if is_local { At::Here } else { At::Partners },
+        });
+    }
+    Ok(finding.done())
 }
 
-/// The ports that sshd listens on by this configuration.
-fn ports(config: &str) -> Vec<u16> {
-    let mut ports: Vec<u16> = config
-        .lines()
-        // What stands under a Match is not about the server as a whole.
-        .take_while(|line| !line.trim_start().to_ascii_lowercase().starts_with("match "))
-        .filter_map(|line| {
-            let mut words = line.split([' ', '\t', '=']).filter(|word| !word.is_empty());
-            words.next().filter(|word| word.eq_ignore_ascii_case("port")).and_then(|_| words.next()?.parse().ok())
-        })
-        .collect();
-    if ports.is_empty() {
-        ports.push(22);
+/// An address, empty for all, and a port.
+type Listen = (String, u16);
+
+/// What of a configuration is about listening.
+#[derive(Default)]
+struct Config {
+    ports: Vec<u16>,
+    addresses: Vec<(String, Option<u16>)>,
+}
+
+impl Config {
+    fn read(tree: &Tree, dir: &str, main: &str, included: &mut Vec<String>) -> anyhow::Result<Config> {
+        let mut config = Config::default();
+        config.file(tree, dir, main, included, 0)?;
+        Ok(config)
     }
-    ports.sort_unstable();
-    ports.dedup();
-    ports
+
+    /// Reads a file; what stands under a Match, which ends with the file, is not about the server as a whole.
+    fn file(
+        &mut self,
+        tree: &Tree,
+        dir: &str,
+        path: &str,
+        included: &mut Vec<String>,
+        depth: usize,
+    ) -> anyhow::Result<()> {
+        // As deep as sshd goes.
+        anyhow::ensure!(depth <= 16 && included.len() < 1000, "{path}: files include each other without end");
+        let mut is_for_all = true;
+        for line in tree.read(path)?.unwrap_or_default().lines() {
+            let words = words(line);
+            let Some((key, args)) = words.split_first() else { continue };
+            let first = args.first().map(String::as_str).unwrap_or_default();
+            match key.to_ascii_lowercase().as_str() {
+                "match" => is_for_all = first.eq_ignore_ascii_case("all"),
+                _ if !is_for_all => {}
+                "port" => self.ports.extend(first.parse::<u16>()),
+                "listenaddress" => self.addresses.extend(address(first)),
+                "include" => {
+                    for pattern in args {
+                        let pattern =
+                            if pattern.starts_with('/') { pattern.clone() } else { format!("{dir}/{pattern}") };
+                        for file in tree.matching(&pattern) {
+                            included.push(file.clone());
+                            self.file(tree, dir, &file, included, depth + 1)?;
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn listens(&self) -> Vec<Listen> {
+        let ports = if self.ports.is_empty() { &[22][..] } else { &self.ports };
+        let all = [(String::new(), None)];
+        let addresses = if self.addresses.is_empty() { &all[..] } else { &self.addresses };
+        let of = |(address, port): &(String, Option<u16>)| -> Vec<Listen> {
+            let ports = port.map_or(ports.to_vec(), |port| vec![port]);
+            ports.into_iter().map(|port| (address.clone(), port)).collect()
+        };
+        addresses.iter().flat_map(of).collect()
+    }
+}
+
+/// The words of a line; `=` may stand for a blank, quotes hold blanks, and a `#` between words ends it.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut rest) = (vec![], line.trim_start());
+    while let Some(first) = rest.chars().next().filter(|first| *first != '#') {
+        let (word, after) = match first {
+            '"' => rest[1..].split_once('"').unwrap_or((&rest[1..], "")),
+            _ => rest.split_at(rest.find([' ', '\t', '=']).unwrap_or(rest.len())),
+        };
+        words.push(word.to_owned());
+        rest = after.trim_start_matches([' ', '\t', '=']);
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// `192.0.2.1`, `host:2222`, `[::]:2222`, `::1`: an address and, perhaps, a port.
+fn address(text: &str) -> Option<(String, Option<u16>)> {
+    if let Some((address, rest)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        return Some((address.to_owned(), rest.strip_prefix(':').and_then(|port| port.parse().ok())));
+    }
+    match text.split_once(':') {
+        _ if text.is_empty() => None,
+        Some((address, port)) if !port.contains(':') => Some((address.to_owned(), port.parse().ok())),
+        _ => Some((text.to_owned(), None)),
+    }
+}
+
+/// What `sshd -T` says.
+fn listen_addresses(told: &str) -> Vec<Listen> {
+    let lines = told.lines().filter_map(|line| line.strip_prefix("listenaddress "));
+    lines.filter_map(|at| address(at.split(' ').next()?)).map(|(at, port)| (at, port.unwrap_or(22))).collect()
+}
+
+/// Where systemd listens for sshd; `None` where it does not.
+fn socket(tree: &Tree) -> Option<Vec<Listen>> {
+    let enabled = ["sockets.target.wants/ssh.socket", "ssh.service.requires/ssh.socket"];
+    if !enabled.iter().any(|link| tree.exists(&format!("/etc/systemd/system/{link}"))) {
+        return None;
+    }
+    let files = SOCKETS.iter().map(|dir| format!("{dir}/ssh.socket")).filter(|file| tree.exists(file)).last();
+    let drop_ins = SOCKETS.iter().flat_map(|dir| tree.matching(&format!("{dir}/ssh.socket.d/*.conf")));
+    let mut listens: Vec<Listen> = vec![];
+    for file in files.into_iter().chain(drop_ins) {
+        for value in tree.read(&file).ok()??.lines().filter_map(|line| line.trim().strip_prefix("ListenStream=")) {
+            match value.trim() {
+                "" => listens.clear(),
+                port if port.parse::<u16>().is_ok() => listens.extend(port.parse().map(|port| (String::new(), port))),
+                at => listens.extend(address(at).and_then(|(at, port)| Some((at, port?)))),
+            }
+        }
+    }
+    Some(listens).filter(|listens| !listens.is_empty())
 }
 
 fn verify(target: &Target) -> anyhow::Result<Profile> {
@@ -87,10 +205,65 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::here::testing::Server;
+
+    fn read(files: &[(&str, &str)]) -> Vec<Listen> {
+        let server = Server::with(files);
+        Config::read(&server.tree(), "/etc/ssh", "/etc/ssh/sshd_config", &mut vec![]).unwrap().listens()
+    }
+
+    fn main(text: &str) -> Vec<Listen> {
+        read(&[("etc/ssh/sshd_config", text)])
+    }
+
+    fn all(ports: &[u16]) -> Vec<Listen> {
+        ports.iter().map(|port| (String::new(), *port)).collect()
+    }
 
     #[test]
     fn ports_are_those_of_the_configuration_and_22_where_it_names_none() {
-        assert_eq!(ports("# Port 99\nPermitRootLogin no\n"), [22]);
-        assert_eq!(ports("Port 2222\nport=22\nPort 22\nMatch User x\n  Port 5\n"), [22, 2222]);
+        assert_eq!(main("# Port 99\nPermitRootLogin no\n"), all(&[22]));
+        assert_eq!(main("Port 2222\nport=22 # both\nMatch User x\n  Port 5\n"), all(&[2222, 22]));
+        assert_eq!(main("Match User x\nPort 5\nMatch all\nPort \"6\"\n"), all(&[6]));
+    }
+
+    #[test]
+    fn an_address_may_have_a_port_of_its_own() {
+        let listens = main(
+            "Port 22\nListenAddress 0.0.0.0:2222\nListenAddress [::1]:2223\nListenAddress ::\nListenAddress a.example:24\n",
+        );
+        let expected = [("0.0.0.0", 2222), ("::1", 2223), ("::", 22), ("a.example", 24)];
+        assert_eq!(listens, expected.map(|(at, port)| (at.to_owned(), port)));
+    }
+
+    #[test]
+    fn a_file_counts_where_it_is_included_and_its_match_ends_with_it() {
+        let included = [
+            (
+                "etc/ssh/sshd_config",
+                "Include sshd_config.d/*.conf\nPort 23\nMatch Group sftp\n  ForceCommand internal-sftp\n",
+            ),
+            ("etc/ssh/sshd_config.d/10-port.conf", "Port 2222\nMatch User x\nPort 4\n"),
+        ];
+        assert_eq!(read(&included), all(&[2222, 23]));
+        assert_eq!(read(&[("etc/ssh/sshd_config", ""), included[1]]), all(&[22]));
+        let server = Server::with(&[("etc/ssh/sshd_config", "Include sshd_config\n")]);
+        assert!(find(&server.tree()).is_err());
+    }
+
+    #[test]
+    fn sshd_s_own_word_comes_before_its_files_and_systemd_s_before_both() {
+        let server = Server::with(&[("etc/ssh/sshd_config", "Port 9\n")]);
+        server.program("usr/sbin/sshd", "[ \"$1\" = -T ] && echo port 22 && echo listenaddress '[::]:2222' && echo 'listenaddress 127.0.0.1:24 rdomain x'");
+        let found = |server: &Server| {
+            let found = find(&server.tree().running()).unwrap().instances;
+            found.into_iter().map(|one| (one.name, one.at)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&server), [("24".to_owned(), At::Here), ("2222".to_owned(), At::Partners)]);
+        server.write("etc/systemd/system/sockets.target.wants/ssh.socket", "");
+        server.write("usr/lib/systemd/system/ssh.socket", "[Socket]\nListenStream=22\nAccept=no\n");
+        assert_eq!(found(&server), [("22".to_owned(), At::Partners)]);
+        server.write("etc/systemd/system/ssh.socket.d/a.conf", "[Socket]\nListenStream=\nListenStream=[::]:2022\n");
+        assert_eq!(found(&server), [("2022".to_owned(), At::Partners)]);
     }
 }
