@@ -161,7 +161,7 @@ fn socket(tree: &Tree) -> Option<Vec<Listen>> {
     if !enabled.iter().any(|link| tree.exists(&format!("/etc/systemd/system/{link}"))) {
         return None;
     }
-    let files = SOCKETS.iter().map(|dir| format!("{dir}/ssh.socket")).filter(|file| tree.exists(file)).last();
+    let files = SOCKETS.iter().map(|dir| format!("{dir}/ssh.socket")).rfind(|file| tree.exists(file));
     let drop_ins = SOCKETS.iter().flat_map(|dir| tree.matching(&format!("{dir}/ssh.socket.d/*.conf")));
     let mut listens: Vec<Listen> = vec![];
     for file in files.into_iter().chain(drop_ins) {

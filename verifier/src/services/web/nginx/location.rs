@@ -45,10 +45,12 @@ fn one<'d>(block: &'d [Directive], path: &str) -> Option<&'d Directive> {
         match how {
             "=" if what == path => return Some(location),
             "~" | "~*" if pattern.is_none() && may_fit(what, path, how == "~*") => pattern = Some(location),
-            "" | "^~" if !what.starts_with('@') && path.starts_with(what) => {
-                if longest.is_none_or(|(before, ..)| what.len() > before.len()) {
-                    longest = Some((what, how == "^~", location));
-                }
+            "" | "^~"
+                if !what.starts_with('@')
+                    && path.starts_with(what)
+                    && longest.is_none_or(|(before, ..)| what.len() > before.len()) =>
+            {
+                longest = Some((what, how == "^~", location));
             }
             _ => {}
         }

@@ -206,9 +206,9 @@ fn plain(chars: &mut Chars<'_>, first: char) -> String {
     let (mut word, mut next) = (String::new(), Some(first));
     while let Some(char) = next {
         if char == '\\' {
-            escaped(chars, &mut word)
+            escaped(chars, &mut word);
         } else {
-            word.push(char)
+            word.push(char);
         }
         next = chars.next_if(|next| {
             let is_of_variable = char == '$' && *next == '{';
