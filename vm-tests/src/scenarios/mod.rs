@@ -20,6 +20,7 @@ mod refused;
 mod services;
 mod trio;
 mod upkeep;
+mod worn;
 
 use crate::runner::{Scenario, Tier};
 
@@ -54,6 +55,7 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("swap-after-power-cut", failover::swap_after_power_cut),
     vm("swap-of-a-degraded-set", failover::swap_of_a_degraded_set),
     vm("refused-until-accepted", failover::refused_until_accepted),
+    vm("repaired-server-gets-its-own", worn::repaired_server_gets_its_own),
     vm("module-rolled-back", modules::crashing_version_is_rolled_back),
     vm("init-is-careful", init::init_is_careful),
     vm("debian-boots-healthy", parts::debian_boots_healthy),
@@ -62,6 +64,7 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("identity-converted-on-demand", identity::converted_on_demand),
     vm("identity-degraded-since-earlier", identity::degraded_since_earlier),
     vm("identity-from-scratch", identity::from_scratch),
+    vm("refused-foreign-identity", worn::foreign_identity),
     vm("identity-converter-fails", identity::converter_fails),
     vm("identity-root-disk-read-only", identity::root_disk_read_only),
     vm("refused-file-system-beyond-mending", refusals::file_system_beyond_mending),
