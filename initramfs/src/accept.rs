@@ -65,7 +65,7 @@ pub fn accept(places: &Places, args: &AcceptArgs) -> Result<String, String> {
     Ok("Recorded. It holds for the next boot, and only for the disks as they are now: reboot to go on.\n".into())
 }
 
-fn read_report(places: &Places) -> Result<BootReport, String> {
+pub(crate) fn read_report(places: &Places) -> Result<BootReport, String> {
     let read = || Dir::open_root(&places.run)?.read("atlas/boot.json", 4 << 20);
     let content =
         read().map_err(|error: FileError| format!("{error}: {}; was this server booted with ATLAS?", error.source))?;

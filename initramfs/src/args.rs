@@ -43,6 +43,8 @@ pub enum Verb {
     Check,
     /// Accept, once, a risk that led to a refusal
     Accept(AcceptArgs),
+    /// Write down whose identity the last boot installed, where nobody did; run by an upgrade of the package
+    NoteIdentity,
     /// Tell by the exit code (0 yes, 3 no) whether a device belongs to an Unbound set; asked by udev
     IsMember {
         /// The device

@@ -2,7 +2,7 @@
 
 use crate::{
     PROGRAM, Places, accept,
-    identity::{Identity, WritableRoot},
+    identity::{Disks, Identity, WritableRoot},
     refuse,
     unbound::{self, ReadOnlySet},
 };
@@ -98,7 +98,7 @@ fn take_role(
 ) -> Result<Outcome, Refusal> {
     let set = clock.step("start the Unbound set read-only", || ReadOnlySet::start(places, choice))?;
     report.set = Some(describe(choice, &set));
-    let (config, mut identity) = match prepare(places, root, bound, acceptance, report, clock) {
+    let (config, mut identity) = match prepare(places, root, bound, acceptance, choice, report, clock) {
         Ok(prepared) => prepared,
         Err(refusal) => {
             set.release();
@@ -250,6 +250,7 @@ fn prepare<'r>(
     root: &'r Dir,
     bound: &BoundData,
     acceptance: Option<&Acceptance>,
+    choice: &SetChoice,
     report: &mut BootReport,
     clock: &mut Clock,
 ) -> Result<(MasterConfig, Identity<'r>), Refusal> {
@@ -262,7 +263,10 @@ fn prepare<'r>(
         report.accepted = acceptance.cloned();
     }
     report.cluster = Some(config.cluster().to_string());
-    let identity = Identity::prepare(places, root, &sid, &config, bound, clock)?;
+    let file_system = choice.ext4.uuid_text();
+    let disks = Disks { sid: &sid, config: &config, file_system: &file_system };
+    let identity = Identity::prepare(places, root, &disks, bound, clock)?;
+    report.warnings.extend_from_slice(&identity.warnings);
     Ok((config, identity))
 }
 

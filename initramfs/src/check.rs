@@ -1,9 +1,9 @@
 //! Would this server boot into its role? The same decisions as a boot, on the running system, writing nothing.
 
-use crate::{PROGRAM, Places, boot, refuse, unbound};
+use crate::{PROGRAM, Places, boot, identity, refuse, unbound};
 use atlas_host::{mount, tree::Dir};
 use atlas_model::{BootReport, Outcome, Refusal, RefusalCode, manifest::FileSet, report::SetReport, survey::SetKind};
-use atlas_sid::{Found, SidData, install::Plan, set_record, snapshot};
+use atlas_sid::{Found, SidData, install::Plan, set_record, snapshot, worn};
 
 /// Decides as a boot would. The Unbound file system has to be mounted, as it is on a server that runs.
 pub fn check(places: &Places) -> BootReport {
@@ -60,7 +60,12 @@ fn decide(places: &Places, report: &mut BootReport) -> Result<Outcome, Refusal> 
     };
     let role_dir = sid.role_dir(config.role()).map_err(of_sid)?.ok_or_else(|| of_sid(missing()))?;
     match snapshot::find_identity(&role_dir, config.role(), bound.env_id).map_err(of_sid)? {
-        Found::FromScratch => Ok(Outcome::FromScratch),
+        Found::FromScratch => {
+            let (worn, doubt) = worn::read_or_unknown(&root).map_err(of_sid)?;
+            report.warnings.extend(doubt);
+            identity::from_scratch(&worn, &identity::of_set(&config, &choice.ext4.uuid_text()))?;
+            Ok(Outcome::FromScratch)
+        }
         Found::Older(snapshot) => {
             report.converted_from = Some(snapshot.manifest.env_version);
             Ok(Outcome::IdentityInstalled)

@@ -5,13 +5,18 @@ use atlas_host::{
     mount::{self, Access},
     tree::Dir,
 };
-use atlas_model::{EnvVersion, MasterConfig, Refusal, manifest::FileSet};
+use atlas_model::{
+    EnvVersion, MasterConfig, Refusal, TreePath,
+    manifest::FileSet,
+    worn::{RoleIdentity, Worn},
+};
 use atlas_sid::{
     BoundData, Found, SidData, SidError, Snapshot, bound,
     convert::{self, Converters},
     install::{Plan, Staged},
     snapshot,
     transaction::{Transaction, copy_tree},
+    worn,
 };
 use std::{ffi::OsStr, path::PathBuf};
 
@@ -72,9 +77,51 @@ pub struct Identity<'r> {
     pub from_scratch: bool,
     /// The conversion to publish, where there was one.
     pub converted: Option<Converted>,
+    /// What somebody should look at.
+    pub warnings: Vec<String>,
+    root: &'r Dir,
+    /// Whose identity was in place.
+    was: Worn,
+    /// Whose is to be; `None`: it stays.
+    wanted: Option<RoleIdentity>,
     staged: Option<Staged<'r>>,
     /// Kept until the identity is committed; dropped after `staged`.
     writable: Option<WritableRoot>,
+}
+
+/// The identity that the set with this file system gives to a server.
+pub(crate) fn of_set(config: &MasterConfig, file_system: &str) -> RoleIdentity {
+    let (role, cluster) = (config.role(), config.cluster().clone());
+    RoleIdentity { role, cluster, set: Some(file_system.to_owned()), paths: vec![] }
+}
+
+/// Whether a set without a Snapshot may leave the server the identity that is in place.
+pub(crate) fn from_scratch(worn: &Worn, wanted: &RoleIdentity) -> Result<(), Refusal> {
+    worn.foreign_to(wanted).map_or(Ok(()), |foreign| Err(refuse::foreign_identity(wanted, &foreign)))
+}
+
+/// What is in place of another identity, and stays, because the one that comes does not list it.
+pub(crate) fn left_of_another(root: &Dir, worn: &Worn, snapshot: &Snapshot) -> Vec<TreePath> {
+    let there =
+        |path: &TreePath| root.parent_of(path).ok().and_then(|(dir, name)| dir.stat(name).ok().flatten()).is_some();
+    worn.left_by(&snapshot.ident_paths).into_iter().filter(|path| there(path)).cloned().collect()
+}
+
+/// What is said of it.
+pub(crate) fn warn_of_left(left: &[TreePath]) -> Vec<String> {
+    let warn = |path| {
+        format!("{path} of the identity that was here before stays: IdentFilePaths of this role does not list it")
+    };
+    left.iter().map(warn).collect()
+}
+
+/// What is read from the Unbound set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Disks<'d> {
+    pub(crate) sid: &'d SidData,
+    pub(crate) config: &'d MasterConfig,
+    /// The UUID of the file system.
+    pub(crate) file_system: &'d str,
 }
 
 impl<'r> Identity<'r> {
@@ -82,11 +129,11 @@ impl<'r> Identity<'r> {
     pub(crate) fn prepare(
         places: &Places,
         root: &'r Dir,
-        sid: &SidData,
-        config: &MasterConfig,
+        disks: &Disks<'_>,
         bound: &BoundData,
         clock: &mut Clock,
     ) -> Result<Identity<'r>, Refusal> {
+        let Disks { sid, config, file_system } = *disks;
         let of_sid = |error: SidError| refuse::of_sid(&error);
         let (role, env) = (config.role(), bound.env_id);
         let found = clock.step("find its Snapshot", || {
@@ -95,9 +142,22 @@ impl<'r> Identity<'r> {
             let role_dir = role_dir.ok_or_else(|| SidError::NoSnapshot { role, env_version: env, why: why() })?;
             snapshot::find_identity(&role_dir, role, env)
         });
+        let (was, doubt) = worn::read_or_unknown(root).map_err(of_sid)?;
+        let mut wanted = of_set(config, file_system);
+        let mut identity = Identity {
+            from_scratch: false,
+            converted: None,
+            warnings: doubt.into_iter().collect(),
+            root,
+            was,
+            wanted: None,
+            staged: None,
+            writable: None,
+        };
         let (snapshot, converted) = match found.map_err(of_sid)? {
             Found::FromScratch => {
-                return Ok(Identity { from_scratch: true, converted: None, staged: None, writable: None });
+                from_scratch(&identity.was, &wanted)?;
+                return Ok(Identity { from_scratch: true, ..identity });
             }
             Found::Exact(snapshot) => (snapshot, None),
             Found::Older(old) => {
@@ -108,8 +168,18 @@ impl<'r> Identity<'r> {
         };
         let plan = clock.step("compare the identity", || Plan::make(root, &snapshot, FileSet::Ident));
         let plan = plan.map_err(of_sid)?;
+        let left = left_of_another(root, &identity.was, &snapshot);
+        identity.warnings.extend(warn_of_left(&left));
+        wanted.paths = snapshot.ident_paths.paths().iter().cloned().chain(left).collect();
+        identity.converted = converted;
+        let is_recorded = identity.was == Worn::of(wanted.clone());
+        if plan.changes().is_empty() && is_recorded {
+            return Ok(identity);
+        }
+        identity.wanted = Some(wanted);
         if plan.changes().is_empty() {
-            return Ok(Identity { from_scratch: false, converted, staged: None, writable: None });
+            identity.writable = Some(WritableRoot::open(places)?);
+            return Ok(identity);
         }
         let (writable, staged) = clock.step("stage the identity", || {
             let writable = WritableRoot::open(places)?;
@@ -119,7 +189,7 @@ impl<'r> Identity<'r> {
             })?;
             Ok::<_, Refusal>((writable, staged))
         })?;
-        Ok(Identity { from_scratch: false, converted, staged: Some(staged), writable: Some(writable) })
+        Ok(Identity { staged: Some(staged), writable: Some(writable), ..identity })
     }
 
     /// Publishes a converted Snapshot on the Unbound disk, which is open for writing now.
@@ -142,11 +212,12 @@ impl<'r> Identity<'r> {
         }
     }
 
-    /// Installs: one exchange of names per object. Gives a line per change. What was replaced stays until [`Identity::discard`].
+    /// Installs: one exchange of names per object, and the record of whose identity it is. Gives a line per change. What was replaced stays
+    /// until [`Identity::discard`].
     pub fn commit(&mut self) -> Result<Vec<String>, Refusal> {
-        let Some(staged) = &mut self.staged else { return Ok(vec![]) };
-        // The kernel flushes the names within seconds. Cut off before that, the next boot does it anew, before its network comes up.
-        let changes = staged.commit_unflushed().map_err(|error| refuse::root_not_writable(&error))?;
+        let Some(wanted) = self.wanted.take() else { return Ok(vec![]) };
+        let changes = worn::wear(self.root, &self.was, wanted, self.staged.as_mut())
+            .map_err(|error| refuse::root_not_writable(&error))?;
         if let Some(root) = &mut self.writable {
             root.keep();
         }

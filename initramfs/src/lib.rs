@@ -22,6 +22,7 @@ pub mod args;
 pub mod boot;
 pub mod check;
 pub mod identity;
+pub mod note;
 pub mod record;
 pub mod refuse;
 pub mod unbound;

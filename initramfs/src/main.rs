@@ -3,7 +3,7 @@
 use atlas_boot::{
     Places, accept,
     args::{Args, Verb},
-    boot, check, record,
+    boot, check, note, record,
 };
 use atlas_host::block::{self, Device};
 use clap::Parser;
@@ -33,6 +33,13 @@ fn main() -> ExitCode {
             ExitCode::from(if report.refusal.is_some() { 3 } else { 0 })
         }
         Verb::Accept(answers) => match accept::accept(&places, &answers) {
+            Ok(text) => {
+                say(&text);
+                ExitCode::SUCCESS
+            }
+            Err(why) => complain(&why),
+        },
+        Verb::NoteIdentity => match note::note(&places) {
             Ok(text) => {
                 say(&text);
                 ExitCode::SUCCESS

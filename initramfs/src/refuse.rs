@@ -1,7 +1,12 @@
 //! From what went wrong to what the operator is told: every error of the lower layers becomes a [`Refusal`] here.
 
 use atlas_host::{FileError, process::ProcessError};
-use atlas_model::{Refusal, RefusalCode, master_config::BadMasterConfig, path_list::BadPathList};
+use atlas_model::{
+    Refusal, RefusalCode,
+    master_config::BadMasterConfig,
+    path_list::BadPathList,
+    worn::{Foreign, RoleIdentity},
+};
 use atlas_sid::SidError;
 
 const REPAIR: &str =
@@ -38,11 +43,16 @@ pub fn of_sid(error: &SidError) -> Refusal {
             .remedy("or boot the disks in a server with the EnvVersion that made them"),
         // Those from Restless on belong to the running server; a boot meets none of them.
         SidError::PathList { .. } | SidError::Reserved { .. } | SidError::Manifest { .. } | SidError::Damaged { .. } | SidError::EnvVersion { .. }
-        | SidError::Restless(_) | SidError::History { .. } | SidError::Received { .. } | SidError::Bond { .. } => {
+        | SidError::Restless(_) | SidError::ForeignIdentity { .. } | SidError::History { .. } | SidError::Received { .. } | SidError::Bond { .. } => {
             Refusal::new(RefusalCode::SnapshotDamaged, "The Snapshot of this role is damaged.")
                 .because("an identity of which a part is wrong or missing is a wrong one")
                 .remedy("boot the disks in the server where they ran last, and run 'ssSync create' there")
                 .remedy(REPAIR)
+        }
+        SidError::Worn { .. } => {
+            Refusal::new(RefusalCode::BoundDataInvalid, "A newer ATLAS wrote whose identity this server wears.")
+                .because("what this program does not know it could misread")
+                .remedy("install the newer ATLAS on this server again")
         }
         SidError::File(_) => Refusal::new(RefusalCode::SnapshotDamaged, "The Sync and Identity Data cannot be read.")
             .because("a part that cannot be read may be the one that says who this server is")
@@ -85,6 +95,28 @@ pub fn foreign_cluster(disks: &str, server: &str) -> Refusal {
             .remedy("if this server is to join the other cluster, run 'atlas init' on it");
     refusal.fingerprint = Some(atlas_model::Digest::of(format!("{disks}\n{server}").as_bytes()));
     refusal
+}
+
+/// The set has no identity for this server yet, and the one in place is not its own.
+pub fn foreign_identity(wanted: &RoleIdentity, foreign: &Foreign<'_>) -> Refusal {
+    let init = format!("atlas init --role {} --hostname NAME --address ADDRESS/LENGTH", wanted.role);
+    let refusal = match foreign {
+        Foreign::Of(worn) => {
+            Refusal::new(RefusalCode::ForeignIdentity, "This server wears the identity of other disks than those in it.")
+                .found(format!("name, addresses and host keys in place: those of {worn}"))
+                .because("whoever has those disks has the same name and addresses, and may be running")
+                .remedy(format!("if those disks are to be in this server: shut down, and put them in instead of those of {}", wanted.role))
+        }
+        Foreign::Unknown => {
+            Refusal::new(RefusalCode::ForeignIdentity, "It is not known whose identity this server wears.")
+                .found("/opt/atlas/Identity says nothing: this server was set up by an ATLAS that did not write it, or the file was lost")
+                .because("its name and addresses may be those of a role whose disks are in another server by now")
+                .remedy("if they are this server's own, and no other server has them: log in here, atlas init --keep-identity, reboot")
+        }
+    };
+    refusal
+        .found(format!("the disks in this server: {wanted}; no Snapshot was made of it yet, so they bring no identity"))
+        .remedy(format!("to give this server a name, addresses and host keys of its own: log in here, {init}, reboot"))
 }
 
 /// The identity cannot be written to the root file system.

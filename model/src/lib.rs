@@ -37,6 +37,7 @@ pub mod survey;
 pub mod time;
 pub mod tree_path;
 pub mod verify;
+pub mod worn;
 
 pub use digest::Digest;
 pub use env_version::{EnvId, EnvVersion};

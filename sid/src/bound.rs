@@ -3,11 +3,12 @@
 //! ```text
 //! /opt/atlas/EnvID      the EnvVersion of this server
 //! /opt/atlas/Cluster    the cluster that it belongs to
+//! /opt/atlas/Identity   whose name, addresses and host keys it wears: see [`crate::worn`]
 //! /opt/atlas/bin/       programs; SyncConverterN among them
 //! /opt/atlas/work/      empty; a place to mount working memory on
 //! ```
 //!
-//! Both files or none: one alone means that something was lost, and is an error, never "not initialised".
+//! EnvID and Cluster, or none of them: one alone means that something was lost, and is an error, never "not initialised".
 
 use crate::layout::{SidError, read_env_version};
 use atlas_host::{FileError, durable, tree::Dir};

@@ -3,7 +3,7 @@
 use atlas_host::{FileError, lock::Lock, process::ProcessError, tree::Dir};
 use atlas_model::{
     EnvVersion, MasterConfig, Role, TreePath, env_version::BadEnvVersion, manifest::BadManifest,
-    master_config::BadMasterConfig, path_list::BadPathList, reserved::Reserved,
+    master_config::BadMasterConfig, path_list::BadPathList, reserved::Reserved, worn::BadWorn,
 };
 use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
@@ -111,6 +111,23 @@ pub enum SidError {
         /// What the converter said.
         #[source]
         source: ProcessError,
+    },
+    /// The record of whose identity is in place cannot be read.
+    #[error("{} does not say whose identity this server wears", path.display())]
+    Worn {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: BadWorn,
+    },
+    /// A Snapshot would give another Role's identity to this one.
+    #[error("this server wears the identity of {worn}, and a Snapshot of {role} would be one of that")]
+    ForeignIdentity {
+        /// Of which a Snapshot was to be made.
+        role: Role,
+        /// Whose identity is in place.
+        worn: String,
     },
     /// git could not read or write the history.
     #[error("the history {} cannot be used", path.display())]

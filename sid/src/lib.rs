@@ -20,7 +20,7 @@
 //!   .last-PRI/                            the Role's directory before this one, whole; the next is made from it
 //!   .stat-cache-PRI                      what the last Create saw, so that the next need not read it again
 //!   .next-PRI/                           a Role being built, or the one before it on its way out; nobody reads it
-//! /opt/atlas/                            on the Bound disk: EnvID, Cluster, bin/SyncConverterN, Set
+//! /opt/atlas/                            on the Bound disk: EnvID, Cluster, Identity, Set, bin/SyncConverterN
 //! ```
 //!
 //! Invariants:
@@ -47,6 +47,7 @@ pub mod scan;
 pub mod set_record;
 pub mod snapshot;
 pub mod transaction;
+pub mod worn;
 
 pub use bound::BoundData;
 pub use layout::{SidData, SidError};

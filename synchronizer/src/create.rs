@@ -7,10 +7,11 @@ use crate::{
 use anyhow::Context;
 use atlas_cli::{Common, Exit, Hint, print, print_json};
 use atlas_host::{FileError, durable};
-use atlas_model::{EnvVersion, PathList, Role, TreePath, manifest::FileSet};
+use atlas_model::{EnvVersion, PathList, Role, TreePath, manifest::FileSet, worn::RoleIdentity};
 use atlas_sid::{
     SidData, SidError,
     create::{self, Created, How},
+    worn,
 };
 use std::{ffi::OsStr, io};
 
@@ -60,7 +61,8 @@ pub(crate) fn snapshot_as(server: &Server, how: &How) -> anyhow::Result<Taken> {
         .context("run the hooks before the Snapshot")
         .hint("mend the hook, or take it out of /etc/atlas/hooks.d; no Snapshot was made")?;
     let absent = check_lists(server)?;
-    let created = create::create_how(&server.root, &server.sid, role, env_version, how);
+    let created =
+        give_identity(server).and_then(|()| create::create_how(&server.root, &server.sid, role, env_version, how));
     let hint = created.as_ref().err().map(|error| hint_for(error, role, env_version)).unwrap_or_default();
     let mut created = created.with_context(|| format!("make the Snapshot of {role} for {env_version}")).hint(hint)?;
     created.notes.extend(absent);
@@ -105,6 +107,13 @@ fn check_lists(server: &Server) -> anyhow::Result<Vec<String>> {
     Ok(absent)
 }
 
+/// Notes on the Bound disk that the identity in place is this Role's from now on: whoever boots its disks has it.
+fn give_identity(server: &Server) -> Result<(), SidError> {
+    let paths = create::ident_list(&server.sid, server.role(), server.env_version())?.paths().to_vec();
+    let set = server.file_system();
+    worn::give(&server.root, RoleIdentity { role: server.role(), cluster: server.config.cluster().clone(), set, paths })
+}
+
 /// Leaves word of the format and of who writes it, for a version that may be set later and cannot read it.
 fn declare_format(sid: &SidData) -> Result<bool, FileError> {
     let writer = concat!("format = 1\nwritten_by = \"ssSync v", env!("CARGO_PKG_VERSION"), "\"\n");
@@ -120,6 +129,11 @@ fn hint_for(error: &SidError, role: Role, env_version: EnvVersion) -> String {
             )
         }
         SidError::Reserved { .. } => "take that line off the list; each server keeps such files for itself".into(),
+        SidError::ForeignIdentity { .. } => {
+            format!(
+                "give this server a name, addresses and host keys of its own: atlas init --role {role} … --hostname NAME --address ADDRESS/LENGTH"
+            )
+        }
         SidError::PathList { .. } => "mend that line of the list".into(),
         SidError::LeadsOut { .. } => "name the real path in the list, without '..' and without links on the way".into(),
         SidError::Restless(path) => format!("stop what writes to {path}, or take it off the list"),

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use atlas_cli::Hint;
-use atlas_host::{mount, tree::Dir};
+use atlas_host::{block, mount, tree::Dir};
 use atlas_model::{ClusterId, EnvVersion, MasterConfig, Role};
 use atlas_sid::{BoundData, SidData, SidError, bound::ESD_DATA, layout::UNBOUND_MOUNT};
 use std::{
@@ -44,6 +44,12 @@ impl Server {
     /// Its Role.
     pub(crate) fn role(&self) -> Role {
         self.config.role()
+    }
+
+    /// The UUID of the Unbound file system, on a running server.
+    pub(crate) fn file_system(&self) -> Option<String> {
+        let is_running = std::fs::canonicalize(&self.path).is_ok_and(|path| path == Path::new("/"));
+        is_running.then(|| block::ext4_uuid_below(&self.path.join(UNBOUND_MOUNT))).flatten()
     }
 
     /// Its Environment.

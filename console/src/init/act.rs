@@ -3,7 +3,7 @@
 //! ```text
 //!   disks      erase ─ mirror ─ file system ─ mount       cut off: the next run finds an Unbound set without, or with a file system
 //!   Unbound    MasterConfig ─ path lists ─ flush          the set is complete before this server claims to belong to it
-//!   Bound      EnvID, Cluster ─ initialised ─ initramfs   from here on the next boot decides about the network
+//!   Bound      identity ─ EnvID, Cluster ─ initialised ─ initramfs   from here on the next boot decides about the network
 //! ```
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     facts::{self, MARKER, Site},
     initramfs,
     machine::{self, By},
+    own,
     paths::FirstLists,
     plan::{Item, Task},
     tool,
@@ -88,6 +89,8 @@ impl<'a> Work<'a> {
             Task::MasterConfig => self.write_master_config(),
             Task::SetRecord => self.write_set_record(),
             Task::PathLists => self.write_path_lists(),
+            Task::KeepIdentity => own::write::keep(&self.site.tree),
+            Task::NewIdentity => self.write_new_identity(),
             Task::BoundData => self.write_bound_data(),
             Task::Marker => self.write_marker(),
             Task::Initramfs => initramfs::update(&self.site.root),
@@ -188,6 +191,13 @@ impl<'a> Work<'a> {
         Ok(transaction.publish_from_scratch()?)
     }
 
+    fn write_new_identity(&self) -> anyhow::Result<()> {
+        match &self.answers.own {
+            Some(own::Answer::New(new)) => own::write::apply(self.site, new),
+            _ => Err(anyhow::anyhow!("no new identity was given")),
+        }
+    }
+
     fn write_bound_data(&self) -> anyhow::Result<()> {
         let bound = BoundData { env_id: self.answers.env_version, cluster: self.answers.config.cluster().clone() };
         // The set first: a server that says it belongs to a cluster boots with its set only.
@@ -232,12 +242,12 @@ mod tests {
         super::{
             answers::Storage,
             machine::Machine,
-            plan::{Bound, DataFacts, SidFacts, plan_data},
+            plan::{Bound, DataFacts, IdentityFacts, SetSeen, SidFacts, plan_data},
         },
         *,
     };
-    use atlas_model::{EnvVersion, MasterConfig};
-    use atlas_sid::{Found, snapshot};
+    use atlas_model::{EnvVersion, MasterConfig, worn::Worn};
+    use atlas_sid::{Found, snapshot, worn};
     use std::{fs, os::unix::fs::PermissionsExt};
 
     fn site(root: &Path) -> Site {
@@ -255,13 +265,20 @@ mod tests {
             storage: Storage::Attached,
             ident_paths: vec![],
             sync_paths: vec![],
+            own: None,
         }
     }
 
     fn data_facts(site: &Site, sid: SidFacts) -> DataFacts {
         let marker = site.root.join(MARKER).exists();
+        let (worn, _) = worn::read_or_unknown(&site.tree).unwrap();
+        let is_recorded = worn != Worn::UNKNOWN;
+        let worn = if is_recorded { worn } else { Worn::OWN };
+        let set = SetSeen::Mounted { file_system: None, has_snapshot: false };
+        let identity = IdentityFacts { worn, is_recorded, set, network: Default::default(), same: vec![] };
         DataFacts {
             bound: facts::bound(&site.tree),
+            identity,
             marker,
             sid,
             has_record: true,
@@ -285,7 +302,7 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let (site, answers) = (site(tmp.path()), answers());
         let items = write_everything(&site, &answers);
-        assert_eq!(items.iter().filter(|item| item.task.is_some()).count(), 4, "{items:?}");
+        assert_eq!(items.iter().filter(|item| item.task.is_some()).count(), 5, "{items:?}");
 
         let sid = SidData::open(&Dir::open_root(site.unbound()).unwrap()).unwrap();
         assert_eq!(sid.master_config().unwrap(), answers.config);
@@ -309,7 +326,7 @@ mod tests {
 
     #[test]
     fn cut_off_after_any_task_the_next_run_goes_on() {
-        for done in 0..4 {
+        for done in 0..5 {
             let tmp = tempfile::tempdir().unwrap();
             let (site, answers) = (site(tmp.path()), answers());
             let lists = FirstLists::for_tree(&site.tree, &[], &[]).unwrap();

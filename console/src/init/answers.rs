@@ -1,6 +1,9 @@
 //! What the operator wants: from the command line, from what is there already, or asked for.
 
-use super::ask::{Person, ask_for};
+use super::{
+    ask::{Person, ask_for},
+    own::{self, OwnArgs},
+};
 use crate::CalledWrongly;
 use atlas_model::{ClusterId, EnvVersion, MasterConfig, Partner, Role, TreePath};
 use atlas_sid::BoundData;
@@ -22,6 +25,8 @@ use std::path::PathBuf;
       its secondary, on a disk of a hardware RAID
   atlas init … --disks /dev/vdb,/dev/vdc --erase --erase-confirm /dev/vdc
       the same, although there is something on /dev/vdc, which is lost
+  atlas init --role SEC1 … --disks /dev/vdb,/dev/vdc --hostname sec1 --address 192.168.1.11/24
+      a repaired server that was PRI, whose disks are in another one now: it gets a name, addresses and host keys of its own
   atlas init --check
       would this server boot into its role, and why not?
 
@@ -63,12 +68,16 @@ pub struct InitArgs {
     /// What is on this disk is to be lost
     #[arg(long, value_name = "DISK", requires = "erase")]
     pub erase_confirm: Vec<PathBuf>,
+    /// Where the server wears the identity of disks that are elsewhere.
+    #[command(flatten)]
+    pub own: OwnArgs,
     /// Check everything and say what would be done, but do nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Tell whether this server would boot into its role, and why not; changes nothing
     #[arg(long, conflicts_with_all = [
         "role", "cluster", "env_version", "partners", "storage", "degraded", "ident_paths", "sync_paths", "erase", "dry_run",
+        "hostname", "keep_identity",
     ])]
     pub check: bool,
 }
@@ -122,6 +131,8 @@ pub struct Answers {
     pub ident_paths: Vec<TreePath>,
     /// Paths of other configuration.
     pub sync_paths: Vec<TreePath>,
+    /// What is to become of the identity in place, where that is another's.
+    pub own: Option<own::Answer>,
 }
 
 /// Collects the answers. What nobody can be asked for is named all at once.
@@ -159,7 +170,7 @@ pub fn gather(args: &InitArgs, known: &Known, person: &mut dyn Person) -> anyhow
     };
     let config = MasterConfig::new(cluster, role, partners).map_err(|error| CalledWrongly(error.to_string()))?;
     let (ident_paths, sync_paths) = (args.ident_paths.clone(), args.sync_paths.clone());
-    Ok(Answers { config, env_version, storage, ident_paths, sync_paths })
+    Ok(Answers { config, env_version, storage, ident_paths, sync_paths, own: args.own.answer()? })
 }
 
 /// What was given, else what is known, else what is answered.
@@ -309,11 +320,18 @@ mod tests {
             "--env-version 0",
             "--partner SEC1",
             "--disks ,/dev/vdc",
+            "--address 10.0.0.1/24",
+            "--hostname sec_1 --address 10.0.0.1/24",
+            "--hostname sec1 --address 10.0.0.1",
+            "--hostname sec1 --address 10.0.0.1/24 --addresses-are-own",
+            "--hostname sec1 --keep-identity",
+            "--check --keep-identity",
             "--ident-path etc/hosts",
             "--sync-path /etc/../shadow",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
+        assert!(wrong(&format!("{PRI} --hostname pri2")).contains("--address"));
         assert!(wrong(&PRI.replace("SEC1=", "PRI=")).contains("PRI lists secondaries only"));
         assert!(wrong(&PRI.replace(",/dev/vdc", "")).contains("needs two disks"));
         assert!(wrong(&format!("{PRI} --degraded")).contains("name one"));

@@ -191,7 +191,7 @@ fn network_units(root: &Path) -> Vec<Finding> {
 }
 
 /// Whether another unit pulls it in.
-fn is_enabled(root: &Path, unit: &str) -> bool {
+pub(super) fn is_enabled(root: &Path, unit: &str) -> bool {
     let of = |base: &str| -> bool {
         let entries = std::fs::read_dir(root.join(base)).into_iter().flatten().flatten();
         let pulls = entries.filter(|entry| {

@@ -5,13 +5,19 @@ use super::{
     initramfs::{Kernel, chain},
     machine::{BlockDevice, Machine},
     objection::Objection,
-    plan::{Bound, DataFacts, SetFacts, SidFacts},
+    own::{self, network::Network, write::same_as_worn},
+    plan::{Bound, DataFacts, IdentityFacts, SetFacts, SetSeen, SidFacts},
 };
 use anyhow::Context;
 use atlas_cli::Hint;
 use atlas_host::{block, tree::Dir};
-use atlas_model::{Role, set_record::SetRecord, survey::Survey};
-use atlas_sid::{BoundData, SidData, SidError, layout::UNBOUND_MOUNT};
+use atlas_model::{
+    BootReport, Outcome, Role,
+    set_record::SetRecord,
+    survey::Survey,
+    worn::{Whose, Worn},
+};
+use atlas_sid::{BoundData, SidData, SidError, layout::UNBOUND_MOUNT, snapshot, worn};
 use std::path::{Path, PathBuf};
 
 /// The file that says that ATLAS decides about this server's network; atlas-boot and the units of the network know it.
@@ -122,15 +128,17 @@ fn running_array(site: &Site, parts: &[BlockDevice]) -> Result<Option<BlockDevic
 }
 
 /// The files of both file systems.
-pub fn data(site: &Site, role: Role, kernels: &[Kernel]) -> Result<DataFacts, Objection> {
+pub fn data(site: &Site, role: Role, own: Option<&own::Answer>, kernels: &[Kernel]) -> Result<DataFacts, Objection> {
     if kernels.is_empty() {
         return Err(Objection::new(format!("no kernel is installed in {}", site.root.join("boot").display()))
             .hint("install one, as with 'apt install linux-image-amd64'"));
     }
     let has_record = site.mounted().is_some() && has_record(site);
     let sid = if site.mounted().is_some() { sid(&site.unbound(), role)? } else { SidFacts::default() };
+    let bound = bound(&site.tree);
     Ok(DataFacts {
-        bound: bound(&site.tree),
+        identity: identity(site, role, own, &bound)?,
+        bound,
         marker: site.root.join(MARKER).exists(),
         sid,
         has_record,
@@ -152,6 +160,47 @@ fn has_record(site: &Site) -> bool {
         open_sid(&site.unbound()).ok().flatten().and_then(|sid| atlas_sid::set_record::read(sid.dir()).ok()?);
     let bound = atlas_sid::set_record::read_bound(&site.tree).ok().flatten();
     wanted.is_ok_and(|wanted| in_set.as_ref() == Some(&wanted) && bound.as_ref() == Some(&wanted))
+}
+
+/// The identity in place.
+fn identity(site: &Site, role: Role, own: Option<&own::Answer>, bound: &Bound) -> Result<IdentityFacts, Objection> {
+    let broken = |error: SidError| Objection::new(chain(&error)).hint("install the newer ATLAS on this server again");
+    let (recorded, _) = worn::read_or_unknown(&site.tree).map_err(broken)?;
+    // What wrote no record never gave this machine an identity, either.
+    let is_new = *bound == Bound::Nothing && !site.root.join(MARKER).exists() && !had_role(site);
+    let is_recorded = recorded != Worn::UNKNOWN;
+    let worn =
+        if recorded.whose == Whose::Unknown && is_new { Worn { whose: Whose::Own, ..recorded } } else { recorded };
+    let set = match site.mounted() {
+        None => SetSeen::NotMounted,
+        Some(device) => {
+            SetSeen::Mounted { file_system: block::ext4_uuid(&device), has_snapshot: has_snapshot(site, role)? }
+        }
+    };
+    let same = match own {
+        Some(own::Answer::New(new)) => same_as_worn(site, new),
+        _ => vec![],
+    };
+    Ok(IdentityFacts { worn, is_recorded, set, network: Network::of(&site.root, &site.machine.sys), same })
+}
+
+/// Whether the last boot gave this machine a Role, or tried to.
+fn had_role(site: &Site) -> bool {
+    let read = || {
+        let content = site.tree.read_if_there(BootReport::PATH.trim_start_matches('/'), 4 << 20).ok()??;
+        serde_json::from_slice::<BootReport>(&content).ok()
+    };
+    read().is_some_and(|report: BootReport| report.outcome != Outcome::NotInitialised)
+}
+
+fn has_snapshot(site: &Site, role: Role) -> Result<bool, Objection> {
+    let newest = || -> Result<bool, SidError> {
+        let Some(sid) = open_sid(&site.unbound())? else { return Ok(false) };
+        let Some(dir) = sid.role_dir(role)? else { return Ok(false) };
+        Ok(snapshot::newest(&dir)?.is_some())
+    };
+    newest()
+        .map_err(|error| Objection::new(chain(&error)).hint("repair the file, or check that these are the right disks"))
 }
 
 /// What the mounted Unbound file system has.

@@ -19,6 +19,7 @@ pub mod initramfs;
 pub mod layout;
 pub mod machine;
 pub mod objection;
+pub mod own;
 pub mod paths;
 pub mod plan;
 mod report;
@@ -26,7 +27,7 @@ mod report;
 pub use answers::InitArgs;
 
 use act::Work;
-use answers::Answers;
+use answers::{Answers, Storage};
 use anyhow::Context;
 use ask::Person;
 use atlas_cli::{Common, Exit, Hint};
@@ -36,7 +37,7 @@ use facts::Site;
 use initramfs::Kernel;
 use objection::{Objection, none_of};
 use paths::FirstLists;
-use plan::Item;
+use plan::{Item, SetSeen};
 use report::Report;
 use std::{
     ffi::{OsStr, OsString},
@@ -86,9 +87,10 @@ fn init(args: &InitArgs, common: &Common, site: &Site, person: &mut dyn Person) 
     let mut person = Conversation { person, asked: false };
     let survey = facts::survey()?;
     let known = facts::known(site, &survey, &facts::bound(&site.tree));
-    let answers = answers::gather(args, &known, &mut person)?;
+    let mut answers = answers::gather(args, &known, &mut person)?;
     // Listing an initramfs is slow; it is done once.
     let kernels = initramfs::kernels(&site.root);
+    ask_for_identity(site, &mut answers, &kernels, &survey, &mut person)?;
     let plan = plan_everything(args, site, &answers, &kernels, survey, &mut person)?;
     let mut report = Report::new(&answers, args.dry_run, &plan.lists);
     let preview: Vec<Item> = plan.set.iter().cloned().chain(plan_data(site, &answers, &kernels)?).collect();
@@ -131,7 +133,7 @@ fn plan_everything(
         );
     }
     let lists = keep(FirstLists::for_tree(&site.tree, &answers.ident_paths, &answers.sync_paths), &mut objections);
-    let data_facts = keep(facts::data(site, answers.config.role(), kernels), &mut objections);
+    let data_facts = keep(data_facts(site, answers, kernels, Some(&survey)), &mut objections);
     if let Some(data_facts) = &data_facts {
         keep(plan::plan_data(answers, data_facts), &mut objections);
     }
@@ -149,6 +151,43 @@ fn plan_everything(
     }
 }
 
+/// The files as they are. `before`: the disks as they were found, while a set that is new is still to be made.
+fn data_facts(
+    site: &Site,
+    answers: &Answers,
+    kernels: &[Kernel],
+    before: Option<&Survey>,
+) -> Result<plan::DataFacts, Objection> {
+    let mut facts = facts::data(site, answers.config.role(), answers.own.as_ref(), kernels)?;
+    let is_new = |survey: &Survey| match &answers.storage {
+        Storage::Disks { disks, .. } => {
+            let attached = survey.atlas_devices();
+            !disks.iter().any(|disk| disk.to_str().is_some_and(|disk| attached.contains(disk)))
+        }
+        _ => false,
+    };
+    if facts.identity.set == SetSeen::NotMounted && before.is_some_and(is_new) {
+        facts.identity.set = SetSeen::ToBeMade;
+    }
+    Ok(facts)
+}
+
+/// Asks for a name and addresses where those in place are another's, and the flags give none.
+fn ask_for_identity(
+    site: &Site,
+    answers: &mut Answers,
+    kernels: &[Kernel],
+    survey: &Survey,
+    person: &mut dyn Person,
+) -> anyhow::Result<()> {
+    // Whatever cannot be looked at is an objection a moment later.
+    let Ok(facts) = data_facts(site, answers, kernels, Some(survey)) else { return Ok(()) };
+    if let (None, Some(foreign)) = (&answers.own, plan::foreign(answers, &facts.identity)) {
+        answers.own = own::ask(person, &plan::in_words(&foreign))?;
+    }
+    Ok(())
+}
+
 /// The value, or its objections put with the others.
 fn keep<T, E: Into<Vec<Objection>>>(result: Result<T, E>, objections: &mut Vec<Objection>) -> Option<T> {
     result.map_err(|error| objections.extend(error.into())).ok()
@@ -157,7 +196,7 @@ fn keep<T, E: Into<Vec<Objection>>>(result: Result<T, E>, objections: &mut Vec<O
 /// What is left to write, as the file systems are now.
 fn plan_data(site: &Site, answers: &Answers, kernels: &[Kernel]) -> anyhow::Result<Vec<Item>> {
     let mut objections = Vec::new();
-    let facts = keep(facts::data(site, answers.config.role(), kernels), &mut objections);
+    let facts = keep(data_facts(site, answers, kernels, None), &mut objections);
     let items = facts.and_then(|facts| keep(plan::plan_data(answers, &facts), &mut objections));
     none_of(objections)?;
     items.context("nothing was planned")

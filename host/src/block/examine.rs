@@ -17,7 +17,7 @@ use nix::fcntl::OFlag;
 use std::{
     fs::File,
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -209,6 +209,20 @@ fn headless(open: &Open) -> Option<Trace> {
         let ext4 = open.ext4(at_bytes).ok().flatten().filter(|ext4| ext4.label == UNBOUND_LABEL)?;
         Some(Trace::Headless { at_bytes, ext4 })
     })
+}
+
+/// The UUID of the ext4 file system on a device; `None` where there is none, or the device cannot be read.
+pub fn ext4_uuid(device: &Path) -> Option<String> {
+    let block = read_block(&open_direct(device).ok()?, 0).ok()?;
+    Ext4Superblock::parse(&block[ext4::SUPERBLOCK_OFFSET as usize..]).map(|superblock| superblock.uuid_text())
+}
+
+/// The same of the file system that holds `path`.
+pub fn ext4_uuid_below(path: &Path) -> Option<String> {
+    let number = std::fs::metadata(path).ok()?.dev();
+    let (major, minor) = (nix::libc::major(number), nix::libc::minor(number));
+    let device = std::fs::read_link(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+    ext4_uuid(&Path::new("/dev").join(device.file_name()?))
 }
 
 /// Past the page cache where the file system under an image file allows it.

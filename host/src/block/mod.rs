@@ -8,7 +8,7 @@ mod examine;
 mod list;
 
 pub use atlas_model::survey::Device;
-pub use examine::survey;
+pub use examine::{ext4_uuid, ext4_uuid_below, survey};
 pub use list::Sources;
 
 use crate::FileError;

@@ -70,6 +70,9 @@ refusals! {
         helps "put them where they belong",
         risk "the server takes the identity of a server of another cluster; if that server runs, two servers have the same \
               addresses";
+    ForeignIdentity: "the server wears the name, addresses and host keys of a role whose disks are elsewhere, or nobody knows \
+                      whose, and the disks in it have no Snapshot yet",
+        helps "put in the disks of that role, or `atlas init` with `--hostname` and `--address`";
     BoundDataInvalid: "this server's EnvID or Cluster is missing or unreadable",
         helps "run `atlas init` again";
     UnknownFormat: "a newer ATLAS wrote the disks",

@@ -23,6 +23,11 @@ pub fn adopt_list(
     Ok(durable::write_if_changed(&role_dir.dir(newest.dir_name())?, OsStr::new(name), text.as_bytes(), 0o600)?)
 }
 
+/// The paths of the identity that a Snapshot Create of (`role`, `env_version`) goes by.
+pub fn ident_list(sid: &SidData, role: Role, env_version: EnvVersion) -> Result<PathList, SidError> {
+    Lists::read(sid, role, env_version).map(|lists| lists.ident)
+}
+
 /// The path lists of a Role: those of the newest Environment that is not newer than the server's [271].
 pub(super) struct Lists {
     files: Vec<(String, Vec<u8>)>,

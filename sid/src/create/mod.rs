@@ -36,7 +36,7 @@ use atlas_model::{
 use build::{BuildError, Sources, build};
 use delta::Delta;
 use lists::Lists;
-pub use lists::adopt_list;
+pub use lists::{adopt_list, ident_list};
 use sha2::{Digest as _, Sha256};
 use stat_cache::{Key, Reader, Writer};
 use std::{

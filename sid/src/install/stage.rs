@@ -129,7 +129,7 @@ impl<'r> Staged<'r> {
     }
 
     /// Makes durable what was done: once for each file system that has some of it.
-    fn flush(&self) -> Result<(), SidError> {
+    pub fn flush(&self) -> Result<(), SidError> {
         Ok(self.file_systems.values().try_for_each(Dir::sync_file_system)?)
     }
 

@@ -17,7 +17,11 @@ use crate::{
     serve,
     server::Server,
 };
-use atlas_model::cycle::{CycleReport, Outcome, PartnerReport};
+use atlas_model::{
+    cycle::{CycleReport, Outcome, PartnerReport},
+    worn::{RoleIdentity, Worn},
+};
+use atlas_sid::{create, worn};
 use std::{
     collections::BTreeMap,
     fs,
@@ -69,6 +73,7 @@ impl Cluster {
             let lists = root.join("unbound/SID_DATA").join(role).join("Env1");
             write(&lists.join("IdentFilePaths"), "/etc/hostname\n");
             write(&lists.join("SyncFilePathsSpecial"), if role == "PRI" { "/etc/app\n" } else { "" });
+            cluster.boot(machine);
         }
         write(&cluster.root("pri").join("etc/app/a.conf"), "one\n");
         cluster
@@ -86,6 +91,15 @@ impl Cluster {
             config.push_str(&format!("[[partner]]\nrole = \"{partner}\"\nhost = \"{}\"\n", partner.to_lowercase()));
         }
         write(&self.root(machine).join("unbound/SID_DATA/MasterConfig"), &config);
+    }
+
+    /// Notes that a machine wears the identity of the disks in it, as a boot does.
+    pub(super) fn boot(&self, machine: &str) {
+        let Ok(server) = Server::open(&self.root(machine)) else { return };
+        let (role, cluster) = (server.role(), server.config.cluster().clone());
+        let paths = create::ident_list(&server.sid, role, server.env_version()).map(|list| list.paths().to_vec());
+        let paths = paths.unwrap_or_default();
+        worn::write(&server.root, &Worn::of(RoleIdentity { role, cluster, set: None, paths })).unwrap();
     }
 
     pub(super) fn copy(from: &Path, to: &Path) {

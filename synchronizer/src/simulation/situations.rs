@@ -75,19 +75,27 @@ fn run(cluster: &mut Cluster, words: &[&str]) -> Vec<String> {
             cluster.lines.insert((*machine).into(), Line::CutBack(bytes.parse().unwrap()));
         }
         ["swap", one, other] => {
-            let (one, other) = (at(one, "unbound"), at(other, "unbound"));
+            let (here, there) = (at(one, "unbound"), at(other, "unbound"));
             let between = cluster.root("between");
-            for (from, to) in [(&one, &between), (&other, &one), (&between, &other)] {
+            for (from, to) in [(&here, &between), (&there, &here), (&between, &there)] {
                 fs::rename(from, to).unwrap();
             }
+            [one, other].into_iter().for_each(|machine| cluster.boot(machine));
         }
         ["keep", machine, name] => Cluster::copy(&at(machine, "unbound"), &cluster.root("kept").join(name)),
-        ["restore", machine, name] => Cluster::copy(&cluster.root("kept").join(name), &at(machine, "unbound")),
-        ["role", machine, role] => cluster.give_role(machine, role),
+        ["restore", machine, name] => {
+            Cluster::copy(&cluster.root("kept").join(name), &at(machine, "unbound"));
+            cluster.boot(machine);
+        }
+        ["role", machine, role] => {
+            cluster.give_role(machine, role);
+            cluster.boot(machine);
+        }
         ["cluster", machine, name] => {
             let path = at(machine, "unbound/SID_DATA/MasterConfig");
             write(&path, &fs::read_to_string(&path).unwrap().replace("bakery", name));
             write(&at(machine, "opt/atlas/Cluster"), &format!("{name}\n"));
+            cluster.boot(machine);
         }
         ["host", name, machine] => drop(cluster.hosts.insert((*name).into(), (*machine).into())),
         ["accept", machine, partner] => {

@@ -2,7 +2,9 @@
 
 use super::{
     super::{answers::Answers, objection::Objection},
-    Item, Task, list,
+    Item, Task,
+    identity::{IdentityFacts, plan_identity},
+    list,
 };
 use atlas_model::MasterConfig;
 use atlas_sid::BoundData;
@@ -32,6 +34,8 @@ pub struct SidFacts {
 pub struct DataFacts {
     /// The Bound Data.
     pub bound: Bound,
+    /// The identity in place.
+    pub identity: IdentityFacts,
     /// Whether `/etc/atlas/initialised` is there.
     pub marker: bool,
     /// The Sync and Identity Data; all missing while the set is not mounted.
@@ -46,10 +50,9 @@ pub struct DataFacts {
 
 /// Plans what is written to the two file systems; what contradicts the answers is an objection that says what is there.
 pub fn plan_data(answers: &Answers, facts: &DataFacts) -> Result<Vec<Item>, Vec<Objection>> {
-    let contradictions = contradictions(answers, facts);
-    if !contradictions.is_empty() {
-        return Err(contradictions);
-    }
+    let mut objections = contradictions(answers, facts);
+    let identity = plan_identity(answers, &facts.identity).map_err(|more| objections.extend(more)).ok();
+    let Some(identity) = identity.filter(|_| objections.is_empty()) else { return Err(objections) };
     let (config, env_version) = (&answers.config, answers.env_version);
     let (role, cluster) = (config.role(), config.cluster());
     let partners = list(config.partners().iter().map(|partner| format!("{}={}", partner.role, partner.host)));
@@ -66,6 +69,7 @@ pub fn plan_data(answers: &Answers, facts: &DataFacts) -> Result<Vec<Item>, Vec<
             Task::SetRecord,
         ),
         Item::needed(facts.sid.has_role, format!("the path lists of {role}"), Task::PathLists),
+        identity,
         Item::needed(
             bound_is_so,
             format!("/opt/atlas: EnvID {}, cluster {cluster}", env_version.number()),
@@ -133,10 +137,10 @@ fn contradictions(answers: &Answers, facts: &DataFacts) -> Vec<Objection> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{super::answers::Storage, testing::whats},
+        super::{super::answers::Storage, SetSeen, testing::whats},
         *,
     };
-    use atlas_model::EnvVersion;
+    use atlas_model::{EnvVersion, worn::Worn};
 
     fn answers() -> Answers {
         let config = "format=1\ncluster='bakery'\nrole='PRI'\n[[partner]]\nrole='SEC1'\nhost='a'\n";
@@ -146,6 +150,7 @@ mod tests {
             storage: Storage::Attached,
             ident_paths: vec![],
             sync_paths: vec![],
+            own: None,
         }
     }
 
@@ -153,7 +158,9 @@ mod tests {
         let config = config.map(|text| MasterConfig::parse(text.as_bytes()).unwrap());
         let has_role = config.is_some();
         let sid = SidFacts { config, has_role };
-        DataFacts { bound, marker: true, sid, has_record: true, kernels_without: vec![], kernels: 1 }
+        let (worn, set) = (Worn::OWN, SetSeen::NotMounted);
+        let identity = IdentityFacts { worn, is_recorded: true, set, network: Default::default(), same: vec![] };
+        DataFacts { bound, identity, marker: true, sid, has_record: true, kernels_without: vec![], kernels: 1 }
     }
 
     #[test]

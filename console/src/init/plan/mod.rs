@@ -9,12 +9,14 @@
 //! Invariant: a set that is there is never erased or made anew, whatever was told.
 
 mod data;
+mod identity;
 mod make;
 mod set;
 #[cfg(test)]
 mod testing;
 
 pub use data::{Bound, DataFacts, SidFacts, plan_data};
+pub use identity::{IdentityFacts, SetSeen, foreign, in_words};
 pub use set::{SetFacts, SetPlan, plan_set};
 
 use atlas_model::{UNBOUND_LABEL, md::MdUuid};
@@ -54,6 +56,10 @@ pub enum Task {
     SetRecord,
     /// Write the first path lists of the Role.
     PathLists,
+    /// Note that the identity in place is this server's own.
+    KeepIdentity,
+    /// Give this server a name, addresses and host keys of its own.
+    NewIdentity,
     /// Write EnvID and Cluster.
     BoundData,
     /// Say on the root file system that ATLAS decides about the network.
@@ -74,6 +80,8 @@ impl Task {
             Task::MasterConfig
             | Task::SetRecord
             | Task::PathLists
+            | Task::KeepIdentity
+            | Task::NewIdentity
             | Task::BoundData
             | Task::Marker
             | Task::Initramfs => "written",
