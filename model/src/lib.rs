@@ -25,6 +25,7 @@ pub mod ext4;
 pub mod manifest;
 pub mod master_config;
 pub mod md;
+pub mod mounts;
 pub mod old_md;
 pub mod owners;
 pub mod path_list;

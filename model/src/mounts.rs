@@ -49,7 +49,12 @@ pub struct MountPoints(Vec<MountPoint>);
 
 impl MountPoints {
     /// Reads mountinfo, fstab and mount units of the server whose root is at `root` for the one who reads.
-    pub fn parse<'t>(root: &Path, mountinfo: &str, fstab: &str, units: impl IntoIterator<Item = &'t str>) -> MountPoints {
+    pub fn parse<'t>(
+        root: &Path,
+        mountinfo: &str,
+        fstab: &str,
+        units: impl IntoIterator<Item = &'t str>,
+    ) -> MountPoints {
         let mounted = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
         let below = mounted.filter_map(|at| Some(Path::new("/").join(Path::new(&at).strip_prefix(root).ok()?)));
         let listed = fstab.lines().filter_map(|line| {
@@ -73,7 +78,8 @@ impl MountPoints {
     /// The mount point because of which `path`, or a part of it, is not on the root file system.
     pub fn of(&self, path: &TreePath) -> Option<&MountPoint> {
         let path = Path::new("/").join(path.relative());
-        let around = self.0.iter().filter(|point| path.starts_with(&point.at)).max_by_key(|point| point.at.as_os_str().len());
+        let around =
+            self.0.iter().filter(|point| path.starts_with(&point.at)).max_by_key(|point| point.at.as_os_str().len());
         around.or_else(|| self.0.iter().find(|point| point.at.starts_with(&path)))
     }
 }
@@ -165,7 +171,11 @@ mod tests {
                 "/var/lib/x",
                 Some("Kernel /var"),
             ),
-            ("1 0 254:1 / / rw - ext4 /dev/vda1 rw\n2 1 254:2 / /usr ro - ext4 /dev/vda2 ro", "/usr/lib/x", Some("Kernel /usr")),
+            (
+                "1 0 254:1 / / rw - ext4 /dev/vda1 rw\n2 1 254:2 / /usr ro - ext4 /dev/vda2 ro",
+                "/usr/lib/x",
+                Some("Kernel /usr"),
+            ),
             ("1 0 254:1 / / rw - ext4 /dev/vda1 rw\n2 1 254:2 / /usr ro - ext4 /dev/vda2 ro", "/etc/x", None),
         ] {
             assert_eq!(found(&MountPoints::parse(Path::new("/"), root, "", []), at).as_deref(), expected, "{root}");
