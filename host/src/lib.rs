@@ -58,6 +58,11 @@ impl FileError {
         move |source| FileError { action, path, source: source.into() }
     }
 
+    /// Whether the file is larger than its reader allows.
+    pub fn is_too_large(&self) -> bool {
+        self.source.kind() == io::ErrorKind::FileTooLarge
+    }
+
     /// Whether the file is simply not there.
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound

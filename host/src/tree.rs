@@ -157,9 +157,9 @@ impl Dir {
         let mut content = Vec::new();
         file.take(limit as u64 + 1).read_to_end(&mut content).map_err(FileError::on("read", self.show(path)))?;
         if content.len() > limit {
-            return Err(FileError::on("read", self.show(path))(std::io::Error::other(format!(
-                "it is larger than {limit} bytes"
-            ))));
+            let too_large = format!("it is too large (at most {limit} bytes are read)");
+            let source = std::io::Error::new(std::io::ErrorKind::FileTooLarge, too_large);
+            return Err(FileError::on("read", self.show(path))(source));
         }
         Ok(content)
     }

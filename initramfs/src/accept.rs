@@ -7,7 +7,7 @@
 
 use crate::Places;
 use atlas_host::{
-    FileError, durable,
+    FileError, block, durable,
     tree::{Dir, Rename},
 };
 use atlas_model::{Acceptance, BootReport, RefusalCode};
@@ -25,8 +25,8 @@ const FILE: &str = "accepted.json";
 pub struct AcceptArgs {
     /// The refusal to accept, as the refusal screen names it: missing-member, written-apart or foreign-cluster
     pub code: RefusalCode,
-    /// The member to go on with, where there is a choice (written-apart)
-    #[arg(long, value_name = "DEVICE")]
+    /// The member to go on with, where there is a choice (written-apart): its device or its serial number
+    #[arg(long, value_name = "DEVICE|SERIAL")]
     pub device: Option<String>,
     /// Why you know better; it is recorded
     #[arg(long)]
@@ -48,6 +48,7 @@ pub fn accept(places: &Places, args: &AcceptArgs) -> Result<String, String> {
     if args.code == RefusalCode::WrittenApart && args.device.is_none() {
         return Err("there is a choice to make: name the member to go on with, --device /dev/…".into());
     }
+    let device = args.device.as_deref().map(member_called).transpose()?;
     let reason = match &args.reason {
         Some(reason) if args.i_accept_the_risk => reason.clone(),
         given => ask(&refusal.screen(), risk, args.code, given.as_deref())?,
@@ -56,13 +57,22 @@ pub fn accept(places: &Places, args: &AcceptArgs) -> Result<String, String> {
         format: 1,
         code: args.code,
         fingerprint,
-        device: args.device.clone(),
+        device,
         by: std::env::var("LOGNAME").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "root".into()),
         reason: reason.chars().take(500).collect(),
         at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
     };
     write(places, &acceptance).map_err(|error| format!("{error}: {}", error.source))?;
     Ok("Recorded. It holds for the next boot, and only for the disks as they are now: reboot to go on.\n".into())
+}
+
+/// The UUID that md gave the member: the kernel may name the devices otherwise at the next boot.
+fn member_called(name: &str) -> Result<String, String> {
+    let devices = block::devices().map_err(|error| format!("{error}: {}", error.source))?;
+    let survey = block::survey(&devices);
+    let member = survey.member_called(name);
+    let uuid = member.map(|member| member.md.device_uuid.to_string());
+    uuid.ok_or_else(|| format!("no member of the Unbound set is called '{name}'; the refusal lists them"))
 }
 
 pub(crate) fn read_report(places: &Places) -> Result<BootReport, String> {

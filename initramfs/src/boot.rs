@@ -75,11 +75,8 @@ fn sequence(places: &Places, report: &mut BootReport, clock: &mut Clock) -> Resu
     report.warnings.extend(choice.warnings.iter().cloned());
     report.warnings.extend(choice.of_the_future(now()));
     let record = survey.record_of(&choice);
-    take_role(places, &root, &bound, acceptance.as_ref(), (&choice, &record), report, clock).map_err(|mut refusal| {
-        refusal.found.push(format!("the Unbound set: {}", choice.disks.join(", ")));
-        refusal.found.extend(choice.beside.iter().cloned());
-        refusal
-    })
+    take_role(places, &root, &bound, acceptance.as_ref(), (&choice, &record), report, clock)
+        .map_err(|refusal| refuse::with_disks(refusal, &choice))
 }
 
 fn now() -> u64 {

@@ -5,12 +5,21 @@ use atlas_model::{
     Refusal, RefusalCode,
     master_config::BadMasterConfig,
     path_list::BadPathList,
+    survey::{SetChoice, SetKind},
     worn::{Foreign, RoleIdentity},
 };
 use atlas_sid::SidError;
 
-const REPAIR: &str =
-    "log in here, then: mdadm --assemble --scan, mount LABEL=ATLAS-UNBOUND /unbound, repair the file, reboot";
+use crate::unbound::ARRAY;
+
+/// How a set is started at the console of a server that refused; [`with_disks`] names its devices.
+const START: &str =
+    "mdadm --assemble --run --config=none /dev/md/atlas-unbound DISK DISK; mount /dev/md/atlas-unbound /unbound";
+
+/// How a file of the set is repaired there.
+fn repair() -> String {
+    format!("log in here, then: {START}; repair the file below /unbound/SID_DATA; reboot")
+}
 
 /// What is wrong with the Sync and Identity Data.
 pub fn of_sid(error: &SidError) -> Refusal {
@@ -19,11 +28,11 @@ pub fn of_sid(error: &SidError) -> Refusal {
             .because("MasterConfig says who this server is; without it every role would be a guess")
             .remedy("check that these are the right disks")
             .remedy("on a new set, run 'atlas init' on the server that it is for"),
-        SidError::MasterConfig { source: BadMasterConfig::UnknownFormat(_), .. } => unknown_format(),
+        SidError::MasterConfig { source, .. } if matches!(source.fault(), BadMasterConfig::UnknownFormat(_)) => unknown_format(),
         SidError::MasterConfig { .. } => {
             Refusal::new(RefusalCode::MasterConfigInvalid, "MasterConfig does not say who this server is.")
                 .because("a role that is not beyond doubt could be another server's")
-                .remedy(REPAIR)
+                .remedy(repair())
         }
         SidError::PathList { source: BadPathList::UnknownFormat { .. }, .. } => unknown_format(),
         SidError::Manifest { source: atlas_model::manifest::BadManifest::UnknownFormat(_), .. } => unknown_format(),
@@ -31,7 +40,7 @@ pub fn of_sid(error: &SidError) -> Refusal {
             Refusal::new(RefusalCode::BadPath, "A path of the identity leads out of the tree that it belongs to.")
                 .because("installing it could overwrite any file of this server")
                 .remedy("name the real path, without '..' and links, in IdentFilePaths, and make a new Snapshot on a server that runs")
-                .remedy(REPAIR)
+                .remedy(repair())
         }
         SidError::NoSnapshot { .. } => Refusal::new(RefusalCode::SnapshotMissing, "There is no Snapshot that can serve this server.")
             .because("without it the network identity of the role is unknown")
@@ -39,7 +48,7 @@ pub fn of_sid(error: &SidError) -> Refusal {
             .remedy("install the missing converter on this server, if its EnvVersion is newer"),
         SidError::Conversion { .. } => Refusal::new(RefusalCode::ConversionFailed, "The identity could not be converted for this server.")
             .because("an identity that is half converted could be a wrong one")
-            .remedy("look at the converter's message, mend or install /opt/atlas/bin/SyncConverterN, and reboot")
+            .remedy("look at the converter's message, repair or install /opt/atlas/bin/SyncConverterN, and reboot")
             .remedy("or boot the disks in a server with the EnvVersion that made them"),
         // Those from Restless on belong to the running server; a boot meets none of them.
         SidError::PathList { .. } | SidError::Reserved { .. } | SidError::Manifest { .. } | SidError::Damaged { .. } | SidError::EnvVersion { .. }
@@ -47,7 +56,13 @@ pub fn of_sid(error: &SidError) -> Refusal {
             Refusal::new(RefusalCode::SnapshotDamaged, "The Snapshot of this role is damaged.")
                 .because("an identity of which a part is wrong or missing is a wrong one")
                 .remedy("boot the disks in the server where they ran last, and run 'ssSync create' there")
-                .remedy(REPAIR)
+                .remedy(repair())
+        }
+        SidError::File(file) if file.is_too_large() => {
+            Refusal::new(RefusalCode::SnapshotDamaged, "A file of the Sync and Identity Data is too large.")
+                .because("what is that large was not written by ATLAS, and a part of it must not count as the whole")
+                .remedy("boot the disks in the server where they ran last, and run 'ssSync create' there")
+                .remedy(repair())
         }
         SidError::Worn { .. } => {
             Refusal::new(RefusalCode::BoundDataInvalid, "A newer ATLAS wrote whose identity this server wears.")
@@ -57,7 +72,7 @@ pub fn of_sid(error: &SidError) -> Refusal {
         SidError::File(_) => Refusal::new(RefusalCode::SnapshotDamaged, "The Sync and Identity Data cannot be read.")
             .because("a part that cannot be read may be the one that says who this server is")
             .remedy("look for errors of the disks in 'dmesg' and 'mdadm --detail'")
-            .remedy(REPAIR),
+            .remedy(repair()),
     };
     refusal.caused_by(error)
 }
@@ -131,19 +146,43 @@ pub fn root_not_writable(error: &dyn std::error::Error) -> Refusal {
 
 /// The set could not be started.
 pub fn assemble_failed(error: &dyn std::error::Error) -> Refusal {
-    Refusal::new(RefusalCode::AssembleFailed, "The Unbound set could not be started.")
-        .because("its data cannot be reached")
-        .remedy("look for errors of the disks in 'dmesg', and at 'mdadm --examine' of each member")
-        .caused_by(error)
+    let is_busy = format!("{error}").contains("busy");
+    let refusal = Refusal::new(RefusalCode::AssembleFailed, "The Unbound set could not be started.");
+    let refusal = if is_busy {
+        refusal
+            .because("something else uses its disks, and could write to them beside this server")
+            .remedy("see what uses them: 'cat /proc/mdstat', 'lsblk', 'dmsetup ls'")
+            .remedy("stop it ('mdadm --stop' or 'dmsetup remove', and what lsblk names), and reboot")
+    } else {
+        refusal
+            .because("its data cannot be reached")
+            .remedy("look for errors of the disks in 'dmesg', and at 'mdadm --examine' of each member")
+            .remedy("if a disk is dying, shut down, take it out, and boot with the other one: it asks to be accepted")
+    };
+    refusal.caused_by(error)
 }
 
-/// The file system cannot be mended.
+/// A refusal of what a set that was chosen holds: on which disks that is, and how they are started at the console.
+pub fn with_disks(mut refusal: Refusal, choice: &SetChoice) -> Refusal {
+    refusal.found.push(format!("the Unbound set: {}", choice.disks.join(", ")));
+    refusal.found.extend(choice.beside.iter().cloned());
+    let start = match &choice.kind {
+        SetKind::Mirror { devices, .. } => {
+            format!("mdadm --assemble --run --config=none {ARRAY} {}; mount {ARRAY} /unbound", devices.join(" "))
+        }
+        SetKind::Single { device } => format!("mount {device} /unbound"),
+    };
+    refusal.remedy.iter_mut().for_each(|line| *line = line.replace(START, &start));
+    refusal
+}
+
+/// The file system cannot be repaired without asking.
 pub fn file_system_broken(device: &str, found: &str) -> Refusal {
     Refusal::new(RefusalCode::FilesystemBroken, "The file system of the Unbound set is damaged.")
         .found(format!("tried on a copy in memory; the disks are untouched: {found}"))
-        .because("mending it needs decisions that may cost data, and those are yours")
-        .remedy(format!("see what would be done: mdadm --assemble --scan --readonly, then e2fsck -f -n {device}"))
-        .remedy("take an image of one member before you let e2fsck change anything; then mend, and reboot")
+        .because("repairing it needs decisions that may cost data, and those are yours")
+        .remedy("take an image of one member before anything changes it: dd to another disk")
+        .remedy(format!("log in here, then: {START} (without the mount); see what would be done: e2fsck -f -n {device}; repair: e2fsck -f {device}; reboot"))
 }
 
 /// Something that should always work did not.
@@ -163,4 +202,73 @@ pub fn of_process(what: &str, error: &ProcessError) -> Refusal {
 /// A file that could not be handled, as a refusal of the step that needed it.
 pub fn of_file(what: &str, error: &FileError) -> Refusal {
     internal(what, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atlas_model::{ext4, survey::SetKind};
+
+    fn choice() -> SetChoice {
+        SetChoice {
+            kind: SetKind::Mirror {
+                uuid: atlas_model::md::MdUuid([7; 16]),
+                devices: vec!["/dev/sdb".into(), "/dev/sdc".into()],
+            },
+            disks: vec!["/dev/sdb (serial B, SATA port 1)".into(), "/dev/sdc (serial C, SATA port 2)".into()],
+            beside: vec!["beside: /dev/sda (serial A): 4 GB, not looked into".into()],
+            left_out: vec![],
+            degraded: false,
+            ext4: ext4::testing::superblock("ATLAS-UNBOUND", 5),
+            written: 0,
+            warnings: vec![],
+        }
+    }
+
+    #[test]
+    fn what_a_set_holds_is_refused_with_the_disks_and_a_command_that_starts_them() {
+        let error = SidError::NoMasterConfig("/unbound/SID_DATA/MasterConfig".into());
+        assert!(of_sid(&error).screen().contains("no MasterConfig"));
+        let bad = SidError::MasterConfig {
+            path: "/unbound/SID_DATA/MasterConfig".into(),
+            source: atlas_model::MasterConfig::parse(b"format = 1\nrole = 5\n").unwrap_err(),
+        };
+        let screen = with_disks(of_sid(&bad), &choice()).screen();
+        for phrase in [
+            "line 2, column 8",
+            "serial B, SATA port 1",
+            "serial A",
+            "mdadm --assemble --run --config=none /dev/md/atlas-unbound /dev/sdb /dev/sdc; mount /dev/md/atlas-unbound /unbound;",
+        ] {
+            assert!(screen.contains(phrase), "{phrase}: {screen}");
+        }
+        assert!(!screen.contains("DISK"), "{screen}");
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_damaged_but_that() {
+        let tmp = tempfile::tempdir().unwrap();
+        std::fs::create_dir(tmp.path().join("SID_DATA")).unwrap();
+        std::fs::write(tmp.path().join("SID_DATA/MasterConfig"), vec![b'#'; 1 << 20]).unwrap();
+        let unbound = atlas_host::tree::Dir::open_root(tmp.path()).unwrap();
+        let error = atlas_sid::SidData::open(&unbound).unwrap().master_config().unwrap_err();
+        let refusal = of_sid(&error);
+        assert_eq!(refusal.code, RefusalCode::MasterConfigInvalid);
+        assert!(refusal.screen().contains("it is larger than 65536 bytes"), "{}", refusal.screen());
+        let list = unbound.read("SID_DATA/MasterConfig", 100).unwrap_err();
+        let screen = of_sid(&SidError::File(list)).screen();
+        assert!(screen.contains("too large") && !screen.contains("dmesg"), "{screen}");
+    }
+
+    #[test]
+    fn a_busy_disk_is_not_searched_for_errors() {
+        let failed = |complaint: &str| ProcessError::Failed {
+            program: "mdadm".into(),
+            status: "exit status: 1".into(),
+            complaint: complaint.into(),
+        };
+        let busy = assemble_failed(&failed("mdadm: /dev/sdb is busy - skipping")).screen();
+        assert!(busy.contains("something else uses its disks") && !busy.contains("dmesg"), "{busy}");
+        assert!(assemble_failed(&failed("mdadm: failed to RUN_ARRAY: Input/output error")).screen().contains("dmesg"));
+    }
 }

@@ -19,7 +19,7 @@ use std::{
 };
 
 /// Where the array appears.
-const ARRAY: &str = "/dev/md/atlas-unbound";
+pub(crate) const ARRAY: &str = "/dev/md/atlas-unbound";
 /// How much of the machine's memory a rehearsal may take: this share, within these bounds in bytes.
 const REHEARSAL_SHARE: u64 = 4;
 const REHEARSAL_BOUNDS: (u64, u64) = (32 << 20, 4 << 30);

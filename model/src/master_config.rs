@@ -15,6 +15,7 @@
 use crate::{role::Role, shorten};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
+use toml::Spanned;
 
 /// The name that all servers and disks of one cluster share.
 ///
@@ -85,22 +86,29 @@ pub struct MasterConfig {
     partners: Vec<Partner>,
 }
 
+/// The number alone, whatever else is there.
+#[derive(Deserialize)]
+struct Format {
+    format: Option<Spanned<i64>>,
+}
+
 /// The file as it is written.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
+    #[expect(dead_code, reason = "looked at before everything else; here, so that it is known")]
     format: i64,
-    cluster: String,
-    role: String,
+    cluster: Spanned<String>,
+    role: Spanned<String>,
     #[serde(default, rename = "partner")]
     partners: Vec<RawPartner>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawPartner {
-    role: String,
-    host: String,
+    role: Spanned<String>,
+    host: Spanned<String>,
 }
 
 /// Why a file is no MasterConfig.
@@ -115,25 +123,30 @@ pub enum BadMasterConfig {
     /// Bytes that are no text.
     #[error("it is not text (binary data)")]
     NotText,
-    /// Text that is no TOML, or TOML of another shape; a file that was cut off is most often this.
-    #[error("it cannot be read as MasterConfig, line {line}: {message}")]
-    Syntax {
+    /// A fault with its place in the file.
+    #[error("line {line}, column {column}: {fault}")]
+    At {
         /// The line, from 1.
         line: usize,
-        /// What the TOML reader expected.
-        message: String,
+        /// The character in the line, from 1.
+        column: usize,
+        /// What is wrong there.
+        fault: Box<BadMasterConfig>,
     },
+    /// Text that is no TOML, or TOML of another shape; a file that was cut off is most often this.
+    #[error("it cannot be read as MasterConfig: {0}")]
+    Syntax(String),
     /// A format of a later (or no) ATLAS.
     #[error("it is of format {0}; this program reads format 1")]
     UnknownFormat(i64),
     /// A Role that does not exist.
-    #[error("its role is unknown")]
+    #[error(transparent)]
     Role(#[from] crate::role::UnknownRole),
     /// A cluster name that breaks the rule.
-    #[error("'{0}' is no cluster name: 1 to 63 of a-z, 0-9 and '-', beginning with a letter or digit")]
+    #[error("'{0}' is not a cluster name (expected 1 to 63 of a-z, 0-9 and '-', beginning with a letter or digit)")]
     Cluster(String),
     /// A host that is no name or address.
-    #[error("partner {role}: '{host}' is no host name or address")]
+    #[error("partner {role}: '{host}' is not a host name or address")]
     Host {
         /// Whose.
         role: Role,
@@ -150,6 +163,48 @@ pub enum BadMasterConfig {
     },
 }
 
+impl BadMasterConfig {
+    /// What is wrong, without the place.
+    pub fn fault(&self) -> &BadMasterConfig {
+        match self {
+            BadMasterConfig::At { fault, .. } => fault.fault(),
+            other => other,
+        }
+    }
+
+    /// The same, at the byte `at` of `content`.
+    fn at(self, content: &[u8], at: usize) -> BadMasterConfig {
+        let before = String::from_utf8_lossy(&content[..at.min(content.len())]).into_owned();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        BadMasterConfig::At { line, column, fault: Box::new(self) }
+    }
+}
+
+/// Whether the partner goes with the Role.
+fn check_partner(role: Role, partner: &Partner) -> Result<(), BadMasterConfig> {
+    let host = &partner.host;
+    let good = (1..=253).contains(&host.len())
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-".contains(&b))
+        && !host.starts_with('-');
+    if !good {
+        return Err(BadMasterConfig::Host { role: partner.role, host: shorten(host, 120) });
+    }
+    if partner.role.is_primary() == role.is_primary() {
+        let whom = if role.is_primary() { "PRI lists secondaries only" } else { "a secondary lists PRI only" };
+        return Err(BadMasterConfig::Partners { role, why: format!("{} is listed, but {whom}", partner.role) });
+    }
+    Ok(())
+}
+
+fn listed_twice(role: Role, partner: Role) -> BadMasterConfig {
+    BadMasterConfig::Partners { role, why: format!("{partner} is listed twice") }
+}
+
+fn lists_none(role: Role) -> BadMasterConfig {
+    BadMasterConfig::Partners { role, why: "it lists none".into() }
+}
+
 impl MasterConfig {
     /// The largest file, in bytes.
     pub const MAX_SIZE: usize = 64 << 10;
@@ -157,24 +212,12 @@ impl MasterConfig {
     /// Checks the parts against each other.
     pub fn new(cluster: ClusterId, role: Role, mut partners: Vec<Partner>) -> Result<MasterConfig, BadMasterConfig> {
         partners.sort_by_key(|partner| partner.role);
-        let wrong = |why: String| Err(BadMasterConfig::Partners { role, why });
-        for partner in &partners {
-            let good = (1..=253).contains(&partner.host.len())
-                && partner.host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-".contains(&b))
-                && !partner.host.starts_with('-');
-            if !good {
-                return Err(BadMasterConfig::Host { role: partner.role, host: shorten(&partner.host, 120) });
-            }
-            if partner.role.is_primary() == role.is_primary() {
-                let whom = if role.is_primary() { "PRI lists secondaries only" } else { "a secondary lists PRI only" };
-                return wrong(format!("{} is listed, but {whom}", partner.role));
-            }
-        }
+        partners.iter().try_for_each(|partner| check_partner(role, partner))?;
         if let Some(pair) = partners.windows(2).find(|pair| pair[0].role == pair[1].role) {
-            return wrong(format!("{} is listed twice", pair[0].role));
+            return Err(listed_twice(role, pair[0].role));
         }
         if partners.is_empty() {
-            return wrong("it lists none".into());
+            return Err(lists_none(role));
         }
         Ok(MasterConfig { cluster, role, partners })
     }
@@ -184,31 +227,46 @@ impl MasterConfig {
         if content.len() > Self::MAX_SIZE {
             return Err(BadMasterConfig::TooLarge);
         }
-        let text = std::str::from_utf8(content).map_err(|_| BadMasterConfig::NotText)?;
+        let text =
+            std::str::from_utf8(content).map_err(|error| BadMasterConfig::NotText.at(content, error.valid_up_to()))?;
         if text.trim().is_empty() {
             return Err(BadMasterConfig::Empty);
         }
-        if text.contains('\0') {
-            return Err(BadMasterConfig::NotText);
+        if let Some(at) = text.find('\0') {
+            return Err(BadMasterConfig::NotText.at(content, at));
         }
-        let syntax = |error: toml::de::Error| BadMasterConfig::Syntax {
-            line: error.span().map_or(1, |span| text.bytes().take(span.start).filter(|b| *b == b'\n').count() + 1),
-            message: shorten(error.message(), 120),
+        let syntax = |error: toml::de::Error| {
+            let at = error.span().map_or(0, |span| span.start);
+            BadMasterConfig::Syntax(shorten(error.message(), 120)).at(content, at)
         };
         // The format first: a later one may have any shape, and its number is what the reader needs to be told.
-        let table: toml::Table = text.parse().map_err(syntax)?;
-        if let Some(format) = table.get("format").and_then(toml::Value::as_integer)
-            && format != 1
+        let format: Format = toml::from_str(text).map_err(syntax)?;
+        if let Some(format) = format.format
+            && *format.get_ref() != 1
         {
-            return Err(BadMasterConfig::UnknownFormat(format));
+            return Err(BadMasterConfig::UnknownFormat(*format.get_ref()).at(content, format.span().start));
         }
         let raw: Raw = toml::from_str(text).map_err(syntax)?;
-        let partners = raw
-            .partners
-            .into_iter()
-            .map(|partner| Ok(Partner { role: partner.role.parse()?, host: partner.host }))
-            .collect::<Result<_, BadMasterConfig>>()?;
-        MasterConfig::new(raw.cluster.parse()?, raw.role.parse()?, partners)
+        let here = |place: &Spanned<String>| {
+            let at = place.span().start;
+            move |fault: BadMasterConfig| fault.at(content, at)
+        };
+        let cluster = raw.cluster.get_ref().parse::<ClusterId>().map_err(here(&raw.cluster))?;
+        let role = raw.role.get_ref().parse::<Role>().map_err(|fault| here(&raw.role)(fault.into()))?;
+        let mut partners: Vec<Partner> = vec![];
+        for RawPartner { role: its, host } in &raw.partners {
+            let partner_role = its.get_ref().parse::<Role>().map_err(|fault| here(its)(fault.into()))?;
+            let partner = Partner { role: partner_role, host: host.get_ref().clone() };
+            check_partner(role, &partner).map_err(|fault| {
+                let place = if matches!(fault, BadMasterConfig::Host { .. }) { host } else { its };
+                here(place)(fault)
+            })?;
+            if partners.iter().any(|other| other.role == partner.role) {
+                return Err(here(its)(listed_twice(role, partner.role)));
+            }
+            partners.push(partner);
+        }
+        MasterConfig::new(cluster, role, partners).map_err(here(&raw.role))
     }
 
     /// The file that [`MasterConfig::parse`] reads back.
@@ -268,19 +326,44 @@ mod tests {
         let parse = |text: &str| MasterConfig::parse(text.as_bytes()).unwrap_err();
         assert_eq!(parse(""), BadMasterConfig::Empty);
         assert_eq!(parse(" \n"), BadMasterConfig::Empty);
-        assert_eq!(MasterConfig::parse(b"\x7fELF\xff\xfe"), Err(BadMasterConfig::NotText));
-        assert_eq!(parse("format = 1\n\0"), BadMasterConfig::NotText);
-        assert_eq!(parse("format = 2\nwhatever = true\n"), BadMasterConfig::UnknownFormat(2));
-        assert!(matches!(parse(&PRI.replace("\"PRI\"", "\"KING\"")), BadMasterConfig::Role(_)));
-        assert!(matches!(parse(&PRI.replace("SEC1", "PRI")), BadMasterConfig::Partners { .. }));
-        assert!(matches!(parse(&PRI.replace("bakery", "Bakery!")), BadMasterConfig::Cluster(_)));
-        assert!(matches!(parse(&PRI.replace("10.0.0.2", "-oProxyCommand=x")), BadMasterConfig::Host { .. }));
-        assert!(matches!(
-            parse(&format!("{PRI}[[partner]]\nrole = \"SEC\"\nhost = \"b\"\n")),
-            BadMasterConfig::Partners { .. }
-        ));
-        assert!(matches!(parse("format = 1\nrole = PRI\n"), BadMasterConfig::Syntax { line: 2, .. }));
+        assert_eq!(parse("format = 2\nwhatever = true\n").fault(), &BadMasterConfig::UnknownFormat(2));
+        assert!(matches!(parse(&PRI.replace("\"PRI\"", "\"KING\"")).fault(), BadMasterConfig::Role(_)));
+        assert!(matches!(parse(&PRI.replace("SEC1", "PRI")).fault(), BadMasterConfig::Partners { .. }));
+        assert!(matches!(parse(&PRI.replace("bakery", "Bakery!")).fault(), BadMasterConfig::Cluster(_)));
+        assert!(matches!(parse(&PRI.replace("10.0.0.2", "-oProxyCommand=x")).fault(), BadMasterConfig::Host { .. }));
         assert_eq!(MasterConfig::parse(&vec![b' '; MasterConfig::MAX_SIZE + 1]), Err(BadMasterConfig::TooLarge));
+    }
+
+    #[test]
+    fn every_fault_has_its_line_and_column() {
+        let said = |content: &[u8]| MasterConfig::parse(content).unwrap_err().to_string();
+        let with = |from: &str, to: &str| said(PRI.replace(from, to).as_bytes());
+        assert_eq!(
+            with("\"PRI\"", "\"KING\""),
+            "line 3, column 8: 'KING' is not a role (expected PRI, or SEC1 to SEC99)"
+        );
+        assert!(with("format = 1", "format = 7").starts_with("line 1, column 10: it is of format 7"));
+        assert!(with("bakery", "Bäckerei").starts_with("line 2, column 11: 'Bäckerei' is not a cluster name"));
+        assert!(with("SEC1", "PRI").starts_with("line 5, column 8: its partners do not fit"));
+        assert!(with("SEC1", "SEC0").starts_with("line 5, column 8: 'SEC0' is not a role"));
+        assert!(with("10.0.0.2", "a b").starts_with("line 6, column 8: partner SEC1: 'a b' is not a host"));
+        let twice = format!("{PRI}[[partner]]\nrole = \"SEC\"\nhost = \"b\"\n");
+        assert!(
+            said(twice.as_bytes())
+                .starts_with("line 8, column 8: its partners do not fit its role PRI: SEC1 is listed twice")
+        );
+        assert!(
+            said(&PRI.as_bytes()[..43])
+                .contains("line 3, column 8: its partners do not fit its role PRI: it lists none")
+        );
+        assert!(said(b"format = 1\nrole = PRI\n").starts_with("line 2, column 8: it cannot be read as MasterConfig"));
+        assert!(
+            with("cluster", "clutser")
+                .starts_with("line 2, column 1: it cannot be read as MasterConfig: unknown field")
+        );
+        assert_eq!(said(b"format = 1\nrole = \"\xff"), "line 2, column 9: it is not text (binary data)");
+        assert_eq!(said(b"format = 1\n\0"), "line 2, column 1: it is not text (binary data)");
+        assert_eq!(said(b"\x7fELF\xff\xfe"), "line 1, column 5: it is not text (binary data)");
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl fmt::Display for Role {
 
 /// A text that names no Role.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("'{0}' is no Role; a Role is PRI, or SEC1 to SEC{max}", max = Role::MAX_SECONDARIES)]
+#[error("'{0}' is not a role (expected PRI, or SEC1 to SEC{max})", max = Role::MAX_SECONDARIES)]
 pub struct UnknownRole(pub String);
 
 impl FromStr for Role {

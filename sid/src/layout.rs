@@ -185,12 +185,14 @@ impl SidData {
     pub fn master_config(&self) -> Result<MasterConfig, SidError> {
         let name = "MasterConfig";
         let path = self.dir.show(name);
-        // One byte more than allowed, so that the parser tells about the size as about everything else.
-        match self.dir.read_if_there(name, MasterConfig::MAX_SIZE + 1) {
+        match self.dir.read_if_there(name, MasterConfig::MAX_SIZE) {
             Ok(Some(content)) => {
                 MasterConfig::parse(&content).map_err(|source| SidError::MasterConfig { path, source })
             }
             Ok(None) => Err(SidError::NoMasterConfig(path)),
+            Err(error) if error.is_too_large() => {
+                Err(SidError::MasterConfig { path, source: BadMasterConfig::TooLarge })
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -106,7 +106,7 @@ mod tests {
     fn a_wrong_answer_is_explained_and_asked_for_again() {
         let mut person = Scripted { answers: vec!["king", "PRI"], ..Scripted::default() };
         assert_eq!(ask_for::<Role>(&mut person, "Role?", None).unwrap(), Some(Role::Pri));
-        assert!(person.asked[1].contains("'king' is no Role"), "{:?}", person.asked);
+        assert!(person.asked[1].contains("'king' is not a role"), "{:?}", person.asked);
     }
 
     #[test]

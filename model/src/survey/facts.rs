@@ -285,6 +285,17 @@ impl Survey {
         SetRecord::new(kind, choice.ext4.uuid_text(), members.collect())
     }
 
+    /// The member of an Unbound set that a person calls so: by its device, its serial number, or the UUID that md gave it.
+    pub fn member_called(&self, name: &str) -> Option<&Member> {
+        let is_called = |m: &&&Member| {
+            m.device == name || m.serial.as_deref() == Some(name) || m.md.device_uuid.to_string() == name
+        };
+        let sets = self.sets();
+        let mut called = sets.values().flatten().filter(is_called).copied();
+        // A dock may give all its disks one serial number.
+        called.next().filter(|_| called.next().is_none())
+    }
+
     /// All members of each array of which at least one member is recognised.
     pub(super) fn sets(&self) -> BTreeMap<MdUuid, Vec<&Member>> {
         let ours: BTreeSet<MdUuid> = self.members.iter().filter(|m| m.is_atlas()).map(|m| m.md.set_uuid).collect();

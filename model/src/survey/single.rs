@@ -130,6 +130,10 @@ fn remedies(refusal: Refusal, attached: &Attached<'_>) -> Refusal {
         .remedy(format!("see whether the end is hidden: hdparm -N {}", names.first().unwrap_or(&"DEVICE")))
         .remedy("if one of the disks is a copy, or was taken out of the set, shut down and remove it")
         .remedy(format!(
+            "if it is a copy on a hardware RAID, and the mirror is used no more: tune2fs -U random {}, then reboot",
+            names.first().unwrap_or(&"DEVICE")
+        ))
+        .remedy(format!(
             "if it never was a mirror and only its device grew: resize2fs {}, then reboot",
             names.first().unwrap_or(&"DEVICE")
         ))

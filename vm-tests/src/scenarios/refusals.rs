@@ -57,7 +57,12 @@ pub(crate) fn halves_written_apart(ctx: &Context) -> Result<()> {
     for (half, count) in halves.iter_mut().zip([a, b]) {
         set_events(half, even).with_context(|| format!("from {count} to {even}"))?;
     }
-    refused(ctx, halves, "written-apart", &["without all members", "--device DEVICE"])
+    refused(
+        ctx,
+        halves,
+        "written-apart",
+        &["without all members", "serial PRI-1", "accept written-apart --device /dev/vd"],
+    )
 }
 
 /// Writes the event count of a format 1.2 member, and the checksum that goes with it.
@@ -125,7 +130,7 @@ pub(crate) fn master_config_binary(ctx: &Context) -> Result<()> {
 
 pub(crate) fn master_config_of_unknown_role(ctx: &Context) -> Result<()> {
     let king = |text: Vec<u8>| edited(&text, "\nrole = \"PRI\"", "\nrole = \"KING\"");
-    bad_master_config(ctx, king, "master-config-invalid", &["'KING' is no Role"])
+    bad_master_config(ctx, king, "master-config-invalid", &["'KING' is not a role"])
 }
 
 pub(crate) fn master_config_of_another_cluster(ctx: &Context) -> Result<()> {
