@@ -5,10 +5,12 @@
 //! that a console can show.
 
 use atlas_model::{
-    ClusterId, Digest, EnvVersion, MasterConfig, PathList, Role, TreePath,
-    ext4::{self, Ext4Superblock},
+    ClusterId, Digest, EnvVersion, MasterConfig, PathList, Role, TreePath, content,
+    ext4::{self, Ext4Superblock, files::Files},
     manifest::{FileSet, Kind, Manifest},
     md::{self, MdSuperblock, Slot},
+    old_md,
+    set_record::SetRecord,
     tree_path,
 };
 use std::{error::Error, path::Component};
@@ -17,14 +19,17 @@ use std::{error::Error, path::Component};
 pub type Property = fn(&[u8]) -> bool;
 
 /// Every target by its name, which is that of its folders below `seeds` and `regressions`, too.
-pub const TARGETS: [(&str, Property); 8] = [
+pub const TARGETS: [(&str, Property); 11] = [
     ("cluster", cluster),
     ("env_version", env_version),
     ("ext4", ext4),
+    ("ext4_files", ext4_files),
     ("manifest", manifest),
+    ("marks", marks),
     ("master_config", master_config),
     ("md", md),
     ("path_list", path_list),
+    ("set_record", set_record),
     ("tree_path", tree_path),
 ];
 
@@ -193,6 +198,51 @@ pub fn ext4(data: &[u8]) -> bool {
         let again = Ext4Superblock { digest: Digest::of(&written), size_bytes: 0, written: 0, ..sb };
         assert_eq!(Ext4Superblock::parse(&written), Some(again));
     }
+    true
+}
+
+/// A file of an ext4 that is not mounted: never more than was allowed, the same twice, and within what the image holds.
+pub fn ext4_files(data: &[u8]) -> bool {
+    let read = |offset: u64, length: usize| {
+        let at = usize::try_from(offset).ok()?;
+        assert!(length <= 64 << 10, "{length} bytes in one read");
+        data.get(at..at.checked_add(length)?).map(<[u8]>::to_vec)
+    };
+    let look = || {
+        let files = Files::open(&read).ok()?;
+        let sid = files.child(&files.root().ok()?, "SID_DATA").ok()??;
+        let set = files.child(&sid, SetRecord::NAME).ok()??;
+        files.content(&set, SetRecord::MAX_SIZE).ok()
+    };
+    let found = look();
+    assert_eq!(found, look());
+    assert!(found.as_ref().is_none_or(|content| content.len() <= SetRecord::MAX_SIZE && content.len() <= data.len()));
+    found.is_some()
+}
+
+/// What lies on a disk: each mark and label can be shown, and an old superblock needs all of its bytes.
+pub fn marks(data: &[u8]) -> bool {
+    let found = content::BLOCKS.iter().filter_map(|block| content::recognise(*block, data));
+    let mut is_found = false;
+    for content in found {
+        let text = content.to_string();
+        assert!(!text.is_empty() && text.chars().all(|c| !c.is_control()), "{text:?}");
+        is_found = true;
+    }
+    let old = old_md::parse(data);
+    assert!(old.is_none() || data.len() >= old_md::SUPERBLOCK_LEN);
+    is_found || old.is_some() || content::firmware_raid(data).is_some()
+}
+
+/// How a set is made: what is written reads back.
+pub fn set_record(data: &[u8]) -> bool {
+    let record = match SetRecord::parse(data) {
+        Ok(record) => record,
+        Err(error) => return !showable(&error),
+    };
+    assert!(data.len() <= SetRecord::MAX_SIZE);
+    let file = record.to_file();
+    assert!(file.len() > SetRecord::MAX_SIZE || SetRecord::parse(file.as_bytes()) == Ok(record));
     true
 }
 
