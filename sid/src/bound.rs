@@ -4,6 +4,7 @@
 //! /opt/atlas/EnvID      the EnvVersion of this server
 //! /opt/atlas/Cluster    the cluster that it belongs to
 //! /opt/atlas/Identity   whose name, addresses and host keys it wears: see [`crate::worn`]
+//! /opt/atlas/Set        how the Unbound set is made that it was initialised with; `set_record`
 //! /opt/atlas/bin/       programs; SyncConverterN among them
 //! /opt/atlas/work/      empty; a place to mount working memory on
 //! ```

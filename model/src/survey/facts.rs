@@ -285,6 +285,11 @@ impl Survey {
         SetRecord::new(kind, choice.ext4.uuid_text(), members.collect())
     }
 
+    /// Whether the two devices are one disk, reached by two paths.
+    pub fn are_one_disk(&self, a: &Path, b: &Path) -> bool {
+        matches!((self.device(a), self.device(b)), (Some(a), Some(b)) if a.wwid.is_some() && a.is_same_disk_as(b))
+    }
+
     /// The member of an Unbound set that a person calls so: by its device, its serial number, or the UUID that md gave it.
     pub fn member_called(&self, name: &str) -> Option<&Member> {
         let is_called = |m: &&&Member| {

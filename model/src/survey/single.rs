@@ -65,6 +65,15 @@ fn differs(name: &str, place: &str, record: &SetRecord, device: &Device) -> Opti
     ))
 }
 
+impl Survey {
+    /// What speaks for it that the bare file system on the device is half of a mirror.
+    pub fn signs_of_a_mirror(&self, device: &str) -> Vec<String> {
+        let single = self.singles.iter().find(|single| single.device == device);
+        let attached = Attached { survey: self, sets: self.sets(), singles: single.into_iter().collect() };
+        single.map_or(vec![], |single| signs(&attached, single))
+    }
+}
+
 /// A refusal where a bare file system belongs to a mirror, as far as can be seen.
 pub(super) fn lost_mirror(attached: &Attached<'_>) -> Option<Refusal> {
     let signs: Vec<(&Single, Vec<String>)> =

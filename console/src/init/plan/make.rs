@@ -13,6 +13,7 @@ use super::{
     Item, SetFacts, SetPlan, Task, file_system, labelled, list,
     set::shown,
 };
+use atlas_model::survey::WHAT_A_SET_MAY_BE;
 use std::path::{Path, PathBuf};
 
 /// Two disks are of one size when the larger is at most one part in this many larger.
@@ -30,8 +31,14 @@ pub(super) fn create(facts: &SetFacts, degraded: bool) -> Result<SetPlan, Vec<Ob
             size(SMALLEST)
         )));
     }
+    objections.extend(facts.parts.iter().filter(|disk| !disk.parts.is_empty()).map(built));
     if let [a, b] = facts.parts.as_slice() {
         objections.extend(not_a_pair(a, b));
+        if facts.survey.are_one_disk(&a.path, &b.path) {
+            let what =
+                format!("{} and {} are one disk, seen by two paths (multipath)", a.path.display(), b.path.display());
+            objections.push(Objection::new(what).hint("name two different disks").hint(WHAT_A_SET_MAY_BE));
+        }
     }
     if !objections.is_empty() {
         return Err(objections);
@@ -51,6 +58,13 @@ pub(super) fn create(facts: &SetFacts, degraded: bool) -> Result<SetPlan, Vec<Ob
 
 fn erase(device: &Path, holds: &str) -> Item {
     Item::todo(format!("{}, which held {holds}", device.display()), Task::Erase(device.to_owned()))
+}
+
+/// What lies on LUKS, LVM or multipath.
+fn built(device: &BlockDevice) -> Objection {
+    Objection::new(format!("{} is built of other devices", device.named.display()))
+        .hint("name the disk itself; for an md array use --array")
+        .hint(WHAT_A_SET_MAY_BE)
 }
 
 fn in_use(device: &BlockDevice) -> Option<Objection> {
@@ -97,7 +111,7 @@ pub(super) fn take_array(facts: &SetFacts) -> Result<SetPlan, Vec<Objection>> {
     let plain = members.filter(|member| member.md.level == 1 && !member.md.exotic).count();
     if array.raid_level.as_deref() != Some("raid1") || plain == 0 || plain != facts.parts.len() {
         let what = format!("{named} is no plain RAID-1 array with metadata 1.x on disks or partitions");
-        return Err(Objection::new(what).hint("'mdadm --detail' shows what it is").into());
+        return Err(Objection::new(what).hint("'mdadm --detail' shows what it is").hint(WHAT_A_SET_MAY_BE).into());
     }
     take(array, facts)
 }
@@ -105,8 +119,15 @@ pub(super) fn take_array(facts: &SetFacts) -> Result<SetPlan, Vec<Objection>> {
 pub(super) fn take_disk(facts: &SetFacts) -> Result<SetPlan, Vec<Objection>> {
     let Some(disk) = &facts.top else { return Err(Objection::new("no disk was named").into()) };
     if !disk.parts.is_empty() || disk.raid_level.is_some() {
-        let what = format!("{} is built of other devices", disk.named.display());
-        return Err(Objection::new(what).hint("name the disk itself; for an md array use --array").into());
+        return Err(built(disk).into());
+    }
+    let signs = facts.survey.signs_of_a_mirror(&disk.path.display().to_string());
+    if !signs.is_empty() {
+        let what = format!("{} looks like half of a mirror: {}", disk.named.display(), signs.join("; "));
+        return Err(Objection::new(what)
+            .hint("put the disk into a bay that shows all of it, or make the mirror whole first")
+            .hint("if it never was a mirror and only its device grew, let the file system fill it: resize2fs")
+            .into());
     }
     take(disk, facts)
 }
@@ -144,6 +165,10 @@ mod tests {
         },
         *,
     };
+    use atlas_model::{
+        ext4,
+        survey::{Device, Single},
+    };
 
     #[test]
     fn two_empty_disks_become_a_mirror() {
@@ -177,6 +202,30 @@ mod tests {
         assert!(refused(disks(vec![disk("vdb"), disk("vdb")])).contains("named twice"));
         let partition = |name: &str| BlockDevice { disk: "vdb".into(), ..disk(name) };
         assert!(refused(disks(vec![partition("vdb1"), partition("vdb2")])).contains("lie on one disk"));
+    }
+
+    #[test]
+    fn what_a_boot_would_refuse_is_no_set() {
+        let device = |name: &str| Device {
+            path: format!("/dev/{name}").into(),
+            wwid: Some("naa.5".into()),
+            size_bytes: 10 << 30,
+            ..Device::default()
+        };
+        let (storage, mut facts) = disks(vec![disk("sdb"), disk("sdc")]);
+        facts.survey.devices = vec![device("sdb"), device("sdc")];
+        assert!(refused((storage, facts)).contains("one disk, seen by two paths"));
+
+        let volume = |name: &str| BlockDevice { parts: vec!["/dev/sda3".into()], ..disk(name) };
+        assert!(refused(disks(vec![volume("dm-0"), volume("dm-1")])).contains("dm-0 is built of other devices"));
+
+        let (storage, mut facts) = hardware(holding("sdb", "ext4", None));
+        let block = ext4::testing::block_of("books", 3, (10 << 30) - (1 << 20));
+        let ext4 = ext4::Ext4Superblock::parse(&block).unwrap();
+        facts.survey.singles = vec![Single { device: "/dev/sdb".into(), serial: None, ext4 }];
+        assert!(plan_set(&storage, &facts).is_ok(), "nothing is known of its disk");
+        facts.survey.devices = vec![device("sdb")];
+        assert!(refused((storage, facts)).contains("sdb looks like half of a mirror: it ends 1048576 bytes before"));
     }
 
     #[test]
