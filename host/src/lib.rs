@@ -11,6 +11,7 @@
 //! | [`lock`] | one holder | two programs at once; a lock file that was replaced |
 //! | [`process`] | other programs, with deadlines and bounded output | hanging, endless output |
 //! | [`stream`] | a conversation with another program | a partner that is silent, or slow on purpose |
+//! | [`alive`] | whether a disk still answers | a read that never ends |
 //! | [`block`] | block devices and their superblocks | trusting names and probe order |
 //! | [`mount`] | mounts | |
 //! | [`net`] | network interfaces, and a lock on all of them | a frame that is sent before it may be |
@@ -20,6 +21,7 @@
 
 #![allow(unsafe_code, reason = "this crate is where the machine is touched; every block says why it is sound")]
 
+pub mod alive;
 pub mod block;
 pub mod durable;
 pub mod lock;

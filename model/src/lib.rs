@@ -15,6 +15,7 @@
 //! ```
 
 pub mod address;
+pub mod claims;
 pub mod cold_boot;
 pub mod compare;
 pub mod content;
@@ -25,6 +26,7 @@ pub mod ext4;
 pub mod manifest;
 pub mod master_config;
 pub mod md;
+pub mod members;
 pub mod mounts;
 pub mod old_md;
 pub mod owners;

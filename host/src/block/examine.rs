@@ -226,7 +226,7 @@ pub fn ext4_uuid_below(path: &Path) -> Option<String> {
 }
 
 /// Past the page cache where the file system under an image file allows it.
-fn open_direct(path: &Path) -> io::Result<File> {
+pub(crate) fn open_direct(path: &Path) -> io::Result<File> {
     let open = |flags: OFlag| File::options().read(true).custom_flags(flags.bits()).open(path);
     open(OFlag::O_DIRECT).or_else(|error| match error.raw_os_error() {
         Some(nix::libc::EINVAL) => open(OFlag::empty()),
@@ -235,7 +235,7 @@ fn open_direct(path: &Path) -> io::Result<File> {
 }
 
 /// One block of 4096 bytes, read into memory that is aligned as direct reads need it.
-fn read_block(file: &File, offset: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_block(file: &File, offset: u64) -> io::Result<Vec<u8>> {
     #[repr(align(4096))]
     struct Aligned([u8; BLOCK as usize]);
     let mut block = Box::new(Aligned([0; BLOCK as usize]));

@@ -9,6 +9,7 @@ mod list;
 
 pub use atlas_model::survey::Device;
 pub use examine::{ext4_uuid, ext4_uuid_below, survey};
+pub(crate) use examine::{open_direct, read_block};
 pub use list::Sources;
 
 use crate::FileError;

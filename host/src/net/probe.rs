@@ -5,7 +5,7 @@
 //!                       asked     asked       asked               nobody answered: it is free on this wire
 //! ```
 //!
-//! All addresses and all cards are asked at once. Two machines that ask at the same time hear each other's questions. One that has
+//! A carrier that had to be waited for is asked twice as long. All addresses and all cards are asked at once. Two machines that ask at the same time hear each other's questions. One that has
 //! decided defends its addresses from then on, though nothing has configured them yet: a machine that asks a moment later is answered.
 //!
 //! The frames pass a closed gate, because they are sent past the queueing disciplines; nothing else does.
@@ -24,10 +24,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// When each address is asked for, in milliseconds after the card has a carrier.
+/// When each address is asked for, in milliseconds after the first time.
 const ASKED_AT: [u64; 3] = [0, 250, 500];
 /// How long after the first question an answer counts.
 pub const WINDOW: Duration = Duration::from_millis(1000);
+/// The same, and a window of its own, for a card whose carrier had to be waited for: a switch, or the machine at the other end of the wire,
+/// may drop everything in the first second.
+const FRESH_ASKED_AT: [u64; 5] = [0, 250, 500, 1000, 1500];
+const FRESH_WINDOW: Duration = Duration::from_millis(2000);
+/// A carrier that comes later than this after the beginning had to be waited for.
+const FRESH: Duration = Duration::from_millis(200);
 /// How often carriers are looked at while one is waited for.
 const LOOK: Duration = Duration::from_millis(20);
 /// The most that is taken from one card before the others are looked at.
@@ -140,18 +146,20 @@ impl Ears {
 enum State {
     /// It has no carrier.
     Waiting,
-    /// Since then, and so many times.
-    Asking(Instant, usize),
+    /// Since then, and so many times; whether its carrier is fresh.
+    Asking(Instant, usize, bool),
     Done,
 }
 
-/// Asks for each address on its wires, and for `others` on all of them. A card without a carrier is waited for until `patience` is over.
+/// Asks for each address on its wires, and for `others` on all of them. A card without a carrier is waited for until `patience` is over, and
+/// only while an address could be asked for on no other card.
 pub fn ask(ears: &Ears, wanted: &[Wanted], others: &[IpAddr], patience: Duration) -> Result<Answers, NetError> {
     let mut kernel = Rtnetlink::open()?;
     let mut answers = Answers::default();
     let wires: BTreeSet<Wire> = wanted.iter().flat_map(|one| one.wires.iter().copied()).collect();
     let mut states: BTreeMap<u32, State> = wires.iter().map(|wire| (wire.index, State::Waiting)).collect();
-    let until = Instant::now() + patience;
+    let began = Instant::now();
+    let until = began + patience;
     let questions: Vec<(Wire, IpAddr)> = wanted
         .iter()
         .flat_map(|one| one.wires.iter().map(|wire| (*wire, one.address)))
@@ -163,12 +171,15 @@ pub fn ask(ears: &Ears, wanted: &[Wanted], others: &[IpAddr], patience: Duration
         let now = Instant::now();
         for (card, state) in &mut states {
             let mine = questions.iter().filter(|(wire, _)| wire.index == *card);
-            *state = step(*state, now, carriers.contains(card), || {
+            let fresh = now > began + FRESH;
+            *state = step(*state, now, carriers.contains(card), fresh, || {
                 mine.clone().all(|(wire, address)| ears.ask(*wire, *address).is_ok())
             });
         }
-        let late = now >= until;
-        if states.values().all(|state| *state == State::Done || late && *state == State::Waiting) {
+        let is_done = |wire: &Wire| states.get(&wire.index) == Some(&State::Done);
+        let answered = || wanted.iter().all(|one| one.wires.iter().any(is_done));
+        let enough = now >= until || answered();
+        if states.values().all(|state| *state == State::Done || enough && *state == State::Waiting) {
             break;
         }
         let next = if waiting { now + LOOK } else { now + WINDOW };
@@ -181,28 +192,36 @@ pub fn ask(ears: &Ears, wanted: &[Wanted], others: &[IpAddr], patience: Duration
 }
 
 /// What becomes of a card; `send` asks all of its questions, and says whether they went out.
-fn step(state: State, now: Instant, carrier: bool, send: impl Fn() -> bool) -> State {
+fn step(state: State, now: Instant, carrier: bool, fresh: bool, send: impl Fn() -> bool) -> State {
     match state {
-        State::Waiting if carrier && send() => State::Asking(now, 1),
-        State::Asking(since, times) if due(state).is_some_and(|due| now >= due) => match times < ASKED_AT.len() {
-            false => State::Done,
-            // It lost its carrier: it begins anew.
-            true => {
-                if send() {
-                    State::Asking(since, times + 1)
-                } else {
-                    State::Waiting
+        State::Waiting if carrier && send() => State::Asking(now, 1, fresh),
+        State::Asking(since, times, fresh) if due(state).is_some_and(|due| now >= due) => {
+            match times < asked_at(fresh).0.len() {
+                false => State::Done,
+                // It lost its carrier: it begins anew.
+                true => {
+                    if send() {
+                        State::Asking(since, times + 1, fresh)
+                    } else {
+                        State::Waiting
+                    }
                 }
             }
-        },
+        }
         other => other,
     }
 }
 
+/// When a card is asked, and how long answers count.
+fn asked_at(fresh: bool) -> (&'static [u64], Duration) {
+    if fresh { (&FRESH_ASKED_AT, FRESH_WINDOW) } else { (&ASKED_AT, WINDOW) }
+}
+
 /// When a card is to be looked at again.
 fn due(state: State) -> Option<Instant> {
-    let State::Asking(since, times) = state else { return None };
-    Some(since + ASKED_AT.get(times).map_or(WINDOW, |at| Duration::from_millis(*at)))
+    let State::Asking(since, times, fresh) = state else { return None };
+    let (asked_at, window) = asked_at(fresh);
+    Some(since + asked_at.get(times).map_or(window, |at| Duration::from_millis(*at)))
 }
 
 /// The cards that have one.

@@ -164,6 +164,23 @@ fn a_card_without_a_carrier_is_waited_for_and_reported() {
 }
 
 #[test]
+fn a_port_without_a_cable_does_not_delay_what_could_be_asked_on_another() {
+    if !own_network("net::probe::tests::a_port_without_a_cable_does_not_delay_what_could_be_asked_on_another") {
+        return;
+    }
+    let (near, _far) = wire();
+    sh("ip link add loose type veth peer name end; ip link set loose up");
+    let loose = cards::card(&Rtnetlink::open().unwrap().link("loose").unwrap()).unwrap();
+    let ears = Ears::open(&[near.clone(), loose.clone()], [near.mac, loose.mac].into()).unwrap();
+    let mut one = wanted(&near, &[IP]);
+    one[0].wires.insert(Wire { index: loose.index, vlan: None });
+    let began = Instant::now();
+    let answers = ask(&ears, &one, &[], Duration::from_secs(20)).unwrap();
+    assert_eq!((answers.conflicts.len(), answers.not_asked), (0, BTreeSet::from(["loose".to_owned()])));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[test]
 fn a_card_is_raised_without_an_address_and_gets_ipv6_back() {
     if !own_network("net::probe::tests::a_card_is_raised_without_an_address_and_gets_ipv6_back") {
         return;
