@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -34,6 +34,7 @@ const QUEUE: usize = 1024;
 const FRAME_MAX: usize = 64 << 10;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 /// A virtual Ethernet. Clones are the same one; it goes when the last one goes and the last server plugged into it.
 #[derive(Debug, Clone)]
@@ -54,6 +55,19 @@ pub struct Sent {
     pub arp_claims: BTreeSet<Ipv4Addr>,
     /// Source addresses of its IPv4 packets, without 0.0.0.0.
     pub ipv4_sources: BTreeSet<Ipv4Addr>,
+    /// Number of frames that ask for an address and claim none: ARP probes, IPv6 duplicate address detection.
+    pub probes: u64,
+    /// When it sent its last frame.
+    pub last: Option<Instant>,
+    /// When it first and last sent as who has an address: by ARP, IPv4 or IPv6.
+    pub used: BTreeMap<IpAddr, (Instant, Instant)>,
+}
+
+impl Sent {
+    /// Frames that are no mere question for an address.
+    pub fn other_than_probes(&self) -> u64 {
+        self.frames - self.probes
+    }
 }
 
 /// Where a server's network card is plugged in.
@@ -287,6 +301,19 @@ impl Sent {
             ETHERTYPE_IPV4 => self.ipv4_sources.extend(address(14 + 12)),
             _ => {}
         }
+        let now = Instant::now();
+        self.last = Some(now);
+        let (user, asks) = match ethertype {
+            ETHERTYPE_ARP => (address(14 + 14).map(IpAddr::from), frame.get(20..22) == Some(&[0, 1])),
+            ETHERTYPE_IPV4 => (address(14 + 12).map(IpAddr::from), false),
+            ETHERTYPE_IPV6 => (ipv6_source(frame).map(IpAddr::from), is_solicitation(frame)),
+            _ => (None, false),
+        };
+        match user {
+            Some(user) => self.used.entry(user).or_insert((now, now)).1 = now,
+            None if asks => self.probes += 1,
+            None => {}
+        }
     }
 
     fn add(&mut self, other: &Self) {
@@ -298,7 +325,23 @@ impl Sent {
         for (ethertype, count) in &other.ethertypes {
             *self.ethertypes.entry(*ethertype).or_default() += count;
         }
+        self.probes += other.probes;
+        self.last = self.last.max(other.last);
+        for (address, (first, last)) in &other.used {
+            let span = self.used.entry(*address).or_insert((*first, *last));
+            *span = (span.0.min(*first), span.1.max(*last));
+        }
     }
+}
+
+fn ipv6_source(frame: &[u8]) -> Option<Ipv6Addr> {
+    let bytes: [u8; 16] = frame.get(14 + 8..14 + 24)?.try_into().ok()?;
+    Some(Ipv6Addr::from(bytes)).filter(|address| !address.is_unspecified())
+}
+
+/// ICMPv6 without extension headers, of the type of neighbour solicitations.
+fn is_solicitation(frame: &[u8]) -> bool {
+    frame.get(14 + 6) == Some(&58) && frame.get(14 + 40) == Some(&135)
 }
 
 fn mac_at(frame: &[u8], at: usize) -> Option<Mac> {
@@ -393,8 +436,10 @@ mod tests {
         };
         let mut sent = Sent::default();
         sent.note(&arp([0, 0, 0, 0]), A);
-        assert!(sent.arp_claims.is_empty());
+        assert!(sent.arp_claims.is_empty() && sent.used.is_empty());
         sent.note(&arp([10, 1, 2, 3]), A);
+        assert_eq!((sent.probes, sent.other_than_probes()), (1, 1));
+        assert!(sent.last == sent.used.get(&IpAddr::from([10, 1, 2, 3])).map(|used| used.1) && sent.last.is_some());
         assert_eq!(sent.arp_claims, BTreeSet::from([Ipv4Addr::new(10, 1, 2, 3)]));
         assert_eq!((sent.frames, &sent.macs), (2, &BTreeSet::from([A])));
     }

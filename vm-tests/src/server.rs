@@ -10,6 +10,8 @@
 //!      ── one per network card ── Lan
 //! ```
 
+mod bays;
+
 use std::fs::File;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
@@ -21,6 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use self::bays::{Bays, Cable};
 use crate::agent::{Agent, Output};
 use crate::console::Console;
 use crate::deadline::{Deadline, secs};
@@ -64,6 +67,10 @@ pub struct Server {
     mem_mib: u32,
     disks: Vec<Disk>,
     ports: Vec<Port>,
+    /// What its disks are in.
+    bays: Bays,
+    /// How many disks were pushed in while it was on.
+    pushed: usize,
     accel: Accel,
     console: Console,
     sockets: PathBuf,
@@ -76,6 +83,7 @@ struct Running {
     child: Child,
     monitor: Mutex<Wire>,
     agent: Mutex<Agent>,
+    cables: Vec<Cable>,
 }
 
 /// Puts a [`Server`] together; made by [`crate::Context::server`].
@@ -100,6 +108,8 @@ impl ServerBuilder {
             mem_mib: 512,
             disks: Vec::new(),
             ports: Vec::new(),
+            bays: Bays::None,
+            pushed: 0,
             accel,
             console,
             sockets: sockets.to_owned(),
@@ -168,6 +178,7 @@ impl Server {
         command.args(self.arguments(&serial, &monitor, &agent)?);
         let log = File::create(&self.qemu_log).with_context(|| format!("making {}", self.qemu_log.display()))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let cables = self.lay_cables()?;
         let mut child = Killed(Some(qemu::spawn(command)?));
         let deadline = Deadline::after(POWER_ON);
         let mut accept = |listener: &UnixListener| self.accept(listener, &mut child, deadline);
@@ -186,7 +197,7 @@ impl Server {
             return Err(error).with_context(|| doing(&self.name));
         }
         let child = child.0.take().context("QEMU was taken away")?;
-        self.running = Some(Running { child, monitor: Mutex::new(monitor), agent: Mutex::new(agent) });
+        self.running = Some(Running { child, monitor: Mutex::new(monitor), agent: Mutex::new(agent), cables });
         Ok(())
     }
 
@@ -478,6 +489,10 @@ impl Server {
         // Without it sshd and others would wait for randomness.
         add("-device", "virtio-rng-pci".to_owned());
         for (number, disk) in self.disks.iter().enumerate() {
+            if self.bays != Bays::None && number > 0 {
+                self.bay(number, disk).into_iter().for_each(|(option, value)| add(option, value));
+                continue;
+            }
             add("-drive", format!("if=none,id=disk{number},{}", disk.drive()));
             add("-device", format!("virtio-blk-pci,drive=disk{number},serial={}", disk.serial()));
         }

@@ -10,7 +10,7 @@ use crate::process;
 pub(crate) type Needed = (&'static str, &'static str);
 
 /// For building, the image, and the virtual machines.
-const PACKAGES: [Needed; 10] = [
+const PACKAGES: [Needed; 11] = [
     ("libblkid-dev", "programs: what is on a disk"),
     ("libclang-dev", "programs: bindings for libblkid"),
     ("pkg-config", "programs: where libblkid is"),
@@ -21,6 +21,7 @@ const PACKAGES: [Needed; 10] = [
     ("cpio", "image: the initramfs"),
     ("uidmap", "image: made without root's rights"),
     ("qemu-system-x86", "virtual machines"),
+    ("qemu-utils", "disks whose cable breaks"),
 ];
 
 /// For the tests besides.
