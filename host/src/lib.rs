@@ -12,7 +12,11 @@
 //! | [`process`] | other programs, with deadlines and bounded output | hanging, endless output |
 //! | [`stream`] | a conversation with another program | a partner that is silent, or slow on purpose |
 //! | [`alive`] | whether a disk still answers | a read that never ends |
+//! | [`arrivals`] | the disks that are there by now, and signs of more | deciding before a slow disk came |
 //! | [`block`] | block devices and their superblocks | trusting names and probe order |
+//! | [`md`] | the arrays that run, and their members | taking what was asked for as what is |
+//! | [`stall`] | disks that have stopped answering | waiting for ever |
+//! | [`survey`] | the superblocks of all disks | a disk that never answers |
 //! | [`mount`] | mounts | |
 //! | [`net`] | network interfaces, and a lock on all of them | a frame that is sent before it may be |
 //! | [`rehearsal`] | a device whose writes go to memory | writing to a disk before it is known that one may |
@@ -22,16 +26,20 @@
 #![allow(unsafe_code, reason = "this crate is where the machine is touched; every block says why it is sound")]
 
 pub mod alive;
+pub mod arrivals;
 pub mod block;
 pub mod durable;
 pub mod lock;
+pub mod md;
 pub mod mount;
 pub mod net;
 pub mod object;
 pub mod process;
 pub mod rehearsal;
+pub mod stall;
 pub mod stamp;
 pub mod stream;
+pub mod survey;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::expect_used, clippy::panic, reason = "a test ends where something is not as it must be")]
 pub mod testing;

@@ -26,6 +26,9 @@ use std::{
 /// How much of a program's output is kept, each of standard output and error, in bytes.
 pub const OUTPUT_LIMIT: usize = 1 << 20;
 
+/// How long a program that was killed may take to end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// A program to run.
 #[derive(Clone, Debug)]
 pub struct Command {
@@ -267,13 +270,22 @@ impl Command {
             }
             if Instant::now() >= until {
                 end_group(child);
-                child.wait()?;
+                abandon(child)?;
                 return Ok(None);
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
         }
     }
+}
+
+/// Waits for one that was killed. One that waits for a disk does not end before the disk answers; it is left to itself then.
+fn abandon(child: &mut Child) -> io::Result<()> {
+    let until = Instant::now() + LAST_WORDS;
+    while child.try_wait()?.is_none() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 fn pid_of(child: &Child) -> Pid {

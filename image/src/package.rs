@@ -50,8 +50,10 @@ const MODULES: &str = "image/package/modules";
 const PACKER: &str = "atlas-module";
 
 /// Links that are part of the package: where, and to what.
-const LINKS: [(&str, &str); 3] = [
+const LINKS: [(&str, &str); 4] = [
     ("usr/bin/atlas-boot", "../lib/atlas/atlas-boot"),
+    // mdadm starts no set that is listed there; atlas-boot lists those that it sees.
+    ("etc/mdadm/mdadm.conf.d/atlas.conf", "/run/atlas/mdadm.conf"),
     // agetty does not look into /run/issue.d where there is an /etc/issue, and a refusal may be unable to write to /etc.
     ("etc/issue.d/atlas.issue", "/run/issue.d/atlas.issue"),
     // A Verifier that somebody has to remember to start verifies nothing.

@@ -38,17 +38,26 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Take the role of the Unbound disks; run by the initramfs, once
-    Boot,
+    Boot {
+        /// Do the work; without it, have it done by another process and watch that
+        #[arg(long, hide = true)]
+        worker: bool,
+    },
     /// Tell whether this server would boot into its role; changes nothing
     Check,
     /// Accept, once, a risk that led to a refusal
     Accept(AcceptArgs),
     /// Write down whose identity the last boot installed, where nobody did; run by an upgrade of the package
     NoteIdentity,
-    /// Tell by the exit code (0 yes, 3 no) whether a device belongs to an Unbound set; asked by udev
+    /// Tell by the exit code (0 yes, 3 no) whether a device belongs to an Unbound set; asked by udev. mdadm leaves that set alone from then on
     IsMember {
         /// The device
         device: PathBuf,
+    },
+    /// Leave Unbound sets out of an mdadm.conf; run when an initramfs is made
+    LeaveOut {
+        /// The mdadm.conf of the initramfs
+        conf: PathBuf,
     },
 }
 

@@ -2,49 +2,72 @@
 
 use crate::{
     PROGRAM, Places, accept,
+    decide::{self, Disks as _, Found},
     identity::{Disks, Identity, WritableRoot},
-    refuse,
+    machine::Machine,
+    refuse, running,
     unbound::{self, ReadOnlySet},
+    watch::{self, Line, Voice},
 };
 use atlas_host::tree::Dir;
 use atlas_model::{
-    Acceptance, BootReport, MasterConfig, Outcome, Refusal, RefusalCode, TreePath,
-    report::{SetReport, Step},
+    Acceptance, BootReport, MasterConfig, Outcome, Refusal, TreePath,
+    report::Step,
     set_record::SetRecord,
-    survey::{SetChoice, SetKind, Survey},
+    survey::{SetChoice, SetKind},
 };
 use atlas_sid::{BoundData, SidData, set_record};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 /// The file that `atlas init` leaves on the root file system: ATLAS decides about this server's network.
 pub const INITIALISED: &str = "/etc/atlas/initialised";
 /// How long to wait for disks that are slow to appear, unless `atlas.wait=SECONDS` on the kernel command line says otherwise.
 const WAIT_FOR_DISKS: Duration = Duration::from_secs(10);
+/// How often the disks may be others when everything is ready than when they were chosen.
+const MAX_DECISIONS: usize = 5;
 
-/// Measures the steps of a boot for its report.
+/// Measures the steps of a boot for its report, and tells whoever watches of each as it begins.
 #[derive(Debug)]
 pub(crate) struct Clock {
     began: Instant,
     steps: Vec<Step>,
+    voice: Voice,
+    unbound_written: bool,
 }
 
 impl Clock {
     /// Does one step, and notes when it began and how long it took.
     pub(crate) fn step<T>(&mut self, name: &str, run: impl FnOnce() -> T) -> T {
+        self.step_within(name, watch::STEP, run)
+    }
+
+    /// As [`Clock::step`], for one that may take longer, or less long.
+    pub(crate) fn step_within<T>(&mut self, name: &str, within: Duration, run: impl FnOnce() -> T) -> T {
         let at = self.began.elapsed();
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.voice.say(&Line::Step {
+            name: name.into(),
+            within_s: within.as_secs(),
+            at_us: micros(at),
+            unbound_written: self.unbound_written,
+        });
         let result = run();
         let took = self.began.elapsed() - at;
-        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.steps.push(Step { name: name.into(), at_us: micros(at), took_us: micros(took) });
         result
     }
 }
 
-/// Runs the whole boot. Never fails: a failure is a refusal, and stands in the report.
-pub fn boot(places: &Places) -> BootReport {
-    let mut clock = Clock { began: Instant::now(), steps: vec![] };
+/// Runs the whole boot. Never fails: a failure is a refusal, and stands in the report. It may hang; see [`watch::boot`].
+pub fn boot(places: &Places, voice: Voice) -> BootReport {
+    let mut clock = Clock { began: Instant::now(), steps: vec![], voice, unbound_written: false };
     let mut report = BootReport::begin(PROGRAM);
-    match sequence(places, &mut report, &mut clock) {
+    let mut disks = Machine::new(places);
+    match sequence(places, &mut disks, &mut report, &mut clock) {
         Ok(outcome) => report.outcome = outcome,
         Err(mut refusal) => {
             // The operator will look for these files on the running server, where its root is "/".
@@ -52,6 +75,9 @@ pub fn boot(places: &Places) -> BootReport {
             refusal.found.iter_mut().for_each(|fact| *fact = fact.replace(&root, "/"));
             if !report.unbound_written {
                 refusal.found.push("nothing was written to the Unbound disks".into());
+            }
+            if let Ok(survey) = disks.survey() {
+                refusal.found.extend(disks.clear(&survey));
             }
             report.outcome = Outcome::Refused;
             report.refusal = Some(refusal);
@@ -61,7 +87,12 @@ pub fn boot(places: &Places) -> BootReport {
     report
 }
 
-fn sequence(places: &Places, report: &mut BootReport, clock: &mut Clock) -> Result<Outcome, Refusal> {
+fn sequence(
+    places: &Places,
+    disks: &mut Machine,
+    report: &mut BootReport,
+    clock: &mut Clock,
+) -> Result<Outcome, Refusal> {
     let root = Dir::open_root(&places.root).map_err(|error| refuse::of_file("open the root file system", &error))?;
     let Some(bound) = clock.step("read the Bound Data", || read_bound(&root))? else {
         return Ok(Outcome::NotInitialised);
@@ -71,37 +102,38 @@ fn sequence(places: &Places, report: &mut BootReport, clock: &mut Clock) -> Resu
         report.warnings.push(why);
         None
     });
-    let (survey, choice) = clock.step("find the Unbound set", || find_set(&root, acceptance.as_ref(), report))?;
-    report.warnings.extend(choice.warnings.iter().cloned());
-    report.warnings.extend(choice.of_the_future(now()));
-    let record = survey.record_of(&choice);
-    take_role(places, &root, &bound, acceptance.as_ref(), (&choice, &record), report, clock)
-        .map_err(|refusal| refuse::with_disks(refusal, &choice))
+    disks.bound_record = set_record::read_bound(&root).unwrap_or_else(|why| {
+        report.warnings.push(why);
+        None
+    });
+    let ready = ready(places, disks, &root, &bound, acceptance.as_ref(), report, clock)?;
+    let choice = ready.found.choice.clone();
+    take_role(places, &root, &bound, ready, report, clock).map_err(|refusal| refuse::with_disks(refusal, &choice))
+}
+
+/// Everything that is needed to take the role: the set, started and not written to, who this server is, its identity staged.
+struct Ready<'p, 'r> {
+    found: Found,
+    set: ReadOnlySet<'p>,
+    config: MasterConfig,
+    identity: Identity<'r>,
 }
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// With the set that was chosen: who this server is, and everything that follows.
+/// Everything from the first write on.
 fn take_role(
     places: &Places,
     root: &Dir,
     bound: &BoundData,
-    acceptance: Option<&Acceptance>,
-    (choice, record): (&SetChoice, &SetRecord),
+    Ready { found, set, config, mut identity }: Ready<'_, '_>,
     report: &mut BootReport,
     clock: &mut Clock,
 ) -> Result<Outcome, Refusal> {
-    let set = clock.step("start the Unbound set read-only", || ReadOnlySet::start(places, choice))?;
-    report.set = Some(describe(choice, &set));
-    let (config, mut identity) = match prepare(places, root, bound, acceptance, choice, report, clock) {
-        Ok(prepared) => prepared,
-        Err(refusal) => {
-            set.release();
-            return Err(refusal);
-        }
-    };
+    let warnings = report.set.as_ref().map(running::warnings);
+    report.warnings.extend(warnings.unwrap_or_default());
     if let Some(acceptance) = &report.accepted
         && let Err(error) = use_up(places, root, acceptance)
     {
@@ -109,7 +141,9 @@ fn take_role(
         set.release();
         return Err(error);
     }
-    let opened = clock.step("open the Unbound set for writing", || set.open_for_writing());
+    clock.unbound_written = true;
+    let within = unbound::FSCK_DEADLINE + watch::STEP;
+    let opened = clock.step_within("open the Unbound set for writing", within, || set.open_for_writing());
     report.unbound_written = true;
     let file_system = match opened {
         Ok(done) => done,
@@ -133,14 +167,16 @@ fn take_role(
     report.installed = clock.step("install the identity", || identity.commit())?;
     clock.step("remove what it replaced", || identity.discard());
     report.role = Some(config.role());
-    clock.step("note how the set is made", || note(places, choice, record, report));
+    let record = found.survey.record_of(&found.choice);
+    clock.step("note how the set is made", || note(places, &found.choice, &record, report));
     Ok(if from_scratch { Outcome::FromScratch } else { Outcome::IdentityInstalled })
 }
 
 /// A whole mirror is noted in its file system as one, so that a half of it is never taken for a whole disk. A single disk is not:
 /// that it is whole, somebody has to say by 'atlas init'.
 fn note(places: &Places, choice: &SetChoice, record: &SetRecord, report: &mut BootReport) {
-    if choice.degraded || !matches!(choice.kind, SetKind::Mirror { .. }) {
+    let is_degraded = choice.degraded || report.set.as_ref().is_some_and(|set| set.degraded);
+    if is_degraded || !matches!(choice.kind, SetKind::Mirror { .. }) {
         return;
     }
     let noted = open_sid(places)
@@ -149,6 +185,74 @@ fn note(places: &Places, choice: &SetChoice, record: &SetRecord, report: &mut Bo
     if let Err(why) = noted {
         report.warnings.push(format!("how the Unbound set is made could not be noted in it: {why}"));
     }
+}
+
+/// Comes to the point from which everything is decided, and nothing is written yet: the set started, who this server is, its identity staged.
+///
+/// Where the disks changed on the way, everything is let go of, and decided anew.
+fn ready<'p, 'r>(
+    places: &'p Places,
+    disks: &mut Machine,
+    root: &'r Dir,
+    bound: &BoundData,
+    acceptance: Option<&Acceptance>,
+    report: &mut BootReport,
+    clock: &mut Clock,
+) -> Result<Ready<'p, 'r>, Refusal> {
+    unbound::settle();
+    for _ in 0..MAX_DECISIONS {
+        let found = clock.step_within("find the Unbound set", watch::STEP + wait_for_disks(), || {
+            decide::find(disks, acceptance, wait_for_disks())
+        })?;
+        remember(&found, acceptance, report);
+        let with_disks = |refusal| refuse::with_disks(refusal, &found.choice);
+        clock.voice.say(&Line::Devices(kernel_names(&found.choice)));
+        let within = unbound::FSCK_DEADLINE + watch::STEP;
+        let set = clock
+            .step_within("start the Unbound set read-only", within, || ReadOnlySet::start(places, &found.choice))
+            .map_err(with_disks)?;
+        clock.voice.say(&Line::Devices(kernel_names(&found.choice).into_iter().chain(name_of(set.device())).collect()));
+        report.set = Some(set.describe(&found.choice));
+        let (config, identity) = match prepare(places, root, bound, acceptance, &found.choice, report, clock) {
+            Ok(prepared) => prepared,
+            Err(refusal) => {
+                set.release();
+                return Err(with_disks(refusal));
+            }
+        };
+        match clock.step("look at the disks again", || decide::confirm(disks, &found)) {
+            Ok(true) => return Ok(Ready { found, set, config, identity }),
+            other => {
+                identity.discard();
+                set.release();
+                report.set = None;
+                other?;
+            }
+        }
+    }
+    Err(decide::restless())
+}
+
+fn kernel_names(choice: &SetChoice) -> BTreeSet<String> {
+    let devices = match &choice.kind {
+        SetKind::Mirror { devices, .. } => devices.as_slice(),
+        SetKind::Single { device } => std::slice::from_ref(device),
+    };
+    devices.iter().filter_map(|device| name_of(Path::new(device))).collect()
+}
+
+fn name_of(device: &Path) -> Option<String> {
+    Some(device.file_name()?.to_string_lossy().into_owned())
+}
+
+fn remember(found: &Found, acceptance: Option<&Acceptance>, report: &mut BootReport) {
+    let of_now = found.warnings.iter().chain(&found.choice.warnings).cloned().chain(found.choice.of_the_future(now()));
+    for warning in of_now {
+        if !report.warnings.contains(&warning) {
+            report.warnings.push(warning);
+        }
+    }
+    report.accepted = acceptance.filter(|_| found.accepted).cloned();
 }
 
 /// `None`: this machine is not (yet) ATLAS's.
@@ -164,56 +268,10 @@ pub(crate) fn read_bound(root: &Dir) -> Result<Option<BoundData>, Refusal> {
     Ok(bound)
 }
 
-/// Surveys the disks until the set is found; what may be missing only because a disk is slow is waited for.
-fn find_set(
-    root: &Dir,
-    acceptance: Option<&Acceptance>,
-    report: &mut BootReport,
-) -> Result<(Survey, SetChoice), Refusal> {
-    unbound::settle();
-    let bound_record = set_record::read_bound(root).unwrap_or_else(|why| {
-        report.warnings.push(why);
-        None
-    });
-    let until = Instant::now() + wait_for_disks();
-    loop {
-        let survey = unbound::survey(bound_record.as_ref())?;
-        let refusal = match survey.choose(None) {
-            Ok(choice) => return Ok((survey, choice)),
-            Err(refusal) => refusal,
-        };
-        if let Ok(choice) = survey.choose(acceptance) {
-            report.accepted = acceptance.cloned();
-            return Ok((survey, choice));
-        }
-        let may_come = matches!(refusal.code, RefusalCode::NoUnboundSet | RefusalCode::MissingMember);
-        if !may_come || Instant::now() >= until {
-            return Err(refusal);
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
 fn wait_for_disks() -> Duration {
     let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let given = line.split_whitespace().find_map(|word| word.strip_prefix("atlas.wait=")?.parse::<u64>().ok());
     given.map_or(WAIT_FOR_DISKS, |seconds| Duration::from_secs(seconds.min(600)))
-}
-
-fn describe(choice: &SetChoice, set: &ReadOnlySet) -> SetReport {
-    let (uuid, members) = match &choice.kind {
-        SetKind::Mirror { uuid, devices } => (uuid.to_string(), devices.clone()),
-        SetKind::Single { device } => (choice.ext4.uuid_text(), vec![device.clone()]),
-    };
-    SetReport {
-        uuid,
-        device: set.device().display().to_string(),
-        members,
-        disks: choice.disks.clone(),
-        left_out: choice.left_out.clone(),
-        degraded: choice.degraded,
-        file_system: "read-only".into(),
-    }
 }
 
 fn open_sid(places: &Places) -> Result<SidData, Refusal> {

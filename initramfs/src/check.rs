@@ -1,6 +1,6 @@
 //! Would this server boot into its role? The same decisions as a boot, on the running system, writing nothing.
 
-use crate::{PROGRAM, Places, boot, identity, refuse, unbound};
+use crate::{PROGRAM, Places, boot, decide, identity, machine::Machine, refuse};
 use atlas_host::{mount, tree::Dir};
 use atlas_model::{BootReport, Outcome, Refusal, RefusalCode, manifest::FileSet, report::SetReport, survey::SetKind};
 use atlas_sid::{Found, SidData, install::Plan, set_record, snapshot, worn};
@@ -23,7 +23,9 @@ fn decide(places: &Places, report: &mut BootReport) -> Result<Outcome, Refusal> 
         report.warnings.push(why);
         None
     });
-    let choice = unbound::survey(bound_record.as_ref())?.choose(None)?;
+    let mut disks = Machine::looking(places);
+    disks.bound_record = bound_record;
+    let choice = decide::at_once(&mut disks, None)?.choice;
     report.warnings.extend(choice.warnings);
     let (uuid, members) = match &choice.kind {
         SetKind::Mirror { uuid, devices } => (uuid.to_string(), devices.clone()),
@@ -34,6 +36,9 @@ fn decide(places: &Places, report: &mut BootReport) -> Result<Outcome, Refusal> 
         device: String::new(),
         members,
         disks: choice.disks,
+        spares: vec![],
+        rebuilding: vec![],
+        not_taken: vec![],
         left_out: choice.left_out,
         degraded: choice.degraded,
         file_system: "mounted".into(),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  bound     EnvID and Cluster of the root file system: which environment is this?
+//!  clear     arrays that something else started of our members are stopped                     arrays
 //!  survey    every disk's superblocks: which set is ours, is it whole, has it one history?      model::survey decides
 //!  start     the set, READ-ONLY; a file system that needs work is worked on in memory           host::rehearsal
 //!  read      MasterConfig: who am I?  Is it our cluster?  The Snapshot of (Role, EnvVersion), converted in memory if need be
@@ -16,16 +17,22 @@
 //! - The network is allowed by a file that only success creates. A crash, a missing hook, a hang all leave it down.
 //! - Every refusal says what was found, why it is not safe, what to do: on the console, in the kernel log, in boot.json.
 //! - Nothing is decided by names or the order of devices.
+//! - Nothing is waited for without an end: a process that touches no disk watches the one that does (`watch`).
 
 pub mod accept;
 pub mod args;
+pub mod arrays;
 pub mod boot;
 pub mod check;
+pub mod decide;
 pub mod identity;
+pub mod machine;
 pub mod note;
 pub mod record;
 pub mod refuse;
+pub mod running;
 pub mod unbound;
+pub mod watch;
 
 use std::path::PathBuf;
 

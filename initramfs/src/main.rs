@@ -3,9 +3,14 @@
 use atlas_boot::{
     Places, accept,
     args::{Args, Verb},
-    boot, check, note, record,
+    arrays, boot, check,
+    decide::Disks,
+    machine::Machine,
+    note, record,
+    watch::{self, Line, Voice},
 };
 use atlas_host::block::{self, Device};
+use atlas_model::Refusal;
 use clap::Parser;
 use std::{io::Write, path::Path, process::ExitCode};
 
@@ -13,8 +18,15 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let places = Places { root: args.root, run: args.run };
     match args.command {
-        Verb::Boot => {
-            let report = boot::boot(&places);
+        Verb::Boot { worker: true } => {
+            // Its parent ends all that it started by its session.
+            let _ = nix::unistd::setsid();
+            let report = boot::boot(&places, Voice::to_parent());
+            Voice::to_parent().say(&Line::Report(Box::new(report)));
+            ExitCode::SUCCESS
+        }
+        Verb::Boot { worker: false } => {
+            let report = watch::boot(&places);
             record::announce(&report);
             if let Err(error) = record::write(&places, &report) {
                 // Without the file that allows it, the network stays down: the safe side.
@@ -46,13 +58,29 @@ fn main() -> ExitCode {
             }
             Err(why) => complain(&why),
         },
-        Verb::IsMember { device } => ExitCode::from(if is_member(&device) { 0 } else { 3 }),
+        Verb::IsMember { device } => ExitCode::from(if is_member(&places, &device) { 0 } else { 3 }),
+        Verb::LeaveOut { conf } => match leave_out(&places, &conf) {
+            Ok(lines) => {
+                say(&lines.iter().map(|line| format!("left out: {line}\n")).collect::<String>());
+                ExitCode::SUCCESS
+            }
+            Err(refusal) => complain(&format!("{refusal}: {}", refusal.found.join(": "))),
+        },
     }
 }
 
-fn is_member(device: &Path) -> bool {
+fn is_member(places: &Places, device: &Path) -> bool {
     let Ok(size_bytes) = block::size_bytes(device) else { return false };
-    !block::survey(&[Device { path: device.to_owned(), size_bytes, ..Device::default() }]).atlas_devices().is_empty()
+    let survey = block::survey(&[Device { path: device.to_owned(), size_bytes, ..Device::default() }]);
+    if let Err(error) = arrays::keep_out(&places.run, &arrays::sets(&survey)) {
+        complain(&format!("{error}: {}", error.source));
+    }
+    !survey.atlas_devices().is_empty()
+}
+
+fn leave_out(places: &Places, conf: &Path) -> Result<Vec<String>, Refusal> {
+    arrays::leave_out(conf, &arrays::sets(&Machine::looking(places).survey()?))
+        .map_err(|error| atlas_boot::refuse::of_file("leave the Unbound set out of mdadm.conf", &error))
 }
 
 fn say(text: &str) {

@@ -58,6 +58,16 @@ pub fn announce(report: &BootReport) {
     }
 }
 
+/// Says on the console, and in the kernel log, what a boot does that takes longer than a moment.
+pub fn say(what: &str) {
+    if let Ok(mut log) = File::options().write(true).open("/dev/kmsg") {
+        let _ = log.write_all(format!("<5>atlas: {what}\n").as_bytes());
+    }
+    if let Ok(mut console) = File::options().write(true).open("/dev/console") {
+        let _ = console.write_all(format!("atlas: {what}\r\n").as_bytes());
+    }
+}
+
 /// The report as records of the kernel log: few, because it drops what comes in a rush, and below its bound of about 1000 bytes each.
 ///
 /// The level is notice: the console gets the whole screen already.

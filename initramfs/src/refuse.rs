@@ -162,6 +162,16 @@ pub fn assemble_failed(error: &dyn std::error::Error) -> Refusal {
     refusal.caused_by(error)
 }
 
+/// What was begun comes to no end, because a disk does not answer.
+pub fn disk_hangs(error: &dyn std::error::Error) -> Refusal {
+    Refusal::new(RefusalCode::DiskHangs, "A disk does not answer.")
+        .because("what it holds cannot be read, and what was begun cannot be finished")
+        .remedy("look for the disk, its cable and its controller in 'dmesg'")
+        .remedy("switch the power off, not only reset: a disk that hangs may need it; take the disk out or replace it, and boot again")
+        .remedy("if that leaves one healthy disk of the set, boot with it and follow what the screen says")
+        .caused_by(error)
+}
+
 /// A refusal of what a set that was chosen holds: on which disks that is, and how they are started at the console.
 pub fn with_disks(mut refusal: Refusal, choice: &SetChoice) -> Refusal {
     refusal.found.push(format!("the Unbound set: {}", choice.disks.join(", ")));

@@ -1,8 +1,9 @@
 //! Starting the Unbound set: read-only first, for writing when everything else is decided.
 
-use crate::{Places, refuse};
+use crate::{Places, refuse, running};
 use atlas_host::{
-    FileError, block,
+    FileError,
+    md::{self, Array},
     mount::{self, Access},
     process::{Command, ProcessError},
     rehearsal::Rehearsal,
@@ -10,8 +11,8 @@ use atlas_host::{
 use atlas_model::{
     Refusal,
     ext4::Ext4Superblock,
-    set_record::SetRecord,
-    survey::{SetChoice, SetKind, Survey},
+    report::SetReport,
+    survey::{SetChoice, SetKind},
 };
 use std::{
     path::{Path, PathBuf},
@@ -24,14 +25,15 @@ pub(crate) const ARRAY: &str = "/dev/md/atlas-unbound";
 const REHEARSAL_SHARE: u64 = 4;
 const REHEARSAL_BOUNDS: (u64, u64) = (32 << 20, 4 << 30);
 /// A large file system takes its time; a hanging one must end.
-const FSCK_DEADLINE: Duration = Duration::from_secs(3600);
+pub(crate) const FSCK_DEADLINE: Duration = Duration::from_secs(3600);
 
 /// The set, started read-only and mounted; nothing was written to it.
 #[derive(Debug)]
 pub struct ReadOnlySet<'p> {
     places: &'p Places,
     device: PathBuf,
-    is_array: bool,
+    /// What md made of the members; `None` for a single device.
+    array: Option<Array>,
     /// There is work to do on the file system; it was done here, in memory.
     rehearsal: Option<Rehearsal>,
 }
@@ -39,18 +41,38 @@ pub struct ReadOnlySet<'p> {
 impl<'p> ReadOnlySet<'p> {
     /// Starts and mounts the chosen set.
     pub fn start(places: &'p Places, choice: &SetChoice) -> Result<ReadOnlySet<'p>, Refusal> {
-        let (device, is_array) = match &choice.kind {
-            SetKind::Single { device } => (PathBuf::from(device), false),
-            SetKind::Mirror { uuid, devices } => (assemble(&uuid.to_string(), devices)?, true),
+        let (device, array) = match &choice.kind {
+            SetKind::Single { device } => (PathBuf::from(device), None),
+            SetKind::Mirror { uuid, devices } => {
+                let device = assemble(&uuid.to_string(), devices)?;
+                let array = md::array(Path::new("/sys"), Path::new("/proc"), &device);
+                (device, array)
+            }
         };
-        let mut set = ReadOnlySet { places, device, is_array, rehearsal: None };
-        match set.mount(&choice.ext4) {
+        let mut set = ReadOnlySet { places, device, array, rehearsal: None };
+        match set.verify(choice).and_then(|()| set.mount(&choice.ext4)) {
             Ok(()) => Ok(set),
             Err(refusal) => {
                 set.release();
                 Err(refusal)
             }
         }
+    }
+
+    fn verify(&self, choice: &SetChoice) -> Result<(), Refusal> {
+        match (&choice.kind, &self.array) {
+            (SetKind::Single { .. }, _) => Ok(()),
+            (SetKind::Mirror { .. }, Some(array)) => running::verify(array),
+            (SetKind::Mirror { .. }, None) => {
+                let gone = std::io::Error::from(std::io::ErrorKind::NotFound);
+                Err(refuse::assemble_failed(&FileError::on("find the array", &self.device)(gone)))
+            }
+        }
+    }
+
+    /// The set as it runs.
+    pub fn describe(&self, choice: &SetChoice) -> SetReport {
+        running::describe(choice, &self.device, self.array.as_ref())
     }
 
     fn mount(&mut self, ext4: &Ext4Superblock) -> Result<(), Refusal> {
@@ -80,7 +102,7 @@ impl<'p> ReadOnlySet<'p> {
     pub fn release(mut self) {
         let _ = mount::unmount(&self.places.unbound());
         self.rehearsal = None;
-        if self.is_array {
+        if self.array.is_some() {
             let _ = Command::new("mdadm").arg("--stop").arg(&self.device).run();
         }
     }
@@ -101,7 +123,7 @@ impl<'p> ReadOnlySet<'p> {
     fn write_access(&mut self) -> Result<&'static str, Refusal> {
         let at = self.places.unbound();
         let opened = |error: &FileError| refuse::of_file("open the Unbound file system for writing", error);
-        if self.is_array {
+        if self.array.is_some() {
             Command::new("mdadm")
                 .arg("--readwrite")
                 .arg(&self.device)
@@ -121,7 +143,10 @@ impl<'p> ReadOnlySet<'p> {
 }
 
 fn assemble(uuid: &str, devices: &[String]) -> Result<PathBuf, Refusal> {
-    let failed = |error: ProcessError| refuse::assemble_failed(&error);
+    let failed = |error: ProcessError| match error {
+        ProcessError::Deadline { .. } => refuse::disk_hangs(&error),
+        error => refuse::assemble_failed(&error),
+    };
     // Whatever has them in use already (an array that udev began before our rule was there) is in the way.
     Command::new("mdadm")
         .args(["--assemble", ARRAY, "--config=none", "--readonly", "--run", "--uuid", uuid])
@@ -158,12 +183,4 @@ fn rehearsal_limit() -> u64 {
 /// Lets udev finish with the devices that are there. It not being there, or being slow, is no reason to stop.
 pub fn settle() {
     let _ = Command::new("udevadm").args(["settle", "--timeout=10"]).deadline(Duration::from_secs(12)).run();
-}
-
-/// Looks at all disks; what the Bound disk remembers of the set comes with it.
-pub fn survey(bound_record: Option<&SetRecord>) -> Result<Survey, Refusal> {
-    let sources = block::Sources::default();
-    let devices = sources.devices().map_err(|error| refuse::of_file("list the disks", &error))?;
-    let survey = block::survey(&devices);
-    Ok(Survey { controllers: sources.controllers(), bound_record: bound_record.cloned(), ..survey })
 }

@@ -26,6 +26,7 @@ pub mod ext4;
 pub mod manifest;
 pub mod master_config;
 pub mod md;
+pub mod mdadm_conf;
 pub mod members;
 pub mod mounts;
 pub mod old_md;

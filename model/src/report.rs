@@ -91,11 +91,20 @@ pub struct SetReport {
     pub uuid: String,
     /// The device with the file system.
     pub device: String,
-    /// The members that it was started from.
+    /// The members that it runs on: those that hold all of the data, and those that are being filled.
     pub members: Vec<String>,
     /// The same, with serial number and place.
     #[serde(default)]
     pub disks: Vec<String>,
+    /// Members that stand by for one that fails.
+    #[serde(default)]
+    pub spares: Vec<String>,
+    /// Members of which a part is still being filled from the others.
+    #[serde(default)]
+    pub rebuilding: Vec<String>,
+    /// Members that it was to be started from, and that md did not take.
+    #[serde(default)]
+    pub not_taken: Vec<String>,
     /// Members that were left out because they are behind.
     pub left_out: Vec<String>,
     /// Whether it runs with fewer members than it has slots.

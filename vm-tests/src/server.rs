@@ -21,7 +21,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::bays::{Bays, Cable};
 use crate::agent::{Agent, Output};
@@ -66,6 +66,8 @@ pub struct Server {
     smp: u32,
     mem_mib: u32,
     disks: Vec<Disk>,
+    /// The serial numbers of those that are pushed in only after the power is on.
+    late: Vec<String>,
     ports: Vec<Port>,
     /// What its disks are in.
     bays: Bays,
@@ -107,6 +109,7 @@ impl ServerBuilder {
             smp: 1,
             mem_mib: 512,
             disks: Vec::new(),
+            late: Vec::new(),
             ports: Vec::new(),
             bays: Bays::None,
             pushed: 0,
@@ -122,6 +125,12 @@ impl ServerBuilder {
     pub fn disk(mut self, disk: Disk) -> Self {
         self.0.disks.push(disk);
         self
+    }
+
+    /// As [`ServerBuilder::disk`], but its controller finds the disk only when it is plugged: [`Server::plug`].
+    pub fn late_disk(mut self, disk: Disk) -> Self {
+        self.0.late.push(disk.serial().to_owned());
+        self.disk(disk)
     }
 
     /// Plugs a network card into `lan`.
@@ -305,6 +314,20 @@ impl Server {
         disks.find(|disk| disk.serial() == serial).with_context(|| format!("{name} has no disk {serial}"))
     }
 
+    // ---- disks, while it is on
+
+    /// Has the guest see a disk that it did not see when it was switched on: a [`ServerBuilder::late_disk`].
+    ///
+    /// # Errors
+    /// It is off, has no such disk, or the disk is there already.
+    pub fn plug(&self, serial: &str) -> Result<()> {
+        let number = self.disks.iter().position(|disk| disk.serial() == serial);
+        let number = number.with_context(|| format!("{} has no disk {serial}", self.name))?;
+        let (bay, drive) = (format!("bay{number}"), format!("disk{number}"));
+        let arguments = json!({ "driver": "virtio-blk-pci", "bus": bay, "drive": drive, "serial": serial });
+        self.monitor_with("device_add", &arguments)
+    }
+
     // ---- the guest
 
     /// Waits until programs can be run in the guest.
@@ -442,7 +465,11 @@ impl Server {
     }
 
     fn monitor(&self, command: &str) -> Result<()> {
-        let answer = lock(&self.on()?.monitor).call(command, &Value::Null, Deadline::after(MONITOR));
+        self.monitor_with(command, &Value::Null)
+    }
+
+    fn monitor_with(&self, command: &str, arguments: &Value) -> Result<()> {
+        let answer = lock(&self.on()?.monitor).call(command, arguments, Deadline::after(MONITOR));
         answer.map(drop).with_context(|| format!("asking the monitor of {}", self.name))
     }
 
@@ -494,7 +521,12 @@ impl Server {
                 continue;
             }
             add("-drive", format!("if=none,id=disk{number},{}", disk.drive()));
-            add("-device", format!("virtio-blk-pci,drive=disk{number},serial={}", disk.serial()));
+            if self.late.iter().any(|late| late == disk.serial()) {
+                // The bay in which it will be put: only a port takes a device while the machine runs.
+                add("-device", format!("pcie-root-port,id=bay{number},chassis={number},slot={number}"));
+            } else {
+                add("-device", format!("virtio-blk-pci,drive=disk{number},serial={}", disk.serial()));
+            }
         }
         for (number, port) in self.ports.iter().enumerate() {
             let mac = port.mac.map(|byte| format!("{byte:02x}")).join(":");

@@ -30,17 +30,38 @@ const DATA_OFFSETS: [u64; 10] = [2048, 4096, 6144, 10240, 18432, 34816, 67584, 1
 
 /// Reads the superblocks of all `devices`. A device that cannot be read is in the survey with its reason, not an error.
 pub fn survey(devices: &[Device]) -> Survey {
-    let mut survey = Survey { devices: devices.to_vec(), ..Survey::default() };
-    for index in 0..survey.devices.len() {
-        if survey.devices[index].mapping.is_none() {
-            look(&mut survey, index);
-        }
+    survey_by(devices, |looks, look| looks.into_iter().map(look).collect())
+}
+
+/// As [`survey`]; `each` has the second look at every one of the first, by itself or by somebody who may give up.
+pub(crate) fn survey_by(
+    devices: &[Device],
+    mut each: impl FnMut(Vec<Looked>, fn(Looked) -> Looked) -> Vec<Looked>,
+) -> Survey {
+    let looks = devices.iter().map(|device| Looked { device: device.clone(), ..Looked::default() }).collect();
+    let looks = each(looks, look);
+    let survey = put_together(&looks);
+    if survey.choose(None).is_ok() {
+        return survey;
     }
-    if survey.choose(None).is_err() {
-        (0..survey.devices.len()).for_each(|index| look_closer(&mut survey, index));
-        survey.is_thorough = true;
+    Survey { is_thorough: true, ..put_together(&each(looks, look_closer)) }
+}
+
+/// A device, and what was found on it so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Looked {
+    pub(crate) device: Device,
+    pub(crate) member: Option<Member>,
+    pub(crate) single: Option<Single>,
+}
+
+fn put_together(looks: &[Looked]) -> Survey {
+    Survey {
+        members: looks.iter().filter_map(|looked| looked.member.clone()).collect(),
+        singles: looks.iter().filter_map(|looked| looked.single.clone()).collect(),
+        devices: looks.iter().map(|looked| looked.device.clone()).collect(),
+        ..Survey::default()
     }
-    survey
 }
 
 /// A device that is open for reading.
@@ -108,27 +129,35 @@ fn inside(open: &Open, md: &MdSuperblock) -> Option<Ext4Superblock> {
 }
 
 /// What decides.
-fn look(survey: &mut Survey, index: usize) {
-    let device = &mut survey.devices[index];
+fn look(mut looked: Looked) -> Looked {
+    let device = &mut looked.device;
+    if device.mapping.is_some() {
+        return looked;
+    }
     let open = match Open::device(device) {
         Ok(open) => open,
-        Err(trace) => return device.traces.push(trace),
+        Err(trace) => {
+            device.traces.push(trace);
+            return looked;
+        }
     };
     let (path, serial) = (device.path.display().to_string(), device.serial.clone());
     if let Some(md) = open.md(&mut device.traces) {
         let ext4 = inside(&open, &md);
-        return survey.members.push(Member { device: path, serial, md, ext4 });
+        looked.member = Some(Member { device: path, serial, md, ext4 });
+        return looked;
     }
     match open.ext4(0) {
         Ok(Some(ext4)) => {
             if ext4.label == UNBOUND_LABEL {
                 is_it_whole(&open, device);
             }
-            survey.singles.push(Single { device: path, serial, ext4 });
+            looked.single = Some(Single { device: path, serial, ext4 });
         }
         Ok(None) => {}
         Err(trace) => device.traces.push(trace),
     }
+    looked
 }
 
 /// What speaks for and against a bare file system's being whole.
@@ -161,24 +190,24 @@ fn at_the_end(open: &Open, device: &mut Device) {
 }
 
 /// Everything else, for the screen.
-fn look_closer(survey: &mut Survey, index: usize) {
-    let path = survey.devices[index].path.display().to_string();
-    let member = survey.members.iter().find(|member| member.device == path);
-    let data_offset = member.filter(|member| member.ext4.is_none()).map(|member| member.md.data_offset_bytes);
-    let is_known = member.is_some() || survey.singles.iter().any(|single| single.device == path);
-    let device = &mut survey.devices[index];
-    let Ok(open) = Open::device(device) else { return };
+fn look_closer(mut looked: Looked) -> Looked {
+    let data_offset =
+        looked.member.as_ref().filter(|member| member.ext4.is_none()).map(|member| member.md.data_offset_bytes);
+    let is_known = looked.member.is_some() || looked.single.is_some();
+    let device = &mut looked.device;
+    let Ok(open) = Open::device(device) else { return looked };
     if let Some(at) = data_offset {
         device.traces.extend(marks(&open, at).1.into_iter().map(Trace::Inside));
     }
     if is_known {
-        return;
+        return looked;
     }
     if device.mapping.is_some() {
         let md = open.md(&mut device.traces);
         let ext4 = md.as_ref().map_or_else(|| open.ext4(0).ok().flatten(), |md| inside(&open, md));
         if md.is_some() || ext4.is_some() {
-            return device.traces.push(Trace::Mapped { md, ext4 });
+            device.traces.push(Trace::Mapped { md, ext4 });
+            return looked;
         }
     }
     at_the_end(&open, device);
@@ -188,6 +217,7 @@ fn look_closer(survey: &mut Survey, index: usize) {
     if is_blank && device.traces.is_empty() {
         device.traces.push(Trace::Blank);
     }
+    looked
 }
 
 /// Marks in the blocks from `begin` on; and whether all of these are zero.

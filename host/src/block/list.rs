@@ -12,7 +12,7 @@ use atlas_model::survey::{Controller, Device, Mapper, Mapping};
 use std::path::{Path, PathBuf};
 
 /// Kernel-built devices, by the beginning of their names. Those of the device mapper are looked at: a set may lie in one.
-const NOT_DISKS: [&str; 7] = ["md", "loop", "ram", "zram", "sr", "fd", "nbd"];
+pub(crate) const NOT_DISKS: [&str; 7] = ["md", "loop", "ram", "zram", "sr", "fd", "nbd"];
 /// More devices than any server of this kind has.
 const MAX_DEVICES: usize = 4096;
 /// A partition of a RAID: the types of both kinds of partition table.

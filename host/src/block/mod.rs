@@ -8,8 +8,10 @@ mod examine;
 mod list;
 
 pub use atlas_model::survey::Device;
+pub(crate) use examine::{Looked, survey_by};
 pub use examine::{ext4_uuid, ext4_uuid_below, survey};
 pub(crate) use examine::{open_direct, read_block};
+pub(crate) use list::NOT_DISKS;
 pub use list::Sources;
 
 use crate::FileError;

@@ -60,6 +60,8 @@ refusals! {
         helps "the screen names what it is; finish a reshape where it was begun, or move the data to a set made by `atlas init`";
     AssembleFailed: "md could not start the set",
         helps "the screen says whether a disk was busy or failed";
+    DiskHangs: "a disk gives no answer, or a step that waits for it comes to no end",
+        helps "switch the power off, take the disk out or replace it, boot again";
     FilesystemBroken: "e2fsck would have to ask, or there is no file system",
         helps "take an image of one member, then run e2fsck by hand";
     MasterConfigMissing: "the set does not say who the server is",

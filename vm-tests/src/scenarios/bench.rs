@@ -119,6 +119,11 @@ pub(crate) fn install_probe(server: &mut Server) -> Result<()> {
 /// Boots a server whose init is the probe; it is off afterwards.
 pub(crate) fn probe(server: &mut Server) -> Result<Seen> {
     server.start()?;
+    probed(server)
+}
+
+/// What the probe saw on a server that was switched on; it is off afterwards.
+pub(crate) fn probed(server: &mut Server) -> Result<Seen> {
     server.wait_console("^probe: done", secs(120))?;
     server.wait_off(secs(60))?;
     let console = server.console().text();

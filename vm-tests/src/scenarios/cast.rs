@@ -146,9 +146,14 @@ impl Cast {
 
     /// A server with a copy of its root disk and without any Unbound disk; `append` goes behind the kernel's arguments.
     pub(crate) fn bare(&self, ctx: &Context, part: Part, append: &str) -> Result<ServerBuilder> {
+        Ok(self.without_root(ctx, part, append)?.disk(self.disk(ctx, &part.root_serial())?))
+    }
+
+    /// As [`Cast::bare`], without its root disk.
+    pub(crate) fn without_root(&self, ctx: &Context, part: Part, append: &str) -> Result<ServerBuilder> {
         let append = format!("{KERNEL_ARGUMENTS} {append}").trim_end().to_owned();
         let boot = Boot::Kernel { kernel: self.image.kernel.clone(), initrd: self.image.initrd.clone(), append };
-        Ok(ctx.server(part.place, boot)?.disk(self.disk(ctx, &part.root_serial())?))
+        ctx.server(part.place, boot)
     }
 
     /// A whole server with copies of all its disks, on `lan`.

@@ -13,6 +13,7 @@ mod latent;
 mod mirror;
 mod modules;
 mod neighbours;
+mod others_hands;
 mod parts;
 mod power_cuts;
 mod refusals;
@@ -77,6 +78,9 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("refused-ident-path-through-a-link", refusals::ident_path_through_a_link),
     vm("other-arrays-work-as-before", neighbours::other_arrays_work_as_before),
     vm("hardware-raid", neighbours::hardware_raid),
+    vm("root-disk-comes-late", others_hands::root_disk_comes_late),
+    vm("assembled-by-hand-after-a-refusal", others_hands::assembled_by_hand_after_a_refusal),
+    long("array-line-in-the-initramfs", others_hands::array_line_in_the_initramfs),
     vm("refused-no-set", refusals::no_set),
     vm("refused-two-sets", refusals::two_sets),
     vm("refused-members-of-two-sets", refusals::members_of_two_sets),

@@ -1,0 +1,107 @@
+//! Disks of an Unbound set within reach of others: the initramfs of Debian assembles what it finds for as long as it waits, and so does a
+//! person who types the command that every guide names. None of them starts a set.
+//!
+//! ```text
+//! root disk comes 5 s late ─ local-block: mdadm --assemble --scan, each second ─ the set is found as it was, and taken
+//! the administrator's mdadm.conf in the initramfs names the set by UUID ─ it is started ─ stopped, and taken
+//! refused ─ mdadm --assemble --scan on the console ─ nothing runs
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::bench::{Seen, install_probe, probed};
+use super::cast::{Cast, LEFT, RIGHT};
+use super::refused::{Root, assert_refuses, stranger};
+use crate::cpio::Archive;
+use crate::{Boot, Context, Server, secs};
+
+/// The right server with PRI's set and the probe, its root disk late.
+fn waiting(ctx: &Context) -> Result<Server> {
+    let cast = Cast::get()?;
+    let mut builder = cast.without_root(ctx, RIGHT, "init=/probe")?;
+    for disk in cast.members(ctx, LEFT)? {
+        builder = builder.disk(disk);
+    }
+    let mut server = builder.late_disk(cast.disk(ctx, "right-root")?).build();
+    if let Boot::Kernel { append, .. } = &mut server.boot {
+        // The initramfs says what it does.
+        *append = append.replace(" quiet", "");
+    }
+    install_probe(&mut server)?;
+    Ok(server)
+}
+
+/// Switches it on, plugs its root disk in after the initramfs has waited for it for some seconds, and gives what the probe saw.
+fn boot_with_late_root(server: &mut Server) -> Result<Seen> {
+    server.start()?;
+    // Said once, when the root disk is not there; from now on the scripts of local-block are run.
+    server.wait_console("Begin: Waiting for root", secs(120))?;
+    server.wait_console("(?s)(Begin: Running /scripts/local-block.*){4}", secs(60))?;
+    server.plug("right-root")?;
+    probed(server)
+}
+
+fn taken_untouched(seen: &Seen) -> Result<()> {
+    ensure!(seen.outcome() == "identity-installed" && seen.text("/role") == "PRI", "{:#}", seen.report);
+    ensure!(seen.report["set"]["degraded"] == false, "{:#}", seen.report);
+    ensure!(seen.mdstat.matches("active raid1").count() == 1, "not one array runs:\n{}", seen.mdstat);
+    Ok(())
+}
+
+/// The initramfs waits for a root disk, and nothing that it tries meanwhile starts the set.
+pub(crate) fn root_disk_comes_late(ctx: &Context) -> Result<()> {
+    let mut server = waiting(ctx)?;
+    let seen = boot_with_late_root(&mut server)?;
+    taken_untouched(&seen)?;
+    ensure!(seen.report["warnings"] == serde_json::json!([]), "somebody had started it: {:#}", seen.report);
+    Ok(())
+}
+
+/// An initramfs made by hand names the set: it is started by mdadm while the root disk is waited for, stopped, and taken.
+pub(crate) fn array_line_in_the_initramfs(ctx: &Context) -> Result<()> {
+    let mut server = waiting(ctx)?;
+    let member = server.disk("PRI-0")?.read_at(4096, 64)?;
+    let uuid = member[16..32].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    overlay(ctx, &mut server, "etc/mdadm/mdadm.conf", &format!("ARRAY /dev/md77 UUID={uuid}\n"))?;
+    let seen = boot_with_late_root(&mut server)?;
+    // The fault was there.
+    let warnings = seen.report["warnings"].to_string();
+    ensure!(warnings.contains("had started /dev/md77") && warnings.contains("it was stopped"), "{:#}", seen.report);
+    taken_untouched(&seen)
+}
+
+/// A refused half does not run, whoever asks for it by the command that starts everything.
+pub(crate) fn assembled_by_hand_after_a_refusal(ctx: &Context) -> Result<()> {
+    let (lan, mut server) = stranger(ctx, vec![Cast::get()?.disk(ctx, "PRI-0")?])?;
+    assert_refuses(ctx, &lan, &mut server, Root::Sound, "missing-member", &["nothing fills slot"])?;
+    for command in ["mdadm --assemble --scan --run", "mdadm --assemble --scan", "mdadm --incremental --run /dev/vdb"] {
+        let said = server.exec(command, secs(60))?;
+        let arrays = server.sh("grep md /proc/mdstat || true")?;
+        ensure!(arrays.is_empty(), "'{command}' started it: {arrays}\n{}{}", said.text(), said.error_text());
+    }
+    // What the refusal names is possible all the same.
+    server.sh("mdadm --assemble /dev/md/atlas-unbound --run --readonly /dev/vdb --config=none && mdadm --stop /dev/md/atlas-unbound")?;
+    server.power_cut()
+}
+
+/// Puts one file over the initramfs of a server: the kernel unpacks one archive after the other.
+fn overlay(ctx: &Context, server: &mut Server, name: &str, content: &str) -> Result<()> {
+    let Boot::Kernel { initrd, .. } = &mut server.boot else { anyhow::bail!("it boots by itself") };
+    let path = ctx.scratch().join("overlaid-initrd");
+    append_to(initrd, &path, name, content)?;
+    *initrd = path;
+    Ok(())
+}
+
+fn append_to(initrd: &Path, path: &PathBuf, name: &str, content: &str) -> Result<()> {
+    let mut archive = Archive::default();
+    archive.file(name, 0o644, content.as_bytes());
+    let over = path.with_extension("over");
+    archive.write(&over)?;
+    let mut bytes = std::fs::read(initrd).with_context(|| format!("reading {}", initrd.display()))?;
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.extend(std::fs::read(&over)?);
+    std::fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
+}
