@@ -15,10 +15,11 @@ use crate::command::{run, within};
 use crate::programs::{self, EARLY_BOOT, Program};
 
 /// What is copied with everything below it: from the repository, to the server, with which mode.
-const TREES: [(&str, &str, u32); 10] = [
+const TREES: [(&str, &str, u32); 11] = [
     ("converters/parts", "usr/lib/atlas/converters", 0o644),
     ("initramfs/initramfs-tools", "usr/share/initramfs-tools", 0o755),
     ("initramfs/udev", "usr/lib/udev/rules.d", 0o644),
+    ("initramfs/systemd/atlas-gate.service", "usr/lib/systemd/system/atlas-gate.service", 0o644),
     ("synchronizer/systemd", "usr/lib/systemd/system", 0o644),
     ("synchronizer/sshd", "etc/ssh/sshd_config.d", 0o644),
     ("verifier/systemd", "usr/lib/systemd/system", 0o644),
@@ -28,19 +29,9 @@ const TREES: [(&str, &str, u32); 10] = [
     ("docs/completions/bash", "usr/share/bash-completion/completions", 0o644),
 ];
 
-/// The condition that holds a network service down until the identity is installed, and the units that get it: those
-/// that Debian's ways to configure a network come with.
+/// The condition that holds a network service down until the identity is installed, and the units that get it.
 const NETWORK_HELD: &str = "initramfs/systemd/network-held.conf";
-const HELD_UNITS: [&str; 8] = [
-    "systemd-networkd.service",
-    "systemd-networkd.socket",
-    "NetworkManager.service",
-    "networking.service",
-    "ifup@.service",
-    "wpa_supplicant.service",
-    "dhcpcd.service",
-    "connman.service",
-];
+const HELD_UNITS: &str = include_str!("../../initramfs/systemd/network-units");
 
 /// Where the modules lie that `postinst` installs; dpkg replaces these files, and never what was installed from them.
 const BUNDLES: &str = "usr/lib/atlas/bundles";
@@ -56,6 +47,8 @@ const LINKS: [(&str, &str); 4] = [
     ("etc/mdadm/mdadm.conf.d/atlas.conf", "/run/atlas/mdadm.conf"),
     // agetty does not look into /run/issue.d where there is an /etc/issue, and a refusal may be unable to write to /etc.
     ("etc/issue.d/atlas.issue", "/run/issue.d/atlas.issue"),
+    // The network services ask for it, too; where there is none of these, interfaces are held all the same.
+    ("usr/lib/systemd/system/sysinit.target.wants/atlas-gate.service", "../atlas-gate.service"),
     // A Verifier that somebody has to remember to start verifies nothing.
     ("usr/lib/systemd/system/multi-user.target.wants/VerifierControl.service", "../VerifierControl.service"),
 ];
@@ -118,8 +111,9 @@ pub fn package(options: &Options) -> Result<Package> {
 /// All that is copied as it is: [`TREES`], and a drop-in for each of [`HELD_UNITS`].
 fn copies() -> Vec<(&'static str, String, u32)> {
     let drop_in = |unit| (NETWORK_HELD, format!("usr/lib/systemd/system/{unit}.d/50-atlas.conf"), 0o644);
+    let units = HELD_UNITS.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let trees = TREES.iter().map(|(source, destination, mode)| (*source, (*destination).to_owned(), *mode));
-    trees.chain(HELD_UNITS.map(drop_in)).collect()
+    trees.chain(units.map(drop_in)).collect()
 }
 
 /// The scripts that dpkg runs.

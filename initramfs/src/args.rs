@@ -49,6 +49,13 @@ pub enum Verb {
     Accept(AcceptArgs),
     /// Write down whose identity the last boot installed, where nobody did; run by an upgrade of the package
     NoteIdentity,
+    /// Keep the network gate: open it if this boot allows that, or keep it closed; run by atlas-gate.service
+    Gate,
+    /// Keep a network interface from sending while the gate is closed (exit code 0; 3: it may send); run by udev
+    Hold {
+        /// The interface
+        interface: String,
+    },
     /// Tell by the exit code (0 yes, 3 no) whether a device belongs to an Unbound set; asked by udev. mdadm leaves that set alone from then on
     IsMember {
         /// The device

@@ -3,6 +3,7 @@
 use crate::{
     PROGRAM, Places, accept,
     decide::{self, Disks as _, Found},
+    gate,
     identity::{Disks, Identity, WritableRoot},
     machine::Machine,
     refuse, running,
@@ -65,7 +66,7 @@ impl Clock {
 /// Runs the whole boot. Never fails: a failure is a refusal, and stands in the report. It may hang; see [`watch::boot`].
 pub fn boot(places: &Places, voice: Voice) -> BootReport {
     let mut clock = Clock { began: Instant::now(), steps: vec![], voice, unbound_written: false };
-    let mut report = BootReport::begin(PROGRAM);
+    let mut report = BootReport { boot_id: Some(gate::boot_id()), ..BootReport::begin(PROGRAM) };
     let mut disks = Machine::new(places);
     match sequence(places, &mut disks, &mut report, &mut clock) {
         Ok(outcome) => report.outcome = outcome,

@@ -10,11 +10,13 @@
 //!  ─────────── up to here nothing was written to the Unbound disks; every refusal but one of the machine itself falls above ───────────
 //!  open      the set for writing; mend and mount the file system at /unbound; publish a converted Snapshot
 //!  commit    the identity, by exchanging names
-//!  allow     /run/atlas/network-allowed: without this file no network service starts
+//!  report    /run/atlas/boot.json
+//!  ═══════════ the pivot; from here on in the system that runs (`atlas-gate.service`) ═══════════
+//!  gate      opened where the report allows it: /run/atlas/network-allowed. Until then no interface sends a frame
 //! ```
 //!
 //! Invariants:
-//! - The network is allowed by a file that only success creates. A crash, a missing hook, a hang all leave it down.
+//! - The gate is closed before the first interface is there, and only success opens it. A crash, a missing hook, a hang leave it closed.
 //! - Every refusal says what was found, why it is not safe, what to do: on the console, in the kernel log, in boot.json.
 //! - Nothing is decided by names or the order of devices.
 //! - Nothing is waited for without an end: a process that touches no disk watches the one that does (`watch`).
@@ -25,6 +27,7 @@ pub mod arrays;
 pub mod boot;
 pub mod check;
 pub mod decide;
+pub mod gate;
 pub mod identity;
 pub mod machine;
 pub mod note;

@@ -5,11 +5,15 @@ use atlas_boot::{
     args::{Args, Verb},
     arrays, boot, check,
     decide::Disks,
+    gate,
     machine::Machine,
     note, record,
     watch::{self, Line, Voice},
 };
-use atlas_host::block::{self, Device};
+use atlas_host::{
+    block::{self, Device},
+    net::gate::{Gate, Hold},
+};
 use atlas_model::Refusal;
 use clap::Parser;
 use std::{io::Write, path::Path, process::ExitCode};
@@ -57,6 +61,15 @@ fn main() -> ExitCode {
                 ExitCode::SUCCESS
             }
             Err(why) => complain(&why),
+        },
+        Verb::Gate => match gate::keep(&places) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => complain(&why),
+        },
+        Verb::Hold { interface } => match Gate::new(&places.run).hold(&interface) {
+            Ok(Hold::Held | Hold::Unchanged) => ExitCode::SUCCESS,
+            Ok(Hold::Open | Hold::Loopback) => ExitCode::from(3),
+            Err(error) => complain(&gate::chain(&error)),
         },
         Verb::IsMember { device } => ExitCode::from(if is_member(&places, &device) { 0 } else { 3 }),
         Verb::LeaveOut { conf } => match leave_out(&places, &conf) {

@@ -1,9 +1,8 @@
-//! Telling what happened: boot.json, the console, the kernel log, the login screen, and the file that allows the network.
+//! Telling what happened: boot.json, the console, the kernel log, the login screen.
 //!
 //! ```text
-//! /run/atlas/boot.json         the report
-//! /run/atlas/network-allowed   there: network services may start (their units ask for it)
-//! /run/issue.d/atlas.issue     a refusal or a warning, above the login prompt of every console (also by way of a link in /etc/issue.d)
+//! /run/atlas/boot.json       the report; the gate (`gate`) reads it
+//! /run/issue.d/atlas.issue   a refusal or a warning, above the login prompt of every console (also by way of a link in /etc/issue.d)
 //! ```
 
 use crate::Places;
@@ -11,11 +10,10 @@ use atlas_host::{FileError, durable, tree::Dir};
 use atlas_model::{BootReport, Outcome};
 use std::{ffi::OsStr, fs::File, io::Write};
 
-/// Writes the report and everything that follows from it. The network is allowed last.
+/// Writes the report, and what follows from it above the login.
 pub fn write(places: &Places, report: &BootReport) -> Result<(), FileError> {
     let run = Dir::open_root(&places.run)?;
     let dir = run.make_dirs("atlas")?;
-    dir.remove(OsStr::new("network-allowed"))?;
     let json = serde_json::to_vec_pretty(report).map_err(FileError::on("write", dir.show("boot.json")))?;
     durable::write(&dir, OsStr::new("boot.json"), &json, 0o644)?;
     let above_the_login = match &report.refusal {
@@ -32,9 +30,6 @@ pub fn write(places: &Places, report: &BootReport) -> Result<(), FileError> {
             issue.replace('\\', "\\\\").as_bytes(),
             0o644,
         )?;
-    }
-    if report.outcome.network_allowed() {
-        durable::write(&dir, OsStr::new("network-allowed"), b"", 0o644)?;
     }
     Ok(())
 }

@@ -99,6 +99,16 @@ pub fn bound_lost(marker: &str) -> Refusal {
         .remedy("run 'atlas init' again with this server's EnvVersion and cluster, and reboot")
 }
 
+/// The boot came to its end without a decision of atlas-boot.
+pub fn not_decided(found: &str) -> Refusal {
+    Refusal::new(RefusalCode::NotDecided, "Early boot ended without a decision about this server.")
+        .found(found)
+        .because("this server may have the name and addresses of a role that runs elsewhere")
+        .remedy("see whether atlas-boot was started, and how it ended: dmesg | grep -i atlas")
+        .remedy("see whether each kernel's initramfs has it: atlas init --check; make them anew: update-initramfs -u -k all")
+        .remedy("reboot")
+}
+
 /// The disks are another cluster's.
 pub fn foreign_cluster(disks: &str, server: &str) -> Refusal {
     let mut refusal =

@@ -23,6 +23,7 @@ pub mod cycle;
 pub mod digest;
 pub mod env_version;
 pub mod ext4;
+pub mod gate;
 pub mod manifest;
 pub mod master_config;
 pub mod md;
@@ -45,6 +46,7 @@ pub mod worn;
 
 pub use digest::Digest;
 pub use env_version::{EnvId, EnvVersion};
+pub use gate::GateReport;
 pub use master_config::{ClusterId, MasterConfig, Partner};
 pub use owners::Owners;
 pub use path_list::PathList;

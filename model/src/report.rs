@@ -31,6 +31,9 @@ pub struct BootReport {
     pub format: u32,
     /// The program and version that wrote it.
     pub program: String,
+    /// The kernel's own name for this boot (`/proc/sys/kernel/random/boot_id`): the report means nothing for any other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
     /// The Role, where one was taken.
@@ -68,6 +71,7 @@ impl BootReport {
         BootReport {
             format: Self::FORMAT,
             program: program.to_owned(),
+            boot_id: None,
             outcome: Outcome::Refused,
             role: None,
             cluster: None,

@@ -135,6 +135,18 @@ impl Disk {
         Self::copy_of(&self.path, path, serial)
     }
 
+    /// Copies a file out of the ext4 file system on it, which nobody may be writing to; gives where it was copied to.
+    ///
+    /// # Errors
+    /// It is not there, or empty.
+    pub fn take_file(&self, file: &str, to: &Path) -> Result<PathBuf> {
+        let request = format!("dump {file} {}", to.display());
+        output_of("/sbin/debugfs", &["-R".as_ref(), request.as_ref(), self.path.as_ref()])?;
+        // debugfs reports success whatever happens.
+        ensure!(to.metadata().is_ok_and(|file| file.len() > 0), "the disk {} has no {file}", self.serial);
+        Ok(to.to_owned())
+    }
+
     /// `length` bytes from byte `offset` on.
     ///
     /// # Errors

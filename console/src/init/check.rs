@@ -6,40 +6,16 @@
 use super::{
     facts::{self, Site},
     initramfs::{self, ATLAS_BOOT, Kernel},
-    layout, tool,
+    layout, network, tool,
 };
 use atlas_cli::{Exit, Style, Table, print, print_json};
 use atlas_model::{BootReport, Outcome, TreePath, manifest::FileSet};
 use atlas_sid::snapshot;
 use serde_json::json;
-use std::{
-    collections::BTreeSet,
-    ffi::OsStr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
-
-/// Services that configure the network, as far as Debian knows them; each needs a drop-in that makes it wait.
-const NETWORK_UNITS: [&str; 12] = [
-    "systemd-networkd.service",
-    "systemd-networkd.socket",
-    "NetworkManager.service",
-    "networking.service",
-    "connman.service",
-    "dhcpcd.service",
-    "wpa_supplicant.service",
-    "iwd.service",
-    "wicked.service",
-    "wickedd.service",
-    "cloud-init-local.service",
-    "cloud-init.service",
-];
-const DROP_IN: &str = "50-atlas.conf";
-/// The file that the drop-in waits for.
-const ALLOWED: &str = "/run/atlas/network-allowed";
+use std::{collections::BTreeSet, ffi::OsStr, path::Path, time::Duration};
 
 /// What deserves a look, and stands in nobody's way.
-const WARNING: &str = "warning";
+pub(super) const WARNING: &str = "warning";
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,15 +40,15 @@ pub struct Verdict {
 }
 
 impl Finding {
-    fn well(about: &str, found: impl Into<String>) -> Finding {
+    pub(super) fn well(about: &str, found: impl Into<String>) -> Finding {
         Finding { about: about.into(), is_problem: false, found: found.into(), remedy: vec![] }
     }
 
-    fn problem(about: &str, found: impl Into<String>) -> Finding {
+    pub(super) fn problem(about: &str, found: impl Into<String>) -> Finding {
         Finding { is_problem: true, ..Finding::well(about, found) }
     }
 
-    fn remedy(mut self, what_to_do: impl Into<String>) -> Finding {
+    pub(super) fn remedy(mut self, what_to_do: impl Into<String>) -> Finding {
         self.remedy.push(what_to_do.into());
         self
     }
@@ -93,8 +69,7 @@ pub fn run(site: &Site, json: bool) -> anyhow::Result<Exit> {
 pub fn examine(site: &Site, kernels: Vec<Kernel>) -> Verdict {
     let (boot, mut findings) = ask_atlas_boot(&site.root);
     findings.extend(in_initramfs(kernels));
-    findings.extend(network_units(&site.root));
-    findings.push(kernel_command_line(&site.root));
+    findings.extend(network::findings(&site.root));
     findings.extend(identity_files(site, boot.as_ref()));
     let layout = layout::objections(&site.root);
     if layout.is_empty() {
@@ -170,60 +145,6 @@ fn in_initramfs(kernels: Vec<Kernel>) -> Vec<Finding> {
             .remedy(format!("update-initramfs -u -k {0}, or -c where it has none", kernel.version)),
     };
     kernels.into_iter().map(finding).collect()
-}
-
-/// The services that configure the network on this server, each held until the role is there, or not.
-fn network_units(root: &Path) -> Vec<Finding> {
-    let about = "network";
-    let enabled: Vec<&str> = NETWORK_UNITS.into_iter().filter(|unit| is_enabled(root, unit)).collect();
-    if enabled.is_empty() {
-        return vec![Finding::well(about, "no service that configures the network is enabled")];
-    }
-    let finding = |unit: &str| {
-        match drop_in(root, unit) {
-        Some(_) => Finding::well(about, format!("{unit} waits for the role")),
-        None => Finding::problem(about, format!("{unit} would configure the network without a role")).remedy(format!(
-            "give it the drop-in of the others: ln -s ../systemd-networkd.service.d/{DROP_IN} /usr/lib/systemd/system/{unit}.d/{DROP_IN}"
-        )),
-    }
-    };
-    enabled.into_iter().map(finding).collect()
-}
-
-/// Whether another unit pulls it in.
-pub(super) fn is_enabled(root: &Path, unit: &str) -> bool {
-    let of = |base: &str| -> bool {
-        let entries = std::fs::read_dir(root.join(base)).into_iter().flatten().flatten();
-        let pulls = entries.filter(|entry| {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            name.ends_with(".wants") || name.ends_with(".requires")
-        });
-        pulls.map(|entry| entry.path().join(unit)).any(|link| std::fs::symlink_metadata(link).is_ok())
-    };
-    of("etc/systemd/system") || of("usr/lib/systemd/system")
-}
-
-/// The drop-in that counts, where it makes the unit wait: one in /etc hides the package's.
-fn drop_in(root: &Path, unit: &str) -> Option<PathBuf> {
-    let places = ["etc/systemd/system", "run/systemd/system", "usr/lib/systemd/system"];
-    let files = places.iter().map(|place| root.join(place).join(format!("{unit}.d")).join(DROP_IN));
-    let first = files.into_iter().find(|file| std::fs::symlink_metadata(file).is_ok())?;
-    let text = std::fs::read_to_string(&first).ok()?;
-    let waits = text.lines().any(|line| line.trim().starts_with("ConditionPathExists=") && line.contains(ALLOWED));
-    waits.then_some(first)
-}
-
-/// `ip=` makes the kernel or the initramfs configure the network before there is a role.
-fn kernel_command_line(root: &Path) -> Finding {
-    let about = "kernel command line";
-    let line = std::fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
-    let harmless = ["ip=off", "ip=none", "ip=::::::off", "ip=::::::none"];
-    match line.split_whitespace().find(|word| word.starts_with("ip=") && !harmless.contains(word)) {
-        Some(word) => Finding::problem(about, format!("'{word}' configures the network before there is a role"))
-            .remedy("take it out of the boot loader's configuration (/etc/default/grub, then update-grub)"),
-        None => Finding::well(about, "does not configure the network"),
-    }
 }
 
 /// Whether another identity could take the place of the one that is here: this server's own files, and those that a partner's disks bring.

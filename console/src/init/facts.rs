@@ -136,14 +136,17 @@ pub fn data(site: &Site, role: Role, own: Option<&own::Answer>, kernels: &[Kerne
     let has_record = site.mounted().is_some() && has_record(site);
     let sid = if site.mounted().is_some() { sid(&site.unbound(), role)? } else { SidFacts::default() };
     let bound = bound(&site.tree);
+    let marker = site.root.join(MARKER).exists();
+    // An initramfs has a copy of the mark: those that were made before it are made anew.
+    let lack = |kernel: &Kernel| kernel.lack.clone().or_else(|| (!marker).then(|| kernel.version.clone()));
     Ok(DataFacts {
         identity: identity(site, role, own, &bound)?,
         bound,
-        marker: site.root.join(MARKER).exists(),
+        marker,
         sid,
         has_record,
         kernels: kernels.len(),
-        kernels_without: kernels.iter().filter_map(|kernel| kernel.lack.clone()).collect(),
+        kernels_without: kernels.iter().filter_map(lack).collect(),
     })
 }
 

@@ -9,6 +9,7 @@
 //! It is empty after a boot, every file is looked at anew then; and a lack is never remembered, so that its end is seen at once.
 
 use super::{
+    facts::MARKER,
     plan::{Item, Task},
     tool,
 };
@@ -54,7 +55,8 @@ pub struct Kernel {
 
 /// The kernels in `/boot`, oldest name first.
 pub fn kernels(root: &Path) -> Vec<Kernel> {
-    kernels_by(root, lack)
+    let marked = root.join(MARKER).exists();
+    kernels_by(root, |file| lack(file, marked))
 }
 
 fn kernels_by(root: &Path, lack: impl Fn(&Path) -> Option<String>) -> Vec<Kernel> {
@@ -64,10 +66,11 @@ fn kernels_by(root: &Path, lack: impl Fn(&Path) -> Option<String>) -> Vec<Kernel
     versions.sort_unstable();
     let before = Remembered::read(root);
     let mut now = Remembered { format: 1, ..Remembered::default() };
+    let marked = root.join(MARKER).exists();
     let mut kernel = |version: String| {
         let file = initramfs(root, &version);
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let looks = looks(&file);
+        let looks = looks(&file, marked);
         let known = looks.is_some() && before.well.get(&name) == looks.as_ref();
         let lack = if known { None } else { lack(&file) };
         if let (None, Some(looks)) = (&lack, looks) {
@@ -103,19 +106,20 @@ impl Remembered {
     }
 }
 
-/// What changes with every change of a file, its content unread; `None` where it is not there.
-fn looks(file: &Path) -> Option<String> {
+/// What changes with every change of a file, its content unread, or of what it should have; `None` where it is not there.
+fn looks(file: &Path, marked: bool) -> Option<String> {
     let meta = std::fs::metadata(file).ok()?;
     let (changed, written) = ((meta.ctime(), meta.ctime_nsec()), (meta.mtime(), meta.mtime_nsec()));
     Some(format!(
-        "{} {} {} {}.{} {}.{}",
+        "{} {} {} {}.{} {}.{}{}",
         meta.dev(),
         meta.ino(),
         meta.size(),
         written.0,
         written.1,
         changed.0,
-        changed.1
+        changed.1,
+        if marked { " marked" } else { "" }
     ))
 }
 
@@ -123,14 +127,22 @@ fn initramfs(root: &Path, version: &str) -> PathBuf {
     root.join("boot").join(format!("initrd.img-{version}"))
 }
 
-fn lack(initramfs: &Path) -> Option<String> {
+/// On a server that is `marked` as ATLAS's own, an initramfs must have the mark: without it, the gate is closed only after the pivot.
+fn lack(initramfs: &Path, marked: bool) -> Option<String> {
     if !initramfs.exists() {
         return Some(format!("there is no {}", initramfs.display()));
     }
-    match tool("lsinitramfs").arg(initramfs).deadline(LIST_DEADLINE).run() {
-        Ok(output) if output.text().lines().any(|line| line.trim_start_matches(['.', '/']) == ATLAS_BOOT) => None,
-        Ok(_) => Some(format!("{} lacks {ATLAS_BOOT}", initramfs.display())),
-        Err(error) => Some(format!("{} cannot be listed: {}", initramfs.display(), chain(&error))),
+    let listing = match tool("lsinitramfs").arg(initramfs).deadline(LIST_DEADLINE).run() {
+        Ok(output) => output.text(),
+        Err(error) => return Some(format!("{} cannot be listed: {}", initramfs.display(), chain(&error))),
+    };
+    let has = |path: &str| listing.lines().any(|line| line.trim_start_matches(['.', '/']) == path);
+    if !has(ATLAS_BOOT) {
+        Some(format!("{} lacks {ATLAS_BOOT}", initramfs.display()))
+    } else if marked && !has(MARKER) {
+        Some(format!("{} was made before 'atlas init' and lacks /{MARKER}", initramfs.display()))
+    } else {
+        None
     }
 }
 

@@ -18,6 +18,7 @@ pub mod facts;
 pub mod initramfs;
 pub mod layout;
 pub mod machine;
+mod network;
 pub mod objection;
 pub mod own;
 pub mod paths;

@@ -81,6 +81,11 @@ impl Part {
         format!("{}-identity", self.place)
     }
 
+    /// The initramfs that `atlas init` made on it.
+    fn initrd_file(self) -> String {
+        format!("{}-initrd", self.place)
+    }
+
     pub(super) fn own_files(self) -> [PlacedFile; 2] {
         let network = format!(
             "[Match]\nType=ether\n\n[Network]\nAddress={}/24\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n",
@@ -123,7 +128,7 @@ impl Cast {
         let image = atlas_image::server_image(&atlas_image::Options::new(&|_| ())?)?;
         let made_from =
             image.root.parent().and_then(|folder| folder.file_name()).context("an image without a folder")?;
-        let name = format!("cast-3-{}", made_from.to_string_lossy());
+        let name = format!("cast-4-{}", made_from.to_string_lossy());
         let folder = cache::made_once(&name, |folder| make(&image, folder))?;
         Ok(one.insert(Cast { image, folder }).clone())
     }
@@ -152,7 +157,8 @@ impl Cast {
     /// As [`Cast::bare`], without its root disk.
     pub(crate) fn without_root(&self, ctx: &Context, part: Part, append: &str) -> Result<ServerBuilder> {
         let append = format!("{KERNEL_ARGUMENTS} {append}").trim_end().to_owned();
-        let boot = Boot::Kernel { kernel: self.image.kernel.clone(), initrd: self.image.initrd.clone(), append };
+        let initrd = self.folder.join(part.initrd_file());
+        let boot = Boot::Kernel { kernel: self.image.kernel.clone(), initrd, append };
         ctx.server(part.place, boot)
     }
 
@@ -204,5 +210,12 @@ fn make_one(image: &ServerImage, part: Part, folder: &std::path::Path) -> Result
         let disk = server.remove(&serial)?;
         drop(disk.copy(&folder.join(&serial), &serial)?);
     }
-    Ok(())
+    keep_initrd(image, part, folder)
+}
+
+/// Keeps the initramfs that `atlas init` made on a server whose disks are in `folder`.
+pub(super) fn keep_initrd(image: &ServerImage, part: Part, folder: &std::path::Path) -> Result<()> {
+    let serial = part.root_serial();
+    let made = format!("/boot/initrd.img-{}", image.kernel_release);
+    Disk::open(&folder.join(&serial), &serial)?.take_file(&made, &folder.join(part.initrd_file())).map(drop)
 }

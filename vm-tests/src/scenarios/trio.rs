@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use anyhow::{Context as _, Result, ensure};
 use atlas_image::{Options, PlacedFile, Release, place_files};
 
-use super::cast::{Cast, MEMBER_MIB, PAGE, PRI_ADDRESS, Part, SEC_ADDRESS};
+use super::cast::{Cast, MEMBER_MIB, PAGE, PRI_ADDRESS, Part, SEC_ADDRESS, keep_initrd};
 use crate::{Context, Lan, Server, cache, lock, secs};
 
 /// SEC2's address on the business network.
@@ -79,7 +79,7 @@ impl Trio {
             .filter_map(|image| image.root.parent()?.file_name()?.to_str()?.rsplit('-').next().map(str::to_owned))
             .collect();
         let casts = images.map(|image| Cast { image, folder: std::path::PathBuf::new() });
-        let folder = cache::made_once(&format!("trio-2-{}", keys.join("-")), |folder| make(&casts, folder))?;
+        let folder = cache::made_once(&format!("trio-3-{}", keys.join("-")), |folder| make(&casts, folder))?;
         Ok(one.insert(Trio(casts.map(|cast| Cast { folder: folder.clone(), ..cast }))).clone())
     }
 
@@ -186,10 +186,11 @@ fn make(casts: &[Cast; 3], folder: &Path) -> Result<()> {
         server.shutdown(secs(240))?;
     }
     ctx.finish()?;
-    for (part, server) in PARTS.iter().zip(&mut servers) {
+    for ((part, cast), server) in PARTS.iter().zip(casts).zip(&mut servers) {
         for serial in [vec![part.root_serial()], part.members().to_vec()].concat() {
             drop(server.remove(&serial)?.copy(&folder.join(&serial), &serial)?);
         }
+        keep_initrd(&cast.image, *part, folder)?;
     }
     Ok(())
 }

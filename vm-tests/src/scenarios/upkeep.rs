@@ -13,8 +13,14 @@ use crate::disk::output_of;
 use crate::{Boot, Context, Server, cache, secs, tiny};
 
 /// What the package puts into an initramfs.
-const PARTS: [&str; 3] =
-    ["usr/lib/atlas/atlas-boot", "scripts/local-bottom/atlas", "usr/lib/udev/rules.d/63-atlas.rules"];
+const PARTS: [&str; 6] = [
+    "usr/lib/atlas/atlas-boot",
+    "scripts/init-top/atlas",
+    "scripts/local-bottom/atlas",
+    "usr/lib/udev/rules.d/10-atlas-gate.rules",
+    "usr/lib/udev/rules.d/63-atlas.rules",
+    "etc/atlas/initialised",
+];
 /// Where the new kernel's package waits on the server.
 const PACKAGE: &str = "/root/linux-image.deb";
 /// The root disk of the server that begins as PRI.
@@ -137,17 +143,10 @@ fn other_kernel(release: &str) -> Result<(String, PathBuf)> {
 
 /// From now on the server boots the kernel and the initramfs of `release` that are on its root disk.
 pub(super) fn boot_from_own_disk(ctx: &Context, server: &mut Server, release: &str) -> Result<()> {
-    let root = format!("{}-root", server.name());
-    let disk = server.disk(&root)?.path().to_owned();
-    let take = |name: &str| -> Result<PathBuf> {
-        let taken = ctx.scratch().join(name);
-        let request = format!("dump /boot/{name}-{release} {}", taken.display());
-        output_of("/sbin/debugfs", &["-R".as_ref(), request.as_ref(), disk.as_ref()])?;
-        // debugfs reports success whatever happens.
-        ensure!(taken.metadata().is_ok_and(|file| file.len() > 0), "the root disk has no /boot/{name}-{release}");
-        Ok(taken)
-    };
+    let disk = server.disk(&format!("{}-root", server.name()))?;
+    let take = |name: &str| disk.take_file(&format!("/boot/{name}-{release}"), &ctx.scratch().join(name));
+    let (own_kernel, own_initrd) = (take("vmlinuz")?, take("initrd.img")?);
     let Boot::Kernel { kernel, initrd, .. } = &mut server.boot else { bail!("it boots from its first disk") };
-    (*kernel, *initrd) = (take("vmlinuz")?, take("initrd.img")?);
+    (*kernel, *initrd) = (own_kernel, own_initrd);
     Ok(())
 }

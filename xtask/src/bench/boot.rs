@@ -92,6 +92,10 @@ fn set_up(
     ensure!(said.code == 0, "cannot set the server {name} up: {}{}", said.text(), said.error_text());
     server.shutdown(secs(120))?;
     let root = server.remove(&format!("{name}-root"))?;
+    // What its own tools made of it meanwhile.
+    let initrd = format!("/boot/initrd.img-{}", image.kernel_release);
+    let initrd = root.take_file(&initrd, &context.scratch().join(format!("{name}-initrd")))?;
+    let image = ServerImage { initrd, ..image };
     let members = serials.iter().map(|serial| server.remove(serial)).collect::<Result<_>>()?;
     Ok((Subject { image, root }, members))
 }

@@ -9,7 +9,7 @@
 //!
 //! The one whose files have something is in use; where none has, the one that is enabled. For others the operator configures the addresses.
 
-use crate::init::check::is_enabled;
+use crate::init::network::is_enabled;
 use std::{
     collections::BTreeMap,
     fmt,

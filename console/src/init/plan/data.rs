@@ -42,7 +42,7 @@ pub struct DataFacts {
     pub sid: SidFacts,
     /// Whether both file systems say how the set is made.
     pub has_record: bool,
-    /// The installed kernels whose initramfs lacks atlas-boot.
+    /// The installed kernels whose initramfs lacks atlas-boot, or the mark.
     pub kernels_without: Vec<String>,
     /// How many kernels are installed.
     pub kernels: usize,

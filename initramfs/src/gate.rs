@@ -1,0 +1,235 @@
+//! The keeper of the network gate: the second half of the proof, in the system that runs (`atlas-gate.service`).
+//!
+//! ```text
+//! initramfs   init-top: the gate is closed           udev: every interface is held as it appears
+//!             atlas-boot boot ─► boot.json
+//! ─── pivot ──────────────────────────────────────────────────────────────────────────────────────
+//! system      atlas-boot gate ─► boot.json of this boot allows it ─► open, network-allowed, gate.json, READY
+//!                             └► refused, or no report of this boot ─► closed, gate.json, READY
+//! ```
+//!
+//! It is ready when it has decided: network services wait for that, and then for `network-allowed`. It runs on, and closes again where the
+//! proof ends. A keeper that crashes leaves the gate as it is; one that is started again finds it so.
+
+use crate::{PROGRAM, Places, boot::INITIALISED, record, refuse};
+use atlas_host::{FileError, durable, net::gate::Gate, tree::Dir};
+use atlas_model::{BootReport, GateReport, Outcome, Refusal};
+use std::{
+    error::Error,
+    ffi::OsStr,
+    os::unix::net::{SocketAddr, UnixDatagram},
+};
+
+const REPORT_LIMIT: usize = 4 << 20;
+
+/// What is to be done about the gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// `atlas init` was never run here: nothing is held, nothing is watched.
+    NotOurs,
+    /// It is open already, since before this keeper was started.
+    Standing,
+    /// This boot allows it.
+    Open,
+    /// It stays closed.
+    Closed(Refusal),
+}
+
+/// Keeps the gate. Returns where there is nothing to keep.
+pub fn keep(places: &Places) -> Result<(), String> {
+    let gate = Gate::new(&places.run);
+    let read = read_report(places);
+    let decision = decide(is_initialised(places), gate.is_open(), &boot_id(), &read);
+    let mut report = GateReport { format: GateReport::FORMAT, open: true, refusal: None, warnings: vec![] };
+    match &decision {
+        Decision::NotOurs | Decision::Open => {
+            report.warnings.extend(gate.open().err().map(|error| chain(&error)));
+        }
+        Decision::Standing => {}
+        Decision::Closed(refusal) => {
+            report.warnings.extend(gate.close().err().map(|error| chain(&error)));
+            report.open = false;
+            report.refusal = Some(refusal.clone());
+            if let Some(unsaid) = unsaid(refusal, &read) {
+                record::announce(&unsaid);
+                report.warnings.extend(record::write(places, &unsaid).err().map(|error| chain(&error)));
+            }
+        }
+    }
+    write(places, &report).map_err(|error| chain(&error))?;
+    say(&report);
+    notify("READY=1");
+    if decision != Decision::NotOurs {
+        stand();
+    }
+    Ok(())
+}
+
+/// Decides from facts alone. `report` is boot.json, `None` where there is none; an error says why it cannot be read.
+fn decide(is_initialised: bool, is_open: bool, boot_id: &str, report: &Result<Option<BootReport>, String>) -> Decision {
+    if is_open {
+        return Decision::Standing;
+    }
+    let not_decided = |found: &str| Decision::Closed(refuse::not_decided(found));
+    match report {
+        Err(why) => not_decided(why),
+        Ok(None) if is_initialised => not_decided("there is no /run/atlas/boot.json"),
+        Ok(None) => Decision::NotOurs,
+        Ok(Some(report)) if report.boot_id.as_ref().is_some_and(|of| of != boot_id) => {
+            not_decided("/run/atlas/boot.json is of another boot")
+        }
+        Ok(Some(report)) => match (&report.refusal, report.outcome) {
+            (Some(refusal), _) => Decision::Closed(refusal.clone()),
+            (None, Outcome::Refused) => not_decided("/run/atlas/boot.json says 'refused', and not why"),
+            (None, Outcome::NotInitialised) if is_initialised => not_decided("'atlas init' was run after this boot"),
+            (None, Outcome::NotInitialised) => Decision::NotOurs,
+            (None, Outcome::IdentityInstalled | Outcome::FromScratch) => Decision::Open,
+        },
+    }
+}
+
+fn is_initialised(places: &Places) -> bool {
+    places.root.join(INITIALISED.trim_start_matches('/')).exists()
+}
+
+/// The kernel's name for this boot.
+pub fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+fn read_report(places: &Places) -> Result<Option<BootReport>, String> {
+    let read = || Dir::open_root(&places.run)?.read_if_there("atlas/boot.json", REPORT_LIMIT);
+    let Some(content) = read().map_err(|error: FileError| chain(&error))? else { return Ok(None) };
+    match serde_json::from_slice::<BootReport>(&content) {
+        Ok(report) if report.format == BootReport::FORMAT => Ok(Some(report)),
+        Ok(report) => Err(format!("/run/atlas/boot.json is of format {}", report.format)),
+        Err(error) => Err(format!("/run/atlas/boot.json cannot be read: {error}")),
+    }
+}
+
+/// What is to be said of a refusal that early boot did not say itself.
+fn unsaid(refusal: &Refusal, read: &Result<Option<BootReport>, String>) -> Option<BootReport> {
+    let of_boot = read.as_ref().ok().and_then(Option::as_ref);
+    if of_boot.is_some_and(|report| report.refusal.as_ref() == Some(refusal)) {
+        return None;
+    }
+    let begun = of_boot.cloned().unwrap_or_else(|| BootReport::begin(PROGRAM));
+    let (boot_id, refusal) = (Some(boot_id()), Some(refusal.clone()));
+    Some(BootReport { boot_id, refusal, outcome: Outcome::Refused, ..begun })
+}
+
+fn write(places: &Places, report: &GateReport) -> Result<(), FileError> {
+    let dir = Dir::open_root(&places.run)?.make_dirs("atlas")?;
+    let json = serde_json::to_vec_pretty(report).map_err(FileError::on("write", dir.show(GateReport::NAME)))?;
+    durable::write(&dir, OsStr::new(GateReport::NAME), &json, 0o644)
+}
+
+/// For the journal.
+fn say(report: &GateReport) {
+    match &report.refusal {
+        Some(refusal) => eprintln!("<5>the gate stays closed: {refusal}"),
+        None => eprintln!("<6>the gate is open"),
+    }
+    report.warnings.iter().for_each(|warning| eprintln!("<4>{warning}"));
+}
+
+/// Nothing more happens to the gate in this boot.
+fn stand() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Tells systemd, where that started this program.
+fn notify(state: &str) {
+    let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    // Whom nobody hears goes on; systemd gives up on it in time.
+    let _ = UnixDatagram::unbound().and_then(|socket| match address.as_encoded_bytes().strip_prefix(b"@") {
+        Some(name) => {
+            use std::os::linux::net::SocketAddrExt;
+            socket.send_to_addr(state.as_bytes(), &SocketAddr::from_abstract_name(name)?)
+        }
+        None => socket.send_to(state.as_bytes(), &address),
+    });
+}
+
+/// An error and its causes on one line.
+pub fn chain(error: &dyn Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", chain(cause)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atlas_model::RefusalCode;
+
+    const THIS: &str = "11111111-2222-3333-4444-555555555555";
+
+    fn report(outcome: Outcome) -> BootReport {
+        BootReport { outcome, boot_id: Some(THIS.into()), ..BootReport::begin("atlas-boot") }
+    }
+
+    fn decided(is_initialised: bool, report: Option<BootReport>) -> Decision {
+        decide(is_initialised, false, THIS, &Ok(report))
+    }
+
+    fn code(decision: &Decision) -> Option<RefusalCode> {
+        match decision {
+            Decision::Closed(refusal) => Some(refusal.code),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn only_a_boot_that_took_a_role_opens_it() {
+        for outcome in [Outcome::IdentityInstalled, Outcome::FromScratch] {
+            // Also where somebody removed the mark: early boot has found a role.
+            for is_initialised in [true, false] {
+                assert_eq!(decided(is_initialised, Some(report(outcome))), Decision::Open);
+            }
+        }
+        let refusal = Refusal::new(RefusalCode::TwoSets, "Two sets.");
+        let refused = BootReport { refusal: Some(refusal.clone()), ..report(Outcome::Refused) };
+        for is_initialised in [true, false] {
+            assert_eq!(decided(is_initialised, Some(refused.clone())), Decision::Closed(refusal.clone()));
+        }
+    }
+
+    #[test]
+    fn without_a_report_of_this_boot_it_stays_closed() {
+        let other = BootReport { boot_id: Some("another".into()), ..report(Outcome::IdentityInstalled) };
+        let silent = report(Outcome::Refused);
+        for found in [None, Some(other), Some(silent), Some(report(Outcome::NotInitialised))] {
+            assert_eq!(code(&decided(true, found.clone())), Some(RefusalCode::NotDecided), "{found:?}");
+        }
+        let broken = decide(false, false, THIS, &Err("it cannot be read".into()));
+        assert_eq!(code(&broken), Some(RefusalCode::NotDecided));
+    }
+
+    #[test]
+    fn a_machine_where_init_never_ran_is_left_alone() {
+        assert_eq!(decided(false, None), Decision::NotOurs);
+        assert_eq!(decided(false, Some(report(Outcome::NotInitialised))), Decision::NotOurs);
+    }
+
+    #[test]
+    fn a_keeper_that_is_started_again_finds_it_open() {
+        assert_eq!(decide(true, true, THIS, &Ok(Some(report(Outcome::FromScratch)))), Decision::Standing);
+    }
+
+    #[test]
+    fn a_boot_that_nobody_decided_is_refused_above_the_login_too() {
+        let tmp = tempfile::tempdir().unwrap();
+        let places = Places { root: tmp.path().into(), run: tmp.path().into() };
+        let refusal = refuse::not_decided("nothing");
+        let told = unsaid(&refusal, &Ok(None)).unwrap();
+        record::write(&places, &told).unwrap();
+        assert_eq!(unsaid(&refusal, &Ok(Some(told))), None, "it was said already");
+        let above = std::fs::read_to_string(tmp.path().join("issue.d/atlas.issue")).unwrap();
+        assert!(above.contains("not-decided"), "{above}");
+        let written = read_report(&places).unwrap().unwrap();
+        assert_eq!(written.refusal.map(|refusal| refusal.code), Some(RefusalCode::NotDecided));
+        assert_eq!(written.boot_id, Some(boot_id()));
+    }
+}
