@@ -14,7 +14,7 @@ use crate::command::{run, within};
 /// A release of Debian that ATLAS runs on.
 ///
 /// What all of them get lies in `rootfs/`; what only one of them gets, in `rootfs/SUITE/`, laid out in the same way, as is what
-/// [`Options::more`] names.
+/// [`Options::more`] names, which may have such folders itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Release {
     /// Debian 11; here with a /lib beside /usr/lib, as servers have that were upgraded to it.
@@ -92,8 +92,12 @@ pub fn root_file_system(options: &Options) -> Result<PathBuf> {
 
 fn make(source: &Path, options: &Options, entry: &Path) -> Result<()> {
     let release = options.release;
-    let places: Vec<PathBuf> =
-        ["", release.suite()].into_iter().chain(options.more).map(|name| source.join(name)).collect();
+    let of_release = |more: &str| [more.to_owned(), format!("{more}/{}", release.suite())];
+    let places: Vec<PathBuf> = of_release("")
+        .into_iter()
+        .chain(options.more.into_iter().flat_map(of_release))
+        .map(|name| source.join(name.trim_start_matches('/')))
+        .collect();
     let mut command = within(Duration::from_secs(1800), "mmdebstrap");
     command.args(["--quiet", "--mode=auto", "--variant=minbase"]);
     command.args(DPKG_OPTIONS.map(|option| format!("--dpkgopt={option}")));

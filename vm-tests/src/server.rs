@@ -73,6 +73,8 @@ pub struct Server {
     bays: Bays,
     /// How many disks were pushed in while it was on.
     pushed: usize,
+    /// Cards on the table, one for each slot into which one can be pushed while the power is on.
+    spare: Vec<Port>,
     accel: Accel,
     console: Console,
     sockets: PathBuf,
@@ -113,6 +115,7 @@ impl ServerBuilder {
             ports: Vec::new(),
             bays: Bays::None,
             pushed: 0,
+            spare: Vec::new(),
             accel,
             console,
             sockets: sockets.to_owned(),
@@ -139,6 +142,15 @@ impl ServerBuilder {
     /// The LAN's socket cannot be made.
     pub fn nic(mut self, lan: &Lan) -> Result<Self> {
         self.0.ports.push(lan.plug(&self.0.name)?);
+        Ok(self)
+    }
+
+    /// Has a card for `lan` ready, and a free slot: see [`Server::push_card`].
+    ///
+    /// # Errors
+    /// The LAN's socket cannot be made.
+    pub fn spare_nic(mut self, lan: &Lan) -> Result<Self> {
+        self.0.spare.push(lan.plug(&self.0.name)?);
         Ok(self)
     }
 
@@ -279,6 +291,19 @@ impl Server {
         let seen = look(&self.disks)?;
         self.monitor("cont")?;
         Ok(seen)
+    }
+
+    /// Pushes a spare network card into its slot while the power is on; `number` counts from 0. The guest has it until the power goes.
+    ///
+    /// # Errors
+    /// It is off, has no such card, or had it pushed in before.
+    pub fn push_card(&self, number: usize) -> Result<()> {
+        let port = self.spare.get(number).with_context(|| format!("{} has no spare card {number}", self.name))?;
+        let card = json!({
+            "driver": "virtio-net-pci", "id": format!("card{number}"), "bus": format!("slot{number}"),
+            "netdev": format!("spare{number}"), "mac": mac_text(port), "romfile": "",
+        });
+        self.monitor_with("device_add", &card)
     }
 
     // ---- disks, while it is off
@@ -528,11 +553,17 @@ impl Server {
                 add("-device", format!("virtio-blk-pci,drive=disk{number},serial={}", disk.serial()));
             }
         }
+        let wire = |id: String, port: &Port| {
+            format!("stream,id={id},server=off,addr.type=unix,addr.path={}", port.socket.display())
+        };
         for (number, port) in self.ports.iter().enumerate() {
-            let mac = port.mac.map(|byte| format!("{byte:02x}")).join(":");
-            let socket = port.socket.display();
-            add("-netdev", format!("stream,id=net{number},server=off,addr.type=unix,addr.path={socket}"));
-            add("-device", format!("virtio-net-pci,netdev=net{number},mac={mac},romfile="));
+            add("-netdev", wire(format!("net{number}"), port));
+            add("-device", format!("virtio-net-pci,netdev=net{number},mac={},romfile=", mac_text(port)));
+        }
+        for (number, port) in self.spare.iter().enumerate() {
+            add("-netdev", wire(format!("spare{number}"), port));
+            // Below the bridge that q35 has from the beginning, nothing can be pushed in.
+            add("-device", format!("pcie-root-port,id=slot{number},chassis={0},slot={0}", 100 + number));
         }
         if let Boot::Kernel { kernel, initrd, append } = &self.boot {
             for (option, path) in [("-kernel", kernel), ("-initrd", initrd)] {
@@ -550,6 +581,10 @@ impl Drop for Running {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+fn mac_text(port: &Port) -> String {
+    port.mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// A child that is killed unless it is taken out.

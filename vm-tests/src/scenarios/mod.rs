@@ -7,6 +7,8 @@ mod cycles_in_trouble;
 mod cycles_misled;
 mod cycles_of_copies;
 mod failover;
+mod fault;
+mod gate;
 mod identity;
 mod init;
 mod latent;
@@ -39,6 +41,9 @@ pub const SCENARIOS: &[Scenario] = &[
     long("three-debians-scenario-2", cycles::scenario_2),
     long("three-debians-scenario-3", cycles::scenario_3),
     long("three-debians-in-trouble", cycles_in_trouble::act),
+    long("nobody-sends-on-debian-11", gate::nobody_sends_on_debian_11),
+    long("nobody-sends-on-debian-12", gate::nobody_sends_on_debian_12),
+    long("nobody-sends-on-debian-13", gate::nobody_sends_on_debian_13),
     long("power-cuts-in-mid-cycle", power_cuts::act),
     long("latent-faults", latent::act),
     long("nothing-is-wrong-for-an-hour", latent::nothing_is_wrong_for_an_hour),
@@ -60,6 +65,8 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("module-rolled-back", modules::crashing_version_is_rolled_back),
     vm("init-is-careful", init::init_is_careful),
     vm("debian-boots-healthy", parts::debian_boots_healthy),
+    vm("gate-networkd-and-a-late-card", gate::networkd_and_a_late_card),
+    vm("gate-atlas-boot-killed", gate::atlas_boot_killed),
     vm("refused-halves-written-apart", refusals::halves_written_apart),
     vm("identity-root-disk-full", identity::root_disk_full),
     vm("identity-converted-on-demand", identity::converted_on_demand),
