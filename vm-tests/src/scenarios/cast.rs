@@ -196,7 +196,7 @@ fn make_one(image: &ServerImage, part: Part, folder: &std::path::Path) -> Result
     place_files(server.disk(&part.root_serial())?.path(), &part.own_files())?;
     server.start()?;
     server.wait_booted(secs(180))?;
-    let said = server.exec(&part.set_up(), secs(240))?;
+    let said = server.exec(&part.set_up(), secs(600))?;
     anyhow::ensure!(said.code == 0, "`{}` fails: {}\n{}", part.set_up(), said.text(), said.error_text());
     if part.role == "PRI" {
         server.sh(&format!("mkdir -p /unbound/www && echo \"{PAGE}\" > /unbound/www/index.html"))?;
