@@ -11,7 +11,7 @@
 //! It is ready when it has decided: network services wait for that, and then for `network-allowed`. It runs on, and closes again where the
 //! proof ends. A keeper that crashes leaves the gate as it is; one that is started again finds it so.
 
-use crate::{PROGRAM, Places, boot::INITIALISED, record, refuse};
+use crate::{PROGRAM, Places, boot::INITIALISED, record, refuse, standing};
 use atlas_host::{FileError, durable, net::gate::Gate, tree::Dir};
 use atlas_model::{BootReport, GateReport, Outcome, Refusal};
 use std::{
@@ -39,8 +39,14 @@ pub enum Decision {
 pub fn keep(places: &Places) -> Result<(), String> {
     let gate = Gate::new(&places.run);
     let read = read_report(places);
-    let decision = decide(is_initialised(places), gate.is_open(), &boot_id(), &read);
+    let mut decision = decide(is_initialised(places), gate.is_open(), &boot_id(), &read);
     let mut report = GateReport { format: GateReport::FORMAT, open: true, refusal: None, warnings: vec![] };
+    if let (Decision::Standing, Ok(Some(boot))) = (&decision, &read) {
+        match standing::prove(places, boot) {
+            Ok(done) => report.warnings.extend(done),
+            Err(refusal) => decision = Decision::Closed(refusal),
+        }
+    }
     match &decision {
         Decision::NotOurs | Decision::Open => {
             report.warnings.extend(gate.open().err().map(|error| chain(&error)));

@@ -34,6 +34,7 @@ pub mod note;
 pub mod record;
 pub mod refuse;
 pub mod running;
+pub mod standing;
 pub mod unbound;
 pub mod watch;
 

@@ -109,6 +109,14 @@ pub fn not_decided(found: &str) -> Refusal {
         .remedy("reboot")
 }
 
+/// Since the cold boot, user space has begun anew, with other disks.
+pub fn set_changed(found: &str) -> Refusal {
+    Refusal::new(RefusalCode::SetChanged, "The Unbound set is not the one with which this server was booted.")
+        .found(found)
+        .because("a role is taken by a cold boot alone; this server still has the identity of the set before")
+        .remedy("switch the server off and on again, with the disks of the role that it is to have")
+}
+
 /// The disks are another cluster's.
 pub fn foreign_cluster(disks: &str, server: &str) -> Refusal {
     let mut refusal =

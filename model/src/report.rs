@@ -89,7 +89,7 @@ impl BootReport {
 }
 
 /// The Unbound set as it was started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetReport {
     /// The UUID of the array; of the file system where the set is a single device.
     pub uuid: String,

@@ -89,6 +89,8 @@ refusals! {
         helps "`atlas-convert check` names the part; repair it, or put your own in its place (`converters/README.md`)";
     RootNotWritable: "the server's own disk is full or failing, or a file was made immutable",
         helps "make room; replace the disk; `chattr -i`";
+    SetChanged: "user space began anew (`systemctl soft-reboot`), and the Unbound set is not the one of the boot",
+        helps "switch the server off and on again";
     NotDecided: "early boot ended without a decision: atlas-boot was not started there, crashed or hung",
         helps "`atlas init --check` names an initramfs that lacks it; `update-initramfs -u -k all`, and reboot";
     Internal: "a step failed that should not",
