@@ -20,9 +20,11 @@ pub const ROOT_PASSWORD: &str = "atlas";
 ///
 /// Network interfaces are eth0, eth1… in the order of QEMU's arguments. Without mitigations, which protect
 /// nothing here, an emulated server boots a little faster. The kernel's check of its timer fails where the emulator
-/// was kept waiting for a processor, and its watchdog calls a processor stuck then; neither says anything of a server.
+/// was kept waiting for a processor, and its watchdog calls a processor stuck then; neither says anything of a server. Nor does a service
+/// that starts late for that reason.
 pub const KERNEL_ARGUMENTS: &str =
-    "root=LABEL=ATLAS-ROOT ro console=ttyS0 net.ifnames=0 quiet mitigations=off no_timer_check watchdog_thresh=60";
+    "root=LABEL=ATLAS-ROOT ro console=ttyS0 net.ifnames=0 quiet mitigations=off no_timer_check watchdog_thresh=60 \
+     systemd.default_timeout_start_sec=300";
 
 /// Room for the system (about 350 MB) and for what tests write; the file is sparse.
 const SIZE: &str = "1G";
