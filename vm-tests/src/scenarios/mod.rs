@@ -21,6 +21,7 @@ mod power_cuts;
 mod refusals;
 mod refused;
 mod services;
+mod soft_reboot;
 mod trio;
 mod upkeep;
 mod worn;
@@ -44,6 +45,7 @@ pub const SCENARIOS: &[Scenario] = &[
     long("nobody-sends-on-debian-11", gate::nobody_sends_on_debian_11),
     long("nobody-sends-on-debian-12", gate::nobody_sends_on_debian_12),
     long("nobody-sends-on-debian-13", gate::nobody_sends_on_debian_13),
+    long("soft-reboot-is-decided-like-a-boot", soft_reboot::soft_reboot_is_decided_like_a_boot),
     long("power-cuts-in-mid-cycle", power_cuts::act),
     long("latent-faults", latent::act),
     long("nothing-is-wrong-for-an-hour", latent::nothing_is_wrong_for_an_hour),
