@@ -22,8 +22,7 @@ pub const ROOT_PASSWORD: &str = "atlas";
 /// nothing here, an emulated server boots a little faster. The kernel's check of its timer fails where the emulator
 /// was kept waiting for a processor, and its watchdog calls a processor stuck then; neither says anything of a server. Nor does a service
 /// that starts late for that reason.
-pub const KERNEL_ARGUMENTS: &str =
-    "root=LABEL=ATLAS-ROOT ro console=ttyS0 net.ifnames=0 quiet mitigations=off no_timer_check watchdog_thresh=60 \
+pub const KERNEL_ARGUMENTS: &str = "root=LABEL=ATLAS-ROOT ro console=ttyS0 net.ifnames=0 quiet mitigations=off no_timer_check watchdog_thresh=60 \
      systemd.default_timeout_start_sec=300";
 
 /// Room for the system (about 350 MB) and for what tests write; the file is sparse.

@@ -41,7 +41,7 @@ const MODULES: &str = "image/package/modules";
 const PACKER: &str = "atlas-module";
 
 /// Links that are part of the package: where, and to what.
-const LINKS: [(&str, &str); 4] = [
+const LINKS: [(&str, &str); 5] = [
     ("usr/bin/atlas-boot", "../lib/atlas/atlas-boot"),
     // mdadm starts no set that is listed there; atlas-boot lists those that it sees.
     ("etc/mdadm/mdadm.conf.d/atlas.conf", "/run/atlas/mdadm.conf"),

@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(same_set(&boot, &with_set(Some("a"))), Ok(()));
         // It is not mounted yet, and so check does not know more.
         let refusal = Some(Refusal::new(RefusalCode::Internal, "It is not mounted."));
-        assert_eq!(same_set(&boot, &BootReport { refusal: refusal.clone(), ..with_set(Some("a")) }), Ok(()));
+        assert_eq!(same_set(&boot, &BootReport { refusal, ..with_set(Some("a")) }), Ok(()));
         for now in [with_set(Some("b")), with_set(None)] {
             assert_eq!(same_set(&boot, &now).unwrap_err().code, RefusalCode::SetChanged);
         }

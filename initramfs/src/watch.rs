@@ -5,7 +5,7 @@
 //!        │                         │  {"step":{"name":"…","within_s":120,…}}      each step, as it begins
 //!        │  ◄──── lines ───────────┤  {"devices":["vdb","vdc","md127"]}           what the steps wait for from now on
 //!        │                         │  {"report":{…}}                              the end
-//!        └─► console, kernel log, boot.json, network-allowed
+//!        └─► console, kernel log, boot.json
 //! ```
 //!
 //! A process that waits for a dead disk is in a state in which no signal ends it. So it is not waited for: where a step takes longer than it
