@@ -71,8 +71,12 @@ fn counts_on(newest: &[&Member], late: &Member) -> bool {
 /// Whether `late`, which is behind, may have run with `new` and then without it: what it wrote then is nowhere else.
 ///
 /// Numbers are given in order: one that `late` does not list, and that is lower than another that it does, had been there before. And a
-/// set goes on from one of its members: one that lists nobody but itself was followed by nobody that it does not know.
+/// set goes on from one of its members: one that lists nobody but itself was followed by nobody that it does not know. One that was still
+/// being filled never went on.
 fn went_on_without(late: &Member, new: &Member, newest: &[&Member]) -> bool {
+    if late.md.rebuilding {
+        return false;
+    }
     if new.md.dev_number == late.md.dev_number {
         // Which of the two was there first, only a third one can say that both knew.
         return !newest.iter().any(|other| other.md.dev_number != late.md.dev_number && lists(late, other));
@@ -154,6 +158,15 @@ mod tests {
     #[test]
     fn a_member_whose_loss_was_the_last_thing_to_be_written_is_left_behind() {
         assert_eq!(left_out(vec![member(0, 41, &[FIRST, GONE], 5), member(1, 40, &[FIRST, SECOND], 5)]), 1);
+    }
+
+    #[test]
+    fn a_member_that_was_never_filled_is_left_out_when_the_one_before_it_is_back() {
+        let mut given_up = member(2, 50, &[FIRST, GONE, SECOND], 5);
+        let now = |number| member(number, 90, &[FIRST, SECOND], 6);
+        assert_eq!(code(vec![now(0), now(1), given_up.clone()]), RefusalCode::WrittenApart);
+        given_up.md.rebuilding = true;
+        assert_eq!(left_out(vec![now(0), now(1), given_up]), 1);
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::process;
 /// How much of what failed is shown.
 const LINES_SHOWN: usize = 300;
 
+/// Begins what a test measured or counted, and a person is to see although it passed.
+const FIGURE: &str = "figure: ";
+
 /// One test program.
 #[derive(Debug)]
 struct Program {
@@ -119,7 +122,7 @@ struct Report {
 }
 
 impl Report {
-    /// Takes a line in; returns the line of result where this is it, and there is one.
+    /// Takes a line in; returns it where it is a result, or a figure.
     fn take<'a>(&mut self, line: &'a str) -> Option<&'a str> {
         if let Some(result) = line.strip_prefix("test result: ") {
             self.is_in_failures = false;
@@ -133,6 +136,9 @@ impl Report {
         }
         if line == "failures:" || line.starts_with("error") {
             self.is_in_failures = true;
+        }
+        if line.starts_with(FIGURE) {
+            return Some(line);
         }
         let is_shown = self.is_in_failures || (line.starts_with("test ") && line.ends_with("FAILED"));
         if is_shown && self.failures.len() < LINES_SHOWN {
@@ -156,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_of_several_runs_are_added_up_and_one_without_tests_is_not_shown() {
+    fn results_of_several_runs_are_added_up_and_shown_with_figures_but_for_one_without_tests() {
         let mut report = Report::default();
         let line = "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out";
         assert_eq!(report.take(line), Some(line));
@@ -164,6 +170,7 @@ mod tests {
             report.take("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out").is_some()
         );
         assert_eq!(report.take("test result: ok. 0 passed; 0 failed; 0 ignored"), None);
+        assert_eq!(report.take("figure: 7 histories"), Some("figure: 7 histories"));
         assert_eq!(report.count, Count { passed: 4, failed: 2 });
     }
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::process;
 
 /// Every crate of the workspace, and those of the others it may name in its Cargo.toml.
-const MAY_USE: [(&str, &[&str]); 17] = [
+const MAY_USE: [(&str, &[&str]); 18] = [
     // The nouns and rules, the machine, the frame of a program, the data: each stands on those before it.
     ("atlas-model", &[]),
     ("atlas-host", &["atlas-model"]),
@@ -21,6 +21,8 @@ const MAY_USE: [(&str, &[&str]); 17] = [
     ("atlas-module", &["atlas-model", "atlas-host", "atlas-cli"]),
     ("atlas-corehandler", &["atlas-model", "atlas-host", "atlas-cli"]),
     ("atlas-runner", &["atlas-model", "atlas-host", "atlas-cli"]),
+    // Tries the decisions in histories that a program makes up.
+    ("atlas-histories", &["atlas-model"]),
     // What builds, boots and tests them uses built programs.
     ("atlas-image", &[]),
     ("atlas-vm-tests", &["atlas-image"]),

@@ -177,7 +177,8 @@ fn examples() -> Result<()> {
 
 /// Those that their crates ignore because of their time. The others that are ignored are run where they belong.
 fn long_tests(arguments: &Arguments) -> Result<Count> {
-    let selection = ["atlas-corehandler", "atlas-runner", "atlas-synchronizer"].map(|name| ["--package", name]);
+    let selection =
+        ["atlas-corehandler", "atlas-histories", "atlas-runner", "atlas-synchronizer"].map(|name| ["--package", name]);
     let ignored: Vec<&str> = std::iter::once("--ignored").chain(arguments.filter.as_deref()).collect();
     cargo_tests::run(selection.as_flattened(), &as_root()?, &ignored)
 }
