@@ -114,6 +114,9 @@ pub struct PartnerReport {
     pub received: Option<Moved>,
     /// What it did.
     pub secondary: Option<SecondaryReport>,
+    /// What of its identity is equal to PRI's without being in the way: `host name`, `machine id`.
+    #[serde(default)]
+    pub in_common: Vec<String>,
     /// Where its configuration differs from PRI's.
     pub differences: Vec<String>,
     /// Why its Snapshot is not in PRI's history, where it is not.

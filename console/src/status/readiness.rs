@@ -247,6 +247,7 @@ mod tests {
             problems: vec![],
         };
         let partner = PartnerReport {
+            in_common: vec![],
             role,
             host: "sec1".into(),
             outcome: Outcome::Synced,

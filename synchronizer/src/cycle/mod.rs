@@ -278,6 +278,9 @@ fn tell(report: &CycleReport) -> String {
             ));
         }
     }
+    for partner in report.partners.iter().filter(|partner| !partner.in_common.is_empty()) {
+        text.push_str(&format!("note: {} and PRI have the same {}\n", partner.role, partner.in_common.join(" and ")));
+    }
     for problem in &report.problems {
         text.push_str(&format!(
             "\n{}: {}\n  try: {}\n",

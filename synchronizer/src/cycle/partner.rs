@@ -3,7 +3,7 @@
 use super::Upto;
 use crate::{
     compare,
-    protocol::{Fault, Message, Wire, check_partner, due, introduce, receive, send},
+    protocol::{Fault, Message, Wire, check_partner, due, in_common, introduce, receive, send},
     report::{now, timed},
     server::Server,
 };
@@ -34,6 +34,7 @@ pub(crate) fn blank(partner: &Partner) -> PartnerReport {
         sent: None,
         received: None,
         secondary: None,
+        in_common: vec![],
         differences: vec![],
         history_error: None,
         steps: vec![],
@@ -102,6 +103,9 @@ pub(crate) fn talk<R: Read, W: Write>(
         // It may have found out by itself and be gone.
         let _ = wire.say(&Message::Refused { why: why.clone() });
         return Err(Fault::Refused(why));
+    }
+    if let (Some(own), Some(partner)) = (&own.wears, &partner.wears) {
+        report.in_common = in_common(own, partner).into_iter().map(str::to_owned).collect();
     }
     let talked = exchange(server, role, wire, report, own.bond.last, upto);
     if let Err(fault) = &talked {

@@ -1,6 +1,6 @@
 //! Role verification: both ends compare who they are before anything is written [320-324].
 
-use super::{Hello, PROTOCOL};
+use super::{Hello, PROTOCOL, Wears, wears};
 use crate::{report::now, server::Server};
 use atlas_model::Role;
 use atlas_sid::{
@@ -20,6 +20,7 @@ pub(crate) fn introduce(server: &Server, to: Role) -> Result<Hello, SidError> {
         env_version: server.env_version(),
         bond: Bond::read(&server.sid, to)?,
         clock: now(),
+        wears: Some(Wears::of(&server.root)),
     })
 }
 
@@ -73,6 +74,9 @@ fn check_common(own: &Hello, other: &Hello) -> Result<(), String> {
     if !lists(own, other.role) || !lists(other, own.role) {
         return Err(format!("{} and {} do not list each other as partners in MasterConfig", own.role, other.role));
     }
+    if let (Some(own_wears), Some(other_wears)) = (&own.wears, &other.wears) {
+        wears::compare((own.role, own_wears), (other.role, other_wears))?;
+    }
     Ok(())
 }
 
@@ -100,7 +104,36 @@ mod tests {
             env_version: EnvVersion::OLDEST,
             bond: Bond::default(),
             clock: 0,
+            wears: None,
         }
+    }
+
+    #[test]
+    fn an_identity_that_two_roles_wear_is_refused_at_both_ends_and_one_of_which_nothing_is_said_is_not() {
+        let wears = |address: &str| {
+            let addresses = [address.parse().unwrap()].into();
+            Some(Wears { addresses, ..Wears::default() })
+        };
+        let pri = Hello { wears: wears("10.0.0.1"), ..hello(Role::Pri, Role::Sec(1)) };
+        for (said, is_refused) in [(wears("10.0.0.1"), true), (wears("10.0.0.2"), false), (None, false)] {
+            let sec = Hello { wears: said, ..hello(Role::Sec(1), Role::Pri) };
+            assert_eq!(check_pri(&sec, &pri).is_err(), is_refused);
+            assert_eq!(check_partner(&pri, &sec), check_pri(&sec, &pri));
+        }
+    }
+
+    #[test]
+    fn a_partner_of_before_reads_what_is_said_and_what_it_says_is_read() {
+        let pri = Hello { wears: Some(Wears::default()), ..hello(Role::Pri, Role::Sec(1)) };
+        let mut said = serde_json::to_value(&pri).unwrap();
+        // As a program of before says it; and one to come may say more.
+        said.as_object_mut().unwrap().remove("wears");
+        said["new"] = 1.into();
+        let read: Hello = serde_json::from_value(said).unwrap();
+        assert_eq!(read, Hello { wears: None, ..pri.clone() });
+        let mut said = serde_json::to_value(&pri).unwrap();
+        said["wears"]["new"] = 1.into();
+        assert_eq!(serde_json::from_value::<Hello>(said).unwrap(), pri);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   PRI (ssSync cycle)                                    SECn (ssSync serve, the forced command of PRI's key)
-//!   Hello  who I am, who I take you for, our bond   ──►   checks it
+//!   Hello  who I am, who I take you for, our bond,  ──►   checks it
+//!          digests of the identity that I wear
 //!                                                   ◄──   Hello, or Refused
 //!   checks it; Refused, or:
 //!   Offer  generation, fingerprint                  ──►
@@ -26,10 +27,12 @@ mod check;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod transfer;
+mod wears;
 mod wire;
 
 pub(crate) use check::{check_partner, check_pri, introduce};
 pub(crate) use transfer::{receive, send};
+pub(crate) use wears::{Wears, in_common};
 pub(crate) use wire::{Fault, Wire, due};
 
 use atlas_model::cycle::SecondaryReport;
@@ -64,6 +67,9 @@ pub(crate) struct Hello {
     pub(crate) bond: Bond,
     /// Its clock, in seconds since 1970.
     pub(crate) clock: u64,
+    /// The identity in place; a program of before says nothing of it, and is told nothing that it must know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) wears: Option<Wears>,
 }
 
 /// Everything that is said. Bytes follow where it says so.

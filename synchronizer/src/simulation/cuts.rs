@@ -7,7 +7,7 @@ use atlas_sid::{outgoing::fingerprint, snapshot::Snapshot};
 use std::fs;
 
 /// How many cuts in each direction.
-const CUTS: u64 = 40;
+const CUTS: u64 = 60;
 
 /// What a machine holds of a Role; proves that it is whole.
 fn state(cluster: &Cluster, machine: &str, role: Role) -> String {
