@@ -3,7 +3,7 @@
 use crate::{PROGRAM, Places, boot, decide, identity, machine::Machine, refuse};
 use atlas_host::{mount, tree::Dir};
 use atlas_model::{BootReport, Outcome, Refusal, RefusalCode, manifest::FileSet, report::SetReport, survey::SetKind};
-use atlas_sid::{Found, SidData, install::Plan, set_record, snapshot, worn};
+use atlas_sid::{Found, SidData, install::Plan, on_root, set_record, snapshot, worn};
 
 /// Decides as a boot would. The Unbound file system has to be mounted, as it is on a server that runs.
 pub fn check(places: &Places) -> BootReport {
@@ -76,6 +76,7 @@ fn decide(places: &Places, report: &mut BootReport) -> Result<Outcome, Refusal> 
             Ok(Outcome::IdentityInstalled)
         }
         Found::Exact(snapshot) => {
+            on_root::check(&root, &snapshot.ident_paths).map_err(of_sid)?;
             let plan = Plan::make(&root, &snapshot, FileSet::Ident).map_err(of_sid)?;
             report.installed = plan.changes().iter().map(ToString::to_string).collect();
             Ok(Outcome::IdentityInstalled)

@@ -14,7 +14,7 @@ use atlas_sid::{
     BoundData, Found, SidData, SidError, Snapshot, bound,
     convert::{self, Converters},
     install::{Plan, Staged},
-    snapshot,
+    on_root, snapshot,
     transaction::{Transaction, copy_tree},
     worn,
 };
@@ -168,6 +168,7 @@ impl<'r> Identity<'r> {
         };
         let plan = clock.step("compare the identity", || Plan::make(root, &snapshot, FileSet::Ident));
         let plan = plan.map_err(of_sid)?;
+        on_root::check(root, &snapshot.ident_paths).map_err(of_sid)?;
         let left = left_of_another(root, &identity.was, &snapshot);
         identity.warnings.extend(warn_of_left(&left));
         wanted.paths = snapshot.ident_paths.paths().iter().cloned().chain(left).collect();

@@ -42,6 +42,11 @@ pub fn of_sid(error: &SidError) -> Refusal {
                 .remedy("name the real path, without '..' and links, in IdentFilePaths, and make a new Snapshot on a server that runs")
                 .remedy(repair())
         }
+        SidError::Elsewhere { .. } => {
+            Refusal::new(RefusalCode::BadPath, "A path of the identity is not on this server's root file system.")
+                .because("it would be written below a mount point, where nobody finds it, and the server would keep its old one")
+                .remedy("move it to the root file system here, or take it off IdentFilePaths and make a new Snapshot on a server that runs")
+        }
         SidError::NoSnapshot { .. } => Refusal::new(RefusalCode::SnapshotMissing, "There is no Snapshot that can serve this server.")
             .because("without it the network identity of the role is unknown")
             .remedy("boot the disks in a server with the EnvVersion that made them, and run 'ssSync create' there")

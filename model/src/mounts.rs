@@ -71,16 +71,32 @@ impl MountPoints {
             .filter(|point| point.at.is_absolute() && point.at != Path::new("/"))
             .collect();
         points.sort_unstable();
-        points.dedup_by(|later, first| later.at == first.at);
+        points.dedup();
         MountPoints(points)
+    }
+
+    /// The mount point that `path` lies at or below.
+    pub fn around(&self, path: &Path) -> Option<&MountPoint> {
+        self.0
+            .iter()
+            .filter(|point| path.starts_with(&point.at))
+            .min_by_key(|point| std::cmp::Reverse(point.at.as_os_str().len()))
+    }
+
+    /// Who mounts, or is to mount, a file system at `path` itself.
+    pub fn all_at(&self, path: &Path) -> impl Iterator<Item = &MountPoint> {
+        self.0.iter().filter(move |point| point.at == path)
+    }
+
+    /// The first of them.
+    pub fn at(&self, path: &Path) -> Option<&MountPoint> {
+        self.all_at(path).next()
     }
 
     /// The mount point because of which `path`, or a part of it, is not on the root file system.
     pub fn of(&self, path: &TreePath) -> Option<&MountPoint> {
         let path = Path::new("/").join(path.relative());
-        let around =
-            self.0.iter().filter(|point| path.starts_with(&point.at)).max_by_key(|point| point.at.as_os_str().len());
-        around.or_else(|| self.0.iter().find(|point| point.at.starts_with(&path)))
+        self.around(&path).or_else(|| self.0.iter().find(|point| point.at.starts_with(&path)))
     }
 }
 

@@ -99,6 +99,14 @@ pub enum SidError {
         #[source]
         source: FileError,
     },
+    /// A path of the identity is not on the root file system, which alone is there early at boot.
+    #[error("{path} is not on the root file system: {why}")]
+    Elsewhere {
+        /// The path.
+        path: TreePath,
+        /// Its mount point.
+        why: String,
+    },
     /// A converter is missing or failed.
     #[error("converting the Snapshot of {role} from {from} to {to} failed")]
     Conversion {

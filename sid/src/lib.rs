@@ -41,6 +41,7 @@ pub mod keys;
 pub mod layout;
 pub mod left;
 pub mod lines;
+pub mod on_root;
 pub mod outgoing;
 pub mod residue;
 pub mod scan;

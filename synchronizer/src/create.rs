@@ -129,6 +129,7 @@ fn hint_for(error: &SidError, role: Role, env_version: EnvVersion) -> String {
             )
         }
         SidError::Reserved { .. } => "take that line off the list; each server keeps such files for itself".into(),
+        SidError::Elsewhere { .. } => "take that line off IdentFilePaths, or move the path to the root file system: a boot installs the identity before anything else is mounted".into(),
         SidError::ForeignIdentity { .. } => {
             format!(
                 "give this server a name, addresses and host keys of its own: atlas init --role {role} … --hostname NAME --address ADDRESS/LENGTH"

@@ -4,15 +4,14 @@
 //! start it at all, and whether anything would configure the network before or without it.
 
 use super::{
-    facts::{self, Site},
+    facts::Site,
     initramfs::{self, ATLAS_BOOT, Kernel},
-    layout, network, tool,
+    layout, listed, network, tool,
 };
 use atlas_cli::{Exit, Style, Table, print, print_json};
-use atlas_model::{BootReport, Outcome, TreePath, manifest::FileSet};
-use atlas_sid::snapshot;
+use atlas_model::{BootReport, Outcome};
 use serde_json::json;
-use std::{collections::BTreeSet, ffi::OsStr, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 /// What deserves a look, and stands in nobody's way.
 pub(super) const WARNING: &str = "warning";
@@ -70,8 +69,8 @@ pub fn examine(site: &Site, kernels: Vec<Kernel>) -> Verdict {
     let (boot, mut findings) = ask_atlas_boot(&site.root);
     findings.extend(in_initramfs(kernels));
     findings.extend(network::findings(&site.root));
-    findings.extend(identity_files(site, boot.as_ref()));
-    let layout = layout::objections(&site.root);
+    findings.extend(listed::findings(site, boot.as_ref()));
+    let layout = layout::objections(&site.tree);
     if layout.is_empty() {
         findings.push(Finding::well("file systems", "what early boot needs is on the root file system"));
     }
@@ -145,45 +144,6 @@ fn in_initramfs(kernels: Vec<Kernel>) -> Vec<Finding> {
             .remedy(format!("update-initramfs -u -k {0}, or -c where it has none", kernel.version)),
     };
     kernels.into_iter().map(finding).collect()
-}
-
-/// Whether another identity could take the place of the one that is here: this server's own files, and those that a partner's disks bring.
-fn identity_files(site: &Site, boot: Option<&BootReport>) -> Vec<Finding> {
-    let about = "identity";
-    let fixed: Vec<TreePath> = listed_identity(site, boot)
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|path| {
-            let parent = site.tree.parent_of(path);
-            // What is not there is not in the way.
-            parent
-                .is_ok_and(|(dir, name)| [name, OsStr::new(".")].iter().any(|name| dir.is_fixed(name).unwrap_or(false)))
-        })
-        .collect();
-    if fixed.is_empty() {
-        return vec![Finding::well(about, "nothing keeps another one from its place")];
-    }
-    let finding = |path: TreePath| {
-        let found = format!(
-            "with other disks: {path} was made immutable, itself or its directory, so no other can take its place"
-        );
-        let parent = path.parent().map_or_else(|| "/".to_owned(), |parent| parent.to_string());
-        Finding::problem(about, found).remedy(format!("lsattr -d {path} {parent}; chattr -i -a PATH"))
-    };
-    fixed.into_iter().map(finding).collect()
-}
-
-/// What the lists of all servers name for this EnvVersion. Where they cannot be read, atlas-boot says it.
-fn listed_identity(site: &Site, boot: Option<&BootReport>) -> Option<BTreeSet<TreePath>> {
-    let env = boot?.env_version?;
-    let sid = facts::open_sid(&site.unbound()).ok()??;
-    let config = sid.master_config().ok()?;
-    let roles = std::iter::once(config.role()).chain(config.partners().iter().map(|partner| partner.role));
-    let list = |role| {
-        let dir = sid.role_dir(role).ok()??.dir(env.dir_name()).ok()?;
-        snapshot::read_list(&dir, FileSet::Ident.list_name()).ok()?
-    };
-    Some(roles.filter_map(list).flat_map(|list| list.paths().to_vec()).collect())
 }
 
 impl Verdict {

@@ -2,54 +2,43 @@
 //!
 //! atlas-boot runs when the root file system is mounted and nothing else: what it reads and writes must lie there.
 
-use super::objection::Objection;
-use std::{os::unix::fs::MetadataExt, path::Path};
+use super::{initramfs::chain, objection::Objection};
+use atlas_host::tree::Dir;
+use atlas_model::mounts::Witness;
+use atlas_sid::{layout::UNBOUND_MOUNT, on_root};
+use std::path::Path;
 
 /// What has to lie on the root file system itself: which environment this is, the identity, and the place of the mount.
 const ON_ROOT: [&str; 4] = ["etc", "opt", "opt/atlas", "etc/atlas"];
-/// What may have no line in fstab, either.
-const NOT_IN_FSTAB: [&str; 4] = ["/etc", "/opt", "/opt/atlas", "/unbound"];
 
 /// What is in the way.
-pub fn objections(root: &Path) -> Vec<Objection> {
-    let device = |path: &Path| std::fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.is_symlink()));
-    let Some((root_device, _)) = device(root) else {
-        return vec![Objection::new(format!("{} cannot be looked at", root.display()))];
+pub fn objections(tree: &Dir) -> Vec<Objection> {
+    let is_link = |path: &str| tree.shown().join(path).symlink_metadata().is_ok_and(|meta| meta.is_symlink());
+    let points = match on_root::mount_points(tree) {
+        Ok(points) => points,
+        Err(error) => return vec![Objection::new(chain(&error))],
     };
     let mut objections = Vec::new();
-    for (path, on_root) in ON_ROOT.iter().filter_map(|path| Some((path, device(&root.join(path))?))) {
-        match on_root {
-            (_, true) => objections.push(Objection::new(format!("/{path} is a link")).hint(format!(
-                "make /{path} a directory of the root file system: early at boot nothing else is mounted"
-            ))),
-            (device, false) if device != root_device => objections.push(
-                Objection::new(format!("/{path} is a file system of its own"))
-                    .hint(format!("move /{path} to the root file system: early at boot nothing else is mounted")),
-            ),
-            _ => {}
+    for path in ON_ROOT {
+        let early = "early at boot nothing else is mounted";
+        if is_link(path) {
+            let objection = Objection::new(format!("/{path} is a link"));
+            objections.push(objection.hint(format!("make /{path} a directory of the root file system: {early}")));
+        } else if let Some(point) = points.at(&Path::new("/").join(path)) {
+            let objection = Objection::new(point.to_string());
+            objections.push(objection.hint(format!("move /{path} to the root file system: {early}")));
         }
     }
-    if device(&root.join("unbound")).is_some_and(|(_, is_link)| is_link) {
+    if is_link(UNBOUND_MOUNT) {
         objections.push(Objection::new("/unbound is a link").hint("remove it; 'atlas init' makes the directory"));
     }
-    let fstab = std::fs::read_to_string(root.join("etc/fstab")).unwrap_or_default();
-    for at in fstab.lines().filter_map(mount_point).filter(|at| NOT_IN_FSTAB.contains(at)) {
-        let objection = Objection::new(format!("/etc/fstab mounts {at}"));
-        objections.push(match at {
-            "/unbound" => {
-                objection.hint("take that line out: atlas-boot mounts it, and after a refusal nothing else may")
-            }
-            _ => objection.hint(format!("move {at} to the root file system: early at boot nothing else is mounted")),
-        });
-    }
+    let unbound = Path::new("/").join(UNBOUND_MOUNT);
+    let unbound = points.all_at(&unbound).filter(|point| point.by != Witness::Kernel);
+    objections.extend(unbound.map(|point| {
+        Objection::new(point.to_string())
+            .hint("take that line out: atlas-boot mounts it, and after a refusal nothing else may")
+    }));
     objections
-}
-
-/// The second field of a line of fstab.
-fn mount_point(line: &str) -> Option<&str> {
-    let line = line.trim_start();
-    let at = if line.starts_with('#') { None } else { line.split_whitespace().nth(1) }?;
-    Some(if at.len() > 1 { at.trim_end_matches('/') } else { at })
 }
 
 #[cfg(test)]
@@ -58,7 +47,7 @@ mod tests {
     use std::{fs, os::unix::fs::symlink};
 
     fn texts(root: &Path) -> Vec<String> {
-        objections(root).into_iter().map(|objection| objection.what).collect()
+        objections(&Dir::open_root(root).unwrap()).into_iter().map(|objection| objection.what).collect()
     }
 
     #[test]
@@ -78,7 +67,9 @@ mod tests {
         symlink("/srv/opt", tmp.path().join("opt")).unwrap();
         symlink("/srv/unbound", tmp.path().join("unbound")).unwrap();
         fs::write(tmp.path().join("etc/fstab"), "/dev/x /opt/ ext4\n  LABEL=ATLAS-UNBOUND /unbound ext4\n").unwrap();
-        let expected = ["/opt is a link", "/unbound is a link", "/etc/fstab mounts /opt", "/etc/fstab mounts /unbound"];
+        let expected = ["/opt is a link", "/unbound is a link", "/etc/fstab mounts another file system at /unbound"];
         assert_eq!(texts(tmp.path()), expected);
+        fs::remove_file(tmp.path().join("opt")).unwrap();
+        assert_eq!(texts(tmp.path())[0], "/etc/fstab mounts another file system at /opt");
     }
 }

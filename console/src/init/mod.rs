@@ -17,6 +17,7 @@ pub mod erase;
 pub mod facts;
 pub mod initramfs;
 pub mod layout;
+mod listed;
 pub mod machine;
 mod network;
 pub mod objection;
@@ -126,7 +127,7 @@ fn plan_everything(
     survey: Survey,
     person: &mut dyn Person,
 ) -> anyhow::Result<Plan> {
-    let mut objections = layout::objections(&site.root);
+    let mut objections = layout::objections(&site.tree);
     objections.extend(facts::missing_programs(&PROGRAMS));
     if !site.root.join(initramfs::ATLAS_BOOT).exists() {
         objections.push(

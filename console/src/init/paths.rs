@@ -1,17 +1,21 @@
 //! The first path lists of a Role [271].
 
-use super::objection::Objection;
+use super::{initramfs::chain, network::is_enabled, objection::Objection};
 use atlas_host::tree::{Dir, ObjectType};
 use atlas_model::{PathList, TreePath};
+use atlas_sid::on_root;
 
 /// What makes a Debian server who it is on the network.
-const IDENTITY: [&str; 12] = [
+const IDENTITY: [&str; 15] = [
     "/etc/hostname",
     "/etc/hosts",
     "/etc/resolv.conf",
     "/etc/network/interfaces",
     "/etc/network/interfaces.d",
     "/etc/systemd/network",
+    "/etc/NetworkManager/system-connections",
+    "/etc/netplan",
+    "/etc/dhcpcd.conf",
     "/etc/ssh/ssh_host_rsa_key",
     "/etc/ssh/ssh_host_rsa_key.pub",
     "/etc/ssh/ssh_host_ecdsa_key",
@@ -19,6 +23,9 @@ const IDENTITY: [&str; 12] = [
     "/etc/ssh/ssh_host_ed25519_key",
     "/etc/ssh/ssh_host_ed25519_key.pub",
 ];
+
+/// The same, of programs that few servers have: of those that run here.
+const WHERE_ENABLED: [(&str, &str); 2] = [("connman.service", "/var/lib/connman"), ("wicked.service", "/etc/wicked")];
 
 const IDENTITY_HEADING: &str = "IdentFilePaths: what makes a server who it is on the network.
 Each Snapshot takes these paths along; at boot they are installed before the network is configured.
@@ -42,17 +49,20 @@ pub struct FirstLists {
 impl FirstLists {
     /// The usual paths as far as this server's tree allows, and those that were given, which must be possible.
     pub fn for_tree(tree: &Dir, ident: &[TreePath], sync: &[TreePath]) -> Result<FirstLists, Vec<Objection>> {
-        let wrong: Vec<Objection> = ident
+        let mut wrong: Vec<Objection> = ident
             .iter()
             .chain(sync)
             .filter_map(|path| Some(Objection::new(format!("{path} cannot be listed: {}", obstacle(tree, path)?))))
             .map(|objection| objection.hint("name the real path, without links on the way"))
             .collect();
+        let enabled = WHERE_ENABLED.iter().filter(|(unit, _)| is_enabled(tree.shown(), unit)).map(|(_, path)| path);
+        let mut usual: Vec<TreePath> =
+            IDENTITY.iter().chain(enabled).filter_map(|path| TreePath::parse(path).ok()).collect();
+        wrong.extend(elsewhere(tree, usual.iter().chain(ident)));
         if !wrong.is_empty() {
             return Err(wrong);
         }
         let mut notes = Vec::new();
-        let mut usual: Vec<TreePath> = IDENTITY.iter().filter_map(|path| TreePath::parse(path).ok()).collect();
         usual.retain(|path| match obstacle(tree, path) {
             Some(why) => {
                 notes.push(format!("{path} was left out of IdentFilePaths: {why}"));
@@ -76,6 +86,22 @@ impl FirstLists {
     pub fn sync_file(&self) -> String {
         self.sync.to_file(SYNC_HEADING)
     }
+}
+
+/// The paths of an identity that are not on the root file system, where a boot installs it before anything else is mounted.
+fn elsewhere<'p>(tree: &Dir, ident: impl Iterator<Item = &'p TreePath>) -> Vec<Objection> {
+    let points = match on_root::mount_points(tree) {
+        Ok(points) => points,
+        Err(error) => return vec![Objection::new(chain(&error))],
+    };
+    let objection = |path: &TreePath| {
+        let what = format!("{path} is part of the identity and not on the root file system: {}", points.of(path)?);
+        Some(
+            Objection::new(what)
+                .hint("move it to the root file system: a boot installs the identity before anything else is mounted"),
+        )
+    };
+    ident.filter_map(objection).collect()
 }
 
 /// Why a path cannot be taken along. One that is not there can: as not there.
@@ -127,6 +153,27 @@ mod tests {
         assert!(!shown(&lists.ident).iter().any(|path| path.contains("ssh")), "{:?}", lists.ident);
         assert_eq!(lists.notes.len(), 6);
         assert!(lists.notes[0].contains("ssh_host_rsa_key was left out") && lists.notes[0].contains("a link"));
+    }
+
+    #[test]
+    fn an_identity_below_a_mount_point_is_an_objection_whether_it_is_given_or_usual() {
+        let tmp = tempfile::tempdir().unwrap();
+        fs::create_dir_all(tmp.path().join("etc/systemd/system/multi-user.target.wants")).unwrap();
+        fs::write(tmp.path().join("etc/fstab"), "/dev/x /etc/ssh ext4\n/dev/y /var ext4 noauto\n").unwrap();
+        let tree = Dir::open_root(tmp.path()).unwrap();
+        let texts = |given: &[TreePath]| {
+            let objections = FirstLists::for_tree(&tree, given, given).unwrap_err();
+            objections.into_iter().map(|objection| objection.what).collect::<Vec<_>>()
+        };
+        assert_eq!(texts(&[]).len(), 6);
+        assert!(texts(&[])[0].contains("/etc/fstab mounts another file system at /etc/ssh"), "{:?}", texts(&[]));
+        let given = TreePath::parse("/var/lib/krb5").unwrap();
+        assert!(texts(&[given]).iter().any(|text| text.contains("/var/lib/krb5 is part of the identity")));
+        symlink("/lib/x", tmp.path().join("etc/systemd/system/multi-user.target.wants/connman.service")).unwrap();
+        assert!(
+            texts(&[]).iter().any(|text| text.contains("/var/lib/connman")),
+            "what runs here keeps its addresses there"
+        );
     }
 
     #[test]

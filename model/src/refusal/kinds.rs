@@ -83,8 +83,8 @@ refusals! {
         helps "`ssSync create` on the server where the disks ran last";
     SnapshotDamaged: "the Snapshot of this role is damaged or cannot be read",
         helps "`ssSync create` on the server where the disks ran last";
-    BadPath: "an identity path leads out of its tree",
-        helps "repair IdentFilePaths";
+    BadPath: "an identity path leads out of its tree, or is not on this server's root file system",
+        helps "repair IdentFilePaths; move the path to the root file system";
     ConversionFailed: "a converter of this server failed",
         helps "`atlas-convert check` names the part; repair it, or put your own in its place (`converters/README.md`)";
     RootNotWritable: "the server's own disk is full or failing, or a file was made immutable",

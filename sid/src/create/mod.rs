@@ -24,7 +24,7 @@ use crate::{
     history::{self, Cause},
     layout::{SidData, SidError, read_env_version},
     lines::{self, Lines},
-    residue,
+    on_root, residue,
     snapshot::{MANIFEST, SNAPSHOT_ENV_VERSION, generation},
     transaction::Transaction,
 };
@@ -109,6 +109,7 @@ pub fn create_how(
 ) -> Result<Created, SidError> {
     let lock = sid.lock(role, Duration::from_secs(60))?;
     let lists = Lists::read(sid, role, env_version)?;
+    on_root::check(root, &lists.ident)?;
     let accounts = accounts::owners_of(root)?;
     let task = Task { root, sid, role, env_version, how, lists, accounts, lock };
     let (mut attempt, mut last) = (1, Seen::default());

@@ -39,6 +39,30 @@ rm -r SnapshotEnvVersion Env1/Manifest Env1/IdentFiles Env1/SyncFiles Env1/SyncF
     Ok(())
 }
 
+/// PRI's disks in a server on which fstab mounts something over a path of the identity, although not now: refused with the mount point, and
+/// nothing is written below it. Where fstab mounts over other paths, the identity is installed.
+pub(crate) fn below_a_mount_point(ctx: &Context) -> Result<()> {
+    let mut server = probed(ctx, Cast::get()?.members(ctx, LEFT)?)?;
+    let root = server.disk("right-root")?.path().to_owned();
+    let fstab =
+        |at: &str| place_files(&root, &[PlacedFile::new("/etc/fstab", format!("LABEL=x {at} ext4 noauto 0 0\n"))]);
+    fstab("/etc/network")?;
+    let seen = probe(&mut server)?;
+    ensure!(seen.outcome() == "bad-path" && !seen.network_allowed, "{:#}", seen.report);
+    let found = seen.report["refusal"]["found"].to_string();
+    ensure!(found.contains("/etc/fstab mounts another file system at /etc/network"), "{:#}", seen.report);
+    ensure!(seen.identity == Cast::get()?.identity(RIGHT)?, "the identity changed:\n{}", seen.identity);
+    ensure!(seen.report["unbound_written"] == false, "{:#}", seen.report);
+    fstab("/var")?;
+    let seen = probe(&mut server)?;
+    ensure!(
+        seen.outcome() == "identity-installed" && seen.identity == Cast::get()?.identity(LEFT)?,
+        "{:#}",
+        seen.report
+    );
+    Ok(())
+}
+
 /// A converter from Env1 to Env2 that moves the address into a file of another name; `exit_code` is how it ends.
 fn converter(exit_code: u8) -> PlacedFile {
     let script = format!(

@@ -59,6 +59,8 @@ pub const SCENARIOS: &[Scenario] = &[
     long("refused-master-config-empty", refusals::master_config_empty),
     long("refused-master-config-binary", refusals::master_config_binary),
     long("refused-master-config-of-unknown-role", refusals::master_config_of_unknown_role),
+    // The decision is a unit test in every run.
+    long("identity-below-a-mount-point", identity::below_a_mount_point),
     vm("swap-and-back", failover::swap_and_back),
     vm("swap-after-power-cut", failover::swap_after_power_cut),
     vm("swap-of-a-degraded-set", failover::swap_of_a_degraded_set),

@@ -94,6 +94,8 @@ impl Manager {
     /// The files that it has its addresses from.
     fn files(self, root: &Path) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = self.directories().iter().flat_map(|dir| list(root, dir)).collect();
+        // These name cards by their hardware addresses; they give none.
+        files.retain(|file| self != Manager::Networkd || file.extension().is_none_or(|kind| kind != "link"));
         if self == Manager::Ifupdown && ifupdown_configures(root) {
             files.push(INTERFACES.into());
         }
