@@ -59,10 +59,16 @@ pub(crate) fn repaired_server_gets_its_own(ctx: &Context) -> Result<()> {
         left.insert(ctx.blank_disk(serial, super::cast::MEMBER_MIB)?)?;
     }
     ensure!(up(&mut left)?["refusal"]["code"] == "no-unbound-set");
-    let as_sec1 = LEFT_AS_SEC1;
-    let plain = left.exec(as_sec1, secs(240))?;
-    let own = format!("{as_sec1} --hostname sec1 --address {SEC_ADDRESS}/24");
-    let said = if plain.code == 0 { plain } else { left.exec(&own, secs(240))? };
+    let of_pri = format!("{LEFT_AS_SEC1} --hostname pri --address {PRI_ADDRESS}/24");
+    for (command, why) in [
+        (LEFT_AS_SEC1, "this server wears the identity of PRI of cluster bakery"),
+        (&of_pri, "is an address of the identity in place"),
+    ] {
+        let refused = left.exec(command, secs(240))?;
+        ensure!(refused.code == 1 && refused.error_text().contains(why), "{} {}", refused.code, refused.error_text());
+    }
+    let own = format!("{LEFT_AS_SEC1} --hostname sec1 --address {SEC_ADDRESS}/24");
+    let said = left.exec(&own, secs(240))?;
     ensure!(said.code == 0, "{} {}", said.text(), said.error_text());
     left.shutdown(secs(120))?;
     let report = up(&mut left)?;

@@ -1,0 +1,123 @@
+//! Who this server is to be: from the Bound Data, and a set that was chosen and mounted, to an identity.
+//!
+//! A boot and a question about the next one (`atlas-boot check`, and with it `atlas init --check`) come through here with the same facts and get the
+//! same answer. What only the boot does to the root file system, [`How`] says.
+//!
+//! ```text
+//!   start      EnvID and Cluster; what was accepted; how the set was made
+//!   …          the disks: crate::decide
+//!   prepare    MasterConfig ─ cluster ─ Snapshot ─ conversion ─ paths on the root file system ─ whose identity is worn ─ what would change
+//! ```
+
+use crate::{
+    Places, accept,
+    boot::{Clock, INITIALISED},
+    decide::Found,
+    identity::{Disks, How, Identity},
+    refuse,
+};
+use atlas_host::tree::Dir;
+use atlas_model::{Acceptance, BootReport, MasterConfig, Refusal, TreePath, set_record::SetRecord};
+use atlas_sid::{BoundData, SidData, SidError, set_record};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What the Bound disk says before any other is looked at.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// Which environment, of which cluster.
+    pub(crate) bound: BoundData,
+    /// What an operator accepted for the next boot.
+    pub(crate) acceptance: Option<Acceptance>,
+    /// How the set was made that was last in this server.
+    pub(crate) record: Option<SetRecord>,
+}
+
+impl Start {
+    /// Reads it; `None`: this machine is not (yet) ATLAS's.
+    pub(crate) fn read(root: &Dir, report: &mut BootReport) -> Result<Option<Start>, Refusal> {
+        let Some(bound) = read_bound(root)? else { return Ok(None) };
+        report.env_version = Some(bound.env_id);
+        let mut or_warn = |why| {
+            report.warnings.push(why);
+            None
+        };
+        let acceptance = accept::read(root).unwrap_or_else(&mut or_warn);
+        let record = set_record::read_bound(root).unwrap_or_else(or_warn);
+        Ok(Some(Start { bound, acceptance, record }))
+    }
+}
+
+/// `None`: this machine is not (yet) ATLAS's.
+pub(crate) fn read_bound(root: &Dir) -> Result<Option<BoundData>, Refusal> {
+    let bound = BoundData::read(root).map_err(|error| refuse::of_bound(&error))?;
+    let marker = TreePath::parse(INITIALISED).ok().and_then(|path| {
+        let (dir, name) = root.parent_of(&path).ok()?;
+        dir.stat(name).ok().flatten()
+    });
+    if bound.is_none() && marker.is_some() {
+        return Err(refuse::bound_lost(INITIALISED));
+    }
+    Ok(bound)
+}
+
+/// Puts what was found on the way to a set into the report.
+pub(crate) fn remember(found: &Found, start: &Start, report: &mut BootReport) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let of_now = found.warnings.iter().chain(&found.choice.warnings).cloned().chain(found.choice.of_the_future(now));
+    for warning in of_now {
+        if !report.warnings.contains(&warning) {
+            report.warnings.push(warning);
+        }
+    }
+    report.accepted = start.acceptance.as_ref().filter(|_| found.accepted).cloned();
+}
+
+/// The Sync and Identity Data of the mounted set.
+pub(crate) fn open_sid(places: &Places) -> Result<SidData, Refusal> {
+    let unbound =
+        Dir::open_root(places.unbound()).map_err(|error| refuse::of_file("open the Unbound file system", &error))?;
+    match SidData::open(&unbound) {
+        Err(SidError::File(error)) if error.is_not_found() => {
+            Err(refuse::of_sid(&SidError::NoMasterConfig(unbound.show("SID_DATA/MasterConfig"))))
+        }
+        other => other.map_err(|error| refuse::of_sid(&error)),
+    }
+}
+
+/// Reads MasterConfig and checks that the disks belong here; says whether only because that was accepted.
+fn read_config(sid: &SidData, start: &Start) -> Result<(MasterConfig, bool), Refusal> {
+    let config = sid.master_config().map_err(|error| refuse::of_sid(&error))?;
+    if config.cluster() == &start.bound.cluster {
+        return Ok((config, false));
+    }
+    let refusal = refuse::foreign_cluster(&config.cluster().to_string(), &start.bound.cluster.to_string());
+    let is_this = |accepted: &Acceptance| {
+        accepted.code == refusal.code && Some(accepted.fingerprint) == refusal.fingerprint
+    };
+    if start.acceptance.as_ref().is_some_and(is_this) { Ok((config, true)) } else { Err(refusal) }
+}
+
+/// With the set mounted, whose file system has this UUID: who this server is, and its identity.
+pub(crate) fn prepare<'r>(
+    places: &Places,
+    root: &'r Dir,
+    start: &Start,
+    file_system: &str,
+    how: How,
+    report: &mut BootReport,
+    clock: &mut Clock,
+) -> Result<(MasterConfig, Identity<'r>), Refusal> {
+    let (sid, (config, by_acceptance)) = clock.step("read who this server is", || {
+        let sid = open_sid(places)?;
+        let config = read_config(&sid, start)?;
+        Ok::<_, Refusal>((sid, config))
+    })?;
+    if by_acceptance {
+        report.accepted.clone_from(&start.acceptance);
+    }
+    report.cluster = Some(config.cluster().to_string());
+    let disks = Disks { sid: &sid, config: &config, file_system };
+    let identity = Identity::prepare(places, root, &disks, &start.bound, how, clock)?;
+    report.warnings.extend_from_slice(&identity.warnings);
+    Ok((config, identity))
+}
