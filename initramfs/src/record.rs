@@ -63,23 +63,43 @@ pub fn say(what: &str) {
     }
 }
 
+/// How many characters a record of the kernel log is filled with.
+const RECORD_CHARS: usize = 800;
+
 /// The report as records of the kernel log: few, because it drops what comes in a rush, and below its bound of about 1000 bytes each.
 ///
 /// The level is notice: the console gets the whole screen already.
 fn kernel_records(report: &BootReport) -> Vec<String> {
     let lines = match &report.refusal {
-        Some(refusal) => vec![
-            format!("refused to take a role: {refusal}"),
-            format!("found: {}", refusal.found.join("; ")),
-            format!("why this is not safe: {}", refusal.why),
-            format!("what to do: {}", refusal.remedy.join("; ")),
-        ],
+        Some(refusal) => [
+            vec![format!("refused to take a role: {refusal}")],
+            filled("found", &refusal.found),
+            vec![format!("why this is not safe: {}", refusal.why)],
+            filled("what to do", &refusal.remedy),
+        ]
+        .concat(),
         None => summary(report).lines().take(6).map(str::to_owned).collect(),
     };
     lines
         .iter()
-        .map(|line| format!("<5>atlas: {}\n", line.chars().take(800).collect::<String>().replace('\n', " ")))
+        .map(|line| format!("<5>atlas: {}\n", line.chars().take(RECORD_CHARS).collect::<String>().replace('\n', " ")))
         .collect()
+}
+
+/// As many facts in each record as it has room for, in at most three records: the log takes ten in five seconds.
+fn filled(title: &str, facts: &[String]) -> Vec<String> {
+    let mut records: Vec<String> = vec![];
+    for fact in facts {
+        match records.last_mut() {
+            Some(last) if last.chars().count() + fact.chars().count() + 2 <= RECORD_CHARS => {
+                last.push_str("; ");
+                last.push_str(fact);
+            }
+            _ => records.push(format!("{title}: {fact}")),
+        }
+    }
+    records.truncate(3);
+    records
 }
 
 /// One line per thing that an operator wants to know of a boot that went well.
@@ -103,4 +123,25 @@ pub fn summary(report: &BootReport) -> String {
         text.push_str(&format!("warning: {warning}\n"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atlas_model::{Refusal, RefusalCode};
+
+    #[test]
+    fn the_kernel_log_has_every_fact_of_a_machine_with_eight_disks() {
+        let mut report = BootReport::begin("test");
+        let fact =
+            |number: u32| format!("/dev/sd{number} (serial SERIAL-{number}, SATA port {number}): {}", "x".repeat(190));
+        let refusal =
+            (0..8).fold(Refusal::new(RefusalCode::NoUnboundSet, "none"), |refusal, number| refusal.found(fact(number)));
+        report.refusal = Some(refusal.because("why").remedy("do this"));
+        let records = kernel_records(&report);
+        assert!(records.len() <= 10 && records.iter().all(|record| record.len() < 1000), "{records:?}");
+        for number in 0..8 {
+            assert!(records.iter().any(|record| record.contains(&format!("SERIAL-{number},"))), "{records:?}");
+        }
+    }
 }

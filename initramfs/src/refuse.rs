@@ -249,7 +249,7 @@ mod tests {
                 devices: vec!["/dev/sdb".into(), "/dev/sdc".into()],
             },
             disks: vec!["/dev/sdb (serial B, SATA port 1)".into(), "/dev/sdc (serial C, SATA port 2)".into()],
-            beside: vec!["beside: /dev/sda (serial A): 4 GB, not looked into".into()],
+            beside: vec!["also attached: /dev/sda (serial A): 4 GB, not looked into".into()],
             left_out: vec![],
             degraded: false,
             ext4: ext4::testing::superblock("ATLAS-UNBOUND", 5),

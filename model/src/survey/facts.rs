@@ -282,7 +282,10 @@ impl Survey {
         let found = devices.iter().filter_map(|path| self.device(path));
         let members =
             found.map(|device| RecordedMember { serial: device.serial.clone(), size_bytes: device.size_bytes });
-        SetRecord::new(kind, choice.ext4.uuid_text(), members.collect())
+        let mut members: Vec<RecordedMember> = members.collect();
+        // The kernel names disks in another order at every boot; the record stays the same.
+        members.sort_by(|a, b| (&a.serial, a.size_bytes).cmp(&(&b.serial, b.size_bytes)));
+        SetRecord::new(kind, choice.ext4.uuid_text(), members)
     }
 
     /// Whether the two devices are one disk, reached by two paths.

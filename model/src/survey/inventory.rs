@@ -33,7 +33,7 @@ impl Survey {
             parts.push(format!("{part_name} {content}"));
         }
         let protected = if device.read_only { ", write-protected" } else { "" };
-        format!("beside: {name}: {}{protected}", parts.join("; "))
+        format!("also attached: {name}: {}{protected}", parts.join("; "))
     }
 
     /// What lies on a device, in words.

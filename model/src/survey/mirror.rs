@@ -162,7 +162,9 @@ impl<'s> Mirror<'s> {
             .because(
                 "the missing member may be booting in another server at this moment, which would then take the same role",
             )
-            .remedy("shut down, attach all disks of the set, and boot again")
+            .remedy("shut down, attach all disks of the set, and boot again");
+        let refusal = self.survey.may_be_missing().into_iter().fold(refusal, Refusal::remedy);
+        let refusal = refusal
             .remedy("if a disk has died, make sure that it is in no other server, then accept to run without it");
         Err(self.survey.may_be_late(refusal))
     }
@@ -183,7 +185,7 @@ impl<'s> Mirror<'s> {
                     RefusalCode::UnsupportedSet,
                     &format!("The Unbound set holds {content} where its ext4 file system should be."),
                 )
-                .because("early boot could not read the role from it, or not check and repair it")
+                .because("early boot can neither read the role from it nor check and repair it")
                 .remedy(super::words::WHAT_A_SET_MAY_BE)
                 .remedy("to keep the data: mount the set here by hand, copy the data, and make the set anew with 'atlas init'"),
             None => self

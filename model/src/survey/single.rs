@@ -99,7 +99,7 @@ pub(super) fn lost_mirror(attached: &Attached<'_>) -> Option<Refusal> {
         refusal = refusal.found(attached.survey.describe(member));
     }
     refusal = refusal.because(
-        "written alone, it would differ from the other half, which may run in another server, without either half knowing of it",
+        "the other half may be running in another server; written alone, the two would differ, and md would not notice",
     );
     Some(remedies(refusal, attached))
 }
@@ -143,8 +143,8 @@ fn remedies(refusal: Refusal, attached: &Attached<'_>) -> Refusal {
             names.first().unwrap_or(&"DEVICE")
         ))
         .remedy(format!(
-            "if it never was a mirror and only its device grew: resize2fs {}, then reboot",
-            names.first().unwrap_or(&"DEVICE")
+            "if it never was a mirror and only its device grew: e2fsck -f {device}, resize2fs {device}, then reboot",
+            device = names.first().unwrap_or(&"DEVICE")
         ))
 }
 
@@ -166,7 +166,7 @@ fn signs(attached: &Attached<'_>, single: &Single) -> Vec<String> {
     let Some(device) = survey.device(&single.device) else { return signs };
     let disk = device.disk.as_ref().and_then(|disk| survey.device(disk));
     if let Some(trace) = [Some(device), disk].into_iter().flatten().find_map(Device::raid_at_its_end) {
-        signs.push(format!("its end has {}", super::words::of_trace(trace)));
+        signs.push(format!("at its end lies {}", super::words::of_trace(trace)));
     }
     let unreadable = device.traces.iter().filter(|trace| matches!(trace, Trace::Unreadable(_) | Trace::Damaged(_)));
     signs.extend(unreadable.map(super::words::of_trace));

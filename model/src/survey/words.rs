@@ -13,7 +13,7 @@ use crate::{
 use std::collections::BTreeSet;
 
 /// What an Unbound set may be. Everything else is refused by its name, by `atlas init` and at boot.
-pub const WHAT_A_SET_MAY_BE: &str = "a set is an md RAID-1 (metadata 1.x) of whole disks or partitions, or one device of a hardware RAID, \
+pub const WHAT_A_SET_MAY_BE: &str = "an Unbound set is an md RAID-1 (metadata 1.x) of whole disks or partitions, or one device of a hardware RAID, \
                                      with an ext4 file system directly on it: 'atlas init' makes one";
 
 impl Survey {
@@ -53,6 +53,24 @@ impl Survey {
             .because("a server has to write to its set: a role on a set that nothing can be written to would lose what clients save")
             .remedy("shut down, take off the write protection (a switch or jumper of the disk, its adapter or its bay), and boot again")
             .remedy("if the disk turned read-only by itself ('dmesg' says so), it is dying: replace it")
+    }
+
+    /// What to do about disks that may be a member and do not say so.
+    pub(super) fn may_be_missing(&self) -> Vec<String> {
+        let is_doubtful = |device: &&Device| {
+            device
+                .traces
+                .iter()
+                .any(|trace| matches!(trace, Trace::Headless { .. } | Trace::Damaged(_) | Trace::Unreadable(_)))
+        };
+        let doubtful = self.devices.iter().filter(is_doubtful).map(|device| {
+            let name = self.name_of(&device.path.display().to_string(), device.serial.as_deref());
+            format!(
+                "{name} may be the missing member: if so, accept to run without it, and add it (or its replacement) anew then: \
+                 mdadm /dev/md/atlas-unbound --add DEVICE"
+            )
+        });
+        doubtful.collect()
     }
 
     /// What is said where disks may be there that this system does not see.
