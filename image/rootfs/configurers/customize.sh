@@ -2,6 +2,9 @@
 # systemd-networkd, eth2 NetworkManager, eth3 dhcpcd, eth4 connman, eth5 netplan, eth6 cloud-init, eth7 dropbear in early boot.
 set -eu
 
+# These are the packages' own files, which they do not take from anybody else.
+printf '[General]\nNetworkInterfaceBlacklist=eth0,eth1,eth2,eth3,eth5,eth6,eth7,eth8,eth9,veth,br,mac\nPreferredTechnologies=ethernet\n' \
+    > /etc/connman/main.conf
 grep -q eth3 /etc/dhcpcd.conf || echo 'allowinterfaces eth3' >> /etc/dhcpcd.conf
 systemctl enable NetworkManager.service dhcpcd.service connman.service networking.service
 systemctl enable cloud-init-local.service cloud-init.service || systemctl enable cloud-init-local.service cloud-init-main.service cloud-init-network.service
