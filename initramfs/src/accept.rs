@@ -23,7 +23,7 @@ const FILE: &str = "accepted.json";
 /// What the operator answered on the command line; what is missing is asked for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct AcceptArgs {
-    /// The refusal to accept, as the refusal screen names it: missing-member, written-apart or foreign-cluster
+    /// The refusal to accept, as the refusal screen names it: missing-member, written-apart, foreign-cluster or address-in-use
     pub code: RefusalCode,
     /// The member to go on with, where there is a choice (written-apart): its device or its serial number
     #[arg(long, value_name = "DEVICE|SERIAL")]

@@ -4,20 +4,31 @@
 //! initramfs   init-top: the gate is closed           udev: every interface is held as it appears
 //!             atlas-boot boot ─► boot.json
 //! ─── pivot ──────────────────────────────────────────────────────────────────────────────────────
-//! system      atlas-boot gate ─► boot.json of this boot allows it ─► open, network-allowed, gate.json, READY
+//! system      atlas-boot gate ─► boot.json of this boot allows it ─► nobody has the addresses ─► open, network-allowed, gate.json, READY
+//!                             │                                   └► somebody has them      ─► closed, gate.json, READY
 //!                             └► refused, or no report of this boot ─► closed, gate.json, READY
 //! ```
 //!
 //! It is ready when it has decided: network services wait for that, and then for `network-allowed`. It runs on, and closes again where the
 //! proof ends. A keeper that crashes leaves the gate as it is; one that is started again finds it so.
 
-use crate::{PROGRAM, Places, boot::INITIALISED, record, refuse, standing};
-use atlas_host::{FileError, durable, net::gate::Gate, tree::Dir};
-use atlas_model::{BootReport, GateReport, Outcome, Refusal};
+use crate::{
+    PROGRAM, Places, accept,
+    boot::INITIALISED,
+    keeper::{self, Found, Keeper, Question},
+    record, refuse, standing,
+};
+use atlas_host::{
+    FileError, alive, durable,
+    net::{NetError, gate::Gate},
+    tree::Dir,
+};
+use atlas_model::{Acceptance, BootReport, GateReport, Outcome, Refusal};
 use std::{
     error::Error,
     ffi::OsStr,
     os::unix::net::{SocketAddr, UnixDatagram},
+    time::Duration,
 };
 
 const REPORT_LIMIT: usize = 4 << 20;
@@ -39,36 +50,107 @@ pub enum Decision {
 pub fn keep(places: &Places) -> Result<(), String> {
     let gate = Gate::new(&places.run);
     let read = read_report(places);
-    let mut decision = decide(is_initialised(places), gate.is_open(), &boot_id(), &read);
-    let mut report = GateReport { format: GateReport::FORMAT, open: true, refusal: None, warnings: vec![] };
-    if let (Decision::Standing, Ok(Some(boot))) = (&decision, &read) {
-        match standing::prove(places, boot) {
-            Ok(done) => report.warnings.extend(done),
-            Err(refusal) => decision = Decision::Closed(refusal),
-        }
-    }
-    match &decision {
-        Decision::NotOurs | Decision::Open => {
+    let mut report = GateReport { format: GateReport::FORMAT, open: true, ..GateReport::default() };
+    // Early: it takes a moment, and there is none to lose once this server has decided.
+    report
+        .warnings
+        .extend(alive::stay_in_memory().err().map(|error| format!("the keeper may be swapped out: {error}")));
+    let (found, ears, grace) = match decide(is_initialised(places), gate.is_open(), &boot_id(), &read) {
+        Decision::NotOurs => {
             report.warnings.extend(gate.open().err().map(|error| chain(&error)));
+            return decided(places, &mut report);
         }
-        Decision::Standing => {}
-        Decision::Closed(refusal) => {
-            report.warnings.extend(gate.close().err().map(|error| chain(&error)));
-            report.open = false;
-            report.refusal = Some(refusal.clone());
-            if let Some(unsaid) = unsaid(refusal, &read) {
-                record::announce(&unsaid);
-                report.warnings.extend(record::write(places, &unsaid).err().map(|error| chain(&error)));
+        Decision::Closed(refusal) => return closed(places, &gate, report, &refusal, &read),
+        Decision::Standing => {
+            match read.as_ref().ok().and_then(Option::as_ref).map(|boot| standing::prove(places, boot)) {
+                Some(Err(refusal)) => return closed(places, &gate, report, &refusal, &read),
+                Some(Ok(done)) => report.warnings.extend(done),
+                None => {}
             }
+            report.held = before(places).map(|before| before.held).unwrap_or_default();
+            (Found::read(places, Duration::ZERO).unwrap_or_default(), None, false)
         }
+        Decision::Open => match ask(places, &gate, &mut report) {
+            Ok(question) => (question.found, Some(question.ears), !question.is_accepted),
+            Err(refusal) => return closed(places, &gate, report, &refusal, &read),
+        },
+    };
+    decided(places, &mut report)?;
+    let boot = read.ok().flatten().unwrap_or_else(|| BootReport::begin(PROGRAM));
+    let keeper = Keeper::new(places, &gate, report, &boot, found, ears);
+    let report = if grace { keeper.with_grace() } else { keeper }.watch();
+    keeper::stay_closed(places, &gate, report)
+}
+
+/// Opens the gate, if nobody else has this server's addresses, or an operator accepted that.
+fn ask(places: &Places, gate: &Gate, report: &mut GateReport) -> Result<Question, Refusal> {
+    let failed = |error: &NetError| refuse::internal("ask on the network for this server's addresses", error);
+    // A card may be renamed, or go, in the middle of it.
+    let again = || Question::ask(places, gate).or_else(|_| Question::ask(places, gate));
+    let mut question = again().map_err(|error| failed(&error))?;
+    report.asked = Some(question.asked.clone());
+    if let Some(refusal) = question.found.refusal(&question.answers) {
+        accepted(places, &refusal).map_err(|why| match why {
+            None => refusal.clone(),
+            Some(why) => refusal.clone().found(why),
+        })?;
+        question.is_accepted = true;
+        report.warnings.push(format!("an operator has accepted: {}", refusal.found.join("; ")));
     }
-    write(places, &report).map_err(|error| chain(&error))?;
-    say(&report);
+    report.held = question.answers.not_asked.iter().cloned().collect();
+    let opened = question.defended(|| gate.open_except(&report.held));
+    report.warnings.extend(opened.err().map(|error| chain(&error)));
+    report.warnings.extend(question.give_back());
+    match question.found.refusal(&question.answers).filter(|_| !question.is_accepted) {
+        // Meanwhile somebody has defended them who was first by a moment.
+        Some(refusal) => Err(refusal),
+        None => Ok(question),
+    }
+}
+
+/// Uses the operator's acceptance of just this up; an error says why it does not count, where there is more to say than that there is none.
+fn accepted(places: &Places, refusal: &Refusal) -> Result<(), Option<String>> {
+    let root = Dir::open_root(&places.root).map_err(|error| Some(chain(&error)))?;
+    let fits = |acceptance: &Acceptance| {
+        acceptance.code == refusal.code && Some(acceptance.fingerprint) == refusal.fingerprint
+    };
+    let acceptance = accept::read(&root).map_err(Some)?.filter(fits).ok_or(None)?;
+    accept::use_up(&root, &acceptance)
+        .map_err(|error| Some(format!("the acceptance cannot be used up: {}", chain(&error))))
+}
+
+/// Keeps it closed, and says why where early boot did not.
+fn closed(
+    places: &Places,
+    gate: &Gate,
+    mut report: GateReport,
+    refusal: &Refusal,
+    read: &Result<Option<BootReport>, String>,
+) -> Result<(), String> {
+    report.warnings.extend(gate.close().err().map(|error| chain(&error)));
+    report.open = false;
+    report.refusal = Some(refusal.clone());
+    if let Some(unsaid) = unsaid(refusal, read) {
+        record::announce(&unsaid);
+        report.warnings.extend(record::write(places, &unsaid).err().map(|error| chain(&error)));
+    }
+    decided(places, &mut report)?;
+    keeper::stay_closed(places, gate, report)
+}
+
+/// Says what was decided, to everybody who waits for it.
+fn decided(places: &Places, report: &mut GateReport) -> Result<(), String> {
+    write(places, report).map_err(|error| chain(&error))?;
+    say(report);
     notify("READY=1");
-    if decision != Decision::NotOurs {
-        stand();
-    }
     Ok(())
+}
+
+/// What a keeper before this one wrote.
+fn before(places: &Places) -> Option<GateReport> {
+    let content =
+        Dir::open_root(&places.run).ok()?.read_if_there(format!("atlas/{}", GateReport::NAME), REPORT_LIMIT).ok()??;
+    serde_json::from_slice(&content).ok()
 }
 
 /// Decides from facts alone. `report` is boot.json, `None` where there is none; an error says why it cannot be read.
@@ -104,7 +186,7 @@ pub fn boot_id() -> String {
     id.trim().to_owned()
 }
 
-fn read_report(places: &Places) -> Result<Option<BootReport>, String> {
+pub(crate) fn read_report(places: &Places) -> Result<Option<BootReport>, String> {
     let read = || Dir::open_root(&places.run)?.read_if_there("atlas/boot.json", REPORT_LIMIT);
     let Some(content) = read().map_err(|error: FileError| chain(&error))? else { return Ok(None) };
     match serde_json::from_slice::<BootReport>(&content) {
@@ -125,26 +207,22 @@ fn unsaid(refusal: &Refusal, read: &Result<Option<BootReport>, String>) -> Optio
     Some(BootReport { boot_id, refusal, outcome: Outcome::Refused, ..begun })
 }
 
-fn write(places: &Places, report: &GateReport) -> Result<(), FileError> {
+/// Writes gate.json, with the time.
+pub(crate) fn write(places: &Places, report: &mut GateReport) -> Result<(), FileError> {
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    report.at_s = uptime.split(['.', ' ']).next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
     let dir = Dir::open_root(&places.run)?.make_dirs("atlas")?;
     let json = serde_json::to_vec_pretty(report).map_err(FileError::on("write", dir.show(GateReport::NAME)))?;
     durable::write(&dir, OsStr::new(GateReport::NAME), &json, 0o644)
 }
 
 /// For the journal.
-fn say(report: &GateReport) {
+pub(crate) fn say(report: &GateReport) {
     match &report.refusal {
         Some(refusal) => eprintln!("<5>the gate stays closed: {refusal}"),
         None => eprintln!("<6>the gate is open"),
     }
     report.warnings.iter().for_each(|warning| eprintln!("<4>{warning}"));
-}
-
-/// Nothing more happens to the gate in this boot.
-fn stand() -> ! {
-    loop {
-        std::thread::park();
-    }
 }
 
 /// Tells systemd, where that started this program.

@@ -29,6 +29,7 @@ pub mod check;
 pub mod decide;
 pub mod gate;
 pub mod identity;
+mod keeper;
 pub mod machine;
 pub mod note;
 pub mod record;

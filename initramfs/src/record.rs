@@ -72,7 +72,7 @@ const RECORD_CHARS: usize = 800;
 fn kernel_records(report: &BootReport) -> Vec<String> {
     let lines = match &report.refusal {
         Some(refusal) => [
-            vec![format!("refused to take a role: {refusal}")],
+            vec![format!("{}: {refusal}", refusal.title().to_lowercase())],
             filled("found", &refusal.found),
             vec![format!("why this is not safe: {}", refusal.why)],
             filled("what to do", &refusal.remedy),
@@ -80,10 +80,17 @@ fn kernel_records(report: &BootReport) -> Vec<String> {
         .concat(),
         None => summary(report).lines().take(6).map(str::to_owned).collect(),
     };
-    lines
-        .iter()
-        .map(|line| format!("<5>atlas: {}\n", line.chars().take(RECORD_CHARS).collect::<String>().replace('\n', " ")))
-        .collect()
+    lines.iter().map(|line| kernel_record(line)).collect()
+}
+
+fn kernel_record(line: &str) -> String {
+    format!("<5>atlas: {}\n", line.chars().take(RECORD_CHARS).collect::<String>().replace('\n', " "))
+}
+
+/// Says one thing in the kernel log.
+pub(crate) fn log(line: &str) {
+    let _ =
+        File::options().write(true).open("/dev/kmsg").and_then(|mut log| log.write_all(kernel_record(line).as_bytes()));
 }
 
 /// As many facts in each record as it has room for, in at most three records: the log takes ten in five seconds.

@@ -123,15 +123,34 @@ impl Gate {
     ///
     /// An interface that cannot be let go stays held; the gate is open then all the same, and this is an error.
     pub fn open(&self) -> Result<Vec<String>, NetError> {
+        self.open_except(&[])
+    }
+
+    /// The same, but for these interfaces, which stay held until [`Gate::release`].
+    pub fn open_except(&self, held: &[String]) -> Result<Vec<String>, NetError> {
         let dir = self.dir()?;
         let _lock = self.lock(&dir);
         self.open_setting(&dir)?;
         let released = everywhere(|kernel| {
             let interfaces = Interfaces::list(kernel)?;
-            interfaces.act_on(|link| interfaces.drops_for_the_gate(link), |link| release(kernel, link))
+            let meant = |link: &Link| interfaces.drops_for_the_gate(link) && !held.contains(&link.name);
+            interfaces.act_on(meant, |link| release(kernel, link))
         });
         durable::write(&dir, OsStr::new(ALLOWED), b"", 0o644)?;
         released
+    }
+
+    /// Lets go of an interface that stayed held when the gate was opened. One that is not held is left alone, and so is every one while
+    /// the gate is closed.
+    pub fn release(&self, interface: &str) -> Result<(), NetError> {
+        let dir = self.dir()?;
+        let _lock = self.lock(&dir);
+        let mut kernel = Rtnetlink::open()?;
+        let link = kernel.link(interface)?;
+        if !self.is_open() || !Interfaces::list(&mut kernel)?.is_held(&link) {
+            return Ok(());
+        }
+        release(&mut kernel, &link).map_err(|source| failed("let go of", &link, source))
     }
 
     /// The interfaces of this network namespace that could send a frame; none while the gate is closed.

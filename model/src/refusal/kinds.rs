@@ -93,6 +93,12 @@ refusals! {
         helps "switch the server off and on again";
     NotDecided: "early boot ended without a decision: atlas-boot was not started there, crashed or hung",
         helps "`atlas init --check` names an initramfs that lacks it; `update-initramfs -u -k all`, and reboot";
+    AddressInUse: "another machine on the network has an address of this server, or is about to take it",
+        helps "find it by its card, which the screen names; if it has a copy of these disks, switch one of the two off",
+        risk "if the other machine has a copy of these disks, two servers take the same role: clients reach now one and now the \
+              other, and both copies of the data change; afterwards one of them has to be given up";
+    DisksLost: "all front disks were pulled out, or failed, while the server ran: it gave its role up and closed its network",
+        helps "if they are to run here again, push them in and switch the server off and on";
     Internal: "a step failed that should not",
         helps "the screen shows the cause";
 }

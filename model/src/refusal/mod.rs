@@ -59,9 +59,17 @@ impl Refusal {
         self
     }
 
+    /// The beginning of the screen.
+    pub fn title(&self) -> &'static str {
+        match self.code {
+            RefusalCode::DisksLost => "THIS SERVER HAS GIVEN ITS ROLE UP",
+            _ => "ATLAS REFUSED TO TAKE A ROLE",
+        }
+    }
+
     /// The screen that an operator sees, without colour.
     pub fn screen(&self) -> String {
-        let mut text = format!("ATLAS REFUSED TO TAKE A ROLE: {}\n\n  {}\n", self.code, self.what);
+        let mut text = format!("{}: {}\n\n  {}\n", self.title(), self.code, self.what);
         let mut part = |title: &str, lines: &[String]| {
             if !lines.is_empty() {
                 text.push_str(&format!("\n{title}\n"));
@@ -76,6 +84,9 @@ impl Refusal {
                 "\nIf you know better: log in here as root and run 'atlas-boot accept {}'.\n  The risk: {risk}.\n",
                 self.code
             ));
+        }
+        if self.code == RefusalCode::DisksLost {
+            text.push_str("\nOnly switching the server off and on opens its network again, whatever happens to the disks until then.\n");
         }
         text.push_str("\nThe network stays down. Details: /run/atlas/boot.json\n");
         text

@@ -9,6 +9,7 @@ mod database;
 mod disk;
 mod dns;
 mod found;
+mod gate;
 mod included;
 mod logs;
 mod mail;
@@ -35,6 +36,7 @@ pub const SERVICES: &[Service] = &[
     connectivity::SERVICE,
     disk::SERVICE,
     dns::SERVICE,
+    gate::SERVICE,
     logs::SERVICE,
     mail::SERVICE,
     mariadb::SERVICE,

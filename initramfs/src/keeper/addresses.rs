@@ -1,0 +1,328 @@
+//! Which addresses this server is about to take, and whether another machine has them.
+
+use crate::{Places, gate::chain};
+use atlas_host::{
+    net::{
+        NetError, addresses,
+        cards::{self, Raised},
+        gate::Gate,
+        probe::{self, Answers, Conflict, Ears, Heard, Said},
+        rtnetlink::Rtnetlink,
+    },
+    tree::Dir,
+};
+use atlas_model::{
+    Digest, Refusal, RefusalCode,
+    address::{Link, Mac, Plan, Wanted, Wire},
+    gate::Asked,
+    manifest::FileSet,
+};
+use atlas_sid::{SidData, SidError, snapshot};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a card is waited for while udev is at work, or for this long at least.
+const CARD_PATIENCE: Duration = Duration::from_secs(5);
+const CARD_LEAST: Duration = Duration::from_millis(300);
+/// How long a carrier is waited for: a link is agreed upon in 1 to 3 seconds. A card whose carrier comes later is asked on later.
+const CARRIER_PATIENCE: Duration = Duration::from_secs(3);
+/// There while udev has something to do.
+const UDEV_QUEUE: &str = "/run/udev/queue";
+/// How often cards are looked for.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long the Unbound file system may take to say who the partners are.
+const CONFIG_DEADLINE: Duration = Duration::from_secs(3);
+/// The largest `/etc/hosts`, in bytes.
+const MAX_HOSTS: usize = 1 << 20;
+
+/// The addresses of this server and its partners.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found {
+    /// Those of the identity that is installed, and their wires.
+    pub(crate) wanted: Vec<Wanted>,
+    /// Those of partners, and whose they are.
+    pub(crate) others: Vec<(IpAddr, String)>,
+    not_understood: Vec<String>,
+    cards: Vec<Link>,
+    own: BTreeSet<Mac>,
+}
+
+impl Found {
+    /// Reads the files, and waits `patience` for cards that are slow to appear.
+    pub(crate) fn read(places: &Places, patience: Duration) -> Result<Found, NetError> {
+        let plan = addresses::read(&Dir::open_root(&places.root)?);
+        let others = partners(places);
+        let (cards, own) = cards_of(&mut Rtnetlink::open()?, &plan, patience)?;
+        let wanted = plan.wanted(&cards);
+        let indices: BTreeSet<u32> = wanted.iter().flat_map(|one| one.wires.iter().map(|wire| wire.index)).collect();
+        let cards = cards.into_iter().filter(|card| indices.contains(&card.index)).collect();
+        Ok(Found { wanted, others, not_understood: plan.not_understood, cards, own })
+    }
+
+    /// Whether it is an address of this server on that wire.
+    fn is_wanted(&self, address: IpAddr, wire: Wire) -> bool {
+        self.wanted.iter().any(|one| one.address == address && one.wires.contains(&wire))
+    }
+
+    /// What follows from something that was heard about an address of this server.
+    pub(crate) fn judge(&self, ears: &Ears, card: &Link, heard: Heard) -> Option<Judged> {
+        let wire = Wire { index: card.index, vlan: heard.vlan };
+        if ears.is_own(heard.mac) || !self.is_wanted(heard.address, wire) {
+            return None;
+        }
+        let Heard { said, address, mac, vlan } = heard;
+        Some(match said {
+            Said::Probe => Judged::Defend(wire),
+            Said::Claim => Judged::Conflict(Conflict { address, interface: card.name.clone(), vlan, mac, said }),
+        })
+    }
+
+    /// What is wanted on these cards.
+    pub(crate) fn on(&self, cards: &BTreeSet<u32>) -> Vec<Wanted> {
+        let on = |one: &Wanted| Wanted {
+            wires: one.wires.iter().filter(|wire| cards.contains(&wire.index)).copied().collect(),
+            ..one.clone()
+        };
+        self.wanted.iter().map(on).filter(|one| !one.wires.is_empty()).collect()
+    }
+
+    /// The addresses of partners.
+    pub(crate) fn partner_addresses(&self) -> Vec<IpAddr> {
+        self.others.iter().map(|(address, _)| *address).collect()
+    }
+
+    /// Why this server must not take its addresses, if it must not.
+    pub(crate) fn refusal(&self, answers: &Answers) -> Option<Refusal> {
+        refusal(&answers.conflicts, &names(&self.others, &answers.others))
+    }
+}
+
+/// See [`Found::judge`].
+pub(crate) enum Judged {
+    /// Somebody asks for it: it is in use here.
+    Defend(Wire),
+    /// Somebody else has it.
+    Conflict(Conflict),
+}
+
+/// What was asked, and what came of it.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) found: Found,
+    pub(crate) answers: Answers,
+    /// Whether an operator has accepted that somebody else has these addresses.
+    pub(crate) is_accepted: bool,
+    /// For the report.
+    pub(crate) asked: Asked,
+    /// What is heard from now on.
+    pub(crate) ears: Ears,
+    raised: Vec<Raised>,
+}
+
+impl Question {
+    /// Asks on every wire of every address of the identity that is installed.
+    pub(crate) fn ask(places: &Places, gate: &Gate) -> Result<Question, NetError> {
+        let began = Instant::now();
+        let found = Found::read(places, CARD_PATIENCE)?;
+        let ears = Ears::open(&found.cards, found.own.clone())?;
+        let raised = raise(gate, &found.cards)?;
+        let before = began.elapsed();
+        let answers = probe::ask(&ears, &found.wanted, &found.partner_addresses(), CARRIER_PATIENCE)?;
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let asked = Asked {
+            addresses: found.wanted.iter().map(|one| one.address).collect(),
+            everywhere: found.wanted.iter().filter(|one| one.everywhere).map(|one| one.address).collect(),
+            not_understood: found.not_understood.clone(),
+            prepared_us: micros(before),
+            took_us: micros(began.elapsed()),
+        };
+        Ok(Question { found, answers, is_accepted: false, asked, ears, raised })
+    }
+
+    /// Does `work`, and defends the addresses meanwhile: another machine that asks just now must hear of this one in time. Who claims one is heard, too.
+    pub(crate) fn defended<T: Send>(&mut self, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let worker = scope.spawn(work);
+            while !worker.is_finished() {
+                self.hear(Instant::now() + LOOK);
+            }
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn hear(&mut self, until: Instant) {
+        let (ears, found, conflicts) = (&self.ears, &self.found, &mut self.answers.conflicts);
+        ears.hear(until, |card, heard| match found.judge(ears, card, heard) {
+            Some(Judged::Defend(wire)) => drop(ears.defend(wire, heard.address, heard.mac)),
+            Some(Judged::Conflict(conflict)) => drop(conflicts.insert(conflict)),
+            None => {}
+        });
+    }
+
+    /// Lets the kernel begin with IPv6: the gate is open.
+    pub(crate) fn give_back(&self) -> Vec<String> {
+        self.raised.iter().filter_map(|raised| raised.give_back().err()).map(|error| chain(&error)).collect()
+    }
+}
+
+/// The machine's cards, once all that the plan names are there, or no more are to be expected; and the addresses of all of them.
+fn cards_of(kernel: &mut Rtnetlink, plan: &Plan, patience: Duration) -> Result<(Vec<Link>, BTreeSet<Mac>), NetError> {
+    let began = Instant::now();
+    loop {
+        let settled = began.elapsed() >= CARD_LEAST && !Path::new(UDEV_QUEUE).exists();
+        let links = kernel.links()?;
+        let cards: Vec<Link> = links.iter().filter_map(cards::card).collect();
+        let missing = plan.wanted(&cards).iter().any(|one| one.everywhere);
+        if !missing || settled || began.elapsed() >= patience {
+            let own = links.iter().filter_map(|link| link.mac).map(Mac).collect();
+            return Ok((cards, own));
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// Brings the cards up, each held by the gate before.
+fn raise(gate: &Gate, cards: &[Link]) -> Result<Vec<Raised>, NetError> {
+    let mut kernel = Rtnetlink::open()?;
+    let mut raised = Vec::new();
+    for card in cards {
+        gate.hold(&card.name)?;
+        let link = kernel.link(&card.name)?;
+        raised.extend(cards::raise(&mut kernel, &link)?);
+    }
+    Ok(raised)
+}
+
+/// The addresses of partners. None where the Unbound file system does not answer in time: then a refusal names nobody, and no
+/// partner's address is watched.
+fn partners(places: &Places) -> Vec<(IpAddr, String)> {
+    let (places, (answer, answered)) = (places.clone(), mpsc::channel());
+    // A file system of dead disks must hold up nobody.
+    let read = move || drop(answer.send(partners_of(&places).unwrap_or_default()));
+    let started = thread::Builder::new().stack_size(512 << 10).spawn(read);
+    started.ok().and_then(|_| answered.recv_timeout(CONFIG_DEADLINE).ok()).unwrap_or_default()
+}
+
+/// By MasterConfig, and by the identity of each partner as far as this server has it.
+fn partners_of(places: &Places) -> Result<Vec<(IpAddr, String)>, SidError> {
+    let root = Dir::open_root(&places.root)?;
+    let sid = SidData::open(&Dir::open_root(places.unbound())?)?;
+    let hosts = root.read_followed("etc/hosts", MAX_HOSTS).unwrap_or_default();
+    let hosts = String::from_utf8_lossy(&hosts);
+    let mut found = Vec::new();
+    for partner in sid.master_config()?.partners() {
+        let of = partner.role.to_string();
+        found.extend(addresses_of(&partner.host, &hosts).into_iter().map(|address| (address, of.clone())));
+        let newest = |role_dir: &Dir| -> Result<Option<Dir>, SidError> {
+            let Some(version) = snapshot::newest(role_dir)? else { return Ok(None) };
+            let files = format!("{}/{}", version.dir_name(), FileSet::Ident.dir_name());
+            Ok(role_dir.dir(files).ok())
+        };
+        // Without a Snapshot of it, its host is what is known.
+        if let Ok(Some(files)) = sid.role_dir(partner.role).and_then(|dir| dir.as_ref().map_or(Ok(None), newest)) {
+            found.extend(addresses::read(&files).addresses().into_iter().map(|address| (address, of.clone())));
+        }
+    }
+    found.sort();
+    found.dedup_by_key(|(address, _)| *address);
+    Ok(found)
+}
+
+/// A host that is an address, or that `/etc/hosts` gives one.
+fn addresses_of(host: &str, hosts: &str) -> Vec<IpAddr> {
+    if let Ok(address) = host.parse() {
+        return vec![address];
+    }
+    let line = |line: &str| {
+        let line = line.split('#').next()?;
+        let mut words = line.split_whitespace();
+        let address: IpAddr = words.next()?.parse().ok()?;
+        words.any(|name| name.eq_ignore_ascii_case(host)).then_some(address)
+    };
+    hosts.lines().filter_map(line).filter(|address| !address.is_loopback()).collect()
+}
+
+/// Which partner has which card, as far as it answered for its address.
+fn names(partners: &[(IpAddr, String)], answered: &BTreeMap<IpAddr, BTreeSet<Mac>>) -> BTreeMap<Mac, String> {
+    let of = |(address, role): &(IpAddr, String)| {
+        let cards = answered.get(address).cloned().unwrap_or_default();
+        let name = format!("{role} ({address})");
+        cards.into_iter().map(move |mac| (mac, name.clone()))
+    };
+    partners.iter().flat_map(of).collect()
+}
+
+/// The refusal for these conflicts; `None` where there are none.
+fn refusal(conflicts: &BTreeSet<Conflict>, names: &BTreeMap<Mac, String>) -> Option<Refusal> {
+    if conflicts.is_empty() {
+        return None;
+    }
+    let claimed = conflicts.iter().any(|one| one.said == Said::Claim);
+    let what = match claimed {
+        true => "Another machine on the network has this server's address.",
+        false => "Another machine on the network is about to take this server's address, too.",
+    };
+    let mut refusal = Refusal::new(RefusalCode::AddressInUse, what);
+    let mut situation = BTreeSet::new();
+    for Conflict { address, interface, vlan, mac, said } in conflicts {
+        let wire = vlan.map_or_else(|| interface.clone(), |id| format!("{interface}, VLAN {id}"));
+        let who = names.get(mac).map(|name| format!(": the card of {name}")).unwrap_or_default();
+        let does = if *said == Said::Claim { "is used by" } else { "is asked for by" };
+        refusal = refusal.found(format!("{address} {does} {mac}, heard on {wire}{who}"));
+        situation.insert(format!("{address} {mac}"));
+    }
+    let situation: Vec<String> = situation.into_iter().collect();
+    let mut refusal = refusal
+        .because("if it is this role's other server, or a copy of these disks, two servers would take writes of the same clients")
+        .remedy("find the machine with that card (its switch port, or 'ip link' on each server) and see who it is")
+        .remedy("if it has a copy of these disks: decide which one counts, and switch the other off")
+        .remedy("if it has only the address: give it another one")
+        .remedy("then reboot this server");
+    refusal.fingerprint = Some(Digest::of(situation.join("\n").as_bytes()));
+    Some(refusal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conflict(last: u8, said: Said) -> Conflict {
+        let address = "192.168.77.1".parse().unwrap();
+        Conflict { address, interface: "eth0".into(), vlan: None, mac: Mac([2, 0, 0, 0, 0, last]), said }
+    }
+
+    #[test]
+    fn a_refusal_names_address_card_and_partner_and_stands_for_just_that() {
+        let partner = ("192.168.77.2".parse().unwrap(), "SEC1".to_owned());
+        let answered = [("192.168.77.2".parse().unwrap(), [Mac([2, 0, 0, 0, 0, 7])].into())].into();
+        let names = names(&[partner], &answered);
+        let of = |conflicts: &[Conflict]| refusal(&conflicts.iter().cloned().collect(), &names).unwrap();
+        let known = of(&[conflict(7, Said::Claim)]);
+        assert_eq!(known.code, RefusalCode::AddressInUse);
+        assert_eq!(
+            known.found,
+            ["192.168.77.1 is used by 02:00:00:00:00:07, heard on eth0: the card of SEC1 (192.168.77.2)"]
+        );
+        assert!(known.screen().contains("atlas-boot accept address-in-use"));
+        let asking = of(&[conflict(7, Said::Probe)]);
+        assert!(asking.what.contains("about to take") && asking.fingerprint == known.fingerprint);
+        assert_ne!(of(&[conflict(8, Said::Claim)]).fingerprint, known.fingerprint);
+        assert_ne!(of(&[conflict(7, Said::Claim), conflict(8, Said::Claim)]).fingerprint, known.fingerprint);
+        assert_eq!(refusal(&BTreeSet::new(), &names), None);
+    }
+
+    #[test]
+    fn a_partner_is_known_by_its_address_or_by_the_file_of_hosts() {
+        let hosts = "127.0.0.1 localhost pri\n192.168.77.1 pri.bakery PRI # main\n# 1.1.1.1 pri\nnonsense pri\n";
+        let shown = |host: &str| addresses_of(host, hosts).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(shown("192.168.77.9"), ["192.168.77.9"]);
+        assert_eq!(shown("pri"), ["192.168.77.1"]);
+        assert!(shown("sec1").is_empty());
+    }
+}

@@ -1,0 +1,50 @@
+//! What the keeper of the gate does beside opening it: it asks for the addresses first, and afterwards watches that this server is the only one
+//! that has them, and still has its disks.
+//!
+//! ```text
+//! addresses   of the installed identity ─► asked for on their wires ─► address-in-use, or open
+//! disks       every member is read each second ─► all lost: closed, links down, disks-lost; only a cold boot opens it again
+//! LAN         a second machine with an address of this server or a partner ─► duplicates in gate.json, for the Verifier
+//!             somebody asks for an address of this server ─► it is defended, also before anybody has configured it
+//! ```
+//!
+//! From the moment that the gate is open it needs no disk: it is locked in memory, and writes to `/run` and devices only.
+
+mod addresses;
+mod disks;
+mod watch;
+
+pub(crate) use addresses::{Found, Question};
+pub(crate) use watch::{Keeper, stay_closed};
+
+use atlas_model::{Refusal, RefusalCode, members::Standing};
+use std::{fs::File, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+
+/// All members are gone: this server is nobody from now on.
+fn disks_lost(standings: &[Standing]) -> Refusal {
+    let refusal =
+        Refusal::new(RefusalCode::DisksLost, "All disks of the Unbound set are gone, or can no longer be read.");
+    let refusal = standings.iter().fold(refusal, |refusal, standing| refusal.found(standing.to_string()));
+    refusal
+        .because("whoever has the disks may be this role in another server already, with the same addresses")
+        .remedy("if the disks are to run here again: push them in until they lock, and switch this server off and on")
+        .remedy("if they failed: look at 'dmesg' and at the controller and its cables before that")
+        .remedy("if they run in another server now: leave this one as it is, or give it disks of its own")
+}
+
+/// Tells everybody who is logged in, on whatever terminal. Waits for none.
+fn tell_terminals(dev: &Path, text: &str) {
+    let text = format!("\r\n{}\r\n", text.replace('\n', "\r\n"));
+    let open = |path: &Path| {
+        File::options()
+            .write(true)
+            .custom_flags((nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_NOCTTY).bits())
+            .open(path)
+    };
+    let terminals = std::fs::read_dir(dev.join("pts")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let number =
+        |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().bytes().all(|b| b.is_ascii_digit()));
+    for terminal in terminals.filter(|path| number(path)).take(1000) {
+        let _ = open(&terminal).and_then(|mut file| file.write_all(text.as_bytes()));
+    }
+}
