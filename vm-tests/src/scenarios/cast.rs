@@ -162,6 +162,15 @@ impl Cast {
         ctx.server(part.place, boot)
     }
 
+    /// A server without any disk, that boots as PRI's does.
+    pub(super) fn chassis(&self, ctx: &Context, name: &str) -> Result<ServerBuilder> {
+        let initrd = self.folder.join(LEFT.initrd_file());
+        ctx.server(
+            name,
+            Boot::Kernel { kernel: self.image.kernel.clone(), initrd, append: KERNEL_ARGUMENTS.to_owned() },
+        )
+    }
+
     /// A whole server with copies of all its disks, on `lan`.
     pub(crate) fn server(&self, ctx: &Context, part: Part, lan: &Lan) -> Result<Server> {
         let mut builder = self.bare(ctx, part, "")?.nic(lan)?;

@@ -1,11 +1,13 @@
 //! The scenarios, in one table. A scenario tells a story with servers and disks, and asserts what is so inside the guests.
 
+mod addresses;
 mod bench;
 mod cast;
 mod cycles;
 mod cycles_in_trouble;
 mod cycles_misled;
 mod cycles_of_copies;
+mod disks_lost;
 mod failover;
 mod fault;
 mod gate;
@@ -62,10 +64,16 @@ pub const SCENARIOS: &[Scenario] = &[
     // The decision is a unit test in every run.
     long("identity-below-a-mount-point", identity::below_a_mount_point),
     vm("swap-and-back", failover::swap_and_back),
+    vm("clone-beside-pri", addresses::clone_beside_pri),
+    vm("disks-pulled-out", disks_lost::pulled_out),
+    vm("disks-every-path-fails", disks_lost::every_path_fails),
+    vm("partners-address-twice", addresses::partners_address_twice),
     vm("swap-after-power-cut", failover::swap_after_power_cut),
     vm("swap-of-a-degraded-set", failover::swap_of_a_degraded_set),
     vm("refused-until-accepted", failover::refused_until_accepted),
     vm("repaired-server-gets-its-own", worn::repaired_server_gets_its_own),
+    vm("clones-at-once", addresses::clones_at_once),
+    vm("disks-no-path-answers", disks_lost::no_path_answers),
     vm("module-rolled-back", modules::crashing_version_is_rolled_back),
     vm("init-is-careful", init::init_is_careful),
     vm("debian-boots-healthy", parts::debian_boots_healthy),

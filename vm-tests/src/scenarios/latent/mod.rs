@@ -28,10 +28,11 @@ const EMULATED: u64 = 15;
 /// Cycles are this rare here, in seconds: the next one would undo what is brought about.
 pub(super) const EVERY: u64 = 86_400;
 /// What is verified.
-const SERVICES: [&str; 12] = [
+const SERVICES: [&str; 13] = [
     "atlas",
     "connectivity",
     "disk",
+    "gate",
     "logs",
     "nfs",
     "raid",

@@ -1,0 +1,174 @@
+//! An address is asked for before it is taken, and heard of when a second machine has it.
+//!
+//! ```text
+//! left   PRI, with its set                  clone   a copy of left's root disk and of its set, byte for byte
+//! right  SEC1                               tiny machines with addresses of theirs
+//! ```
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use std::net::IpAddr;
+
+use super::bench::IDENTITY;
+use super::cast::{Cast, LEFT, PAGE, PRI_ADDRESS, RIGHT, SEC_ADDRESS};
+use crate::{Context, Disk, Lan, Server, secs};
+
+const ACCEPT: &str = "atlas-boot accept address-in-use --reason 'the other one is on the table' --i-accept-the-risk";
+/// What asking may cost, as an emulated server on a busy machine measures it, in microseconds; the window is one second.
+const ASKING_US: u64 = 2_000_000;
+
+/// A second server with the same disks, as `dd` makes them.
+fn clone_of_left(ctx: &Context, lan: &Lan) -> Result<Server> {
+    let cast = Cast::get()?;
+    let copy =
+        |serial: &str| Disk::copy_of(&cast.folder.join(serial), &ctx.scratch().join(format!("clone-{serial}")), serial);
+    let mut builder = cast.chassis(ctx, "clone")?.nic(lan)?.disk(copy(&LEFT.root_serial())?);
+    for serial in LEFT.members() {
+        builder = builder.disk(copy(&serial)?);
+    }
+    Ok(builder.build())
+}
+
+fn gate_of(server: &Server) -> Result<Value> {
+    Ok(serde_json::from_slice(&server.read_file("/run/atlas/gate.json")?)?)
+}
+
+fn is_open(server: &Server) -> Result<bool> {
+    Ok(server.exec("test -e /run/atlas/network-allowed", secs(60))?.code == 0)
+}
+
+/// Waits until the gate of a server has been decided about; says whether it is open.
+fn decided(server: &Server) -> Result<bool> {
+    server.wait_agent(secs(240))?;
+    secs(120).poll(&format!("the gate of {}", server.name()), || {
+        Ok((server.exec("test -e /run/atlas/gate.json", secs(60))?.code == 0).then_some(()))
+    })?;
+    is_open(server)
+}
+
+fn address(text: &str) -> Result<IpAddr> {
+    Ok(text.parse()?)
+}
+
+/// The Ethernet address of a server's only card.
+fn card(server: &Server) -> Result<String> {
+    server.sh("cat /sys/class/net/eth0/address")
+}
+
+/// A copy of everything that PRI is, beside PRI: refused, by the card that has the address; nothing but questions leaves it. Accepted, it comes up, and
+/// PRI knows that there are two.
+pub(crate) fn clone_beside_pri(ctx: &Context) -> Result<()> {
+    let lan = ctx.lan("office")?;
+    let mut left = Cast::get()?.server(ctx, LEFT, &lan)?;
+    let client = ctx.client("client", &lan, "192.168.77.9/24")?;
+    left.start()?;
+    left.wait_booted(secs(240))?;
+    ensure!(gate_of(&left)?["asked"]["addresses"][0] == PRI_ADDRESS, "{:#}", gate_of(&left)?);
+    let mut clone = clone_of_left(ctx, &lan)?;
+    clone.start()?;
+    clone.wait_console("ATLAS REFUSED TO TAKE A ROLE: address-in-use", secs(240))?;
+    clone.wait_console("The network stays down", secs(10))?;
+    clone.wait_booted(secs(240))?;
+    assert_refused(&lan, &clone, &card(&left)?)?;
+    ensure!(client.sh(&format!("timeout 20 wget -qO- http://{PRI_ADDRESS}/"))? == PAGE, "PRI no longer serves");
+    ensure!(gate_of(&left)?["duplicates"].is_null(), "the questions were taken for claims: {:#}", gate_of(&left)?);
+
+    let said = clone.exec(ACCEPT, secs(60))?;
+    ensure!(said.code == 0, "not accepted: {}", said.error_text());
+    clone.shutdown(secs(120))?;
+    clone.start()?;
+    clone.wait_booted(secs(240))?;
+    let report: Value = serde_json::from_slice(&clone.read_file("/run/atlas/boot.json")?)?;
+    ensure!(report["outcome"] == "identity-installed" && is_open(&clone)?, "{report:#}");
+    ensure!(clone.sh("cat /opt/atlas/accepted.d/*.json")?.contains("on the table"), "no record is kept");
+    clone.sh("ping -c 3 -W 1 192.168.77.9 || true")?;
+    let clones = card(&clone)?;
+    secs(60).poll("PRI to know of the second one", || {
+        let gate = gate_of(&left)?;
+        Ok((gate["duplicates"][0]["cards"][0] == clones.as_str()).then_some(()))
+    })?;
+    clone.power_cut()?;
+    secs(60).poll("PRI to know that it is gone", || Ok(gate_of(&left)?["duplicates"].is_null().then_some(())))?;
+    left.power_cut()
+}
+
+fn assert_refused(lan: &Lan, clone: &Server, mac: &str) -> Result<()> {
+    let report: Value = serde_json::from_slice(&clone.read_file("/run/atlas/boot.json")?)?;
+    ensure!(report["refusal"]["code"] == "address-in-use", "{report:#}");
+    let (found, expected) =
+        (report["refusal"]["found"].to_string(), format!("{PRI_ADDRESS} is used by {mac}, heard on eth0"));
+    ensure!(found.contains(&expected), "{expected:?} is not in {found}");
+    ensure!(!is_open(clone)? && gate_of(clone)?["open"] == false, "{:#}", gate_of(clone)?);
+    let sent = lan.sent("clone")?;
+    ensure!(sent.probes >= 3 && sent.other_than_probes() == 0, "a refused clone sent {sent:?}");
+    let asked = gate_of(clone)?["asked"].clone();
+    let us = |name: &str| asked[name].as_u64().with_context(|| format!("no {name} in {asked:#}"));
+    let took = us("took_us")? - us("prepared_us")?;
+    ensure!((1_000_000..ASKING_US).contains(&took), "asking took {took} us: {asked:#}");
+    Ok(())
+}
+
+/// Both have the same disks, and both are switched on at the same moment: at most one comes up.
+pub(crate) fn clones_at_once(ctx: &Context) -> Result<()> {
+    let lan = ctx.lan("office")?;
+    let mut left = Cast::get()?.server(ctx, LEFT, &lan)?;
+    let mut clone = clone_of_left(ctx, &lan)?;
+    left.start()?;
+    clone.start()?;
+    let (one, other) = (decided(&left)?, decided(&clone)?);
+    ctx.note(&format!(
+        "left is {}, its clone is {}",
+        if one { "up" } else { "refused" },
+        if other { "up" } else { "refused" }
+    ))?;
+    ensure!(!(one && other), "both are up");
+    for (server, is_up) in [(&left, one), (&clone, other)] {
+        server.wait_booted(secs(240))?;
+        let sent = lan.sent(server.name())?;
+        ensure!(sent.probes > 0, "{} never asked: {sent:?}", server.name());
+        ensure!(is_up || sent.other_than_probes() == 0, "{} was refused and sent {sent:?}", server.name());
+        ensure!(is_up || !server.console().text().is_empty());
+    }
+    left.power_cut()?;
+    clone.power_cut()
+}
+
+/// A secondary whose address its partner has: refused, and the partner is named. Without that it comes up, and knows at once when two
+/// machines have PRI's address.
+pub(crate) fn partners_address_twice(ctx: &Context) -> Result<()> {
+    let lan = ctx.lan("office")?;
+    let mut right = Cast::get()?.server(ctx, RIGHT, &lan)?;
+    let pri = ctx.client("pri", &lan, &format!("{PRI_ADDRESS}/24"))?;
+    let taken = |verb: &str| format!("ip address {verb} {SEC_ADDRESS}/24 dev eth0");
+    pri.sh(&taken("add"))?;
+    right.start()?;
+    right.wait_console("ATLAS REFUSED TO TAKE A ROLE: address-in-use", secs(240))?;
+    right.wait_booted(secs(240))?;
+    let report: Value = serde_json::from_slice(&right.read_file("/run/atlas/boot.json")?)?;
+    let expected = format!("the card of PRI ({PRI_ADDRESS})");
+    ensure!(report["refusal"]["found"].to_string().contains(&expected), "{expected:?} is not in {report:#}");
+    ensure!(right.sh(IDENTITY)? == Cast::get()?.identity(RIGHT)?, "the identity changed");
+    right.shutdown(secs(120))?;
+
+    pri.sh(&taken("del"))?;
+    right.start()?;
+    right.wait_booted(secs(240))?;
+    ensure!(is_open(&right)?, "it is not up: {:#}", gate_of(&right)?);
+    pri.sh(&format!("ping -c 3 {SEC_ADDRESS}"))?;
+    ensure!(lan.sent("right")?.used.contains_key(&address(SEC_ADDRESS)?), "it does not use its address");
+    ensure!(gate_of(&right)?["duplicates"].is_null(), "{:#}", gate_of(&right)?);
+    let thief = ctx.client("thief", &lan, "192.168.77.8/24")?;
+    thief.sh(&format!("ip address add {PRI_ADDRESS}/24 dev eth0"))?;
+    thief.sh(&format!("arping -c 2 -U -I eth0 {PRI_ADDRESS} || true"))?;
+    let cards = [card(&pri)?, card(&thief)?];
+    secs(60).poll("the secondary to know of the second one", || {
+        let found = gate_of(&right)?["duplicates"].to_string();
+        Ok((found.contains(PRI_ADDRESS) && cards.iter().all(|card| found.contains(card.as_str()))).then_some(()))
+    })?;
+    let told = right.exec("/opt/atlas/bin/VerifyService gate verify --host localhost", secs(60))?;
+    ensure!(told.text().contains("two machines have"), "the Verifier says {:?}{:?}", told.text(), told.error_text());
+    thief.sh(&format!("ip address del {PRI_ADDRESS}/24 dev eth0"))?;
+    secs(60)
+        .poll("the secondary to know that it is gone", || Ok(gate_of(&right)?["duplicates"].is_null().then_some(())))?;
+    right.power_cut()
+}

@@ -1,0 +1,149 @@
+//! A PRI that loses its disks stops being PRI, at once and until a cold boot.
+
+use std::net::IpAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::cast::{Cast, LEFT, PAGE, PRI_ADDRESS, RIGHT};
+use crate::{Context, Lan, Server, secs};
+
+/// Within this time after its disks are gone, the last frame has left a server.
+const CLOSED_WITHIN: Duration = Duration::from_secs(5);
+/// The same where its disks only do not answer: 40 seconds, and what a look takes.
+const SILENT_WITHIN: Duration = Duration::from_secs(46);
+/// How long nothing is heard of a server before it counts as silent.
+const QUIET: Duration = Duration::from_secs(3);
+/// Has the client ask PRI for something all the time.
+const PINGS: &str = "(while :; do ping -c 1 -W 1 192.168.77.1; done) >/dev/null 2>&1 &";
+const LOST: &str = "THIS SERVER HAS GIVEN ITS ROLE UP: disks-lost";
+
+/// PRI up in a chassis whose bays `build` makes, and a client that asks it all the time.
+fn stage(ctx: &Context, cabled: bool) -> Result<(Lan, Server, Server)> {
+    let cast = Cast::get()?;
+    let lan = ctx.lan("office")?;
+    let builder = cast.bare(ctx, LEFT, "")?.nic(&lan)?;
+    let mut builder = if cabled { builder.cabled_bays() } else { builder.bays() };
+    for member in cast.members(ctx, LEFT)? {
+        builder = builder.disk(member);
+    }
+    let mut left = builder.build();
+    let client = ctx.client("client", &lan, "192.168.77.9/24")?;
+    left.start()?;
+    left.wait_booted(secs(240))?;
+    ensure!(page(&client)? == PAGE);
+    client.sh(PINGS)?;
+    Ok((lan, left, client))
+}
+
+fn page(client: &Server) -> Result<String> {
+    client.sh(&format!("timeout 20 wget -qO- http://{PRI_ADDRESS}/"))
+}
+
+fn pri() -> Result<IpAddr> {
+    Ok(PRI_ADDRESS.parse()?)
+}
+
+/// Waits until a server has been silent for a while; gives when it sent its last frame.
+fn last_frame(lan: &Lan, server: &str, at_most: Duration) -> Result<Instant> {
+    secs(at_most.as_secs() + 60).poll(&format!("the silence of {server}"), || {
+        let last = lan.sent(server)?.last.with_context(|| format!("{server} never sent anything"))?;
+        Ok((last.elapsed() >= QUIET).then_some(last))
+    })
+}
+
+/// Asserts that it is closed for good, and says so wherever somebody looks.
+fn assert_given_up(server: &Server) -> Result<()> {
+    server.wait_console(LOST, secs(30))?;
+    server.wait_console("Only switching the server off and on", secs(10))?;
+    let gate: Value = serde_json::from_slice(&server.read_file("/run/atlas/gate.json")?)?;
+    ensure!(gate["open"] == false && gate["refusal"]["code"] == "disks-lost", "{gate:#}");
+    let boot: Value = serde_json::from_slice(&server.read_file("/run/atlas/boot.json")?)?;
+    ensure!(boot["outcome"] == "refused", "{boot:#}");
+    ensure!(server.exec("test -e /run/atlas/network-allowed", secs(60))?.code != 0, "network-allowed is there");
+    ensure!(server.sh("dmesg")?.contains("disks-lost"), "the kernel log does not say it");
+    ensure!(server.sh("cat /run/issue.d/atlas.issue")?.contains("disks-lost"), "it does not stand above the login");
+    ensure!(server.sh("ip -o link show dev eth0")?.contains("state DOWN"), "the card is still up");
+    Ok(())
+}
+
+/// Both disks are pulled out of the running PRI and booted in the other server: never do two send as PRI. Pushed back, they change nothing before the
+/// power was off.
+pub(crate) fn pulled_out(ctx: &Context) -> Result<()> {
+    let (lan, mut left, client) = stage(ctx, false)?;
+    let mut right = Cast::get()?.bare(ctx, RIGHT, "")?.nic(&lan)?.build();
+    let one = left.pull(&LEFT.members()[0])?;
+    thread::sleep(QUIET);
+    ensure!(page(&client)? == PAGE, "one disk was pulled, and PRI serves no longer");
+    let pulled = Instant::now();
+    let other = left.pull(&LEFT.members()[1])?;
+    let last = last_frame(&lan, "left", CLOSED_WITHIN)?;
+    let took = last.saturating_duration_since(pulled);
+    ctx.note(&format!("the last frame left {} ms after the last disk was pulled", took.as_millis()))?;
+    ensure!(took <= CLOSED_WITHIN, "it sent for {took:?}");
+    assert_given_up(&left)?;
+
+    right.insert(one)?;
+    right.insert(other)?;
+    // The first was pulled a moment before the second: half of the pair is older, and the set is degraded.
+    right.start()?;
+    right.wait_booted(secs(240))?;
+    ensure!(page(&client)? == PAGE, "the other server does not serve");
+    let (was, is) = (lan.sent("left")?, lan.sent("right")?);
+    let used = |sent: &crate::Sent| sent.used.get(&pri().ok()?).copied();
+    let (was, is) = (used(&was).context("left never was PRI")?, used(&is).context("right never was PRI")?);
+    ensure!(was.1 < is.0, "both sent as PRI: {:?}", was.1.saturating_duration_since(is.0));
+    right.power_cut()?;
+
+    let before = lan.sent("left")?.frames;
+    for serial in LEFT.members() {
+        left.push(right.remove(&serial)?)?;
+    }
+    secs(60)
+        .poll("the disks to be back", || Ok((left.sh("ls /sys/class/block | grep -c '^vd'")? == "3").then_some(())))?;
+    left.sh("ip link set eth0 up; ip address add 192.168.77.1/24 dev eth0 2>/dev/null; systemctl restart systemd-networkd || true")?;
+    thread::sleep(QUIET);
+    ensure!(lan.sent("left")?.frames == before, "it sends again, without a cold boot");
+    left.power_cut()?;
+    left.start()?;
+    left.wait_booted(secs(240))?;
+    ensure!(page(&client)? == PAGE, "after a cold boot it is not PRI again");
+    left.power_cut()
+}
+
+/// The file system turns read-only: reported, and PRI goes on. Then every access to both disks fails: closed.
+pub(crate) fn every_path_fails(ctx: &Context) -> Result<()> {
+    let (lan, mut left, client) = stage(ctx, true)?;
+    left.sh("device=$(findmnt -n -o SOURCE /unbound); tune2fs -e remount-ro $device; mount -o remount,errors=remount-ro /unbound; \
+        echo 1 > /sys/fs/ext4/${device#/dev/}/trigger_fs_error")?;
+    ensure!(left.exec("touch /unbound/x", secs(60))?.code != 0, "the file system is writable: the fault was not there");
+    secs(60).poll("the report of a read-only set", || {
+        let gate: Value = serde_json::from_slice(&left.read_file("/run/atlas/gate.json")?)?;
+        Ok((gate["open"] == true && gate["set_fault"].as_str().is_some_and(|why| why.contains("/unbound")))
+            .then_some(()))
+    })?;
+    let told = left.exec("/opt/atlas/bin/VerifyService gate verify --host localhost", secs(60))?;
+    ensure!(told.text().contains("cannot be relied on"), "the Verifier says {:?}{:?}", told.text(), told.error_text());
+    ensure!(page(&client)? == PAGE, "a read-only set closed the network");
+    let cut = Instant::now();
+    left.cut_cables()?;
+    let took = last_frame(&lan, "left", CLOSED_WITHIN)?.saturating_duration_since(cut);
+    ctx.note(&format!("the last frame left {} ms after every path failed", took.as_millis()))?;
+    ensure!(took <= CLOSED_WITHIN, "it sent for {took:?}");
+    assert_given_up(&left)?;
+    left.power_cut()
+}
+
+/// Both disks only do not answer any more: the longer bound, and then the same.
+pub(crate) fn no_path_answers(ctx: &Context) -> Result<()> {
+    let (lan, mut left, _client) = stage(ctx, true)?;
+    let silenced = Instant::now();
+    left.silence_cables()?;
+    let took = last_frame(&lan, "left", SILENT_WITHIN)?.saturating_duration_since(silenced);
+    ctx.note(&format!("the last frame left {} ms after the disks fell silent", took.as_millis()))?;
+    ensure!(took > CLOSED_WITHIN && took <= SILENT_WITHIN, "it sent for {took:?}");
+    left.wait_console(LOST, secs(30))?;
+    left.power_cut()
+}
