@@ -11,7 +11,7 @@
 //!
 //! An empty port of an ATA controller is a SCSI host without a device, too; its link says that nothing is plugged in.
 
-use crate::block::NOT_DISKS;
+use crate::{block::NOT_DISKS, rehearsal};
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -40,7 +40,9 @@ pub struct Arrivals {
 /// Looks once. What cannot be read is no sign.
 pub fn look(places: &Places) -> Arrivals {
     let class = |name: &str| names(&places.sys.join("class").join(name));
-    let is_disk = |name: &String| !NOT_DISKS.iter().any(|prefix| name.starts_with(prefix));
+    let is_disk = |name: &String| {
+        !NOT_DISKS.iter().any(|prefix| name.starts_with(prefix)) && !rehearsal::is_rehearsal(&places.sys, name)
+    };
     let disks = class("block").into_iter().filter(is_disk);
     let (hosts, nvme) = (class("scsi_host"), class("nvme"));
     let mut pending = Vec::new();
@@ -127,6 +129,8 @@ mod tests {
         let machine = Machine::with(&[
             ("sys/class/block/vda/size", "1"),
             ("sys/class/block/md127/size", "1"),
+            // What this program itself has made: the file system is worked on in memory.
+            ("sys/class/block/dm-0/dm/name", "atlas-rehearsal\n"),
             ("sys/class/nvme/nvme0/state", "live\n"),
             ("proc/modules", "raid1 57344 1 - Live 0x0\n"),
         ]);

@@ -22,6 +22,12 @@ use std::{
 const NAME: &str = "atlas-rehearsal";
 const CHANGES: &str = "/dev/ram0";
 
+/// Whether a block device is a rehearsal's: it comes and goes with this program, and is no disk.
+pub(crate) fn is_rehearsal(sys: &Path, device: &str) -> bool {
+    let name = std::fs::read_to_string(sys.join("class/block").join(device).join("dm/name"));
+    name.is_ok_and(|name| name.trim() == NAME)
+}
+
 /// The rehearsal device; gone when dropped.
 #[derive(Debug)]
 pub struct Rehearsal {

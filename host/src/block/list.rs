@@ -7,7 +7,7 @@
 //! /run/udev/data/bMAJOR:MINOR                        E:ID_PART_ENTRY_TYPE=…
 //! ```
 
-use crate::FileError;
+use crate::{FileError, rehearsal::is_rehearsal};
 use atlas_model::survey::{Controller, Device, Mapper, Mapping};
 use std::path::{Path, PathBuf};
 
@@ -43,7 +43,7 @@ impl Sources {
         let mut devices = Vec::new();
         for entry in std::fs::read_dir(&class).map_err(failed)?.take(MAX_DEVICES) {
             let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-            if !NOT_DISKS.iter().any(|prefix| name.starts_with(prefix)) {
+            if !NOT_DISKS.iter().any(|prefix| name.starts_with(prefix)) && !is_rehearsal(&self.sys, &name) {
                 devices.push(self.device(&name));
             }
         }
@@ -258,11 +258,12 @@ mod tests {
         fake.device("virtual/block/dm-0", &[("dm/name", "mpatha\n"), ("dm/uuid", "mpath-3600\n")])
             .device("virtual/block/dm-1", &[("dm/name", "vault\n"), ("dm/uuid", "CRYPT-LUKS2-x-vault\n")])
             .device("virtual/block/dm-2", &[("dm/name", "mpatha-part1\n"), ("dm/uuid", "part1-mpath-3600\n")])
+            .device("virtual/block/dm-3", &[("dm/name", "atlas-rehearsal\n")])
             .device("virtual/block/md127", &[])
             .device("virtual/block/loop0", &[]);
         let by = |name: &str| fake.look(name).mapping.unwrap().by;
         assert_eq!(["dm-0", "dm-1", "dm-2"].map(by), [Mapper::Multipath, Mapper::Luks, Mapper::Multipath]);
-        assert_eq!(fake.sources().devices().unwrap().len(), 3, "neither md nor loop");
+        assert_eq!(fake.sources().devices().unwrap().len(), 3, "neither md nor loop, nor what this program made");
     }
 
     #[test]
