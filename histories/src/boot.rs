@@ -2,9 +2,11 @@
 
 use crate::{
     event::Trouble,
+    look::Bench,
     md::{Member, disks_of},
     world::{Accepted, CLUSTERS, Content, DISKS, Data, Fault, Ident, Mask, Power, Record, Role, Running, World},
 };
+use atlas_boot::refuse;
 use atlas_model::{
     Acceptance, Digest, RefusalCode, UNBOUND_LABEL,
     ext4::{self, Ext4Superblock},
@@ -12,7 +14,7 @@ use atlas_model::{
     survey::{self, Device, SetChoice, SetKind, Single, Survey, Trace},
     worn::{RoleIdentity, Worn},
 };
-use std::{cell::RefCell, collections::HashMap};
+use std::{cell::RefCell, collections::HashMap, time::Duration};
 
 /// What keeps a fault from happening. Each can be taken out, to see that the model finds the fault then.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +66,7 @@ struct Refused {
 }
 
 type Decision = Result<Chosen, Refused>;
-type Question = ([Option<Facts>; DISKS], Option<Accepted>);
+type Question = ([Option<Facts>; DISKS], Option<Accepted>, Trouble);
 
 thread_local! {
     /// Decisions are pure: each is made once.
@@ -73,15 +75,13 @@ thread_local! {
 
 impl World {
     pub(crate) fn boot(&mut self, server: usize, trouble: Trouble, repairs: &Repairs) {
-        let all = self.in_bays(server);
-        let started = match trouble {
-            Trouble::Assembled if !repairs.no_other_assembly => self.assembled_by_md(server),
-            _ => 0,
-        };
-        let chosen = match trouble {
-            _ if !repairs.survey => self.choose_as_md(server),
-            Trouble::Slow(late) if !repairs.patience => self.choose_hastily(server, late),
-            _ => self.choose(server, all),
+        let started = if trouble == Trouble::Assembled { self.assembled_by_md(server) } else { 0 };
+        let (chosen, started) = match trouble {
+            _ if !repairs.survey => (self.choose_as_md(server), 0),
+            Trouble::Assembled if !repairs.no_other_assembly => (self.choose(server, Trouble::Nothing), started),
+            Trouble::Slow(late) | Trouble::Silent(late) if !repairs.patience => (self.choose_hastily(server, late), 0),
+            // What md started is stopped: see `look.rs`.
+            _ => (self.choose(server, trouble), 0),
         };
         if chosen.is_err() && self.has_all_of_one_set(server) {
             self.blame(Fault::Needless);
@@ -97,32 +97,42 @@ impl World {
         }
     }
 
-    /// Decides as a boot does: by what was accepted only where it would be refused.
-    fn choose(&self, server: usize, disks: Mask) -> Decision {
+    /// Decides as a boot does.
+    fn choose(&self, server: usize, trouble: Trouble) -> Decision {
+        let disks = self.in_bays(server);
         let facts = std::array::from_fn(|disk| (disks & 1 << disk != 0).then(|| Facts::of(&self.disks[disk].content)));
-        let question = (facts, self.servers[server].acceptance);
+        let question = (facts, self.servers[server].acceptance, trouble);
         let known = KNOWN.with_borrow(|known| known.get(&question).copied());
         known.unwrap_or_else(|| {
-            let decision = decide(&self.survey(disks), question.1);
+            let acceptance = question.1.as_ref().map(acceptance);
+            let started = if trouble == Trouble::Assembled { self.assembled_by_md(server) } else { 0 };
+            let mut bench = Bench { world: self, disks, trouble, started, now: Duration::ZERO };
+            let decision = match bench.decide(acceptance.as_ref()) {
+                Ok(found) => Ok(Chosen {
+                    disks: disks_in(&found.choice),
+                    accepted: acceptance.filter(|_| found.accepted).map(|acceptance| acceptance.code),
+                }),
+                Err(refusal) => Err(Refused { code: refusal.code, fingerprint: refusal.fingerprint }),
+            };
+            assert_eq!(bench.started, 0, "what md started is in the way");
             KNOWN.with_borrow_mut(|known| known.insert(question, decision));
             decision
         })
     }
 
-    /// What the first look finds, while the disk `late` is still being probed.
+    /// What the first look finds, while the disk `late` is still being probed. Only what lacks a disk is waited for.
     fn choose_hastily(&mut self, server: usize, late: usize) -> Decision {
-        let all = self.in_bays(server);
-        let first = self.choose(server, all & !(1 << late));
-        let may_come = [RefusalCode::NoUnboundSet, RefusalCode::MissingMember];
+        let all = self.choose(server, Trouble::Nothing);
+        let first = self.survey(self.in_bays(server) & !(1 << late)).choose(None);
         match first {
-            Err(refused) if may_come.contains(&refused.code) => self.choose(server, all),
-            Err(_) => first,
-            Ok(chosen) => {
-                if self.choose(server, all).ok().is_none_or(|other| other.disks != chosen.disks) {
+            Ok(choice) => {
+                let chosen = Chosen { disks: disks_in(&choice), accepted: None };
+                if all.ok().is_none_or(|other| other.disks != chosen.disks) {
                     self.blame(Fault::Hasty);
                 }
-                first
+                Ok(chosen)
             }
+            Err(_) => all,
         }
     }
 
@@ -152,7 +162,7 @@ impl World {
         let Some(data) = newest(self) else { return refused(RefusalCode::AssembleFailed) };
         let mut accepted = chosen.accepted;
         if data.cluster != self.servers[server].cluster {
-            accepted = accepted.or(Some(self.unless_accepted(server, RefusalCode::ForeignCluster, data.set)?));
+            accepted = accepted.or(Some(self.unless_accepted(server, data.cluster)?));
         }
         if data.snapshot.is_none() && repairs.worn_record && self.wears_foreign(server, &data) {
             return refused(RefusalCode::ForeignIdentity);
@@ -220,15 +230,17 @@ impl World {
         self.rest(server);
     }
 
-    fn unless_accepted(&self, server: usize, code: RefusalCode, set: u8) -> Result<RefusalCode, Refused> {
-        let fingerprint = Digest::of(&[set]);
-        let is_it = |accepted: Accepted| (accepted.code, accepted.fingerprint) == (code, fingerprint);
-        let refused = Refused { code, fingerprint: Some(fingerprint) };
-        if self.servers[server].acceptance.is_some_and(is_it) { Ok(code) } else { Err(refused) }
+    fn unless_accepted(&self, server: usize, of_disks: u8) -> Result<RefusalCode, Refused> {
+        let this = &self.servers[server];
+        let refusal = refuse::foreign_cluster(CLUSTERS[of_disks as usize], CLUSTERS[this.cluster as usize]);
+        let is_it =
+            |accepted: Accepted| accepted.code == refusal.code && Some(accepted.fingerprint) == refusal.fingerprint;
+        let refused = Refused { code: refusal.code, fingerprint: refusal.fingerprint };
+        if this.acceptance.is_some_and(is_it) { Ok(refusal.code) } else { Err(refused) }
     }
 
     /// What a survey of these disks finds.
-    fn survey(&self, disks: Mask) -> Survey {
+    pub(crate) fn survey(&self, disks: Mask) -> Survey {
         let mut survey = Survey::default();
         for disk in disks_of(disks) {
             let (path, serial) = (device(disk), Some(format!("S{}", disk + 1)));
@@ -264,18 +276,6 @@ impl Facts {
     }
 }
 
-fn decide(survey: &Survey, accepted: Option<Accepted>) -> Decision {
-    let refusal = match survey.choose(None) {
-        Ok(choice) => return Ok(Chosen { disks: disks_in(&choice), accepted: None }),
-        Err(refusal) => refusal,
-    };
-    let chosen = accepted.and_then(|accepted| Some((survey.choose(Some(&acceptance(&accepted))).ok()?, accepted.code)));
-    match chosen {
-        Some((choice, code)) => Ok(Chosen { disks: disks_in(&choice), accepted: Some(code) }),
-        None => Err(Refused { code: refusal.code, fingerprint: refusal.fingerprint }),
-    }
-}
-
 /// The device of a disk, in whichever server it is.
 fn device(disk: usize) -> String {
     format!("/dev/vd{}", char::from(b'b' + disk as u8))
@@ -293,14 +293,14 @@ fn superblock(data: &Data) -> Ext4Superblock {
     Ext4Superblock { uuid: [data.set + 1; 16], ..ext4::testing::superblock(UNBOUND_LABEL, u32::from(data.stamp)) }
 }
 
-/// Whether the operator was told that what is not on these disks is given up.
+/// Whether the operator was told that what is not on these disks is given up: only then is it.
 fn gives_writes_up(code: RefusalCode) -> bool {
-    matches!(code, RefusalCode::MissingMember | RefusalCode::WrittenApart)
+    code.risk_of_accepting().is_some_and(|risk| risk.contains("what was written"))
 }
 
 /// Whether the operator was told that two servers may have one address.
 fn takes_addresses(code: RefusalCode) -> bool {
-    matches!(code, RefusalCode::MissingMember | RefusalCode::ForeignCluster)
+    code.risk_of_accepting().is_some_and(|risk| risk.contains("two servers"))
 }
 
 fn acceptance(accepted: &Accepted) -> Acceptance {

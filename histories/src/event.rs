@@ -21,8 +21,10 @@ pub(crate) enum Moment {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Trouble {
     Nothing,
-    /// A disk appears when others were looked at already.
+    /// A disk appears long after the others, and its controller says so.
     Slow(usize),
+    /// A disk appears a moment after the others, and nothing said so.
+    Silent(usize),
     /// Debian's own scripts have md assemble what it finds, before ATLAS looks.
     Assembled,
 }
@@ -96,6 +98,9 @@ impl fmt::Display for Event {
             Event::Boot { server: of, trouble: Trouble::Nothing } => write!(f, "boot {}", server(of)),
             Event::Boot { server: of, trouble: Trouble::Slow(late) } => {
                 write!(f, "boot {}, {} appearing late", server(of), disk(late))
+            }
+            Event::Boot { server: of, trouble: Trouble::Silent(late) } => {
+                write!(f, "boot {}, {} appearing unannounced", server(of), disk(late))
             }
             Event::Boot { server: of, trouble: Trouble::Assembled } => {
                 write!(f, "boot {}, where md assembles what it finds", server(of))
@@ -180,7 +185,8 @@ impl World {
             events.push(Event::Boot { server, trouble: Trouble::Assembled });
         }
         if disks.clone().count() > 1 {
-            events.extend(disks.map(|late| Event::Boot { server, trouble: Trouble::Slow(late) }));
+            let late = disks.flat_map(|late| [Trouble::Slow(late), Trouble::Silent(late)]);
+            events.extend(late.map(|trouble| Event::Boot { server, trouble }));
         }
     }
 

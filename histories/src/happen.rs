@@ -7,6 +7,9 @@ use crate::{
     world::{Accepted, Data, Mask, Power, Record, Role, Running, SERVERS, World},
 };
 
+use atlas_model::members::Members;
+use std::time::Duration;
+
 impl World {
     /// What it is like after the event.
     pub(crate) fn after(&self, event: Event, repairs: &Repairs) -> World {
@@ -87,20 +90,28 @@ impl World {
     fn pull(&mut self, disk: usize, repairs: &Repairs) {
         self.disks[disk].bay = None;
         let Some(server) = self.user_of(disk) else { return };
-        let was_complete = self.complete(1 << disk) != 0;
+        let before = self.servers[server].running().map_or(0, |running| running.disks);
         self.with_array(server, |world, members, can| {
             let left = members & !(1 << disk);
             world.md_lost(left, can);
             left
         });
-        // Where nothing complete is left, all that is read or written fails.
-        let nothing_left = was_complete && self.mounted(server).is_none();
+        let is_lost = self.is_lost(before, disk);
         if let Some(running) = self.servers[server].running_mut()
-            && nothing_left
+            && is_lost
         {
             running.disks = 0;
             running.open = !repairs.keeper;
         }
+    }
+
+    /// What the keeper of the gate says when, of the members that the kernel lists, one is pulled.
+    fn is_lost(&self, members: Mask, pulled: usize) -> bool {
+        let name = |disk: usize| format!("disk {disk}");
+        let mut known = Members::default();
+        known.consist_of(&disks_of(self.complete(members)).map(name).collect::<Vec<_>>());
+        known.is_gone(&name(pulled));
+        known.are_lost(Duration::ZERO)
     }
 
     fn pull_and_cut(&mut self, disk: usize) {

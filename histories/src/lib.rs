@@ -7,7 +7,8 @@
 //!   world      disks with md's and ext4's superblocks, servers, and what only the model knows
 //!   md         how md writes superblocks                    real_md holds it against a kernel
 //!   event      what may happen, and what it does
-//!   boot       facts ──► decide::find, Survey::choose, Worn::foreign_to ──► a Role or a refusal
+//!   look       the disks of a server as a boot sees them    decide::find, decide::confirm
+//!   boot       from there to a Role or a refusal            Worn::foreign_to, refuse::foreign_cluster
 //!   rules      what must hold after each event
 //!   beginning  what histories begin with
 //!   explore    goes through all of them, and counts
@@ -19,6 +20,7 @@ mod boot;
 mod event;
 mod explore;
 mod happen;
+mod look;
 mod md;
 mod real_md;
 mod rules;

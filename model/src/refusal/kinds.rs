@@ -44,8 +44,9 @@ refusals! {
         helps "leave in only the disks of the role that this server is to have";
     MissingMember: "half of a mirror that was whole when it was last used",
         helps "put the other half in; if it is dead, accept",
-        risk "if the missing member runs in another server, two servers take the same role and addresses, and both copies \
-              of the data change; afterwards one of them has to be given up";
+        risk "what was written after this half was last in the set is not on it; and if the missing member runs in another \
+              server, two servers take the same role and addresses, both copies of the data change, and one of them has to \
+              be given up";
     LostMirror: "a file system that belongs to a mirror shows up without its mirror: md metadata 0.90, firmware RAID, or a \
                  disk whose end is hidden",
         helps "put the disk into a bay that shows all of it; convert old metadata as the screen says";

@@ -22,7 +22,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     ("atlas-corehandler", &["atlas-model", "atlas-host", "atlas-cli"]),
     ("atlas-runner", &["atlas-model", "atlas-host", "atlas-cli"]),
     // Tries the decisions in histories that a program makes up.
-    ("atlas-histories", &["atlas-model"]),
+    ("atlas-histories", &["atlas-model", "atlas-host", "atlas-boot"]),
     // What builds, boots and tests them uses built programs.
     ("atlas-image", &[]),
     ("atlas-vm-tests", &["atlas-image"]),
