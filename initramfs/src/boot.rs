@@ -4,24 +4,26 @@ use crate::{
     PROGRAM, Places, accept,
     decide::{self, Disks as _, Found},
     gate,
-    identity::{Disks, Identity, WritableRoot},
+    identity::{How, Identity, WritableRoot},
     machine::Machine,
-    refuse, running,
+    refuse,
+    role::{self, Start},
+    running,
     unbound::{self, ReadOnlySet},
     watch::{self, Line, Voice},
 };
 use atlas_host::tree::Dir;
 use atlas_model::{
-    Acceptance, BootReport, MasterConfig, Outcome, Refusal, TreePath,
+    Acceptance, BootReport, MasterConfig, Outcome, Refusal,
     report::Step,
     set_record::SetRecord,
     survey::{SetChoice, SetKind},
 };
-use atlas_sid::{BoundData, SidData, set_record};
+use atlas_sid::{BoundData, set_record};
 use std::{
     collections::BTreeSet,
     path::Path,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 /// The file that `atlas init` leaves on the root file system: ATLAS decides about this server's network.
@@ -41,6 +43,16 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    /// Begins now.
+    pub(crate) fn new(voice: Voice) -> Clock {
+        Clock { began: Instant::now(), steps: vec![], voice, unbound_written: false }
+    }
+
+    /// The steps that were done.
+    pub(crate) fn steps(self) -> Vec<Step> {
+        self.steps
+    }
+
     /// Does one step, and notes when it began and how long it took.
     pub(crate) fn step<T>(&mut self, name: &str, run: impl FnOnce() -> T) -> T {
         self.step_within(name, watch::STEP, run)
@@ -65,7 +77,7 @@ impl Clock {
 
 /// Runs the whole boot. Never fails: a failure is a refusal, and stands in the report. It may hang; see [`watch::boot`].
 pub fn boot(places: &Places, voice: Voice) -> BootReport {
-    let mut clock = Clock { began: Instant::now(), steps: vec![], voice, unbound_written: false };
+    let mut clock = Clock::new(voice);
     let mut report = BootReport { boot_id: Some(gate::boot_id()), ..BootReport::begin(PROGRAM) };
     let mut disks = Machine::new(places);
     match sequence(places, &mut disks, &mut report, &mut clock) {
@@ -95,21 +107,13 @@ fn sequence(
     clock: &mut Clock,
 ) -> Result<Outcome, Refusal> {
     let root = Dir::open_root(&places.root).map_err(|error| refuse::of_file("open the root file system", &error))?;
-    let Some(bound) = clock.step("read the Bound Data", || read_bound(&root))? else {
+    let Some(start) = clock.step("read the Bound Data", || Start::read(&root, report))? else {
         return Ok(Outcome::NotInitialised);
     };
-    report.env_version = Some(bound.env_id);
-    let acceptance = accept::read(&root).unwrap_or_else(|why| {
-        report.warnings.push(why);
-        None
-    });
-    disks.bound_record = set_record::read_bound(&root).unwrap_or_else(|why| {
-        report.warnings.push(why);
-        None
-    });
-    let ready = ready(places, disks, &root, &bound, acceptance.as_ref(), report, clock)?;
+    disks.bound_record.clone_from(&start.record);
+    let ready = ready(places, disks, &root, &start, report, clock)?;
     let choice = ready.found.choice.clone();
-    take_role(places, &root, &bound, ready, report, clock).map_err(|refusal| refuse::with_disks(refusal, &choice))
+    take_role(places, &root, &start.bound, ready, report, clock).map_err(|refusal| refuse::with_disks(refusal, &choice))
 }
 
 /// Everything that is needed to take the role: the set, started and not written to, who this server is, its identity staged.
@@ -118,10 +122,6 @@ struct Ready<'p, 'r> {
     set: ReadOnlySet<'p>,
     config: MasterConfig,
     identity: Identity<'r>,
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Everything from the first write on.
@@ -165,7 +165,7 @@ fn take_role(
         }
     }
     let from_scratch = identity.from_scratch;
-    report.installed = clock.step("install the identity", || identity.commit())?;
+    report.installed = clock.step("install the identity", || identity.commit(&mut report.warnings))?;
     clock.step("remove what it replaced", || identity.discard());
     report.role = Some(config.role());
     let record = found.survey.record_of(&found.choice);
@@ -180,7 +180,7 @@ fn note(places: &Places, choice: &SetChoice, record: &SetRecord, report: &mut Bo
     if is_degraded || !matches!(choice.kind, SetKind::Mirror { .. }) {
         return;
     }
-    let noted = open_sid(places)
+    let noted = role::open_sid(places)
         .map_err(|refusal| refusal.to_string())
         .and_then(|sid| set_record::write(sid.dir(), record).map_err(|error| format!("{error}: {}", error.source)));
     if let Err(why) = noted {
@@ -195,17 +195,16 @@ fn ready<'p, 'r>(
     places: &'p Places,
     disks: &mut Machine,
     root: &'r Dir,
-    bound: &BoundData,
-    acceptance: Option<&Acceptance>,
+    start: &Start,
     report: &mut BootReport,
     clock: &mut Clock,
 ) -> Result<Ready<'p, 'r>, Refusal> {
     unbound::settle();
     for _ in 0..MAX_DECISIONS {
         let found = clock.step_within("find the Unbound set", watch::STEP + wait_for_disks(), || {
-            decide::find(disks, acceptance, wait_for_disks())
+            decide::find(disks, start.acceptance.as_ref(), wait_for_disks())
         })?;
-        remember(&found, acceptance, report);
+        role::remember(&found, start, report);
         let with_disks = |refusal| refuse::with_disks(refusal, &found.choice);
         clock.voice.say(&Line::Devices(kernel_names(&found.choice)));
         let within = unbound::FSCK_DEADLINE + watch::STEP;
@@ -214,7 +213,9 @@ fn ready<'p, 'r>(
             .map_err(with_disks)?;
         clock.voice.say(&Line::Devices(kernel_names(&found.choice).into_iter().chain(name_of(set.device())).collect()));
         report.set = Some(set.describe(&found.choice));
-        let (config, identity) = match prepare(places, root, bound, acceptance, &found.choice, report, clock) {
+        let file_system = found.choice.ext4.uuid_text();
+        let prepared = role::prepare(places, root, start, &file_system, How::Stage, report, clock);
+        let (config, identity) = match prepared {
             Ok(prepared) => prepared,
             Err(refusal) => {
                 set.release();
@@ -246,84 +247,10 @@ fn name_of(device: &Path) -> Option<String> {
     Some(device.file_name()?.to_string_lossy().into_owned())
 }
 
-fn remember(found: &Found, acceptance: Option<&Acceptance>, report: &mut BootReport) {
-    let of_now = found.warnings.iter().chain(&found.choice.warnings).cloned().chain(found.choice.of_the_future(now()));
-    for warning in of_now {
-        if !report.warnings.contains(&warning) {
-            report.warnings.push(warning);
-        }
-    }
-    report.accepted = acceptance.filter(|_| found.accepted).cloned();
-}
-
-/// `None`: this machine is not (yet) ATLAS's.
-pub(crate) fn read_bound(root: &Dir) -> Result<Option<BoundData>, Refusal> {
-    let bound = BoundData::read(root).map_err(|error| refuse::of_bound(&error))?;
-    let marker = TreePath::parse(INITIALISED).ok().and_then(|path| {
-        let (dir, name) = root.parent_of(&path).ok()?;
-        dir.stat(name).ok().flatten()
-    });
-    if bound.is_none() && marker.is_some() {
-        return Err(refuse::bound_lost(INITIALISED));
-    }
-    Ok(bound)
-}
-
 fn wait_for_disks() -> Duration {
     let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let given = line.split_whitespace().find_map(|word| word.strip_prefix("atlas.wait=")?.parse::<u64>().ok());
     given.map_or(WAIT_FOR_DISKS, |seconds| Duration::from_secs(seconds.min(600)))
-}
-
-fn open_sid(places: &Places) -> Result<SidData, Refusal> {
-    let unbound =
-        Dir::open_root(places.unbound()).map_err(|error| refuse::of_file("open the Unbound file system", &error))?;
-    match SidData::open(&unbound) {
-        Err(atlas_sid::SidError::File(error)) if error.is_not_found() => {
-            Err(refuse::of_sid(&atlas_sid::SidError::NoMasterConfig(unbound.show("SID_DATA/MasterConfig"))))
-        }
-        other => other.map_err(|error| refuse::of_sid(&error)),
-    }
-}
-
-/// Reads MasterConfig and checks that the disks belong here.
-pub(crate) fn read_config(
-    sid: &SidData,
-    bound: &BoundData,
-    acceptance: Option<&Acceptance>,
-) -> Result<(MasterConfig, bool), Refusal> {
-    let config = sid.master_config().map_err(|error| refuse::of_sid(&error))?;
-    if config.cluster() == &bound.cluster {
-        return Ok((config, false));
-    }
-    let refusal = refuse::foreign_cluster(&config.cluster().to_string(), &bound.cluster.to_string());
-    let accepted = acceptance.is_some_and(|a| a.code == refusal.code && Some(a.fingerprint) == refusal.fingerprint);
-    if accepted { Ok((config, true)) } else { Err(refusal) }
-}
-
-fn prepare<'r>(
-    places: &Places,
-    root: &'r Dir,
-    bound: &BoundData,
-    acceptance: Option<&Acceptance>,
-    choice: &SetChoice,
-    report: &mut BootReport,
-    clock: &mut Clock,
-) -> Result<(MasterConfig, Identity<'r>), Refusal> {
-    let (sid, (config, by_acceptance)) = clock.step("read who this server is", || {
-        let sid = open_sid(places)?;
-        let config = read_config(&sid, bound, acceptance)?;
-        Ok::<_, Refusal>((sid, config))
-    })?;
-    if by_acceptance {
-        report.accepted = acceptance.cloned();
-    }
-    report.cluster = Some(config.cluster().to_string());
-    let file_system = choice.ext4.uuid_text();
-    let disks = Disks { sid: &sid, config: &config, file_system: &file_system };
-    let identity = Identity::prepare(places, root, &disks, bound, clock)?;
-    report.warnings.extend_from_slice(&identity.warnings);
-    Ok((config, identity))
 }
 
 fn use_up(places: &Places, root: &Dir, acceptance: &Acceptance) -> Result<(), Refusal> {
@@ -332,6 +259,6 @@ fn use_up(places: &Places, root: &Dir, acceptance: &Acceptance) -> Result<(), Re
 }
 
 fn publish(places: &Places, identity: &Identity<'_>, config: &MasterConfig, bound: &BoundData) -> Result<(), Refusal> {
-    let sid = open_sid(places)?;
+    let sid = role::open_sid(places)?;
     identity.publish(&sid, config, bound.env_id).map_err(|error| refuse::of_sid(&error))
 }

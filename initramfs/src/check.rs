@@ -1,32 +1,56 @@
-//! Would this server boot into its role? The same decisions as a boot, on the running system, writing nothing.
+//! Would this server boot into its role? The decisions of a boot, on the running system, writing nothing.
 
-use crate::{PROGRAM, Places, boot, decide, identity, machine::Machine, refuse};
+use crate::{
+    PROGRAM, Places,
+    boot::Clock,
+    decide::{self, Disks, Found},
+    identity::How,
+    machine::Machine,
+    refuse,
+    role::{self, Start},
+    watch::Voice,
+};
 use atlas_host::{mount, tree::Dir};
-use atlas_model::{BootReport, Outcome, Refusal, RefusalCode, manifest::FileSet, report::SetReport, survey::SetKind};
-use atlas_sid::{Found, SidData, install::Plan, on_root, set_record, snapshot, worn};
+use atlas_model::{BootReport, Outcome, Refusal, RefusalCode, report::SetReport, survey::SetKind};
 
 /// Decides as a boot would. The Unbound file system has to be mounted, as it is on a server that runs.
 pub fn check(places: &Places) -> BootReport {
     let mut report = BootReport::begin(PROGRAM);
-    match decide(places, &mut report) {
+    let mut clock = Clock::new(Voice::default());
+    let answer = answer(places, &mut report, &mut clock);
+    report.steps = clock.steps();
+    match answer {
         Ok(outcome) => report.outcome = outcome,
         Err(refusal) => report.refusal = Some(refusal),
     }
     report
 }
 
-fn decide(places: &Places, report: &mut BootReport) -> Result<Outcome, Refusal> {
+fn answer(places: &Places, report: &mut BootReport, clock: &mut Clock) -> Result<Outcome, Refusal> {
     let root = Dir::open_root(&places.root).map_err(|error| refuse::of_file("open the root file system", &error))?;
-    let Some(bound) = boot::read_bound(&root)? else { return Ok(Outcome::NotInitialised) };
-    report.env_version = Some(bound.env_id);
-    let bound_record = set_record::read_bound(&root).unwrap_or_else(|why| {
-        report.warnings.push(why);
-        None
-    });
+    let Some(start) = Start::read(&root, report)? else { return Ok(Outcome::NotInitialised) };
     let mut disks = Machine::looking(places);
-    disks.bound_record = bound_record;
-    let choice = decide::at_once(&mut disks, None)?.choice;
-    report.warnings.extend(choice.warnings);
+    disks.bound_record.clone_from(&start.record);
+    let found = find(&mut disks, &start, report)?;
+    decide(places, &root, &start, &found, report, clock).map_err(|refusal| refuse::with_disks(refusal, &found.choice))
+}
+
+/// The set that a boot would take, if the disks stayed as they are.
+pub(crate) fn find(disks: &mut impl Disks, start: &Start, report: &mut BootReport) -> Result<Found, Refusal> {
+    let found = decide::at_once(disks, start.acceptance.as_ref())?;
+    role::remember(&found, start, report);
+    Ok(found)
+}
+
+fn decide(
+    places: &Places,
+    root: &Dir,
+    start: &Start,
+    found: &Found,
+    report: &mut BootReport,
+    clock: &mut Clock,
+) -> Result<Outcome, Refusal> {
+    let choice = &found.choice;
     let (uuid, members) = match &choice.kind {
         SetKind::Mirror { uuid, devices } => (uuid.to_string(), devices.clone()),
         SetKind::Single { device } => (choice.ext4.uuid_text(), vec![device.clone()]),
@@ -35,11 +59,11 @@ fn decide(places: &Places, report: &mut BootReport) -> Result<Outcome, Refusal> 
         uuid,
         device: String::new(),
         members,
-        disks: choice.disks,
+        disks: choice.disks.clone(),
         spares: vec![],
         rebuilding: vec![],
         not_taken: vec![],
-        left_out: choice.left_out,
+        left_out: choice.left_out.clone(),
         degraded: choice.degraded,
         file_system: "mounted".into(),
     });
@@ -52,34 +76,22 @@ fn decide(places: &Places, report: &mut BootReport) -> Result<Outcome, Refusal> 
         .because("what it says of the role cannot be checked")
         .remedy("reboot, or mount it: mount LABEL=ATLAS-UNBOUND /unbound"));
     }
-    let of_sid = |error| refuse::of_sid(&error);
-    let unbound = Dir::open_root(&at).map_err(|error| refuse::of_file("open /unbound", &error))?;
-    let sid = SidData::open(&unbound).map_err(of_sid)?;
-    let (config, _) = boot::read_config(&sid, &bound, None)?;
-    report.cluster = Some(config.cluster().to_string());
+    look(places, root, start, found, report, clock)
+}
+
+/// What a boot would make of the mounted set.
+pub(crate) fn look(
+    places: &Places,
+    root: &Dir,
+    start: &Start,
+    found: &Found,
+    report: &mut BootReport,
+    clock: &mut Clock,
+) -> Result<Outcome, Refusal> {
+    let file_system = found.choice.ext4.uuid_text();
+    let (config, identity) = role::prepare(places, root, start, &file_system, How::Look, report, clock)?;
     report.role = Some(config.role());
-    let missing = || atlas_sid::SidError::NoSnapshot {
-        role: config.role(),
-        env_version: bound.env_id,
-        why: "its directory is missing".into(),
-    };
-    let role_dir = sid.role_dir(config.role()).map_err(of_sid)?.ok_or_else(|| of_sid(missing()))?;
-    match snapshot::find_identity(&role_dir, config.role(), bound.env_id).map_err(of_sid)? {
-        Found::FromScratch => {
-            let (worn, doubt) = worn::read_or_unknown(&root).map_err(of_sid)?;
-            report.warnings.extend(doubt);
-            identity::from_scratch(&worn, &identity::of_set(&config, &choice.ext4.uuid_text()))?;
-            Ok(Outcome::FromScratch)
-        }
-        Found::Older(snapshot) => {
-            report.converted_from = Some(snapshot.manifest.env_version);
-            Ok(Outcome::IdentityInstalled)
-        }
-        Found::Exact(snapshot) => {
-            on_root::check(&root, &snapshot.ident_paths).map_err(of_sid)?;
-            let plan = Plan::make(&root, &snapshot, FileSet::Ident).map_err(of_sid)?;
-            report.installed = plan.changes().iter().map(ToString::to_string).collect();
-            Ok(Outcome::IdentityInstalled)
-        }
-    }
+    report.converted_from = identity.converted.as_ref().map(|converted| converted.from);
+    report.installed.clone_from(&identity.changes);
+    Ok(if identity.from_scratch { Outcome::FromScratch } else { Outcome::IdentityInstalled })
 }

@@ -79,6 +79,8 @@ pub struct Identity<'r> {
     pub converted: Option<Converted>,
     /// What somebody should look at.
     pub warnings: Vec<String>,
+    /// What the root file system lacks of it: one line per path.
+    pub changes: Vec<String>,
     root: &'r Dir,
     /// Whose identity was in place.
     was: Worn,
@@ -90,29 +92,42 @@ pub struct Identity<'r> {
 }
 
 /// The identity that the set with this file system gives to a server.
-pub(crate) fn of_set(config: &MasterConfig, file_system: &str) -> RoleIdentity {
+fn of_set(config: &MasterConfig, file_system: &str) -> RoleIdentity {
     let (role, cluster) = (config.role(), config.cluster().clone());
     RoleIdentity { role, cluster, set: Some(file_system.to_owned()), paths: vec![] }
 }
 
 /// Whether a set without a Snapshot may leave the server the identity that is in place.
-pub(crate) fn from_scratch(worn: &Worn, wanted: &RoleIdentity) -> Result<(), Refusal> {
+fn from_scratch(worn: &Worn, wanted: &RoleIdentity) -> Result<(), Refusal> {
     worn.foreign_to(wanted).map_or(Ok(()), |foreign| Err(refuse::foreign_identity(wanted, &foreign)))
 }
 
 /// What is in place of another identity, and stays, because the one that comes does not list it.
-pub(crate) fn left_of_another(root: &Dir, worn: &Worn, snapshot: &Snapshot) -> Vec<TreePath> {
+fn left_of_another(root: &Dir, worn: &Worn, snapshot: &Snapshot) -> Vec<TreePath> {
     let there =
         |path: &TreePath| root.parent_of(path).ok().and_then(|(dir, name)| dir.stat(name).ok().flatten()).is_some();
     worn.left_by(&snapshot.ident_paths).into_iter().filter(|path| there(path)).cloned().collect()
 }
 
+fn not_recorded(why: &str) -> String {
+    format!("whose identity this server wears could not be noted in /opt/atlas/Identity: {why}")
+}
+
 /// What is said of it.
-pub(crate) fn warn_of_left(left: &[TreePath]) -> Vec<String> {
+fn warn_of_left(left: &[TreePath]) -> Vec<String> {
     let warn = |path| {
         format!("{path} of the identity that was here before stays: IdentFilePaths of this role does not list it")
     };
     left.iter().map(warn).collect()
+}
+
+/// What is done with an identity once it is decided on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// It is made ready beside the files that it replaces.
+    Stage,
+    /// Nothing: somebody only wants to know.
+    Look,
 }
 
 /// What is read from the Unbound set.
@@ -131,6 +146,7 @@ impl<'r> Identity<'r> {
         root: &'r Dir,
         disks: &Disks<'_>,
         bound: &BoundData,
+        how: How,
         clock: &mut Clock,
     ) -> Result<Identity<'r>, Refusal> {
         let Disks { sid, config, file_system } = *disks;
@@ -148,6 +164,7 @@ impl<'r> Identity<'r> {
             from_scratch: false,
             converted: None,
             warnings: doubt.into_iter().collect(),
+            changes: vec![],
             root,
             was,
             wanted: None,
@@ -166,20 +183,25 @@ impl<'r> Identity<'r> {
                 (snapshot, Some(converted))
             }
         };
+        on_root::check(root, &snapshot.ident_paths).map_err(of_sid)?;
         let plan = clock.step("compare the identity", || Plan::make(root, &snapshot, FileSet::Ident));
         let plan = plan.map_err(of_sid)?;
-        on_root::check(root, &snapshot.ident_paths).map_err(of_sid)?;
         let left = left_of_another(root, &identity.was, &snapshot);
         identity.warnings.extend(warn_of_left(&left));
         wanted.paths = snapshot.ident_paths.paths().iter().cloned().chain(left).collect();
         identity.converted = converted;
         let is_recorded = identity.was == Worn::of(wanted.clone());
-        if plan.changes().is_empty() && is_recorded {
+        identity.changes = plan.changes().iter().map(ToString::to_string).collect();
+        if how == How::Look || plan.changes().is_empty() && is_recorded {
             return Ok(identity);
         }
         identity.wanted = Some(wanted);
         if plan.changes().is_empty() {
-            identity.writable = Some(WritableRoot::open(places)?);
+            // Only the record of it is left to write. One that is behind says less than is so of nobody.
+            match WritableRoot::open(places) {
+                Ok(writable) => identity.writable = Some(writable),
+                Err(refusal) => identity.warnings.push(not_recorded(&refusal.found.join(": "))),
+            }
             return Ok(identity);
         }
         let (writable, staged) = clock.step("stage the identity", || {
@@ -215,14 +237,15 @@ impl<'r> Identity<'r> {
 
     /// Installs: one exchange of names per object, and the record of whose identity it is. Gives a line per change. What was replaced stays
     /// until [`Identity::discard`].
-    pub fn commit(&mut self) -> Result<Vec<String>, Refusal> {
+    pub fn commit(&mut self, warnings: &mut Vec<String>) -> Result<Vec<String>, Refusal> {
         let Some(wanted) = self.wanted.take() else { return Ok(vec![]) };
-        let changes = worn::wear(self.root, &self.was, wanted, self.staged.as_mut())
+        let worn = worn::wear(self.root, &self.was, wanted, self.staged.as_mut())
             .map_err(|error| refuse::root_not_writable(&error))?;
+        warnings.extend(worn.not_recorded.map(|error| not_recorded(&error.to_string())));
         if let Some(root) = &mut self.writable {
             root.keep();
         }
-        Ok(changes.iter().map(ToString::to_string).collect())
+        Ok(worn.changes.iter().map(ToString::to_string).collect())
     }
 
     /// Removes what lies beside the identity files: what was staged, or after a commit what was replaced.

@@ -34,7 +34,10 @@ pub mod machine;
 pub mod note;
 pub mod record;
 pub mod refuse;
+mod role;
 pub mod running;
+#[cfg(test)]
+mod same_answer;
 pub mod standing;
 pub mod unbound;
 pub mod watch;

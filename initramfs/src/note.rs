@@ -1,6 +1,6 @@
 //! Whose identity a server wears, written down after the fact: for a server whose last boot was that of an ATLAS that did not record it.
 
-use crate::{Places, accept, boot};
+use crate::{Places, accept, role};
 use atlas_host::tree::Dir;
 use atlas_model::{
     BootReport, ClusterId, Outcome, TreePath,
@@ -12,7 +12,7 @@ use atlas_sid::{SidData, SidError, bound::BoundData, snapshot, worn};
 pub fn note(places: &Places) -> Result<String, String> {
     let root = Dir::open_root(&places.root).map_err(|error| format!("{error}: {}", error.source))?;
     let of_sid = |error: SidError| error.to_string();
-    let Some(bound) = boot::read_bound(&root).map_err(|refusal| refusal.to_string())? else {
+    let Some(bound) = role::read_bound(&root).map_err(|refusal| refusal.to_string())? else {
         return Ok("'atlas init' was never run here\n".into());
     };
     let already = worn::read(&root).map_err(of_sid)?;

@@ -37,14 +37,18 @@ impl Start {
     pub(crate) fn read(root: &Dir, report: &mut BootReport) -> Result<Option<Start>, Refusal> {
         let Some(bound) = read_bound(root)? else { return Ok(None) };
         report.env_version = Some(bound.env_id);
-        let mut or_warn = |why| {
-            report.warnings.push(why);
-            None
-        };
-        let acceptance = accept::read(root).unwrap_or_else(&mut or_warn);
-        let record = set_record::read_bound(root).unwrap_or_else(or_warn);
+        let acceptance = or_warn(accept::read(root), report);
+        let record = or_warn(set_record::read_bound(root), report);
         Ok(Some(Start { bound, acceptance, record }))
     }
+}
+
+/// What cannot be read counts as not there, and that is said.
+fn or_warn<T>(read: Result<Option<T>, String>, report: &mut BootReport) -> Option<T> {
+    read.unwrap_or_else(|why| {
+        report.warnings.push(why);
+        None
+    })
 }
 
 /// `None`: this machine is not (yet) ATLAS's.
@@ -91,9 +95,8 @@ fn read_config(sid: &SidData, start: &Start) -> Result<(MasterConfig, bool), Ref
         return Ok((config, false));
     }
     let refusal = refuse::foreign_cluster(&config.cluster().to_string(), &start.bound.cluster.to_string());
-    let is_this = |accepted: &Acceptance| {
-        accepted.code == refusal.code && Some(accepted.fingerprint) == refusal.fingerprint
-    };
+    let is_this =
+        |accepted: &Acceptance| accepted.code == refusal.code && Some(accepted.fingerprint) == refusal.fingerprint;
     if start.acceptance.as_ref().is_some_and(is_this) { Ok((config, true)) } else { Err(refusal) }
 }
 

@@ -22,7 +22,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let identity = RoleIdentity { role, cluster: "bakery".parse()?, set: Some(format!("set of {role}")), paths };
     let plan = Plan::make(&root, &snapshot, FileSet::Ident)?;
     let mut staged = if plan.changes().is_empty() { None } else { Some(plan.stage(&root)?) };
-    worn::wear(&root, &was, identity, staged.as_mut())?;
+    let wears = worn::wear(&root, &was, identity, staged.as_mut())?;
+    if let Some(error) = wears.not_recorded {
+        return Err(error.into());
+    }
     if let Some(staged) = staged {
         staged.discard();
     }

@@ -42,6 +42,15 @@ pub fn write(root: &Dir, worn: &Worn) -> Result<bool, FileError> {
     durable::write_if_changed(&root.make_dirs(ESD_DATA)?, OsStr::new(FILE), worn.to_file().as_bytes(), 0o644)
 }
 
+/// What was done to put an identity in place.
+#[derive(Debug)]
+pub struct Wears {
+    /// What it changed.
+    pub changes: Vec<Change>,
+    /// Why the record does not say so yet. What it says is true: that this identity is coming, or is there already.
+    pub not_recorded: Option<SidError>,
+}
+
 /// Puts `identity` in the place of what is worn, which the record calls `was`: commits what was staged of it, or finds it in place already.
 ///
 /// What was replaced lies under temporary names until [`Staged::discard`].
@@ -50,20 +59,18 @@ pub fn wear(
     was: &Worn,
     identity: RoleIdentity,
     staged: Option<&mut Staged<'_>>,
-) -> Result<Vec<Change>, SidError> {
-    let changes = match staged {
-        Some(staged) => {
-            if was.foreign_to(&identity).is_some() || was.whose == Whose::Own {
-                write(root, &was.becoming(identity.clone()))?;
-            }
-            let changes = staged.commit_unflushed()?;
-            staged.flush()?;
-            changes
-        }
-        None => vec![],
+) -> Result<Wears, SidError> {
+    let fact = Worn::of(identity.clone());
+    let Some(staged) = staged else {
+        let not_recorded = write(root, &fact).err().map(SidError::from);
+        return Ok(Wears { changes: vec![], not_recorded });
     };
-    write(root, &Worn::of(identity))?;
-    Ok(changes)
+    if was.foreign_to(&identity).is_some() || was.whose == Whose::Own {
+        write(root, &was.becoming(identity))?;
+    }
+    let changes = staged.commit_unflushed()?;
+    let recorded = staged.flush().and_then(|()| Ok(write(root, &fact)?));
+    Ok(Wears { changes, not_recorded: recorded.err() })
 }
 
 /// Before a Snapshot is made of the identity in place, for `identity`: from now on it is that Role's.
