@@ -22,6 +22,7 @@ pub mod contract;
 pub mod control;
 pub mod exchange;
 mod here;
+pub mod keeper;
 pub mod metrics;
 pub mod plugin;
 pub mod results;

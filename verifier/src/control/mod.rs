@@ -4,6 +4,7 @@
 //!  checks      one thread each: VerifyServiceN verify ─────────┐
 //!  partners    one thread each: asks its Verifier every 2 s ───┼─► board ─► main thread: /run/atlas/verifier.json, state, log, alerts
 //!  finder      every 45 s: what is here, cold boot's facts ────┘              │
+//!  keeper      writes state and log to /unbound, reads notes ───┘              │
 //!  port 7311   partners and Prometheus ask ◄─────────────────────────────────┘
 //! ```
 //!
@@ -22,6 +23,7 @@ use crate::{
     board::{Board, Shown, now},
     catalogue::{self, Known},
     exchange,
+    keeper::Keeper,
     settings::Settings,
     store::{Event, Store},
 };
@@ -54,6 +56,8 @@ const BEAT: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// A secondary tells nobody while PRI has asked within this time: PRI tells.
 const PRI_ASKS: Duration = Duration::from_secs(60);
+/// How long the Unbound disks may take to keep something before that is reported.
+const SILENT: Duration = Duration::from_secs(10);
 /// How soon an answer is written to disk that says nothing new.
 const SAVE: Duration = Duration::from_secs(60);
 
@@ -113,7 +117,7 @@ pub fn beside(name: &str) -> PathBuf {
 struct Control {
     identity: Identity,
     board: Arc<Board>,
-    store: Store,
+    keeper: Keeper,
     settings: Settings,
     channels: Channels,
     runner: Runner,
@@ -161,7 +165,7 @@ fn control(root: &Path) -> anyhow::Result<()> {
         runner: Runner::new(Arc::clone(&board)),
         identity,
         board,
-        store,
+        keeper: Keeper::start(store).context("begin to keep what is found")?,
         settings,
         saved: Instant::now(),
     };
@@ -263,7 +267,16 @@ impl Control {
 
     /// Tells what is known: to whoever reads the report, to the disk, and to people.
     fn tell(&mut self, news: bool) {
-        let notes = self.store.notes();
+        let notes = self.keeper.notes();
+        self.own(
+            "unbound",
+            match self.keeper.trouble(SILENT) {
+                None => Profile::ok("what is found is kept on the Unbound disks"),
+                Some(trouble) => {
+                    Profile::unacceptable(trouble).hint("dmesg; mdadm --detail /dev/md/atlas-unbound; df /unbound")
+                }
+            },
+        );
         let broken = self.channels.broken();
         self.own(
             "alerts",
@@ -300,10 +313,7 @@ impl Control {
         }
         if news || !events.is_empty() || self.saved.elapsed() >= SAVE {
             self.saved = Instant::now();
-            // Telling goes on where the disk does not.
-            if let Err(error) = self.store.log(&events).and_then(|()| self.store.save(&state)) {
-                tracing::error!("{}", in_one_line(&error));
-            }
+            self.keeper.keep(events, state);
         }
     }
 }
