@@ -15,11 +15,13 @@ use crate::command::{run, within};
 use crate::programs::{self, EARLY_BOOT, Program};
 
 /// What is copied with everything below it: from the repository, to the server, with which mode.
-const TREES: [(&str, &str, u32); 11] = [
+const TREES: [(&str, &str, u32); 13] = [
     ("converters/parts", "usr/lib/atlas/converters", 0o644),
     ("initramfs/initramfs-tools", "usr/share/initramfs-tools", 0o755),
     ("initramfs/udev", "usr/lib/udev/rules.d", 0o644),
     ("initramfs/systemd/atlas-gate.service", "usr/lib/systemd/system/atlas-gate.service", 0o644),
+    ("initramfs/systemd/sleep.conf", "usr/lib/systemd/sleep.conf.d/50-atlas.conf", 0o644),
+    ("image/package/grub/atlas.cfg", "etc/default/grub.d/atlas.cfg", 0o644),
     ("synchronizer/systemd", "usr/lib/systemd/system", 0o644),
     ("synchronizer/sshd", "etc/ssh/sshd_config.d", 0o644),
     ("verifier/systemd", "usr/lib/systemd/system", 0o644),

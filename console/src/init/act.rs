@@ -8,6 +8,7 @@
 
 use super::{
     answers::Answers,
+    early,
     facts::{self, MARKER, Site},
     initramfs,
     machine::{self, By},
@@ -93,6 +94,7 @@ impl<'a> Work<'a> {
             Task::NewIdentity => self.write_new_identity(),
             Task::BoundData => self.write_bound_data(),
             Task::Marker => self.write_marker(),
+            Task::MdadmConf => early::comment_out(&self.site.root, &facts::attached_sets()),
             Task::Initramfs => initramfs::update(&self.site.root),
         }
     }
@@ -282,6 +284,7 @@ mod tests {
             marker,
             sid,
             has_record: true,
+            mdadm_starts_it: false,
             kernels_without: vec![],
             kernels: 1,
         }
@@ -336,8 +339,8 @@ mod tests {
             let again = write_everything(&site, &answers);
             assert_eq!(
                 again.iter().filter(|item| item.task.is_none()).count(),
-                done + 2,
-                "the record and the initramfs were so, too"
+                done + 3,
+                "the record, mdadm.conf and the initramfs were so, too"
             );
             assert!(write_everything(&site, &answers).iter().all(|item| item.task.is_none()));
         }

@@ -4,7 +4,8 @@
 //! start it at all, and whether anything would configure the network before or without it.
 
 use super::{
-    facts::Site,
+    early,
+    facts::{self, Site},
     initramfs::{self, ATLAS_BOOT, Kernel},
     layout, listed, network, tool,
 };
@@ -69,6 +70,7 @@ pub fn examine(site: &Site, kernels: Vec<Kernel>) -> Verdict {
     let (boot, mut findings) = ask_atlas_boot(&site.root);
     findings.extend(in_initramfs(kernels));
     findings.extend(network::findings(&site.root));
+    findings.extend(early::findings(&site.root, &facts::attached_sets()));
     findings.extend(listed::findings(site, boot.as_ref()));
     let layout = layout::objections(&site.tree);
     if layout.is_empty() {

@@ -2,6 +2,7 @@
 
 use super::{
     answers::{Known, Storage},
+    early,
     initramfs::{Kernel, chain},
     machine::{BlockDevice, Machine},
     objection::Objection,
@@ -13,12 +14,16 @@ use atlas_cli::Hint;
 use atlas_host::{block, tree::Dir};
 use atlas_model::{
     BootReport, Outcome, Role,
+    md::MdUuid,
     set_record::SetRecord,
     survey::Survey,
     worn::{Whose, Worn},
 };
 use atlas_sid::{BoundData, SidData, SidError, layout::UNBOUND_MOUNT, snapshot, worn};
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 /// The file that says that ATLAS decides about this server's network; atlas-boot and the units of the network know it.
 pub const MARKER: &str = "etc/atlas/initialised";
@@ -58,6 +63,14 @@ impl Site {
 /// Reads all superblocks.
 pub fn survey() -> anyhow::Result<Survey> {
     Ok(block::survey(&block::devices().context("list the disks")?))
+}
+
+/// The arrays that are Unbound sets; none where the disks cannot be read.
+pub fn attached_sets() -> Vec<MdUuid> {
+    let survey = survey().unwrap_or_default();
+    let ours = survey.atlas_devices();
+    let members = survey.members.iter().filter(|member| ours.contains(&member.device));
+    members.map(|member| member.md.set_uuid).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// What need not be said again.
@@ -145,6 +158,7 @@ pub fn data(site: &Site, role: Role, own: Option<&own::Answer>, kernels: &[Kerne
         marker,
         sid,
         has_record,
+        mdadm_starts_it: !early::lines_that_start_a_set(&site.root, &attached_sets()).is_empty(),
         kernels: kernels.len(),
         kernels_without: kernels.iter().filter_map(lack).collect(),
     })

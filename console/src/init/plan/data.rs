@@ -42,6 +42,8 @@ pub struct DataFacts {
     pub sid: SidFacts,
     /// Whether both file systems say how the set is made.
     pub has_record: bool,
+    /// Whether a line of mdadm's configuration starts the set.
+    pub mdadm_starts_it: bool,
     /// The installed kernels whose initramfs lacks atlas-boot, or the mark.
     pub kernels_without: Vec<String>,
     /// How many kernels are installed.
@@ -76,6 +78,11 @@ pub fn plan_data(answers: &Answers, facts: &DataFacts) -> Result<Vec<Item>, Vec<
             Task::BoundData,
         ),
         Item::needed(facts.marker, "/etc/atlas/initialised: the network waits for the role", Task::Marker),
+        Item::needed(
+            !facts.mdadm_starts_it,
+            "mdadm's configuration: no line that starts the Unbound set",
+            Task::MdadmConf,
+        ),
         Item::needed(
             facts.kernels_without.is_empty(),
             match facts.kernels {
@@ -160,7 +167,16 @@ mod tests {
         let sid = SidFacts { config, has_role };
         let (worn, set) = (Worn::OWN, SetSeen::NotMounted);
         let identity = IdentityFacts { worn, is_recorded: true, set, network: Default::default(), same: vec![] };
-        DataFacts { bound, identity, marker: true, sid, has_record: true, kernels_without: vec![], kernels: 1 }
+        DataFacts {
+            bound,
+            identity,
+            marker: true,
+            sid,
+            has_record: true,
+            mdadm_starts_it: false,
+            kernels_without: vec![],
+            kernels: 1,
+        }
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub enum Task {
     BoundData,
     /// Say on the root file system that ATLAS decides about the network.
     Marker,
+    /// Turn the lines of mdadm's configuration that start the set into comments.
+    MdadmConf,
     /// Put atlas-boot into every initramfs.
     Initramfs,
 }
@@ -84,6 +86,7 @@ impl Task {
             | Task::NewIdentity
             | Task::BoundData
             | Task::Marker
+            | Task::MdadmConf
             | Task::Initramfs => "written",
         }
     }
