@@ -33,6 +33,8 @@ const PROGRAMS: [&str; 8] =
     ["atlas", "atlas-module", "ssSync", "ssSyncCtrl", "ssSyncLoop", "ssRun", "ssCoreHandler", "VerifierControl"];
 /// Crashes older than this are known, or forgotten; in seconds.
 const RECENT: u64 = 86_400;
+/// In what atlas-boot says of members that a set lacked.
+const MEMBERS: [&str; 3] = ["the Unbound set runs on ", "the Unbound set runs with fewer disks", ": left out, "];
 /// Of the crash store, the most entries that are looked at.
 const MAX_CRASHES: usize = 200;
 
@@ -180,7 +182,8 @@ fn this_boot(member: &Member, faults: &mut Faults) {
         );
     }
     // That a set lacked a disk at the boot says nothing of it now: the arrays are looked at themselves.
-    for warning in boot.warnings.iter().filter(|warning| !warning.contains("fewer disks")) {
+    let of_members = |warning: &&String| MEMBERS.iter().any(|words| warning.contains(words));
+    for warning in boot.warnings.iter().filter(|warning| !of_members(warning)) {
         faults.slow(format!("this boot: {warning}"), "cat /run/atlas/boot.json; atlas init --check");
     }
     let restore = "if that was not meant, put it back (atlas-history); if it was, reboot";
