@@ -231,10 +231,10 @@ fn a_network_that_the_kernel_configures_is_named() {
 
 #[test]
 fn what_early_boot_would_not_find_is_named() {
-    one_problem(|root| write(root, "etc/fstab", "/dev/vdz /opt ext4 defaults 0 2\n"), "file systems", "mounts /opt");
     one_problem(
-        |root| write(root, "etc/fstab", "LABEL=ATLAS-UNBOUND /unbound ext4\n"),
+        |root| write(root, "etc/fstab", "/dev/vdz /opt ext4 defaults 0 2\n"),
         "file systems",
-        "mounts /unbound",
+        "another file system at /opt",
     );
+    one_problem(|root| write(root, "etc/fstab", "LABEL=ATLAS-UNBOUND /unbound ext4\n"), "file systems", "/unbound");
 }

@@ -310,7 +310,7 @@ fn a_program_that_fails_or_leaves_what_it_may_not_fails_the_conversion() {
         ("mv etc/a etc/b", "/etc/b, which the part does not name"),
         ("rm etc/a", "left no file"),
         ("ln -sf /etc/shadow etc/a", "no regular file"),
-        ("yes | head -c 5000000 > etc/a", "larger than 4194304 bytes"),
+        ("yes | head -c 5000000 > etc/a", "too large (at most 4194304 bytes"),
         ("i=0; while [ $i -lt 1200 ]; do : > etc/$i; i=$((i + 1)); done", "entries"),
         ("yes | head -c 20000000 > etc/a || exit 1", "failed"),
     ] {

@@ -32,7 +32,7 @@ pub(super) fn findings(site: &Site, boot: Option<&BootReport>) -> Vec<Finding> {
     };
     let mut problems = immutable(site, &lists.all);
     problems.extend(elsewhere(site, &lists.all));
-    problems.extend(unlisted(&site.root, &lists.own));
+    problems.extend(lists.own.iter().flat_map(|own| unlisted(&site.root, own)));
     if problems.is_empty() {
         problems.push(Finding::well(ABOUT, "nothing keeps another one from its place"));
     }
@@ -41,7 +41,8 @@ pub(super) fn findings(site: &Site, boot: Option<&BootReport>) -> Vec<Finding> {
 
 /// What the lists of all servers name for this EnvVersion. Where they cannot be read, atlas-boot says it.
 struct Lists {
-    own: PathList,
+    /// `None` before the first `atlas init` has written it, or where it cannot be read.
+    own: Option<PathList>,
     all: BTreeSet<TreePath>,
 }
 
@@ -54,10 +55,10 @@ impl Lists {
             let dir = sid.role_dir(role).ok()??.dir(env.dir_name()).ok()?;
             snapshot::read_list(&dir, FileSet::Ident.list_name()).ok()?
         };
-        let own = list(config.role())?;
+        let own = list(config.role());
         let of_partners = config.partners().iter().filter_map(|partner| list(partner.role));
-        let all = of_partners.flat_map(|list| list.paths().to_vec()).chain(own.paths().iter().cloned()).collect();
-        Some(Lists { own, all })
+        let all: BTreeSet<TreePath> = of_partners.chain(own.clone()).flat_map(|list| list.paths().to_vec()).collect();
+        (own.is_some() || !all.is_empty()).then_some(Lists { own, all })
     }
 }
 

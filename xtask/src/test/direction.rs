@@ -27,10 +27,11 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     ("atlas-image", &[]),
     ("atlas-vm-tests", &["atlas-image"]),
     ("xtask", &["atlas-image", "atlas-vm-tests"]),
-    // Looks at the command lines of all programs and at nothing else.
+    // Looks at the command lines of all programs, and at the table of refusals.
     (
         "xtask-generate",
         &[
+            "atlas-model",
             "atlas-boot",
             "atlas-synchronizer",
             "atlas-converters",
