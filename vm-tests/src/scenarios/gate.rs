@@ -269,7 +269,7 @@ pub(crate) fn nobody_sends_on_debian_13(ctx: &Context) -> Result<()> {
 /// The drop-ins of systemd-networkd, made empty.
 fn networkd_without_conditions() -> [PlacedFile; 2] {
     ["service", "socket"]
-        .map(|kind| PlacedFile::new(format!("/etc/systemd/system/systemd-networkd.{kind}.d/50-atlas.conf"), ""))
+        .map(|kind| PlacedFile::new(format!("/usr/lib/systemd/system/systemd-networkd.{kind}.d/50-atlas.conf"), ""))
 }
 
 /// A server of the cast whose networkd starts whatever ATLAS says, with a card, and one to be pushed in.
