@@ -26,14 +26,14 @@ fn tune_root(server: &mut Server, program: &str, arguments: &[&str]) -> Result<(
     Ok(())
 }
 
-/// PRI's set as it is before the first Snapshot: MasterConfig and path lists, no IdentFiles. The OS keeps its own identity.
+/// The server's own set as it is before the first Snapshot: MasterConfig and path lists, no IdentFiles. The OS keeps its own identity.
 pub(crate) fn from_scratch(ctx: &Context) -> Result<()> {
-    let commands = "start_set; cd /mnt/set/SID_DATA/PRI
+    let commands = "start_set; cd /mnt/set/SID_DATA/SEC1
 rm -r SnapshotEnvVersion Env1/Manifest Env1/IdentFiles Env1/SyncFiles Env1/SyncFilePaths; ls Env1; cd /; stop_set";
-    let (disks, _) = workbench(ctx, "bench", Cast::get()?.members(ctx, LEFT)?, commands)?;
+    let (disks, _) = workbench(ctx, "bench", Cast::get()?.members(ctx, RIGHT)?, commands)?;
     let seen = probe(&mut probed(ctx, disks)?)?;
     ensure!(seen.outcome() == "from-scratch" && seen.network_allowed, "{:#}", seen.report);
-    ensure!(seen.text("/role") == "PRI" && seen.unbound_mount.contains("rw"), "{:#}", seen.report);
+    ensure!(seen.text("/role") == "SEC1" && seen.unbound_mount.contains("rw"), "{:#}", seen.report);
     let own = Cast::get()?.identity(RIGHT)?;
     ensure!(seen.identity == own, "the OS lost its own identity:\n{}\n{own}", seen.identity);
     Ok(())
