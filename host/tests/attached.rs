@@ -157,6 +157,20 @@ fn a_hardware_raid_that_grew_is_proven_by_its_record() {
 }
 
 #[test]
+fn a_last_block_group_that_mke2fs_dropped_is_no_place_for_a_superblock_of_md() {
+    let mut bay = Bay::new();
+    bay.unbound("raid", 128 * MIB + (160 << 10), 0, None);
+    let survey = bay.survey();
+    assert_eq!(
+        survey.singles[0].ext4.size_bytes,
+        128 * MIB + 1024,
+        "mke2fs took the rest, too: the test needs another size"
+    );
+    let choice = survey.choose(None).unwrap();
+    assert!(choice.warnings.iter().any(|warning| warning.contains("nothing proves")), "{choice:?}");
+}
+
+#[test]
 fn what_programs_made_is_named_where_the_set_should_be() {
     let mut bay = Bay::new();
     let make = |program: &str, args: &[&str], path: &Path| run(Command::new(program).args(args).arg(path));

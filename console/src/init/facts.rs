@@ -16,6 +16,8 @@ use atlas_model::{
     BootReport, Outcome, Role,
     md::MdUuid,
     set_record::SetRecord,
+    BootReport, Outcome, Role, UNBOUND_LABEL,
+    set_record::{MadeOf, SetRecord},
     survey::Survey,
     worn::{Whose, Worn},
 };
@@ -166,8 +168,15 @@ pub fn data(site: &Site, role: Role, own: Option<&own::Answer>, kernels: &[Kerne
 
 /// What is written down of how the attached set is made.
 pub fn set_record(survey: &Survey) -> anyhow::Result<SetRecord> {
-    let choice = survey.choose(None).context("look at how the Unbound set is made")?;
-    Ok(survey.record_of(&choice))
+    let look = |survey: &Survey| survey.choose(None).map(|choice| survey.record_of(&choice));
+    // Whoever names one device says that it is whole; only what cannot be so speaks against that.
+    let claimed = survey.singles.iter().find(|single| single.ext4.label == UNBOUND_LABEL);
+    let claimed = claimed.map(|single| SetRecord::new(MadeOf::Single, single.ext4.uuid_text(), vec![]));
+    let found = look(survey).or_else(|refusal| match claimed {
+        Some(claimed) => look(&Survey { bound_record: Some(claimed), ..survey.clone() }),
+        None => Err(refusal),
+    });
+    found.context("look at how the Unbound set is made")
 }
 
 /// Whether both file systems say how the attached set is made, and say so rightly.

@@ -33,6 +33,8 @@ pub struct Ext4Superblock {
     pub needs_recovery: bool,
     /// How much of its device it takes up, in bytes; 0 where that cannot be read.
     pub size_bytes: u64,
+    /// Whether it consists of whole block groups: so mke2fs leaves it that drops a last one with no room for its own tables.
+    pub is_whole_groups: bool,
     /// Seconds since 1970 of the last write to the superblock.
     pub written: u64,
     /// Of the whole superblock: equal on two mirrors that hold the same file system at the same time.
@@ -58,6 +60,7 @@ impl Ext4Superblock {
             clean: state & STATE_VALID != 0 && state & STATE_ERRORS == 0 && u32_at(0x194) == 0 && !needs_recovery,
             needs_recovery,
             size_bytes: size_bytes(u32_at(4), u32_at(0x150), u32_at(0x18), u32_at(0x60)),
+            is_whole_groups: is_whole_groups(u32_at(4), u32_at(0x14), u32_at(0x20)),
             written: u64::from(u32_at(0x30)) | u64::from(block[0x274]) << 32,
             digest: Digest::of(block),
         })
@@ -69,6 +72,11 @@ impl Ext4Superblock {
             |range: std::ops::Range<usize>| self.uuid[range].iter().map(|b| format!("{b:02x}")).collect::<String>();
         [hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16)].join("-")
     }
+}
+
+/// By the lower half of the number of blocks: groups are powers of two but on oddities, which count as not whole.
+fn is_whole_groups(blocks: u32, first: u32, of_group: u32) -> bool {
+    of_group.is_power_of_two() && blocks.wrapping_sub(first).is_multiple_of(of_group)
 }
 
 fn size_bytes(blocks_low: u32, blocks_high: u32, log: u32, incompatible: u32) -> u64 {

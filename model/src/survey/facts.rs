@@ -257,14 +257,11 @@ impl Survey {
         members.chain(self.candidates().into_iter().map(|single| single.device.clone())).collect()
     }
 
-    /// The bare file systems that may be an Unbound set. One with our label and without SID_DATA is none where there is anything
-    /// better; alone, it may be a set that was begun.
+    /// The bare file systems that may be an Unbound set: those with our label, but for one that certainly has no SID_DATA. It may be
+    /// anybody's stick, and must not be taken while the set is still on its way.
     pub(super) fn candidates(&self) -> Vec<&Single> {
-        let labelled: Vec<&Single> = self.singles.iter().filter(|single| single.ext4.label == UNBOUND_LABEL).collect();
-        let (strangers, holding): (Vec<&Single>, Vec<&Single>) =
-            labelled.into_iter().partition(|single| self.is_without_data(single));
-        let is_all = holding.is_empty() && strangers.len() == 1 && self.sets().is_empty();
-        if is_all { strangers } else { holding }
+        let labelled = self.singles.iter().filter(|single| single.ext4.label == UNBOUND_LABEL);
+        labelled.filter(|single| !self.is_without_data(single)).collect()
     }
 
     /// Whether it has our label and certainly no Unbound Data.

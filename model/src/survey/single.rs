@@ -14,6 +14,9 @@ const SHORTEST_TAIL: u64 = 4096;
 /// What md or a firmware leave free is at most this, in bytes; more was left by a person.
 const LONGEST_TAIL: u64 = 256 << 20;
 
+/// What mke2fs may leave free itself, where a last block group would have no room for its own tables, in bytes.
+const DROPPED_GROUP: u64 = 4 << 20;
+
 /// The records of what the set with this file system is made of, and where each was found.
 fn records<'s>(survey: &'s Survey, single: &Single) -> Vec<(&'static str, &'s SetRecord)> {
     let uuid = single.ext4.uuid_text();
@@ -178,8 +181,10 @@ fn signs(attached: &Attached<'_>, single: &Single) -> Vec<String> {
         signs.push(format!("it is {} bytes larger than its disk: the disk's end is hidden or cut off", size - of_disk));
     }
     let is_proven = records.iter().any(|(_, record)| record.kind == MadeOf::Single);
-    if !is_proven && size > 0 && (SHORTEST_TAIL..=LONGEST_TAIL).contains(&of_disk.saturating_sub(size)) {
-        signs.push(format!("it ends {} bytes before its disk, where md keeps its superblock", of_disk - size));
+    let tail = of_disk.saturating_sub(size);
+    let may_be_dropped = single.ext4.is_whole_groups && tail < DROPPED_GROUP;
+    if !is_proven && size > 0 && (SHORTEST_TAIL..=LONGEST_TAIL).contains(&tail) && !may_be_dropped {
+        signs.push(format!("it ends {tail} bytes before its disk, where md keeps its superblock"));
     }
     if !is_proven && device.is_raid_partition {
         signs.push("its partition is of a type for RAID".into());

@@ -90,6 +90,12 @@ impl Rig {
         self
     }
 
+    /// The last file system ends with a block group.
+    fn whole_groups(mut self) -> Rig {
+        self.survey.singles.last_mut().unwrap().ext4.is_whole_groups = true;
+        self
+    }
+
     /// The end of the last disk is hidden.
     fn cut(mut self, bytes: u64) -> Rig {
         self.survey.devices.last_mut().unwrap().size_bytes -= bytes;

@@ -142,6 +142,12 @@ pub(super) fn bare() -> Vec<Arrangement> {
             &["nothing proves"],
         ),
         (
+            "a hardware RAID without a record whose last block group mke2fs dropped",
+            rig().bare("b", 3, 200 << 10, |_| ()).whole_groups(),
+            Whole("b"),
+            &["nothing proves"],
+        ),
+        (
             "a hardware RAID that the Bound disk knows as single",
             rig().bare("b", 3, 1 << 20, |_| ()).bound_record(MadeOf::Single, 3),
             Whole("b"),
@@ -153,7 +159,12 @@ pub(super) fn bare() -> Vec<Arrangement> {
             Whole("b"),
             &["another disk than", "SER-X"],
         ),
-        ("a new one without SID_DATA, alone", rig().bare("b", 3, 0, |d| d.has_sid_data = Some(false)), Whole("b"), &[]),
+        (
+            "our label without SID_DATA, alone",
+            rig().bare("b", 3, 0, |d| d.has_sid_data = Some(false)),
+            Refused(RefusalCode::NoUnboundSet),
+            &["SER-B", "without SID_DATA", "left alone"],
+        ),
         (
             "half of a 0.90 mirror",
             rig().bare("b", 3, 100 << 10, |d| d.traces = vec![old()]),
