@@ -4,7 +4,7 @@ use crate::{
     event::Trouble,
     look::Bench,
     md::{Member, disks_of},
-    world::{Accepted, CLUSTERS, Content, DISKS, Data, Fault, Ident, Mask, Power, Record, Role, Running, World},
+    world::{Accepted, CLUSTERS, Content, DISKS, Data, Fault, Mask, Power, Record, Role, Running, World},
 };
 use atlas_boot::refuse;
 use atlas_model::{
@@ -63,6 +63,8 @@ struct Chosen {
 struct Refused {
     code: RefusalCode,
     fingerprint: Option<Digest>,
+    /// What is mounted all the same.
+    started: Mask,
 }
 
 type Decision = Result<Chosen, Refused>;
@@ -88,12 +90,12 @@ impl World {
         }
         let outcome = chosen.and_then(|chosen| {
             if started != 0 {
-                return Err(Refused { code: RefusalCode::AssembleFailed, fingerprint: None });
+                return Err(Refused { code: RefusalCode::AssembleFailed, fingerprint: None, started: 0 });
             }
             self.take_role(server, chosen, repairs)
         });
-        if let Err(Refused { code, fingerprint }) = outcome {
-            self.servers[server].power = Power::Refused { code, fingerprint, started };
+        if let Err(Refused { code, fingerprint, started: mounted }) = outcome {
+            self.servers[server].power = Power::Refused { code, fingerprint, started: started | mounted };
         }
     }
 
@@ -112,7 +114,7 @@ impl World {
                     disks: disks_in(&found.choice),
                     accepted: acceptance.filter(|_| found.accepted).map(|acceptance| acceptance.code),
                 }),
-                Err(refusal) => Err(Refused { code: refusal.code, fingerprint: refusal.fingerprint }),
+                Err(refusal) => Err(Refused { code: refusal.code, fingerprint: refusal.fingerprint, started: 0 }),
             };
             assert_eq!(bench.started, 0, "what md started is in the way");
             KNOWN.with_borrow_mut(|known| known.insert(question, decision));
@@ -141,7 +143,7 @@ impl World {
         let single =
             disks_of(self.in_bays(server)).find(|disk| matches!(self.disks[*disk].content, Content::Single(_)));
         let disks = single.map_or_else(|| self.assembled_by_md(server), |disk| 1 << disk);
-        let nothing = Refused { code: RefusalCode::NoUnboundSet, fingerprint: None };
+        let nothing = Refused { code: RefusalCode::NoUnboundSet, fingerprint: None, started: 0 };
         if disks == 0 { Err(nothing) } else { Ok(Chosen { disks, accepted: None }) }
     }
 
@@ -153,7 +155,7 @@ impl World {
     }
 
     fn take_role(&mut self, server: usize, chosen: Chosen, repairs: &Repairs) -> Result<(), Refused> {
-        let refused = |code| Err(Refused { code, fingerprint: None });
+        let refused = |code| Err(Refused { code, fingerprint: None, started: 0 });
         let is_array = disks_of(chosen.disks).any(|disk| self.disks[disk].member().is_some());
         let disks = if is_array { self.md_assemble(chosen.disks) } else { chosen.disks };
         let newest = |world: &World| {
@@ -167,10 +169,6 @@ impl World {
         if data.snapshot.is_none() && repairs.worn_record && self.wears_foreign(server, &data) {
             return refused(RefusalCode::ForeignIdentity);
         }
-        let ident = data.snapshot.unwrap_or(self.servers[server].worn);
-        if repairs.address_probe && self.is_answered(server, ident) {
-            return refused(RefusalCode::Internal);
-        }
         if accepted.is_some() {
             self.servers[server].acceptance = None;
         }
@@ -181,18 +179,35 @@ impl World {
             this.worn = ident;
             this.record = Record::Of { role, cluster, set };
         }
-        // Whoever accepts that another server may have its addresses still has them asked for.
-        let address_accepted = !repairs.address_probe && accepted.is_some_and(takes_addresses);
+        // Whoever accepted that another server may have its addresses still has them asked for, when all is mounted and in place.
+        let address_accepted = if repairs.address_probe {
+            self.addresses_answered(server, disks)?
+        } else {
+            accepted.is_some_and(takes_addresses)
+        };
         let running = Running { disks, set, role, cluster, open: true, address_accepted, can_decrease: false };
-        this.power = Power::Running(running);
+        self.servers[server].power = Power::Running(running);
         self.change_file_system(server);
         Ok(())
     }
 
-    /// Whether another server answers where this one asks for the addresses of an identity.
-    fn is_answered(&self, server: usize, ident: Ident) -> bool {
-        (0..self.servers.len())
-            .any(|other| other != server && self.servers[other].sends() && self.servers[other].worn == ident)
+    /// Asks for the addresses of the identity in place: whether somebody has them, and that was accepted. The set stays mounted where the
+    /// gate stays closed.
+    fn addresses_answered(&mut self, server: usize, disks: Mask) -> Result<bool, Refused> {
+        let ident = self.servers[server].worn;
+        let is_answered = (0..self.servers.len())
+            .any(|other| other != server && self.servers[other].sends() && self.servers[other].worn == ident);
+        if !is_answered {
+            return Ok(false);
+        }
+        let (code, fingerprint) = (RefusalCode::AddressInUse, Digest::of(&[ident]));
+        let is_it = |accepted: Accepted| (accepted.code, accepted.fingerprint) == (code, fingerprint);
+        if self.servers[server].acceptance.take_if(|accepted| is_it(*accepted)).is_some() {
+            return Ok(true);
+        }
+        let stamp = self.new_stamp();
+        self.change_data(disks, |data| data.stamp = stamp);
+        Err(Refused { code, fingerprint: Some(fingerprint), started: disks })
     }
 
     fn wears_foreign(&self, server: usize, data: &Data) -> bool {
@@ -235,7 +250,7 @@ impl World {
         let refusal = refuse::foreign_cluster(CLUSTERS[of_disks as usize], CLUSTERS[this.cluster as usize]);
         let is_it =
             |accepted: Accepted| accepted.code == refusal.code && Some(accepted.fingerprint) == refusal.fingerprint;
-        let refused = Refused { code: refusal.code, fingerprint: refusal.fingerprint };
+        let refused = Refused { code: refusal.code, fingerprint: refusal.fingerprint, started: 0 };
         if this.acceptance.is_some_and(is_it) { Ok(refusal.code) } else { Err(refused) }
     }
 

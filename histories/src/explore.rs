@@ -193,7 +193,7 @@ const MET: [RefusalCode; 10] = [
     RefusalCode::UnsupportedSet,
     RefusalCode::ForeignCluster,
     RefusalCode::ForeignIdentity,
-    RefusalCode::Internal,
+    RefusalCode::AddressInUse,
 ];
 
 fn hold(length: u8, at_least: u64) {

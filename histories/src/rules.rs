@@ -4,6 +4,7 @@ use crate::{
     md::disks_of,
     world::{Fault, Power, Role, SERVERS, World},
 };
+use atlas_model::RefusalCode;
 
 /// No two servers send from the addresses of one identity, nor as PRI of one cluster.
 pub(crate) fn one_primary(world: &World) -> bool {
@@ -48,9 +49,12 @@ pub(crate) fn slow_disks_change_nothing(world: &World) -> bool {
     world.known.fault != Some(Fault::Hasty)
 }
 
-/// After a refusal nothing runs that somebody could mount.
+/// After a refusal nothing runs that somebody could mount, but for a set that was decided on, where only the addresses are another's.
 pub(crate) fn a_refusal_leaves_nothing_running(world: &World) -> bool {
-    world.servers.iter().all(|server| !matches!(server.power, Power::Refused { started, .. } if started != 0))
+    world.servers.iter().all(|server| match server.power {
+        Power::Refused { code, started, .. } => started == 0 || code == RefusalCode::AddressInUse,
+        _ => true,
+    })
 }
 
 pub(crate) fn no_refusal_is_needless(world: &World) -> bool {
