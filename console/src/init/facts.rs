@@ -13,10 +13,8 @@ use anyhow::Context;
 use atlas_cli::Hint;
 use atlas_host::{block, tree::Dir};
 use atlas_model::{
-    BootReport, Outcome, Role,
-    md::MdUuid,
-    set_record::SetRecord,
     BootReport, Outcome, Role, UNBOUND_LABEL,
+    md::MdUuid,
     set_record::{MadeOf, SetRecord},
     survey::Survey,
     worn::{Whose, Worn},
