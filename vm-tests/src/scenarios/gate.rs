@@ -126,6 +126,10 @@ fn make(image: &ServerImage, part: Part, folder: &std::path::Path) -> Result<()>
     let name = format!("cast-gate-{}", part.release.suite());
     let ctx = Context::new(&name, &std::env::temp_dir().join(format!("atlas-{name}")))?;
     let mut builder = ctx.debian(part.place, image, "")?.mem_mib(768);
+    // Without its card, dropbear looks for it for ever.
+    for card in CARDS {
+        builder = builder.nic(&ctx.lan(card)?)?;
+    }
     for serial in part.members() {
         builder = builder.disk(ctx.blank_disk(&serial, MEMBER_MIB)?);
     }
