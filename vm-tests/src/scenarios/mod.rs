@@ -44,6 +44,9 @@ pub const SCENARIOS: &[Scenario] = &[
     long("three-debians-scenario-2", cycles::scenario_2),
     long("three-debians-scenario-3", cycles::scenario_3),
     long("three-debians-in-trouble", cycles_in_trouble::act),
+    // Not in every run before a quiet machine has shown how long they take.
+    long("gate-networkd-and-a-late-card", gate::networkd_and_a_late_card),
+    long("gate-atlas-boot-killed", gate::atlas_boot_killed),
     long("nobody-sends-on-debian-11", gate::nobody_sends_on_debian_11),
     long("nobody-sends-on-debian-12", gate::nobody_sends_on_debian_12),
     long("nobody-sends-on-debian-13", gate::nobody_sends_on_debian_13),
@@ -77,8 +80,6 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("module-rolled-back", modules::crashing_version_is_rolled_back),
     vm("init-is-careful", init::init_is_careful),
     vm("debian-boots-healthy", parts::debian_boots_healthy),
-    vm("gate-networkd-and-a-late-card", gate::networkd_and_a_late_card),
-    vm("gate-atlas-boot-killed", gate::atlas_boot_killed),
     vm("refused-halves-written-apart", refusals::halves_written_apart),
     vm("identity-root-disk-full", identity::root_disk_full),
     vm("identity-converted-on-demand", identity::converted_on_demand),
