@@ -25,6 +25,7 @@ pub struct Disk {
     path: PathBuf,
     file: File,
     record: Option<PathBuf>,
+    is_write_protected: bool,
 }
 
 impl Disk {
@@ -72,7 +73,7 @@ impl Disk {
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.with_context(|| format!("opening the image {}", path.display()))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { serial: serial.to_owned(), path, file, record: None }),
+            Ok(()) => Ok(Self { serial: serial.to_owned(), path, file, record: None, is_write_protected: false }),
             Err(TryLockError::WouldBlock) => bail!(
                 "the disk {serial} ({}) is held already: a disk is in one server or on the table, not in two places",
                 path.display()
@@ -104,12 +105,27 @@ impl Disk {
         Ok(())
     }
 
+    /// From the next start of its server on, no guest can write to it.
+    pub fn write_protect(&mut self) {
+        self.is_write_protected = true;
+    }
+
+    /// Hides all that lies at and behind byte `length`, as some docks hide the end of a disk.
+    ///
+    /// # Errors
+    /// The image cannot be shortened.
+    pub fn cut_off(&mut self, length: u64) -> Result<()> {
+        ensure!(length < self.size_bytes()?, "the disk {} has no byte {length}", self.serial);
+        self.file.set_len(length).with_context(|| format!("shortening the disk {}", self.serial))
+    }
+
     /// How a QEMU is to open it, as the beginning of the value of its option `-drive`.
     pub(crate) fn drive(&self) -> String {
         let image = self.path.display();
+        let read_only = if self.is_write_protected { "readonly=on," } else { "" };
         match &self.record {
             // unsafe: flushing to this machine's own disk would protect against its power failing, not the guest's.
-            None => format!("format=raw,cache=unsafe,discard=unmap,file={image}"),
+            None => format!("{read_only}format=raw,cache=unsafe,discard=unmap,file={image}"),
             // Here a flush has to come as far as into the record, and no further.
             Some(log) => format!(
                 "driver=blklogwrites,cache=writeback,file.driver=raw,file.cache.no-flush=on,file.file.driver=file,\

@@ -32,7 +32,7 @@ pub(crate) fn edit_mirror(members: &mut [Disk], edit: impl FnOnce(&FileSystem) -
 }
 
 /// Offset and length of a member's data in bytes, of which its superblock tells in sectors.
-fn data_area(member: &Disk) -> Result<(u64, usize)> {
+pub(crate) fn data_area(member: &Disk) -> Result<(u64, usize)> {
     let block = member.read_at(SUPERBLOCK, 256)?;
     let number = |at: usize| Ok::<_, anyhow::Error>(u64::from_le_bytes(block[at..at + 8].try_into()?));
     ensure!(block[..4] == 0xa92b_4efc_u32.to_le_bytes(), "{} is no member of an array", member.serial());

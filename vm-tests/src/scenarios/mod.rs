@@ -7,6 +7,7 @@ mod cycles;
 mod cycles_in_trouble;
 mod cycles_misled;
 mod cycles_of_copies;
+mod disks;
 mod disks_lost;
 mod failover;
 mod fault;
@@ -101,6 +102,9 @@ pub const SCENARIOS: &[Scenario] = &[
     long("root-disk-comes-late", others_hands::root_disk_comes_late),
     long("assembled-by-hand-after-a-refusal", others_hands::assembled_by_hand_after_a_refusal),
     long("array-line-in-the-initramfs", others_hands::array_line_in_the_initramfs),
+    vm("disks-that-hide-half-a-mirror", disks::halves_that_hide_it),
+    vm("disks-that-hold-luks", disks::luks_in_the_set),
+    vm("disks-write-protected-and-a-stick", disks::write_protected_member_and_a_stick),
     vm("refused-no-set", refusals::no_set),
     vm("refused-two-sets", refusals::two_sets),
     vm("refused-members-of-two-sets", refusals::members_of_two_sets),
