@@ -20,6 +20,8 @@ use std::{
 
 /// How often it is looked what people have said.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long the main thread waits for what people have said by now; a disk that owes an answer for longer is not waited for.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// So many events wait at most.
 const MAX_WAITING: usize = 10_000;
 
@@ -31,6 +33,8 @@ pub struct Keeper(Arc<Shared>);
 struct Shared {
     work: Mutex<Work>,
     wake: Condvar,
+    /// A look at the notes has ended.
+    looked: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +42,8 @@ struct Work {
     events: VecDeque<Event>,
     state: Option<State>,
     notes: Notes,
+    /// How many looks at the notes were asked for, and the last one that was answered.
+    looks: (u64, u64),
     /// Since when the disk owes an answer.
     asked: Option<Instant>,
     failed: Option<String>,
@@ -58,13 +64,13 @@ impl Keeper {
     /// No thread can be had.
     pub fn start(store: Store) -> std::io::Result<Keeper> {
         let work = Work { notes: store.notes(), ..Work::default() };
-        let shared = Arc::new(Shared { work: Mutex::new(work), wake: Condvar::new() });
+        let shared = Arc::new(Shared { work: Mutex::new(work), wake: Condvar::new(), looked: Condvar::new() });
         let own = Arc::clone(&shared);
         std::thread::Builder::new().name("keeper".into()).spawn(move || keep(&store, &own))?;
         Ok(Keeper(shared))
     }
 
-    /// Has this kept. Never waits.
+    /// Has this kept, without waiting.
     pub fn keep(&self, events: Vec<Event>, state: State) {
         let mut work = self.0.lock();
         work.events.extend(events);
@@ -76,9 +82,17 @@ impl Keeper {
         self.0.wake.notify_one();
     }
 
-    /// What people have said, as far as it could be read.
+    /// What people have said until now; where the disk does not answer in time, what they had said when it last did.
     pub fn notes(&self) -> Notes {
-        self.0.lock().notes.clone()
+        let mut work = self.0.lock();
+        if work.asked.is_none_or(|asked| asked.elapsed() <= PATIENCE) {
+            work.looks.0 += 1;
+            let look = work.looks.0;
+            self.0.wake.notify_one();
+            let is_due = |work: &mut Work| work.looks.1 < look;
+            work = self.0.looked.wait_timeout_while(work, PATIENCE, is_due).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        work.notes.clone()
     }
 
     /// What is wrong with keeping: there is no answer for longer than `patience`, or there was an error.
@@ -107,13 +121,14 @@ impl Drop for Keeper {
 fn keep(store: &Store, shared: &Shared) {
     loop {
         let mut work = shared.lock();
-        if work.events.is_empty() && work.state.is_none() && !work.is_over {
+        if work.events.is_empty() && work.state.is_none() && work.looks.0 == work.looks.1 && !work.is_over {
             work = shared.wake.wait_timeout(work, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
         if work.is_over && work.events.is_empty() && work.state.is_none() {
             return;
         }
         let (events, state) = (Vec::from(std::mem::take(&mut work.events)), work.state.take());
+        let look = work.looks.0;
         work.asked = Some(Instant::now());
         drop(work);
         let kept = store.log(&events).and_then(|()| state.as_ref().map_or(Ok(()), |state| store.save(state)));
@@ -123,7 +138,9 @@ fn keep(store: &Store, shared: &Shared) {
         if let Some(why) = failed.as_ref().filter(|why| work.failed.as_ref() != Some(why)) {
             tracing::error!("{why}");
         }
-        (work.asked, work.failed, work.notes) = (None, failed, notes);
+        (work.asked, work.failed, work.notes, work.looks.1) = (None, failed, notes, look);
+        drop(work);
+        shared.looked.notify_all();
     }
 }
 
@@ -166,7 +183,7 @@ mod tests {
         });
         let said = crate::results::Acknowledged { since: 1, why: "known".into() };
         other.change_notes(|notes| drop(notes.acknowledged.insert("SEC1/web".into(), said))).unwrap();
-        wait_until("what was said is not known", || keeper.notes().acknowledged.len() == 1);
+        assert_eq!(keeper.notes().acknowledged.len(), 1, "what was said a moment ago is not known");
         assert_eq!(keeper.trouble(Duration::from_secs(20)), None);
     }
 
