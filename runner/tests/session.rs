@@ -77,7 +77,10 @@ fn bytes_of_all_values_pass_in_both_directions_and_what_it_complains_of_is_logge
 #[test]
 fn only_the_program_has_the_streams() {
     let server = Server::new();
-    let script = "readlink /proc/self/fd/0 /proc/self/fd/1; readlink /proc/$PPID/fd/*; ls /proc/$PPID/fd | wc -l";
+    // The program may be there before ssRun has let go of its end: it looks again, a thousand times at most.
+    let script = "mine=$(readlink /proc/$$/fd/1) n=0
+        while readlink /proc/$PPID/fd/* | grep -qxF \"$mine\" && [ $n -lt 1000 ]; do n=$((n + 1)); done
+        readlink /proc/self/fd/0 /proc/self/fd/1; readlink /proc/$PPID/fd/*; ls /proc/$PPID/fd | wc -l";
     let mut child = begin(&server, &[], &[], script);
     let heard = String::from_utf8(talk(&mut child, b"")).unwrap();
     let lines: Vec<&str> = heard.lines().collect();
