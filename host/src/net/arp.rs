@@ -13,12 +13,19 @@ const ETHERTYPE: u16 = 0x0806;
 const REQUEST: u16 = 1;
 const REPLY: u16 = 2;
 const EVERYBODY: Mac = Mac([0xff; 6]);
+/// Stands where a question has the address that it asks for, and nobody looks: this one asks for another server's.
+const QUESTION: Mac = Mac(*b"\x02ATLAS");
 /// What stands before the addresses: Ethernet, IPv4, and their lengths.
 const FORM: [u8; 6] = [0, 1, 8, 0, 6, 4];
 
 /// The question whether somebody has `address`, by somebody who has none: it leaves no trace in anybody's table.
 pub fn probe(from: Mac, vlan: Option<u16>, address: Ipv4Addr) -> Vec<u8> {
     build(from, EVERYBODY, vlan, REQUEST, (from, Ipv4Addr::UNSPECIFIED), (Mac([0; 6]), address))
+}
+
+/// The question who has `address`, which is another server's: one that is about to take it has nothing to fear from it.
+pub fn question(from: Mac, vlan: Option<u16>, address: Ipv4Addr) -> Vec<u8> {
+    build(from, EVERYBODY, vlan, REQUEST, (from, Ipv4Addr::UNSPECIFIED), (QUESTION, address))
 }
 
 /// The answer that `address` is in use here.
@@ -58,6 +65,7 @@ pub fn parse(frame: &[u8]) -> Option<Heard> {
     let sender = Mac([packet[8], packet[9], packet[10], packet[11], packet[12], packet[13]]);
     let mac = if sender.is_one_card() { sender } else { from };
     let (said, address) = match (address(14), operation) {
+        (Ipv4Addr::UNSPECIFIED, REQUEST) if packet[18..24] == QUESTION.0 => return None,
         (Ipv4Addr::UNSPECIFIED, REQUEST) => (Said::Probe, address(24)),
         (Ipv4Addr::UNSPECIFIED, _) => return None,
         (sender, _) => (Said::Claim, sender),
@@ -83,6 +91,11 @@ mod tests {
         }
         let probe = probe(A, None, IP);
         assert_eq!((probe.len(), &probe[28..32]), (60, &[0; 4][..]));
+    }
+
+    #[test]
+    fn a_question_for_another_servers_address_frightens_nobody() {
+        assert_eq!(parse(&question(A, None, IP)), None);
     }
 
     #[test]

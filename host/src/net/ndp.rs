@@ -14,15 +14,32 @@ const ETHERTYPE: u16 = 0x86dd;
 const ICMP: u8 = 58;
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
+const SENDERS_MAC: u8 = 1;
 const TARGETS_MAC: u8 = 2;
 const OVERRIDE: u32 = 1 << 29;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// The question whether somebody has `address`, by somebody who has none.
 pub fn probe(from: Mac, vlan: Option<u16>, address: Ipv6Addr) -> Vec<u8> {
+    build(from, vlan, (Ipv6Addr::UNSPECIFIED, group_of(address)), &message(SOLICITATION, 0, address, &[]))
+}
+
+/// The question who has `address`, which is another server's. It comes from the link-local address that this card's number makes: one from
+/// nobody would tell a kernel that is about to take the address that it may not.
+pub fn question(from: Mac, vlan: Option<u16>, address: Ipv6Addr) -> Vec<u8> {
+    let option = [&[SENDERS_MAC, 1][..], &from.0].concat();
+    build(from, vlan, (link_local(from), group_of(address)), &message(SOLICITATION, 0, address, &option))
+}
+
+/// The group that whoever has the address listens to.
+fn group_of(address: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b, c] = address.octets();
-    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]));
-    build(from, vlan, (Ipv6Addr::UNSPECIFIED, group), &message(SOLICITATION, 0, address, &[]))
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]))
+}
+
+fn link_local(Mac([a, b, c, d, e, f]): Mac) -> Ipv6Addr {
+    let word = |high, low| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, word(a ^ 2, b), word(c, 0xff), word(0xfe, d), word(e, f))
 }
 
 /// The answer that `address` is in use here.
@@ -110,6 +127,12 @@ mod tests {
             let answered = parse(&defend(A, vlan, IP));
             assert_eq!(answered, Some(Heard { said: Said::Claim, address: IP.into(), mac: A, vlan }));
         }
+    }
+
+    #[test]
+    fn a_question_for_another_servers_address_frightens_nobody() {
+        let heard = parse(&question(A, None, IP)).unwrap();
+        assert_eq!((heard.said, heard.address), (Said::Claim, "fe80::ff:fe00:1".parse().unwrap()));
     }
 
     #[test]

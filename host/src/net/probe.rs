@@ -97,6 +97,14 @@ impl Ears {
         })
     }
 
+    /// Asks who has another server's address; unlike [`Ears::ask`], this keeps nobody from taking it.
+    pub fn inquire(&self, wire: Wire, address: IpAddr) -> Result<(), NetError> {
+        self.send(wire, |card| match address {
+            IpAddr::V4(address) => arp::question(card, wire.vlan, address),
+            IpAddr::V6(address) => ndp::question(card, wire.vlan, address),
+        })
+    }
+
     /// Tells `asker` that an address is in use here.
     pub fn defend(&self, wire: Wire, address: IpAddr, asker: Mac) -> Result<(), NetError> {
         self.send(wire, |card| match address {
@@ -160,20 +168,20 @@ pub fn ask(ears: &Ears, wanted: &[Wanted], others: &[IpAddr], patience: Duration
     let mut states: BTreeMap<u32, State> = wires.iter().map(|wire| (wire.index, State::Waiting)).collect();
     let began = Instant::now();
     let until = began + patience;
-    let questions: Vec<(Wire, IpAddr)> = wanted
-        .iter()
-        .flat_map(|one| one.wires.iter().map(|wire| (*wire, one.address)))
-        .chain(wires.iter().flat_map(|wire| others.iter().map(|address| (*wire, *address))))
-        .collect();
+    let of_us = wanted.iter().flat_map(|one| one.wires.iter().map(|wire| (*wire, one.address)));
+    let probes: Vec<(Wire, IpAddr)> = of_us.collect();
+    let of_others = wires.iter().flat_map(|wire| others.iter().map(|address| (*wire, *address)));
+    let questions: Vec<(Wire, IpAddr)> = of_others.collect();
     loop {
         let waiting = states.values().any(|state| *state == State::Waiting);
         let carriers = if waiting { with_carrier(&mut kernel)? } else { BTreeSet::new() };
         let now = Instant::now();
         for (card, state) in &mut states {
-            let mine = questions.iter().filter(|(wire, _)| wire.index == *card);
+            let mine = |(wire, _): &&(Wire, IpAddr)| wire.index == *card;
             let fresh = now > began + FRESH;
             *state = step(*state, now, carriers.contains(card), fresh, || {
-                mine.clone().all(|(wire, address)| ears.ask(*wire, *address).is_ok())
+                probes.iter().filter(mine).all(|(wire, address)| ears.ask(*wire, *address).is_ok())
+                    && questions.iter().filter(mine).all(|(wire, address)| ears.inquire(*wire, *address).is_ok())
             });
         }
         let is_done = |wire: &Wire| states.get(&wire.index) == Some(&State::Done);

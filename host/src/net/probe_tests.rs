@@ -90,6 +90,22 @@ fn two_that_ask_at_the_same_time_hear_each_other() {
 }
 
 #[test]
+fn two_partners_that_boot_at_once_ask_for_each_other_and_both_get_their_own() {
+    if !own_network("net::probe::tests::two_partners_that_boot_at_once_ask_for_each_other_and_both_get_their_own") {
+        return;
+    }
+    let (near, far) = wire();
+    let (mine, theirs) = ([IP, IP6], ["192.168.77.2", "2001:db8:77::2"]);
+    let of = |texts: [&str; 2]| texts.map(|text| text.parse::<IpAddr>().unwrap());
+    let both = std::thread::scope(|scope| {
+        let first = scope.spawn(|| ask(&ears(&near), &wanted(&near, &mine), &of(theirs), PATIENCE).unwrap());
+        let second = scope.spawn(|| ask(&ears(&far), &wanted(&far, &theirs), &of(mine), PATIENCE).unwrap());
+        [first.join().unwrap(), second.join().unwrap()]
+    });
+    assert_eq!(both.map(|answers| answers.conflicts), [BTreeSet::new(), BTreeSet::new()]);
+}
+
+#[test]
 fn one_that_asks_a_moment_later_hears_the_defence() {
     if !own_network("net::probe::tests::one_that_asks_a_moment_later_hears_the_defence") {
         return;

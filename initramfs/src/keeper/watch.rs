@@ -193,7 +193,7 @@ impl<'p> Keeper<'p> {
                 questions.iter().flat_map(|address| wires(&self.found, ears).into_iter().map(|wire| (wire, *address)))
             {
                 // On a card without a carrier nobody is asked.
-                let _ = ears.ask(wire, address);
+                let _ = ears.inquire(wire, address);
             }
         }
         if changed {
