@@ -1,173 +1,175 @@
-//! What bind9, unbound and dnsmasq are configured to answer.
+//! What unbound and dnsmasq are configured to answer; and what is known of a server.
 
 use crate::{
     service::Tree,
-    services::{found::Finding, included},
+    services::{
+        daemon::{self, Daemon},
+        found::{Finding, is_loopback},
+        included,
+    },
 };
+
+const UNBOUND: Daemon = Daemon { name: "unbound", programs: &["unbound"], units: &["unbound.service"] };
+const DNSMASQ: Daemon = Daemon { name: "dnsmasq", programs: &["dnsmasq"], units: &["dnsmasq.service"] };
+/// What Debian passes over in dnsmasq's directory.
+const LEFT: [&str; 3] = [".dpkg-dist", ".dpkg-old", ".dpkg-new"];
 
 /// One server.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Server {
     pub(super) port: u16,
     /// The zones that it knows by itself.
-    pub(super) zones: Vec<String>,
+    pub(super) zones: Vec<Zone>,
     /// Whether it answers this server alone.
     pub(super) is_local: bool,
+    /// Whether it answers some addresses alone.
+    pub(super) is_limited: bool,
 }
 
-/// What begins a line that includes a file, in bind and unbound.
-const INCLUDES: [&str; 4] = ["include-toplevel:", "include:", "include ", "include\t"];
-
-/// A file with all that it includes.
-fn whole(tree: &Tree, path: &str) -> anyhow::Result<String> {
-    let lines = included::lines(tree, path, &|line| {
-        let pattern = INCLUDES.iter().find_map(|word| line.strip_prefix(word))?;
-        Some(tree.matching(pattern.trim_matches([';', '"', ' ', '\t'])))
-    })?;
-    Ok(lines.join("\n"))
-}
-
-pub(super) fn bind(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<Server>> {
-    let dir = tree.installed("bind", "/etc/bind");
-    let main = format!("{dir}/named.conf");
-    if !tree.exists(&main) {
-        return Ok(None);
-    }
-    finding.path(tree, dir);
-    Ok(Some(bind_text(&whole(tree, &main)?)))
-}
-
-fn bind_text(text: &str) -> Server {
-    let mut server = Server { port: 53, ..Server::default() };
-    let words = words(&without_comments(text));
-    for (index, word) in words.iter().enumerate() {
-        let next = |count: usize| words.get(index + count).map(String::as_str).unwrap_or_default();
-        let starts = index == 0 || matches!(words[index - 1].as_str(), ";" | "{" | "}");
-        match word.as_str() {
-            "zone" if starts => {
-                let end = words[index..].iter().position(|word| word == "}").map_or(words.len(), |end| index + end);
-                let own = words[index..end].windows(2).any(|pair| {
-                    pair[0] == "type" && ["master", "primary", "slave", "secondary"].contains(&pair[1].as_str())
-                });
-                if own {
-                    server.zones.push(next(1).to_owned());
-                }
-            }
-            "listen-on" if starts => {
-                if next(1) == "port" {
-                    server.port = next(2).parse().unwrap_or(53);
-                }
-                let open = if next(1) == "port" { 3 } else { 1 };
-                let addresses: Vec<&str> = words[index..]
-                    .iter()
-                    .skip(open + 1)
-                    .map(String::as_str)
-                    .take_while(|word| *word != "}")
-                    .filter(|word| *word != ";")
-                    .collect();
-                server.is_local = !addresses.is_empty()
-                    && addresses.iter().all(|address| address.starts_with("127.") || *address == "localhost");
-            }
-            _ => (),
-        }
-    }
-    server
-}
-
-/// Without `//`, `#` and `/* */`.
-fn without_comments(text: &str) -> String {
-    let mut plain = String::new();
-    let mut rest = text;
-    while let Some(start) = rest.find("/*") {
-        plain.push_str(&rest[..start]);
-        rest = rest[start..].split_once("*/").map_or("", |(_, rest)| rest);
-    }
-    plain.push_str(rest);
-    let lines =
-        plain.lines().map(|line| line.split("//").next().unwrap_or_default().split('#').next().unwrap_or_default());
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-fn words(text: &str) -> Vec<String> {
-    let spaced = text.replace(['"', '\''], " ").replace('{', " { ").replace('}', " } ").replace(';', " ; ");
-    spaced.split_whitespace().map(str::to_owned).collect()
+/// A zone of its own.
+#[derive(Debug, PartialEq)]
+pub(super) struct Zone {
+    pub(super) name: String,
+    /// Whether some addresses alone may ask for it.
+    pub(super) is_limited: bool,
 }
 
 pub(super) fn unbound(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<Server>> {
     let dir = tree.installed("unbound", "/etc/unbound");
     let main = format!("{dir}/unbound.conf");
-    if !tree.exists(&main) {
+    if !tree.exists(&main) || !UNBOUND.is_there(tree) {
         return Ok(None);
     }
     finding.path(tree, dir);
-    Ok(Some(unbound_text(&whole(tree, &main)?)))
+    let own = included::lines(tree, &main, &|line| {
+        let pattern = ["include-toplevel:", "include:"].iter().find_map(|word| line.strip_prefix(word))?;
+        let pattern = pattern.split('#').next()?.trim_matches(['"', ' ', '\t']);
+        let pattern = if pattern.starts_with('/') { pattern.to_owned() } else { format!("{dir}/{pattern}") };
+        Some(tree.matching(&pattern))
+    })?;
+    let mut text = own.join("\n");
+    // It is asked for one setting at a time; the last one that is read counts.
+    for setting in
+        if dir == "/etc/unbound" { &["port", "interface", "tls-port", "https-port", "access-control"][..] } else { &[] }
+    {
+        let Some(told) = daemon::says(tree, finding, "unbound-checkconf", &["-o", setting]) else { break };
+        text = text.lines().filter(|line| key(line) != Some(setting)).map(|line| format!("{line}\n")).collect();
+        text.extend(told.lines().filter(|line| !line.is_empty()).map(|value| format!("{setting}: {value}\n")));
+    }
+    let server = unbound_text(&text);
+    if server.is_none() {
+        finding.note("unbound answers over TLS or HTTPS alone, and is not exercised".into());
+    }
+    Ok(server)
 }
 
-fn unbound_text(text: &str) -> Server {
-    let mut server = Server { port: 53, ..Server::default() };
-    let mut interfaces = vec![];
-    for line in text.lines() {
-        let line = line.split('#').next().unwrap_or_default();
-        let Some((key, value)) = line.split_once(':') else { continue };
-        let value = value.trim().trim_matches('"');
-        match key.trim() {
-            "port" => server.port = value.parse().unwrap_or(53),
-            "interface" => interfaces.push(value.split('@').next().unwrap_or_default().to_owned()),
-            _ => (),
-        }
-    }
+fn key(line: &str) -> Option<&str> {
+    line.split('#').next()?.split_once(':').map(|(key, _)| key.trim())
+}
+
+/// `None` where nobody is answered who asks in plain.
+fn unbound_text(text: &str) -> Option<Server> {
+    let pairs: Vec<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| line.split('#').next()?.split_once(':'))
+        .map(|(key, value)| (key.trim(), value.trim().trim_matches(['"', '\''])))
+        .collect();
+    let all = |name: &'static str| pairs.iter().filter(move |(key, _)| *key == name).map(|(_, value)| *value);
+    let number =
+        |name: &'static str, usual: u16| all(name).next_back().and_then(|value| value.parse().ok()).unwrap_or(usual);
+    let port = number("port", 53);
+    let secret = [number("tls-port", 853), number("ssl-port", 853), number("https-port", 443)];
+    let interfaces: Vec<(&str, u16)> = all("interface")
+        .chain(all("ip-address"))
+        .map(|at| at.split_once('@').map_or((at, port), |(at, own)| (at, own.trim().parse().unwrap_or(port))))
+        .collect();
+    let plain: Vec<&(&str, u16)> = interfaces.iter().filter(|(_, port)| !secret.contains(port)).collect();
     // Without a word, it listens on loopback alone.
-    server.is_local = interfaces.iter().all(|address| address.starts_with("127.") || address == "::1");
-    server
+    let best = plain.iter().min_by_key(|(at, _)| is_loopback(at)).map_or(("127.0.0.1", port), |best| **best);
+    let may_all = all("access-control").any(|rule| {
+        let mut words = rule.split_whitespace();
+        words.next().is_some_and(|net| net.ends_with("/0"))
+            && words.next().is_some_and(|does| does.starts_with("allow"))
+    });
+    let is_there = port != 0 && (interfaces.is_empty() || !plain.is_empty());
+    is_there.then(|| Server { port: best.1, zones: vec![], is_local: is_loopback(best.0), is_limited: !may_all })
 }
 
 pub(super) fn dnsmasq(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<Server>> {
     let main = tree.installed("dnsmasq", "/etc/dnsmasq.conf");
-    let Some(mut text) = tree.read(main)? else { return Ok(None) };
-    finding.path(tree, main);
-    for file in tree.matching("/etc/dnsmasq.d/*") {
-        finding.path(tree, "/etc/dnsmasq.d");
-        text.push_str(&format!("\n{}", tree.read(&file)?.unwrap_or_default()));
+    if !tree.exists(main) || !DNSMASQ.is_there(tree) {
+        return Ok(None);
     }
-    let value = |key: &str| {
-        text.lines()
-            .filter_map(|line| line.trim().strip_prefix(key)?.trim_start().strip_prefix('='))
-            .map(str::trim)
-            .collect::<Vec<_>>()
+    finding.path(tree, main);
+    let include = |line: &str| {
+        let (key, value) = line.split('#').next()?.split_once('=')?;
+        let value = value.split(',').next()?.trim();
+        match key.trim() {
+            "conf-file" => Some(vec![value.to_owned()]),
+            "conf-dir" => Some(tree.matching(&format!("{}/*", value.trim_end_matches('/')))),
+            _ => None,
+        }
     };
-    let port = value("port").last().map_or(Ok(53), |port| port.parse()).unwrap_or(53);
-    let listens = value("listen-address");
-    let is_local = !listens.is_empty()
-        && listens
+    let mut lines = included::lines(tree, main, &include)?;
+    for file in tree.matching("/etc/dnsmasq.d/*").iter().filter(|file| !LEFT.iter().any(|end| file.ends_with(end))) {
+        finding.path(tree, "/etc/dnsmasq.d");
+        lines.extend(included::lines(tree, file, &include)?);
+    }
+    Ok(dnsmasq_lines(&lines))
+}
+
+fn dnsmasq_lines(lines: &[String]) -> Option<Server> {
+    let value = |key: &'static str| {
+        lines
             .iter()
-            .flat_map(|listen| listen.split(','))
-            .all(|listen| listen.starts_with("127.") || listen == "::1");
+            .filter_map(move |line| line.split('#').next()?.trim().strip_prefix(key)?.trim_start().strip_prefix('='))
+            .map(str::trim)
+    };
+    let port = value("port").next_back().map_or(Ok(53), |port| port.parse()).unwrap_or(53);
+    let at: Vec<&str> =
+        value("listen-address").chain(value("interface")).flat_map(|at| at.split(',')).map(str::trim).collect();
+    let is_local = !at.is_empty() && at.iter().all(|at| is_loopback(at));
     // Port 0 means that it only gives out addresses.
-    Ok((port != 0).then_some(Server { port, zones: vec![], is_local }))
+    (port != 0).then_some(Server { port, zones: vec![], is_local, is_limited: false })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::here::testing::Server as Root;
 
     #[test]
-    fn zones_ports_and_who_is_answered_are_read() {
-        let bind = "// zone \"no.example\" { type master; };\n/* zone \"no2.example\" {\n type master; }; */\noptions { listen-on port 5353 { 127.0.0.1; }; };\n\
-            zone \".\" { type hint; };\nzone \"shop.example\" IN {\n  type master; file \"/etc/bind/db.shop\"; allow-update { none; }; };\n\
-            zone \"fwd.example\" { type forward; };\n";
-        assert_eq!(bind_text(bind), Server { port: 5353, zones: vec!["shop.example".into()], is_local: true });
-        assert!(!bind_text("options { listen-on { any; }; };").is_local && !bind_text("").is_local);
-        let unbound = unbound_text("server:\n  interface: 0.0.0.0\n  port: 54 # not 53\n");
-        assert_eq!((unbound.port, unbound.is_local), (54, false));
-        assert!(unbound_text("server:\n").is_local);
+    fn unbound_s_ports_and_who_is_answered_are_read() {
+        let one = |text: &str| unbound_text(text).map(|server| (server.port, server.is_local, server.is_limited));
+        assert_eq!(one("server:\n  interface: 0.0.0.0\n  port: 54 # not 53\n"), Some((54, false, true)));
+        assert_eq!(one("server:\n"), Some((53, true, true)));
+        let tls = "server:\n interface: 0.0.0.0@853\n interface: 127.0.0.1\n interface: 192.0.2.1@5353\n access-control: 0.0.0.0/0 allow\n";
+        assert_eq!(one(tls), Some((5353, false, false)));
+        assert_eq!(one("interface: 0.0.0.0@853\n"), None);
+        assert_eq!(one("interface: 0.0.0.0@8853\ntls-port: 8853\n"), None);
     }
 
     #[test]
-    fn files_that_include_each_other_are_told() {
-        let tmp = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(tmp.path().join("etc/bind")).unwrap();
-        std::fs::write(tmp.path().join("etc/bind/named.conf"), "include \"/etc/bind/named.conf\";\n").unwrap();
-        let error = bind(&Tree::open(tmp.path()).unwrap(), &mut Finding::default()).unwrap_err();
-        assert!(error.to_string().contains("8 deep"), "{error}");
+    fn unbound_s_own_word_comes_before_its_files() {
+        let root = Root::with(&[("etc/unbound/unbound.conf", "server:\n port: 9\n interface: ::1\n")]);
+        root.program("usr/sbin/unbound", "");
+        let says = "case $2 in port) echo 54;; interface) echo 0.0.0.0; echo ::;; tls-port) echo 853;; https-port) echo 443;; esac";
+        root.program("usr/sbin/unbound-checkconf", says);
+        let server = unbound(&root.tree().running(), &mut Finding::default()).unwrap().unwrap();
+        assert_eq!((server.port, server.is_local), (54, false));
+        let own = unbound(&root.tree(), &mut Finding::default()).unwrap().unwrap();
+        assert_eq!((own.port, own.is_local), (9, true));
+    }
+
+    #[test]
+    fn dnsmasq_is_read_with_all_that_it_includes() {
+        let root = Root::with(&[
+            ("etc/dnsmasq.conf", "port=54 # ours\nconf-dir=/srv/dns/,*.conf\n"),
+            ("srv/dns/a.conf", "interface=lo\n"),
+            ("etc/dnsmasq.d/old.dpkg-old", "port=0\n"),
+        ]);
+        let server = dnsmasq(&root.tree(), &mut Finding::default()).unwrap().unwrap();
+        assert_eq!((server.port, server.is_local), (54, true));
+        assert_eq!(dnsmasq_lines(&["port=0".to_owned()]), None);
     }
 }

@@ -42,6 +42,11 @@ pub(super) enum Record {
 }
 
 impl Answer {
+    /// Whether the server is there and does not answer this of us.
+    pub(super) fn is_refused(&self) -> bool {
+        self.code == 5
+    }
+
     /// The code in words.
     pub(super) fn said(&self) -> String {
         match self.code {

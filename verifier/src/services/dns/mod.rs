@@ -7,6 +7,7 @@
 //!
 //! Questions go over UDP, as clients' do.
 
+mod bind;
 mod config;
 mod message;
 
@@ -41,7 +42,7 @@ const USUAL: [&str; 4] = ["localhost", "127.in-addr.arpa", "0.in-addr.arpa", "25
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
     let servers = [
-        ("bind", config::bind(tree, &mut finding)),
+        ("bind", bind::bind(tree, &mut finding)),
         ("unbound", config::unbound(tree, &mut finding)),
         ("dnsmasq", config::dnsmasq(tree, &mut finding)),
     ];
@@ -63,20 +64,21 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
 fn take(finding: &mut Finding, name: &str, server: config::Server) {
     let at = if server.is_local { At::Here } else { At::Partners };
     let port = ("port".to_owned(), server.port.to_string());
+    let limited = |is_limited: bool| is_limited.then(|| ("limited".to_owned(), "yes".to_owned()));
     let mut zones = server.zones;
-    zones.sort();
-    zones.dedup();
-    zones.retain(|zone| !USUAL.contains(&zone.as_str()));
+    zones.sort_by(|a, b| a.name.cmp(&b.name));
+    zones.retain(|zone| !USUAL.contains(&zone.name.as_str()));
     if zones.len() > MAX_ZONES {
         finding.problem(format!("{name} has {} zones; the first {MAX_ZONES} are exercised", zones.len()));
     }
     if zones.is_empty() {
-        let options = BTreeMap::from([port.clone()]);
+        let options = [port.clone()].into_iter().chain(limited(server.is_limited)).collect();
         finding.instance(Instance { name: name.into(), options, at });
     }
     for zone in zones.into_iter().take(MAX_ZONES) {
-        let options = BTreeMap::from([port.clone(), ("zone".into(), zone.clone())]);
-        finding.instance(Instance { name: zone, options, at });
+        let own = [port.clone(), ("zone".into(), zone.name.clone())];
+        let options = own.into_iter().chain(limited(zone.is_limited)).collect();
+        finding.instance(Instance { name: zone.name, options, at });
     }
 }
 
@@ -99,7 +101,12 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
         (None, None) => ("localhost", Kind::A),
     };
     let start = Instant::now();
+    let is_limited = target.option("limited") == Some("yes");
     let answer = match ask(target, port, name, kind)? {
+        Ok(answer) if is_limited && answer.is_refused() => {
+            let what = "it answers, and refuses this server, which may not ask for that";
+            return Ok(Profile::ok(what).measure(target.time("answer", start, 500.0, None)?));
+        }
         Ok(answer) => answer,
         Err(why) => {
             return Ok(Profile::unacceptable(format!("no answer for {name} from port {port}: {why}")).hint(hint));
@@ -116,7 +123,7 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
 fn judge(answer: &Answer, name: &str, kind: Kind, expected: Option<&str>, is_named: bool) -> Result<String, String> {
     match (kind, &answer.records[..]) {
         // Whatever it says of localhost, it says it.
-        (Kind::A, _) if !is_named && matches!(answer.code, 0 | 3) => Ok("it answers".into()),
+        (Kind::A, _) if !is_named && (matches!(answer.code, 0 | 3) || answer.is_refused()) => Ok("it answers".into()),
         _ if answer.code != 0 => Err(format!("asked for {name}, it says {}", answer.said())),
         (_, []) => Err(format!("asked for {name}, it has no such record")),
         (Kind::Soa, _) if !answer.is_authoritative => {
@@ -229,6 +236,8 @@ mod tests {
         );
         assert!(judge(&answer(0, false, address()), "a.example", Kind::A, None, true).is_ok());
         assert!(judge(&answer(3, false, vec![]), "localhost", Kind::A, None, false).is_ok());
-        assert!(judge(&answer(5, false, vec![]), "localhost", Kind::A, None, false).unwrap_err().contains("REFUSED"));
+        assert!(judge(&answer(5, false, vec![]), "a.example", Kind::A, None, true).unwrap_err().contains("REFUSED"));
+        // One that looks up nothing for others refuses a name that is none of its own, and works.
+        assert!(judge(&answer(5, false, vec![]), "localhost", Kind::A, None, false).is_ok());
     }
 }

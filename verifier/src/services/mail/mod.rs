@@ -1,7 +1,7 @@
 //! mail: SMTP and IMAP servers are greeted, secured, and, where an address is set for it, a mail is sent and fetched again.
 //!
 //! ```text
-//!  config.rs        postfix, exim, dovecot ─► a Listener per port
+//!  postfix.rs exim.rs dovecot.rs ─► config.rs: a Listener per port
 //!  ../certificate.rs  PRI's certificate ─► for whom it is, whether its issuer is known
 //!  here             greeting ─► capabilities ─► TLS, its certificate ─► delivery.rs: mail sent, found in the box, deleted
 //! ```
@@ -11,6 +11,9 @@
 
 mod config;
 mod delivery;
+mod dovecot;
+mod exim;
+mod postfix;
 
 use super::{
     certificate,
@@ -40,9 +43,9 @@ const MAX_LINES: usize = 100;
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
     for (name, server) in [
-        ("postfix", config::postfix(tree, &mut finding)),
-        ("exim", config::exim(tree, &mut finding)),
-        ("dovecot", config::dovecot(tree, &mut finding)),
+        ("postfix", postfix::postfix(tree, &mut finding)),
+        ("exim", exim::exim(tree, &mut finding)),
+        ("dovecot", dovecot::dovecot(tree, &mut finding)),
     ] {
         match server {
             Ok(server) => take(tree, &mut finding, &server),

@@ -1,0 +1,237 @@
+//! What bind9 is configured to answer: `named-checkconf -p` prints it whole, or its files are read.
+
+use super::config::{Server, Zone};
+use crate::{
+    service::Tree,
+    services::{
+        daemon::{self, Daemon},
+        found::{Finding, is_loopback},
+        included,
+    },
+};
+
+const DAEMON: Daemon = Daemon { name: "bind", programs: &["named"], units: &["named.service", "bind9.service"] };
+/// How deep blocks may lie in each other.
+const MAX_DEPTH: usize = 16;
+/// The types of zones that are answered for out of data of one's own.
+const OWN: [&str; 4] = ["master", "primary", "slave", "secondary"];
+
+pub(super) fn bind(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<Server>> {
+    let dir = tree.installed("bind", "/etc/bind");
+    let main = format!("{dir}/named.conf");
+    if !tree.exists(&main) || !DAEMON.is_there(tree) {
+        return Ok(None);
+    }
+    finding.path(tree, dir);
+    let own = included::lines(tree, &main, &|line| {
+        let pattern = line.strip_prefix("include").filter(|rest| rest.starts_with([' ', '\t', '"']))?;
+        Some(tree.matching(pattern.split(';').next()?.trim_matches(['"', ' ', '\t'])))
+    })?;
+    let told = (dir == "/etc/bind").then(|| daemon::says(tree, finding, "named-checkconf", &["-p", "-x"])).flatten();
+    let server = read(&told.unwrap_or_else(|| own.join("\n")))?;
+    if server.is_none() {
+        finding.note("bind answers over TLS or HTTPS alone, and is not exercised".into());
+    }
+    Ok(server)
+}
+
+/// Words, and perhaps a block, up to a `;`.
+#[derive(Debug, Default, PartialEq)]
+struct Statement {
+    words: Vec<String>,
+    block: Vec<Statement>,
+}
+
+impl Statement {
+    fn is(&self, name: &str) -> bool {
+        self.words.first().is_some_and(|word| word == name)
+    }
+
+    /// The word behind another one: the port in `listen-on port 53 { any; }`.
+    fn behind(&self, name: &str) -> Option<&str> {
+        let at = self.words.iter().position(|word| word == name)?;
+        self.words.get(at + 1).map(String::as_str)
+    }
+
+    /// What stands in a list of addresses: `{ 10.0.0.0/8; !any; }`.
+    fn addresses(&self) -> impl Iterator<Item = String> {
+        self.block.iter().map(|one| one.words.join(" "))
+    }
+}
+
+fn find<'s>(block: &'s [Statement], name: &str) -> impl Iterator<Item = &'s Statement> {
+    block.iter().filter(move |statement| statement.is(name))
+}
+
+/// What a configuration answers; `None` where it listens for nobody who asks in plain.
+fn read(text: &str) -> anyhow::Result<Option<Server>> {
+    let all = statements(&mut words(text).into_iter(), 0)?;
+    let options: Vec<&Statement> = find(&all, "options").flat_map(|options| &options.block).collect();
+    let option = |name: &str| options.iter().find(|statement| statement.is(name)).copied();
+    let usual: u16 = option("port").and_then(|port| port.words.get(1)?.parse().ok()).unwrap_or(53);
+    let listens: Vec<&Statement> = options.iter().filter(|option| option.is("listen-on")).copied().collect();
+    // Over TLS or HTTPS, other clients come.
+    let is_plain =
+        |listen: &&&Statement| listen.behind("tls").is_none_or(|tls| tls == "none") && listen.behind("http").is_none();
+    let plain: Vec<(u16, bool)> = listens
+        .iter()
+        .filter(is_plain)
+        .filter(|listen| !listen.addresses().all(|at| at == "none"))
+        .map(|listen| {
+            let port = listen.behind("port").and_then(|port| port.parse().ok()).unwrap_or(usual);
+            (port, listen.addresses().all(|at| is_loopback(&at)))
+        })
+        .collect();
+    let all_plain = if listens.is_empty() { vec![(usual, false)] } else { plain };
+    // The one that clients come to.
+    let Some((port, is_local)) = all_plain.iter().min_by_key(|(port, is_local)| (*is_local, *port != 53)) else {
+        return Ok(None);
+    };
+    let is_limited =
+        |statement: Option<&Statement>| statement.is_some_and(|statement| !statement.addresses().any(|at| at == "any"));
+    let all_limited = is_limited(option("allow-query"));
+    let mut server = Server { port: *port, is_local: *is_local, is_limited: all_limited, zones: vec![] };
+    let mut take = |block: &[Statement], limited: bool| {
+        for zone in find(block, "zone") {
+            let is_own = find(&zone.block, "type")
+                .any(|kind| kind.words.get(1).is_some_and(|kind| OWN.contains(&kind.as_str())));
+            let own = find(&zone.block, "allow-query").next();
+            let (Some(name), true) = (zone.words.get(1), is_own) else { continue };
+            let is_limited = if own.is_some() { limited || is_limited(own) } else { limited || all_limited };
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            if !server.zones.iter().any(|known| known.name == name) {
+                server.zones.push(Zone { name, is_limited });
+            }
+        }
+    };
+    take(&all, false);
+    for view in find(&all, "view") {
+        let clients = is_limited(find(&view.block, "match-clients").next());
+        let keys = find(&view.block, "match-destinations").next().is_some();
+        take(&view.block, clients || keys || is_limited(find(&view.block, "allow-query").next()));
+    }
+    Ok(Some(server))
+}
+
+fn statements(words: &mut dyn Iterator<Item = Word>, depth: usize) -> anyhow::Result<Vec<Statement>> {
+    anyhow::ensure!(depth <= MAX_DEPTH, "bind's blocks lie more than {MAX_DEPTH} deep in each other");
+    let (mut all, mut statement) = (vec![], Statement::default());
+    while let Some(word) = words.next() {
+        match word {
+            Word::Text(text) => statement.words.push(text),
+            Word::Open => statement.block = statements(words, depth + 1)?,
+            Word::Close => break,
+            Word::End => all.push(std::mem::take(&mut statement)),
+        }
+    }
+    Ok(all)
+}
+
+#[derive(Debug, PartialEq)]
+enum Word {
+    Text(String),
+    Open,
+    Close,
+    End,
+}
+
+/// Without `//`, `#` and `/* */`, unless they stand in quotes.
+fn words(text: &str) -> Vec<Word> {
+    let (mut words, mut rest) = (vec![], text.trim_start());
+    while let Some(first) = rest.chars().next() {
+        let after = if first == '#' || rest.starts_with("//") {
+            rest.split_once('\n').map_or("", |(_, after)| after)
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            comment.split_once("*/").map_or("", |(_, after)| after)
+        } else if let Some(quoted) = rest.strip_prefix('"') {
+            let (word, after) = quoted.split_once('"').unwrap_or((quoted, ""));
+            words.push(Word::Text(word.to_owned()));
+            after
+        } else if let Some(word) = [('{', Word::Open), ('}', Word::Close), (';', Word::End)]
+            .into_iter()
+            .find_map(|(sign, word)| (sign == first).then_some(word))
+        {
+            words.push(word);
+            &rest[1..]
+        } else {
+            let ends = |(at, c): (usize, char)| {
+                let here = &rest[at..];
+                (c.is_whitespace() || "{};\"".contains(c) || here.starts_with("//") || here.starts_with("/*"))
+                    .then_some(at)
+            };
+            let end = rest.char_indices().find_map(ends).unwrap_or(rest.len());
+            words.push(Word::Text(rest[..end].to_owned()));
+            &rest[end..]
+        };
+        rest = after.trim_start();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::here::testing::Server as Root;
+
+    fn one(text: &str) -> (u16, bool, Vec<(String, bool)>) {
+        let server = read(text).unwrap().unwrap();
+        let zones = server.zones.into_iter().map(|zone| (zone.name, zone.is_limited)).collect();
+        (server.port, server.is_local, zones)
+    }
+
+    fn zones(names: &[(&str, bool)]) -> Vec<(String, bool)> {
+        names.iter().map(|(name, limited)| ((*name).to_owned(), *limited)).collect()
+    }
+
+    #[test]
+    fn zones_ports_and_who_is_answered_are_read() {
+        let text = "// zone \"no.example\" { type master; };\n/* zone \"no2.example\" {\n type master; }; */\n\
+            options { listen-on port 5353 { 127.0.0.1; }; };\nzone \".\" { type hint; };\n\
+            zone \"Shop.example.\" IN {\n  type master; file \"/etc/bind/db.shop\"; allow-update { none; }; }; # ours\n\
+            zone \"fwd.example\" { type forward; };\n";
+        assert_eq!(one(text), (5353, true, zones(&[("shop.example", false)])));
+        assert_eq!(one("options { listen-on { any; }; };"), (53, false, vec![]));
+        assert_eq!(one("options { port 54; directory \"/x//y\"; };"), (54, false, vec![]));
+    }
+
+    #[test]
+    fn plain_questions_go_where_plain_questions_are_answered() {
+        let tls = "listen-on port 853 tls local { any; }; listen-on port 443 tls local http default { any; };";
+        assert_eq!(one(&format!("options {{ listen-on port 53 {{ any; }}; {tls} }};")).0, 53);
+        assert_eq!(read(&format!("options {{ {tls} }};")).unwrap(), None);
+        let both =
+            "options { listen-on port 5300 { 127.0.0.1; }; listen-on port 54 tls none { 192.0.2.1; 127.0.0.1; }; };";
+        assert_eq!(one(both), (54, false, vec![]));
+    }
+
+    #[test]
+    fn zones_that_not_everybody_may_ask_for_are_known() {
+        let text = "view inner { match-clients { 10.0.0.0/8; }; zone \"a\" { type primary; }; };\n\
+            view outer { match-clients { any; }; zone \"b\" { type secondary; }; zone \"c\" { type primary; allow-query { none; }; }; };";
+        assert_eq!(one(text).2, zones(&[("a", true), ("b", false), ("c", true)]));
+        let text = "options { allow-query { 10.0.0.0/8; }; }; zone \"a\" { type primary; }; zone \"b\" { type primary; allow-query { any; }; };";
+        assert_eq!(one(text).2, zones(&[("a", true), ("b", false)]));
+    }
+
+    #[test]
+    fn files_that_include_each_other_are_told() {
+        let root = Root::with(&[("etc/bind/named.conf", "include \"/etc/bind/named.conf\"; // again\n")]);
+        let error = bind(&root.tree(), &mut Finding::default()).unwrap_err();
+        assert!(error.to_string().contains("8 deep"), "{error}");
+        assert!(read(&"a {".repeat(100)).unwrap_err().to_string().contains("16 deep"));
+    }
+
+    #[test]
+    fn named_s_own_word_comes_before_its_files() {
+        let root = Root::with(&[("etc/bind/named.conf", "options { port 9; };\n")]);
+        root.program("usr/sbin/named", "");
+        root.program(
+            "usr/bin/named-checkconf",
+            "[ \"$1\" = -p ] && printf 'options {\\n\\tlisten-on port 54  {\\n\\t\\t\"any\";\\n\\t};\\n};\\n'",
+        );
+        let port = |root: &Root| bind(&root.tree().running(), &mut Finding::default()).unwrap().unwrap().port;
+        assert_eq!(port(&root), 54);
+        root.program("usr/bin/named-checkconf", "exit 1");
+        assert_eq!(port(&root), 9);
+    }
+}
