@@ -37,7 +37,7 @@ fn path(text: &str) -> TreePath {
 }
 
 /// What files may hold besides what the rules name.
-const LINES: [&str; 34] = [
+const LINES: [&str; 37] = [
     "",
     "# a comment",
     "some text, löslich",
@@ -66,7 +66,10 @@ const LINES: [&str; 34] = [
     "access.format = \"%R %{milli}d\"",
     "extension=json.so",
     "; built in: extension = json",
+    "ssh:x:1001:ann",
     "HostKeyAlgorithms +ssh-dss",
+    "HostKeyAlgorithms +ssh-dss,ssh-dss-cert-v01@openssh.com",
+    "HostbasedAcceptedAlgorithms \"ssh-dss,ssh-rsa\"",
     "PubkeyAcceptedAlgorithms ssh-ed25519,ssh-dss,ssh-rsa",
     "auto lo",
     "iface lo inet loopback",
@@ -115,6 +118,7 @@ fn about(part: &Part, direction: Direction) -> (Vec<TreePath>, Vec<String>) {
         ["/etc/nginx/sites-enabled/x", "/etc/network/interfaces", "/etc/systemd/network/10-lan.network"].map(path),
     );
     files.push(path("/etc/systemd/network/50-ifupdown-eth0.network"));
+    files.extend(["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow"].map(path));
     files.extend(made);
     for (older, newer) in moves {
         let (is_older, place) = (direction == Direction::Newer, [&newer, &older]);

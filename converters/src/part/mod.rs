@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-/// A path in which `*` stands for any part of one component.
+/// A path in which `*` stands for any part of one component, and `**`, at its end, for everything below.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(Vec<String>);
 
@@ -42,6 +42,12 @@ impl Pattern {
     /// Whether the path is one of those meant.
     pub fn fits(&self, path: &TreePath) -> bool {
         let mut names = path.relative().iter();
+        if let Some((_, above)) = self.0.split_last().filter(|(last, _)| *last == "**") {
+            let mut is_each = above
+                .iter()
+                .map(|pattern| names.next().and_then(|name| name.to_str()).is_some_and(|name| fits(pattern, name)));
+            return is_each.all(|fits| fits) && path.relative().iter().count() > above.len();
+        }
         self.0.iter().all(|pattern| names.next().and_then(|name| name.to_str()).is_some_and(|name| fits(pattern, name)))
             && names.next().is_none()
     }
@@ -152,6 +158,8 @@ pub struct ProgramRule {
 pub enum Transform {
     /// `/etc/network/interfaces` to `/etc/systemd/network/*.network`.
     IfupdownNetworkd,
+    /// Accounts and groups of the system that Debian 12 gave other names.
+    Accounts,
     /// `http2 on;` and `ssl on;` of nginx, which other versions write at `listen`.
     Nginx,
 }
@@ -162,6 +170,9 @@ impl Transform {
         match self {
             Transform::IfupdownNetworkd => {
                 "stanzas of /etc/network/interfaces ↔ /etc/systemd/network/50-ifupdown-*.network; what one side cannot say is refused"
+            }
+            Transform::Accounts => {
+                "accounts: group ssh ↔ _ssh, account and group ntp ↔ ntpsec; where both names are there, both stay as they are"
             }
             Transform::Nginx => "nginx: 'http2 on;' of a server ↔ 'listen … http2'; 'ssl on;' becomes 'listen … ssl'",
         }

@@ -1,5 +1,6 @@
 //! Changes that are too much for rules about lines, each a pair of pure functions on a tree.
 
+mod accounts;
 mod interfaces;
 mod network;
 mod nginx;
@@ -14,6 +15,8 @@ pub(crate) fn apply(transform: Transform, tree: &mut Tree, direction: Direction)
     match (transform, direction) {
         (Transform::IfupdownNetworkd, Direction::Newer) => network::to_newer(tree),
         (Transform::IfupdownNetworkd, Direction::Older) => network::to_older(tree),
+        (Transform::Accounts, Direction::Newer) => accounts::to_newer(tree),
+        (Transform::Accounts, Direction::Older) => accounts::to_older(tree),
         // 'listen … http2' is read by the newer version, too.
         (Transform::Nginx, Direction::Newer) => nginx::each_file(tree, nginx::newer),
         (Transform::Nginx, Direction::Older) => nginx::each_file(tree, nginx::older),
