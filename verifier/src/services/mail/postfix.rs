@@ -142,8 +142,8 @@ fn read(main: &Main, master: &str, finding: &mut Finding) -> Server {
 
 /// What counts for one service: `-o name=value`, or else the setting.
 fn setting(main: &Main, options: &[&str], name: &str) -> String {
-    let own = options.iter().filter_map(|word| word.trim_start_matches("-o").split_once('='));
-    match own.filter(|(key, _)| *key == name).last() {
+    let mut own = options.iter().filter_map(|word| word.trim_start_matches("-o").split_once('='));
+    match own.rfind(|(key, _)| *key == name) {
         Some((_, value)) => main.expanded(value, 0),
         None => main.value(name),
     }
