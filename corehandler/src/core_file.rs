@@ -23,6 +23,7 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 /// The bytes of notes that are read at most: some 600 bytes per thread, and the names of what is mapped.
@@ -60,6 +61,8 @@ pub enum CoreError {
 
 /// How many registers are kept: the sixteen general ones, in DWARF's order for x86-64.
 pub const REGISTERS: usize = 16;
+/// DWARF's number of the register that holds a call's first argument.
+pub const RDI: usize = 5;
 /// DWARF's number of the frame pointer.
 pub const RBP: usize = 6;
 /// DWARF's number of the stack pointer.
@@ -149,6 +152,8 @@ pub struct Core {
     file_name: Option<u64>,
     /// Bytes that the headers promise and the file has not.
     pub missing_bytes: u64,
+    /// When the file was last written to.
+    pub written: Option<SystemTime>,
 }
 
 fn u64_at(data: &[u8], at: usize) -> Option<u64> {
@@ -170,7 +175,8 @@ impl Core {
         let failed = |source| CoreError::Read { path: path.to_owned(), source };
         let refused = |why: String| CoreError::Refused { path: path.to_owned(), why };
         // A pipe at that name would hold us for ever.
-        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        let metadata = std::fs::metadata(path).map_err(failed)?;
+        if !metadata.is_file() {
             return Err(refused("it is no regular file".into()));
         }
         let mut file = File::open(path).map_err(failed)?;
@@ -180,7 +186,11 @@ impl Core {
         let mut magic = [0; 4];
         match file.read_at(&mut magic, 0).map_err(failed)? {
             0 => Err(refused("it is empty".into())),
-            _ if magic == *b"\x7fELF" => Core::parse(&file).map_err(refused),
+            _ if magic == *b"\x7fELF" => {
+                let core = Core::parse(&file).map_err(refused)?;
+                // The packed one's time is as good: nothing that was there when the program ran is younger.
+                Ok(Core { written: metadata.modified().ok(), ..core })
+            }
             _ => Err(refused("it does not begin like an ELF file".into())),
         }
     }
@@ -243,6 +253,7 @@ impl Core {
             entry: None,
             file_name: None,
             missing_bytes: 0,
+            written: None,
         }
     }
 

@@ -5,6 +5,9 @@ use std::borrow::Cow;
 /// The longest symbol that is demangled, in bytes: a hostile one could otherwise unfold without end.
 const SYMBOL_LIMIT: usize = 16 << 10;
 
+/// The traits of whatever can be called.
+const FUNCTION_TRAITS: [&str; 2] = ["core::ops::function::", "core::ops::async_function::"];
+
 /// The demangled name, whole, as a traceback for people shows it.
 pub fn demangled(symbol: &str) -> String {
     if symbol.len() > SYMBOL_LIMIT {
@@ -45,6 +48,31 @@ pub fn essence(name: &str) -> String {
     if short.is_empty() { flat.trim().to_owned() } else { short.trim_end_matches("::").replace("::::", "::") }
 }
 
+/// Whether a symbol of a Go program is Go's: a path, a dot, a name. Those of C in it have no dot.
+pub fn is_go(symbol: &str) -> bool {
+    let name = symbol.rsplit('/').next().unwrap_or(symbol);
+    name.split_once('.').is_some_and(|(package, name)| !package.is_empty() && !name.is_empty())
+        && !symbol.starts_with("_Z")
+}
+
+/// A Go function's name without what differs between builds: type arguments, and by which registers it is called.
+///
+/// Receivers stay, and the numbers of closures: `main.(*Shop[go.shape.int]).Sell.func1` becomes `main.(*Shop).Sell.func1`.
+pub fn go_essence(symbol: &str) -> String {
+    let symbol = symbol.strip_suffix(".abi0").or_else(|| symbol.strip_suffix(".abiinternal")).unwrap_or(symbol);
+    let mut name = String::with_capacity(symbol.len());
+    let mut depth = 0usize;
+    for character in symbol.chars() {
+        match character {
+            '[' => depth += 1,
+            ']' => depth = depth.saturating_sub(1),
+            _ if depth == 0 => name.push(character),
+            _ => {}
+        }
+    }
+    name
+}
+
 /// Rust's `<Type as Trait>::method` and `<Type>::method`: the type alone, unless it is of no crate.
 fn implementer(name: &str) -> Cow<'_, str> {
     let Some(inner) = name.strip_prefix("_<").or_else(|| name.strip_prefix('<')) else {
@@ -61,8 +89,10 @@ fn implementer(name: &str) -> Cow<'_, str> {
         .trim_start_matches("mut ")
         .trim_start_matches("const ")
         .trim_start_matches("dyn ");
-    // A type parameter, a tuple or a primitive belongs to nobody: the trait says whose code it is.
-    let owner = if kind.contains("::") { kind } else { of.unwrap_or("core") };
+    // A type parameter, a tuple or a primitive belongs to nobody: the trait says whose code it is. Nor is what the compiler puts around a
+    // function, so that it can be passed on, the function's own code; the older mangling has the trait alone there.
+    let is_passed_on = of.is_some_and(|of| FUNCTION_TRAITS.iter().any(|path| of.starts_with(path)));
+    let owner = if kind.contains("::") && !is_passed_on { kind } else { of.unwrap_or("core") };
     Cow::Owned(format!("{owner}{rest}"))
 }
 
@@ -185,9 +215,30 @@ mod tests {
             ("app::_<impl core::fmt::Display for app::Foo>::fmt", "app::Foo::fmt"),
             ("<*const u32>::read_volatile", "core::read_volatile"),
             ("app::main::{{closure}}", "app::main::{{closure}}"),
+            ("<app::work as core::ops::function::FnOnce<()>>::call_once", "core::ops::function::FnOnce::call_once"),
             ("main", "main"),
         ] {
             assert_eq!(essence(whole), short, "{whole}");
+        }
+    }
+
+    #[test]
+    fn receivers_and_closures_tell_functions_of_go_apart() {
+        for (whole, short) in [
+            ("main.(*Shop).Sell", "main.(*Shop).Sell"),
+            ("main.Till.Count", "main.Till.Count"),
+            ("main.(*Tree[go.shape.int_0,go.shape.[]string]).Add.func1.2", "main.(*Tree).Add.func1.2"),
+            ("main.Map[...]", "main.Map"),
+            ("example.org/shop/till.(*Till).Close-fm", "example.org/shop/till.(*Till).Close-fm"),
+            ("main.(*Machine).resume", "main.(*Machine).resume"),
+            ("runtime.raise.abi0", "runtime.raise"),
+            ("main.init.0", "main.init.0"),
+        ] {
+            assert!(is_go(whole), "{whole}");
+            assert_eq!(go_essence(whole), short, "{whole}");
+        }
+        for other in ["crosscall2", "_cgo_topofstack", "x_walk", "_ZN4main4sellEv.cold", "main."] {
+            assert!(!is_go(other), "{other}");
         }
     }
 

@@ -50,7 +50,8 @@ impl Record {
         let kept = kept.filter(|(at, _)| *at < KEPT || *at + KEPT >= total).map(|(_, frame)| frame);
         let frames = kept
             .map(|frame| Kept {
-                trust: frame.trust,
+                // What is read from code is as good, and earlier versions know no other name for it.
+                trust: if frame.trust == Trust::Code { Trust::Cfi } else { frame.trust },
                 called_as: frame.called_as.as_deref().map(str::to_owned),
                 place: *known.entry(Rc::as_ptr(&frame.place)).or_insert_with(|| {
                     places.push((*frame.place).clone());

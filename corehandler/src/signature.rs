@@ -29,6 +29,10 @@ pub enum Strength {
 }
 
 impl Strength {
+    fn of(cleaned: &Cleaned) -> Strength {
+        if cleaned.weaknesses.is_empty() { Strength::Strong } else { Strength::Weak }
+    }
+
     /// The word that people see.
     pub fn name(self) -> &'static str {
         match self {
@@ -61,12 +65,12 @@ impl Signature {
     /// Of a traceback.
     pub fn of(traceback: &Traceback, rules: &Rules) -> Signature {
         let cleaned = rules.clean(traceback, traceback.has_inlines);
-        let strength = if cleaned.weaknesses.is_empty() { Strength::Strong } else { Strength::Weak };
+        let strength = Strength::of(&cleaned);
         let text = text(traceback, &cleaned, strength);
         let id = hash(&text);
         let plain_id = traceback.has_inlines.then(|| {
             let plain = rules.clean(traceback, false);
-            hash(&self::text(traceback, &plain, strength))
+            hash(&self::text(traceback, &plain, Strength::of(&plain)))
         });
         let plain_id = plain_id.filter(|plain| *plain != id);
         Signature { id, plain_id, is_complete: cleaned.is_complete, strength, rules: rules.version, text, cleaned }
@@ -88,8 +92,10 @@ fn hash(text: &str) -> String {
 }
 
 fn text(traceback: &Traceback, cleaned: &Cleaned, strength: Strength) -> String {
-    let mut text =
-        format!("{}\nprogram {}\n{}\n", strength.name(), version::without(&traceback.program), kind(traceback));
+    // Where nothing of the runtime is there to complain of it, it is a wrong access.
+    let is_pure_virtual = cleaned.frames.first().is_some_and(|frame| frame == "[pure virtual]");
+    let kind = if is_pure_virtual { "abort".to_owned() } else { kind(traceback) };
+    let mut text = format!("{}\nprogram {}\n{kind}\n", strength.name(), version::without(&traceback.program));
     if let Some(assertion) = assertion(traceback, cleaned) {
         text += &format!("assertion {assertion}\n");
     }
@@ -116,8 +122,52 @@ pub fn kind(traceback: &Traceback) -> String {
 
 /// A failed assertion's expression: two in one function are two faults. File and line change with every edit.
 fn assertion<'t>(traceback: &'t Traceback, cleaned: &Cleaned) -> Option<&'t str> {
-    let message = traceback.abort_message.as_deref()?;
     cleaned.frames.first().filter(|frame| *frame == "[assert]")?;
-    let (_, rest) = message.split_once("Assertion `")?;
-    rest.rsplit_once("' failed").map(|(expression, _)| expression)
+    expression(traceback.abort_message.as_deref()?)
+}
+
+/// The quotes that translations put around it.
+const QUOTES: [(char, char); 9] =
+    [('`', '\''), ('»', '«'), ('«', '»'), ('„', '“'), ('“', '”'), ('‘', '’'), ('「', '」'), ('"', '"'), ('\'', '\'')];
+
+/// What stands in quotes in `program: file:line: function: Assertion `…' failed.`, in whatever language the program speaks.
+fn expression(message: &str) -> Option<&str> {
+    if let Some((_, rest)) = message.split_once("Assertion `") {
+        return rest.rsplit_once("' failed").map(|(expression, _)| expression);
+    }
+    // The function's name may have quotes of its own.
+    let sentence = message.match_indices(": ").nth(2).map_or(message, |(at, _)| &message[at + 2..]);
+    let quoted = |quotes: &[(char, char)]| {
+        let found = quotes.iter().filter_map(|(open, close)| {
+            let from = sentence.find(*open)? + open.len_utf8();
+            let to = sentence.rfind(*close).filter(|to| *to >= from)?;
+            Some((from, sentence[from..to].trim()))
+        });
+        found.min_by_key(|(from, _)| *from).map(|(_, expression)| expression)
+    };
+    let (sure, plain) = QUOTES.split_at(QUOTES.len() - 2);
+    quoted(sure).or_else(|| quoted(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assertion_is_the_same_in_every_language() {
+        for sentence in [
+            "Assertion `a['x'] == \"«\"' failed.",
+            "Zusicherung »a['x'] == \"«\"« nicht erfüllt.",
+            "l'assertion «\u{a0}a['x'] == \"«\"\u{a0}» a échoué.",
+            "La declaración `a['x'] == \"«\"' no se cumple.",
+            "Předpoklad „a['x'] == \"«\"“ nesplněn.",
+            "假设 ‘a['x'] == \"«\"’ 失败。",
+            "アサーション「a['x'] == \"«\"」が失敗しました",
+        ] {
+            let message = format!("prog: src/file.cc:17: int shop::check(int): {sentence}");
+            assert_eq!(expression(&message), Some("a['x'] == \"«\""), "{message}");
+        }
+        assert_eq!(expression("prog: file.c:17: check: asserzione \"a == 3\" non riuscita"), Some("a == 3"));
+        assert_eq!(expression("double free or corruption (out)"), None);
+    }
 }

@@ -1,8 +1,9 @@
 //! The address space of the program that crashed: its memory, from the core or else from the files that were mapped, and the modules
 //! (program, libraries, the kernel's vdso) that code in it came from.
 //!
-//! A file on this disk may not be the one that was running: it counts only where its build id is the one in the core's memory, or,
-//! where it has none, its first page is the same. What does not match is named and not used.
+//! A file on this disk may not be the one that was running: it counts only where its build id is the one in the core's memory. Where it has
+//! none, it counts where its first page is the same, it was not removed while it ran and not put there after the core, and what the
+//! thread returns to lies behind calls in it ([`Space::distrust`]). What does not match is named and not used.
 
 use crate::{
     core_file::{Core, Mapping},
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Identity {
-    /// The build ids, or the first pages, are equal.
+    /// The build ids are equal; or, where there is none, nothing speaks against it.
     Proven,
     /// The core holds nothing to compare with: the path has to do.
     Unproven,
@@ -57,6 +58,11 @@ impl Module {
     pub fn images(&self) -> impl Iterator<Item = &Image> {
         let mini = self.image.as_ref().and_then(Image::mini);
         self.debug.iter().chain(&self.image).chain(mini)
+    }
+
+    /// Whether Go's linker made it.
+    pub fn is_go(&self) -> bool {
+        self.image.as_ref().is_some_and(|image| image.has(".gopclntab"))
     }
 
     /// An address of memory in the file's own numbering.
@@ -147,6 +153,13 @@ impl Space {
         Space { core, modules }
     }
 
+    /// Takes back that the file of a module is the one that ran.
+    pub fn distrust(&mut self, index: usize) {
+        if let Some(module) = self.modules.get_mut(index) {
+            (module.identity, module.image, module.debug) = (Identity::Replaced, None, None);
+        }
+    }
+
     /// The module that an address lies in.
     pub fn module(&self, address: u64) -> Option<(usize, &Module)> {
         let after = self.modules.partition_point(|module| module.start <= address);
@@ -224,7 +237,13 @@ impl Module {
         let (mut identity, mut image) = (Identity::Missing, None);
         for candidate in candidates {
             let Ok(found) = Image::open(&candidate) else { continue };
-            identity = running.compare(&found);
+            // Somebody who names a program says that it is the one.
+            let is_given = given.is_some_and(|given| given == candidate);
+            let is_gone = first.path != path || core.written.is_some_and(|written| found.is_newer(written));
+            identity = match running.compare(&found) {
+                _ if running.build_id.is_none() && is_gone && !is_given => Identity::Replaced,
+                compared => compared,
+            };
             if identity != Identity::Replaced {
                 image = Some(found);
                 break;
@@ -294,25 +313,20 @@ impl Running {
         let field = |at: usize| Some(u64::from_le_bytes(page.get(at..at + 8)?.try_into().ok()?));
         let (Some(table), Some(count)) = (field(32), page.get(56..58)) else { return running };
         let count = u16::from_le_bytes([count[0], count[1]]);
-        let mut notes = None;
-        for index in 0..u64::from(count.min(64)) {
-            let Some(at) = usize::try_from(table).ok().and_then(|table| table.checked_add(index as usize * 56)) else {
-                break;
-            };
-            let Some(header) = page.get(at..at.saturating_add(56)) else { break };
-            let kind = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
-            let (Some(offset), Some(address), Some(size)) = (field(at + 8), field(at + 16), field(at + 32)) else {
-                break;
-            };
-            if kind == 1 && offset == 0 {
-                running.bias = first.start.wrapping_sub(address & !(PAGE as u64 - 1));
-            }
-            if kind == 4 && notes.is_none_or(|(_, known)| known < size) && size <= PAGE as u64 {
-                running.build_id =
-                    running.build_id.or_else(|| build_id_at(core, running.bias.wrapping_add(address), size));
-                notes = Some((address, size));
-            }
+        let header = |index: u64| {
+            let at = usize::try_from(table).ok()?.checked_add(usize::try_from(index).ok()? * 56)?;
+            let kind = page.get(at..at.checked_add(4)?)?;
+            let kind = u32::from_le_bytes(kind.try_into().ok()?);
+            Some((kind, field(at + 8)?, field(at + 16)?, field(at + 32)?))
+        };
+        let headers: Vec<(u32, u64, u64, u64)> = (0..u64::from(count.min(64))).map_while(header).collect();
+        if let Some((_, _, address, _)) = headers.iter().find(|(kind, offset, ..)| *kind == 1 && *offset == 0) {
+            running.bias = first.start.wrapping_sub(address & !(PAGE as u64 - 1));
         }
+        let notes = headers.iter().filter(|(kind, _, _, size)| *kind == 4 && *size <= PAGE as u64);
+        running.build_id = notes
+            .filter_map(|(_, _, address, size)| build_id_at(core, running.bias.wrapping_add(*address), *size))
+            .next();
         running
     }
 
@@ -342,7 +356,7 @@ fn build_id_at(core: &Core, address: u64, size: u64) -> Option<Vec<u8>> {
         let (name, desc, kind) = (field(0), field(4), field(8));
         let desc_at = 12usize.checked_add(name.checked_next_multiple_of(4)?)?;
         let desc_end = desc_at.checked_add(desc)?;
-        if kind == 3 && rest.get(12..16) == Some(b"GNU\0") {
+        if matches!((kind, rest.get(12..16)), (3, Some(b"GNU\0")) | (4, Some(b"Go\0\0"))) {
             return rest.get(desc_at..desc_end).map(<[u8]>::to_vec);
         }
         rest = rest.get(desc_end.checked_next_multiple_of(4)?..)?;

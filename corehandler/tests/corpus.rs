@@ -129,6 +129,48 @@ fn source_lines_are_for_people_and_change_no_signature() {
     }
 }
 
+#[test]
+fn a_build_without_its_debug_information_has_the_plain_signature_of_the_same_build_with_it() {
+    let top = tempfile::tempdir().unwrap();
+    let mut differ = 0;
+    for (language, build_with) in [
+        (&C, "gcc -O3 -g -pthread -w"),
+        (&C, "clang -O2 -g -pthread -w"),
+        (&CXX, "g++ -Os -g -pthread -w"),
+        (&CXX, "clang++ -O3 -g -pthread -w"),
+        (&RUST, "rustc --edition 2021 -Cpanic=abort -Copt-level=3 -g"),
+        (&RUST, "rustc --edition 2021 -Cpanic=abort -Copt-level=z -Csymbol-mangling-version=v0 -g"),
+    ] {
+        let environment = built("whole", build_with);
+        let dir = build(top.path(), language.source, &environment);
+        let cores: Vec<_> =
+            language.faults.iter().map(|(way, fault)| (fault, crash(&dir, &way.to_string(), ""))).collect();
+        let whole: Vec<_> = cores.iter().map(|(_, core)| signature_of(core, &Search::new("/")).1).collect();
+        common::shell(&dir, "strip --strip-debug faults");
+        for ((fault, core), whole) in cores.iter().zip(whole) {
+            let bare = signature_of(core, &Search::new("/")).1;
+            let plain = whole.plain_id.as_ref().unwrap_or(&whole.id);
+            assert_eq!(*plain, bare.id, "{fault}, {build_with}:\n{}\n{}", whole.text, bare.text);
+            differ += usize::from(whole.plain_id.is_some());
+        }
+    }
+    assert!(differ > 10, "only {differ} had inlined functions");
+}
+
+#[test]
+fn where_nothing_of_the_program_is_on_the_stack_two_faults_are_weak_and_two() {
+    let top = tempfile::tempdir().unwrap();
+    let build_with = "rustc --edition 2021 -Cpanic=abort -Copt-level=2 -Csymbol-mangling-version=v0";
+    let dir = build(top.path(), "copied.rs", &built("copied", build_with));
+    let [one, other] = ["1", "2"].map(|way| signature_of(&crash(&dir, way, ""), &Search::new("/")).1);
+    for signature in [&one, &other] {
+        let [ended, copied] = &signature.cleaned.frames[..] else { panic!("{}", signature.text) };
+        assert!(ended == "[panic]" && copied.starts_with("faults@"), "{}", signature.text);
+        assert_eq!(signature.strength, Strength::Weak, "{}", signature.text);
+    }
+    assert_ne!(one.id, other.id, "{}", one.text);
+}
+
 const PLAIN: Environment = built("plain", "gcc -O2 -g -pthread -w");
 
 #[test]

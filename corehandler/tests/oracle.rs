@@ -48,6 +48,7 @@ fn by_gdb(dir: &Path, core: &Path) -> Vec<String> {
         .arg(dir.join("faults"))
         .arg(core)
         .env("DEBUGINFOD_URLS", "")
+        .env("LC_ALL", "C")
         .output()
         .expect("gdb is the oracle of this test; install it");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -84,6 +84,7 @@ impl Running {
         let stderr = writer.try_clone().map_err(failed)?;
         let child = Command::new(program(name))
             .args(args)
+            .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .stdout(writer)
             .stderr(stderr)

@@ -233,6 +233,19 @@ fn what_the_handlers_say_is_in_the_log() {
 }
 
 #[test]
+fn handlers_speak_one_language_and_the_program_its_own() {
+    let server = Server::new();
+    let handlers = [("ssStartHandler", "echo start $LC_ALL"), ("ssCoreHandler", "echo core $LC_ALL")];
+    let mut command = Command::new(with_handlers(&server, &handlers));
+    command.arg("--root").arg(server.path()).args(["--name", "p", "--", "sh", "-c", "echo program $LC_ALL"]);
+    assert!(command.env("LC_ALL", "de_DE.UTF-8").output().unwrap().status.success());
+    let log = server.log();
+    for line in ["ssStartHandler: start C\n", "ssCoreHandler: core C\n", "program de_DE.UTF-8\n"] {
+        assert!(log.contains(line), "{line} is not in {log}");
+    }
+}
+
+#[test]
 fn a_broken_handler_never_stops_the_run() {
     for broken in ["exit 99", "kill -SEGV $$", "sleep 60", "head -c 100000000 /dev/zero"] {
         let server = Server::new();

@@ -7,7 +7,7 @@ mod rules;
 
 use crate::{
     names,
-    traceback::{Frame, SIGNAL_FRAME, Traceback},
+    traceback::{Frame, Place, SIGNAL_FRAME, Traceback},
     unwind::Trust,
 };
 use regex_lite::Regex;
@@ -80,7 +80,7 @@ const RECURSION: usize = 10;
 impl Rules {
     /// Cleans a traceback; without the functions that were copied into others where `inlines` is false.
     pub fn clean(&self, traceback: &Traceback, inlines: bool) -> Cleaned {
-        let mut cache: HashMap<(*const crate::traceback::Place, Option<Rc<str>>), Named> = HashMap::new();
+        let mut cache: HashMap<(*const Place, Option<Rc<str>>), Named> = HashMap::new();
         let frames: Vec<(usize, &Frame)> =
             traceback.frames.iter().enumerate().filter(|(_, frame)| inlines || frame.trust != Trust::Inline).collect();
         let mut named: Vec<Named> = frames
@@ -119,7 +119,8 @@ impl Rules {
         let place = &frame.place;
         let mut rules = Vec::new();
         if let Some(rule) = self.module.iter().find(|rule| rule.pattern.is_match(&place.module)) {
-            let name = place.symbol.as_deref().map_or_else(|| "?".into(), |symbol| self.name(symbol, &mut rules));
+            let name =
+                place.symbol.as_deref().map_or_else(|| "?".into(), |symbol| self.name(symbol, place.is_go, &mut rules));
             // What is inlined elsewhere is dropped here, too.
             let by_name =
                 self.frame.iter().find(|rule| rule.pattern.is_match(&name) && !rule.outermost && rule.inner.is_none());
@@ -132,19 +133,13 @@ impl Rules {
             return Named { name, rules, is_address: false, kind };
         }
         let Some(symbol) = &place.symbol else {
-            let name = match (place.module.as_str(), place.function_start) {
-                ("", _) => "bad call".into(),
-                (module, start) => {
-                    let build = place.build_id.as_deref().map_or("", |id| id.get(..16).unwrap_or(id));
-                    format!("{module}@{build}+{:#x}", start.unwrap_or(place.offset))
-                }
-            };
+            let name = if place.module.is_empty() { "bad call".into() } else { address(place) };
             return Named { name: name.into(), rules, is_address: !place.module.is_empty(), kind: Kind::Own };
         };
         if symbol == SIGNAL_FRAME {
             return Named { name: "[signal]".into(), rules, is_address: false, kind: Kind::Own };
         }
-        let name = self.name(symbol, &mut rules);
+        let name = self.name(symbol, place.is_go, &mut rules);
         let rule = self.frame.iter().find(|rule| rule.pattern.is_match(&name) && rule.inner.is_none());
         let kind = match rule {
             None => Kind::Own,
@@ -169,7 +164,11 @@ impl Rules {
     }
 
     /// The name that is the same on every server.
-    fn name(&self, symbol: &str, used: &mut Vec<Rc<str>>) -> Rc<str> {
+    fn name(&self, symbol: &str, is_go: bool, used: &mut Vec<Rc<str>>) -> Rc<str> {
+        // Go's names have dots of their own, and no compiler adds to them.
+        if is_go && names::is_go(symbol) {
+            return names::go_essence(symbol).into();
+        }
         let apply = |rules: &[Rule], mut text: String, used: &mut Vec<Rc<str>>| {
             for rule in rules {
                 let new = rule.pattern.replace_all(&text, rule.replace.as_str());
@@ -188,6 +187,12 @@ impl Rules {
         }
         apply(&self.name, essence, used).into()
     }
+}
+
+/// What stands for a function without a name: the same in every run of one build.
+fn address(place: &Place) -> String {
+    let build = place.build_id.as_deref().map_or("", |id| id.get(..16).unwrap_or(id));
+    format!("{}@{build}+{:#x}", place.module, place.function_start.unwrap_or(place.offset))
 }
 
 /// A frame of the cleaned traceback.
@@ -217,7 +222,11 @@ impl Run<'_> {
         let outermost = self.named.iter().rposition(own);
         for (at, named) in self.named.iter_mut().enumerate() {
             if named.kind == Kind::Outermost {
-                named.kind = if Some(at) > outermost { Kind::Library(None) } else { Kind::Own };
+                named.kind = match outermost {
+                    None => Kind::Drop,
+                    Some(outermost) if at > outermost => Kind::Library(None),
+                    Some(_) => Kind::Own,
+                };
             }
         }
         let outermost = self.named.iter().rposition(own);
@@ -240,16 +249,60 @@ impl Run<'_> {
                 Kind::Drop | Kind::Library(_) => {
                     let end =
                         (at..self.named.len()).find(|at| self.named[*at].kind == Kind::Own).unwrap_or(self.named.len());
-                    self.library_run(at..end, outermost.is_none_or(|outermost| at > outermost) && outermost.is_some());
+                    self.library_run(at..end, outermost.is_some_and(|outermost| at > outermost));
                     at = end;
                 }
             }
+        }
+        if outermost.is_none() {
+            self.mark_place();
+        }
+        self.skip_go_handler();
+    }
+
+    /// Go ends a program by a signal to itself, and some versions of it meet that in a handler of their own before they let it through.
+    fn skip_go_handler(&mut self) {
+        let is_go = self.frames.first().is_some_and(|(_, frame)| frame.place.is_go);
+        let Some([handler, signal]) = self.kept.first_chunk().filter(|_| is_go) else { return };
+        if !handler.is_own && &*signal.name == "[signal]" {
+            let end = signal.raw;
+            self.kept.drain(..2);
+            self.explained.iter_mut().filter(|line| line.raw <= end).for_each(|line| line.fate = Fate::Dropped);
+        }
+    }
+
+    /// Where all of the program's functions were copied into the languages' own: the function that they were copied into, by its address.
+    fn mark_place(&mut self) {
+        let labelled = self.named.iter().rposition(|named| matches!(named.kind, Kind::Library(Some(_))));
+        let from = labelled.map_or(0, |at| at + 1);
+        let of_program = |at: &usize| {
+            self.named[*at].kind == Kind::Drop
+                && self.frames[*at].1.place.is_program
+                && self.frames[*at].1.trust != Trust::Inline
+        };
+        let Some(at) = (from..self.named.len()).find(of_program) else { return };
+        let (raw, frame) = self.frames[at];
+        let name: Rc<str> = address(&frame.place).into();
+        let place = self.kept.partition_point(|kept| kept.raw < raw);
+        self.kept.insert(place, Kept { name: name.clone(), raw, is_address: true, is_own: true, is_complete: false });
+        if let Some(line) = self.explained.iter_mut().find(|line| line.raw == raw) {
+            line.fate = Fate::Kept(name);
         }
     }
 
     /// A run of frames that are not the program's: one frame, or none.
     fn library_run(&mut self, range: std::ops::Range<usize>, is_start: bool) {
-        let library = range.clone().rev().find(|at| matches!(self.named[*at].kind, Kind::Library(_)));
+        let mut library = range.clone().rev().find(|at| matches!(self.named[*at].kind, Kind::Library(_)));
+        if range.len() == self.named.len() {
+            // None of the program's functions is left; what started it says nothing.
+            let is_start = |at: &usize| {
+                self.rules.frame.iter().any(|rule| rule.outermost && rule.pattern.is_match(&self.named[*at].name))
+            };
+            let labelled = range.clone().rev().find(|at| matches!(self.named[*at].kind, Kind::Library(Some(_))));
+            let other =
+                || range.clone().rev().find(|at| matches!(self.named[*at].kind, Kind::Library(_)) && !is_start(at));
+            library = labelled.or_else(other).or(library);
+        }
         let label = library.filter(|_| !is_start).map(|at| self.label(at));
         for at in range {
             let named = &self.named[at];
@@ -278,8 +331,10 @@ impl Run<'_> {
             return format!("[{label}]").into();
         }
         let called_as = self.frames[at].1.called_as.as_deref();
-        let name =
-            called_as.map_or_else(|| self.named[at].name.clone(), |called| self.rules.name(called, &mut Vec::new()));
+        let name = called_as.map_or_else(
+            || self.named[at].name.clone(),
+            |called| self.rules.name(called, self.frames[at].1.place.is_go, &mut Vec::new()),
+        );
         format!("[{name}]").into()
     }
 }
@@ -297,10 +352,13 @@ fn weaknesses(traceback: &Traceback, frames: &[(usize, &Frame)], kept: &[Kept]) 
     } else if kept.iter().any(|kept| kept.is_address) {
         found.push("some functions have no name".to_owned());
     }
-    // How the frames that started the program were found says nothing about the fault.
+    // How the frames that started the program were found says nothing about the fault; but a guess that leads out of the last one
+    // of the program's may have passed others.
     let last = kept.last().map_or(usize::MAX, |kept| kept.raw);
-    let frames = || frames.iter().take_while(|(raw, _)| *raw <= last).map(|(_, frame)| *frame);
-    if let Some(frame) = frames().find(|frame| !frame.trust.is_strong()) {
+    let count = frames.iter().take_while(|(raw, _)| *raw <= last).count();
+    let left = frames.iter().skip(count).find(|(_, frame)| frame.trust != Trust::Inline).map(|(_, frame)| *frame);
+    let frames = || frames[..count].iter().map(|(_, frame)| *frame);
+    if let Some(frame) = frames().chain(left).find(|frame| !frame.trust.is_strong()) {
         found.push(format!("frames were found by {} only", frame.trust.name()));
     }
     let unproven = |frame: &&Frame| !frame.place.is_proven && !frame.place.module.is_empty();

@@ -1,15 +1,16 @@
 //! The raw traceback: every place that the crashed thread came through, with the function that it lies in and how that was found.
 
 mod naming;
+mod virtual_call;
 
 use crate::{
     core_file::{Core, Signal},
     names,
     space::{Identity, Module, Search, Space, hex},
-    unwind::{End, Limits, Step, Trust, Unwinder},
+    unwind::{End, Limits, Step, Trust, Unwinder, call_before},
 };
 use naming::Naming;
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 /// A place in code.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -33,6 +34,9 @@ pub struct Place {
     pub has_debug: bool,
     /// Whether the file that names come from is the one that ran.
     pub is_proven: bool,
+    /// Whether Go's linker made the module.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_go: bool,
 }
 
 /// A frame of the raw traceback.
@@ -108,13 +112,15 @@ const OVERFLOW_REACH: u64 = 1 << 20;
 impl Traceback {
     /// Reads, walks and names the crashed thread of a core.
     pub fn of(core: Core, search: &Search, detail: Detail) -> Traceback {
-        let space = Space::new(core, search);
+        let mut space = Space::new(core, search);
+        distrust_others(&mut space);
         let mut unwinder = Unwinder::new(&space);
         let walk = unwinder.walk(space.core.threads[0].registers, Limits::default());
         let program = program(&space);
         let mut naming = Naming::new(&space, program);
         naming.look_up(&walk.steps, &mut unwinder, detail);
-        let frames = naming.frames(&walk.steps);
+        let mut frames = naming.frames(&walk.steps);
+        virtual_call::name(&space, &walk.steps, &mut frames);
         let module = program.map(|program| &space.modules[program]);
         let is_stack_overflow = overflowed(&space, &walk.steps);
         let core = &space.core;
@@ -140,6 +146,20 @@ impl Traceback {
             frames,
         }
     }
+}
+
+/// Takes back the trust in files that have no build id, and no call before an address that the thread returns to.
+fn distrust_others(space: &mut Space) {
+    let is_doubtful = |module: &Module| module.build_id.is_none() && module.image.is_some();
+    if !space.modules.iter().any(is_doubtful) {
+        return;
+    }
+    let walk = Unwinder::new(space).walk(space.core.threads[0].registers, Limits::default());
+    let returns = walk.steps.iter().filter(|step| !step.exact && matches!(step.trust, Trust::Cfi | Trust::BadCall));
+    let places = returns.filter_map(|step| Some((step.pc, space.module(step.lookup())?)));
+    let others = places.filter(|(pc, (_, module))| is_doubtful(module) && call_before(space, *pc).is_none());
+    let others: BTreeSet<usize> = others.map(|(_, (index, _))| index).collect();
+    others.into_iter().for_each(|index| space.distrust(index));
 }
 
 /// The module that the kernel started.

@@ -99,7 +99,7 @@ impl<'s> Naming<'s> {
             let memory = module.bias.wrapping_add(address);
             let start = unwinder.function_start(memory);
             // A symbol without an end reaches no further than the function that call frame information knows.
-            let reaches = |symbol: &&Symbol| symbol.has_size || start.is_none_or(|start| start == symbol.address);
+            let reaches = |symbol: &&Symbol| symbol.size > 0 || start.is_none_or(|start| start == symbol.address);
             let function = symbol(address).filter(reaches);
             let place = Place {
                 symbol: function.map(|symbol| symbol.name.clone()),
@@ -140,6 +140,7 @@ impl<'s> Naming<'s> {
             offset,
             is_program: Some(index) == self.program,
             is_proven: module.identity == Identity::Proven,
+            is_go: module.is_go(),
             ..Place::default()
         }
     }

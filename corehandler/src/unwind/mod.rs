@@ -1,17 +1,20 @@
 //! From a thread's registers to the addresses that it came through.
 //!
 //! Each step is tried in the order of how much it can be believed, and the frame says which one found it: call frame information of the
-//! file that ran, or of its debug file; the signal frame that the kernel left on the stack; the frame pointer; the words of the stack
-//! that look like return addresses. A call to where no code is leaves its return address on top of the stack.
+//! file that ran, or of its debug file; the signal frame that the kernel left on the stack; what the function's own code does to the stack;
+//! the frame pointer; the words of the stack that look like return addresses. A call to where no code is leaves its return address on top of the stack.
 
 mod call;
+mod code;
 mod table;
 
 use crate::{
     core_file::{RBP, REGISTERS, RSP, Registers},
-    space::Space,
+    image::Symbol,
+    space::{Module, Space},
 };
 pub use call::{Call, call_before};
+use code::Piece;
 use gimli::{EndianSlice, EvaluationResult, LittleEndian, UnwindContext};
 use std::{collections::HashMap, rc::Rc, time::Duration};
 use table::{Cfa, Rule, Rules, Tables};
@@ -24,6 +27,8 @@ pub enum Trust {
     Registers,
     /// Call frame information.
     Cfi,
+    /// What the function's machine code does to the stack on every way from its entry.
+    Code,
     /// The registers that the kernel saved when it delivered a signal.
     SignalFrame,
     /// The word on top of the stack, after a call to where no code is.
@@ -49,6 +54,7 @@ impl Trust {
         match self {
             Trust::Registers => "registers",
             Trust::Cfi => "cfi",
+            Trust::Code => "code",
             Trust::SignalFrame => "signal",
             Trust::BadCall => "bad-call",
             Trust::TailCall => "tail-call",
@@ -127,11 +133,18 @@ pub struct Unwinder<'s> {
     space: &'s Space,
     tables: Vec<Tables>,
     known: HashMap<u64, Option<Rc<Rules>>>,
+    by_code: HashMap<u64, Option<Rc<Rules>>>,
+    /// Where Go's function for signals begins, by module.
+    interrupted: HashMap<usize, Option<u64>>,
     context: UnwindContext<usize>,
 }
 
 /// The instructions of every signal return on x86-64: `mov $15, %rax; syscall`.
 const SIGNAL_RETURN: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
+/// The function that Go's signal handler puts between what was interrupted and the panic.
+const GO_INTERRUPTED: &str = "runtime.sigpanic";
+/// The largest function whose code is looked at, in bytes.
+const FUNCTION_LIMIT: u64 = 1 << 20;
 /// How many words are looked at for a return address.
 const SCAN_WORDS: u64 = 1024;
 
@@ -139,7 +152,14 @@ impl<'s> Unwinder<'s> {
     /// For the threads of this core.
     pub fn new(space: &'s Space) -> Unwinder<'s> {
         let tables = space.modules.iter().map(|_| Tables::default()).collect();
-        Unwinder { space, tables, known: HashMap::new(), context: UnwindContext::new() }
+        Unwinder {
+            space,
+            tables,
+            known: HashMap::new(),
+            by_code: HashMap::new(),
+            interrupted: HashMap::new(),
+            context: UnwindContext::new(),
+        }
     }
 
     /// Where the function around an address begins, as call frame information knows it, in the file's own numbering.
@@ -189,7 +209,13 @@ impl<'s> Unwinder<'s> {
                 return None;
             }
             if let Some(next) = self.apply(&rules, now) {
-                return Some(next);
+                let exact = next.exact || self.is_interrupted(step.lookup(), rules.function);
+                return Some(Next { exact, ..next });
+            }
+        } else if let Some(rules) = self.rules_by_code(step.lookup()) {
+            let next = self.apply(&rules, now).filter(|next| self.is_return(next.registers.pc));
+            if let Some(next) = next {
+                return Some(Next { trust: Trust::Code, ..next });
             }
         }
         self.frame_pointer(now).or_else(|| self.scan(now))
@@ -208,10 +234,31 @@ impl<'s> Unwinder<'s> {
         found
     }
 
+    /// The rules for code without call frame information, where a table of symbols says which function it is part of.
+    fn rules_by_code(&mut self, address: u64) -> Option<Rc<Rules>> {
+        if let Some(known) = self.by_code.get(&address) {
+            return known.clone();
+        }
+        let found = self.space.module(address).and_then(|(_, module)| {
+            let pieces = pieces(self.space, module, module.to_file(address))?;
+            code::rules(&pieces, address).map(Rc::new)
+        });
+        self.by_code.insert(address, found.clone());
+        found
+    }
+
+    /// Whether what this function returns to was interrupted and has called nothing: Go's signal handler lets the program go on in it.
+    fn is_interrupted(&mut self, address: u64, function: u64) -> bool {
+        let Some((index, module)) = self.space.module(address).filter(|(_, module)| module.is_go()) else {
+            return false;
+        };
+        let of_module = || module.images().find_map(|image| image.address_of(GO_INTERRUPTED));
+        *self.interrupted.entry(index).or_insert_with(of_module) == Some(function)
+    }
+
     /// The kernel's signal frame: the return address was popped, so that the stack pointer stands at a `struct ucontext`.
     fn signal_frame(&self, now: &Registers) -> Option<Next> {
-        let mut code = [0; SIGNAL_RETURN.len()];
-        if !self.space.is_code(now.pc) || !self.space.read(now.pc, &mut code) || code != SIGNAL_RETURN {
+        if !self.returns_from_signal(now.pc) {
             return None;
         }
         // r8…r15 rdi rsi rbp rbx rdx rax rcx rsp rip, from byte 40 on.
@@ -221,6 +268,12 @@ impl<'s> Unwinder<'s> {
         let pc = self.space.word(saved.wrapping_add(8 * 16))?;
         general[RSP]?;
         Some(Next { registers: Registers { pc, general }, exact: true, trust: Trust::SignalFrame })
+    }
+
+    /// Whether the code at `pc` tells the kernel that a signal handler has ended.
+    fn returns_from_signal(&self, pc: u64) -> bool {
+        let mut code = [0; SIGNAL_RETURN.len()];
+        self.space.is_code(pc) && self.space.read(pc, &mut code) && code == SIGNAL_RETURN
     }
 
     fn bad_call(&self, now: &Registers) -> Option<Next> {
@@ -297,7 +350,7 @@ impl<'s> Unwinder<'s> {
     fn frame_pointer(&self, now: &Registers) -> Option<Next> {
         let (frame, sp) = (now.general[RBP]?, now.sp()?);
         let pc = self.space.word(frame.checked_add(8)?)?;
-        if frame < sp || frame % 8 != 0 || frame - sp > 1 << 20 || !self.follows_call(pc) {
+        if frame < sp || frame % 8 != 0 || frame - sp > 1 << 20 || !self.is_return(pc) {
             return None;
         }
         let mut registers = Registers { pc, general: [None; REGISTERS] };
@@ -310,7 +363,7 @@ impl<'s> Unwinder<'s> {
         let sp = now.sp()?.checked_next_multiple_of(8)?;
         (0..SCAN_WORDS).find_map(|index| {
             let at = sp.checked_add(8 * index)?;
-            let pc = self.space.word(at).filter(|pc| self.follows_call(*pc))?;
+            let pc = self.space.word(at).filter(|pc| self.is_return(*pc))?;
             let mut registers = Registers { pc, general: [None; REGISTERS] };
             registers.general[RSP] = at.checked_add(8);
             registers.general[RBP] = now.general[RBP].filter(|frame| *frame > at);
@@ -318,10 +371,36 @@ impl<'s> Unwinder<'s> {
         })
     }
 
+    /// Whether a function can return to `pc`: behind a call, or to the end of a signal handler.
+    fn is_return(&self, pc: u64) -> bool {
+        self.follows_call(pc) || self.returns_from_signal(pc)
+    }
+
     /// Whether the instruction before `pc` is a call.
     fn follows_call(&self, pc: u64) -> bool {
         self.space.is_code(pc.wrapping_sub(1)) && call_before(self.space, pc).is_some()
     }
+}
+
+/// The code of the function around an address, its entry first.
+fn pieces(space: &Space, module: &Module, address: u64) -> Option<Vec<Piece>> {
+    let tables = [".symtab", ".dynsym"];
+    let (image, symbol) = tables.iter().find_map(|table| {
+        module
+            .images()
+            .find_map(|image| Some((image, image.function(table, address).filter(|symbol| symbol.size > 0)?)))
+    })?;
+    let mut symbols = vec![symbol];
+    if let Some((parent, _)) = symbols[0].name.split_once(".cold") {
+        let entry = image.address_of(parent)?;
+        symbols.insert(0, tables.iter().find_map(|table| image.function(table, entry))?);
+    }
+    let piece = |symbol: Symbol| {
+        let mut code = vec![0; usize::try_from(symbol.size).ok().filter(|_| symbol.size <= FUNCTION_LIMIT)?];
+        let start = module.bias.wrapping_add(symbol.address);
+        space.read(start, &mut code).then_some(Piece { start, code })
+    };
+    symbols.into_iter().map(piece).collect()
 }
 
 struct Next {

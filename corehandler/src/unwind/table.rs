@@ -134,6 +134,12 @@ pub(super) struct Tables {
 }
 
 impl Tables {
+    /// The tables of a file that has no other beside it.
+    #[cfg(test)]
+    pub(super) fn of(image: &Image) -> Vec<Table> {
+        Table::eh_frame(image).into_iter().collect()
+    }
+
     pub(super) fn get(&self, module: &Module) -> &[Table] {
         self.loaded.get_or_init(|| {
             let file = module.image.iter().filter_map(Table::eh_frame);

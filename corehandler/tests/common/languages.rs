@@ -38,6 +38,7 @@ pub(crate) const C: Language = Language {
         (16, "deep in a recursion"),
         (17, "in a thread"),
         (18, "raise"),
+        (20, "time to nowhere"),
     ],
 };
 
@@ -57,6 +58,7 @@ pub(crate) const CXX: Language = Language {
         (9, "uncaught in a thread"),
         (10, "string from null"),
         (11, "throw in a destructor"),
+        (12, "pure virtual call, known"),
     ],
 };
 
@@ -79,6 +81,8 @@ pub(crate) const RUST: Language = Language {
         (12, "panic in a thread"),
         (13, "panic in drop"),
         (14, "abort in a callback"),
+        (15, "in a thread's function"),
+        (16, "in a boxed closure"),
     ],
 };
 
@@ -108,6 +112,13 @@ const C_BUILDS: &[Environment] = &[
     built("fortified", "gcc -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fcf-protection -pthread -w"),
     built("now, no PLT", "gcc -O2 -g -fno-plt -Wl,-z,now -pthread -w"),
     built("clang -O2", "clang -O2 -g -pthread -w"),
+    built(
+        "no tables -O0",
+        "gcc -O0 -fomit-frame-pointer -fno-asynchronous-unwind-tables -fno-unwind-tables -pthread -w",
+    ),
+    built("no tables -O2", "gcc -O2 -fno-asynchronous-unwind-tables -fno-unwind-tables -no-pie -pthread -w"),
+    built("no tables, clang", "clang -Os -fno-asynchronous-unwind-tables -fno-unwind-tables -static -pthread -w"),
+    built("no build id", "gcc -O1 -g -Wl,--build-id=none -pthread -w"),
     Environment { after: "strip --strip-debug faults", ..built("symbols only", "gcc -O2 -g -pthread -w") },
     Environment { after: SPLIT, ..built("debug link", "gcc -O2 -g -pthread -w") },
     Environment { after: BY_BUILD_ID, ..built("debug by id", "gcc -O2 -g -pthread -w") },
@@ -124,6 +135,7 @@ const CXX_BUILDS: &[Environment] = &[
     built("g++ -O2", "g++ -O2 -g -pthread -w"),
     built("g++ -O3", "g++ -O3 -g -pthread -w"),
     built("static", "g++ -O2 -g -static -Wl,-u,__cxa_pure_virtual -pthread -w"),
+    built("static, bare", "g++ -O2 -g -static -pthread -w"),
     built("clang++ -O2", "clang++ -O2 -g -pthread -w"),
     Environment { after: "strip --strip-debug faults", ..built("symbols only", "g++ -O2 -g -pthread -w") },
     Environment { after: BY_BUILD_ID, ..built("debug by id", "g++ -O2 -g -pthread -w") },
@@ -139,6 +151,21 @@ const RUST_BUILDS: &[Environment] = &[
     built("v0 names", "rustc --edition 2021 -Cpanic=abort -Copt-level=2 -Csymbol-mangling-version=v0 -g"),
     built("static", "rustc --edition 2021 -Cpanic=abort -Copt-level=2 -Ctarget-feature=+crt-static -g"),
     built("symbols only", "rustc --edition 2021 -Cpanic=abort -Copt-level=2 -Cforce-unwind-tables=yes"),
+    built(
+        "no tables -Os",
+        "rustc --edition 2021 -Cpanic=abort -Copt-level=s -Crelocation-model=static -Cforce-unwind-tables=no",
+    ),
+    built(
+        "no tables -Oz",
+        "rustc --edition 2021 -Cpanic=abort -Copt-level=z -Crelocation-model=static -Cforce-unwind-tables=no",
+    ),
+    built("no tables -O0", "rustc --edition 2021 -Cpanic=abort -Copt-level=0 -Cforce-unwind-tables=no"),
+    built("v0 names -O0", "rustc --edition 2021 -Cpanic=abort -Copt-level=0 -Csymbol-mangling-version=v0"),
+    built("v0 names, bare", "rustc --edition 2021 -Cpanic=abort -Copt-level=2 -Csymbol-mangling-version=v0"),
+    built(
+        "v0 names -Os",
+        "rustc --edition 2021 -Cpanic=abort -Copt-level=s -Csymbol-mangling-version=v0 -Cforce-unwind-tables=no",
+    ),
     built("line tables", "rustc --edition 2021 -Cpanic=abort -Copt-level=2 -Cdebuginfo=line-tables-only"),
     Environment { after: BY_BUILD_ID, ..built("debug by id", "rustc --edition 2021 -Cpanic=abort -Copt-level=2 -g") },
 ];

@@ -41,7 +41,13 @@ pub(crate) const fn built(name: &'static str, build: &'static str) -> Environmen
 }
 
 pub(crate) fn shell(dir: &Path, script: &str) -> std::process::Output {
-    let output = Command::new("sh").args(["-ec", script]).current_dir(dir).stdin(Stdio::null()).output().unwrap();
+    let output = Command::new("sh")
+        .args(["-ec", script])
+        .env("LC_ALL", "C")
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
     output
 }

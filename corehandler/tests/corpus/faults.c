@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FAR __attribute__((noinline))
@@ -68,6 +69,8 @@ FAR int x_in_thread(void) { pthread_t t; pthread_create(&t, 0, x_thread, 0); pth
 FAR int x_raise(void) { raise(SIGILL); return sink = 4; }
 FAR int x_smash(volatile char *from, int n) { char room[16]; for (int i = 0; i < n; i++) room[i] = from[i & 7]; return sink = room[3]; }
 
+FAR int x_clock(time_t *at) { int r = (int)time(at); return sink = r + 1; }
+
 int main(int count, char **arguments) {
     int way = count > 1 ? atoi(arguments[1]) : 0, zero = count > 50, depth = count > 2 ? atoi(arguments[2]) : 3;
     void *null = (void *)(long)zero;
@@ -90,6 +93,7 @@ int main(int count, char **arguments) {
     case 16: sink = x_some_depth(depth); break;
     case 17: sink = x_in_thread(); break;
     case 18: sink = x_raise(); break;
+    case 20: sink = x_clock((time_t *)8 + zero); break;
     case 19: sink = x_check_other(way + 100); break;
     }
     return sink & 1;

@@ -32,6 +32,15 @@ void Shape::x_draw_all() { x_render(this); sink = 1; }
 struct Circle : Shape { int x_draw() override { return 2; } };
 FAR int x_pure_virtual() { Circle circle; return sink = circle.x_draw(); }
 
+struct Square {
+    Square() { sink = x_measure(this); }
+    virtual int x_side() = 0;
+    FAR static int x_measure(Square *square);
+};
+int Square::x_measure(Square *square) { int r = square->x_side(); return sink = r + 1; }
+struct Small : Square { int x_side() override { return 3; } };
+FAR int x_pure_virtual_known() { Small small; return sink = small.x_side(); }
+
 template <class T> FAR int x_generic(T *value) { sink = static_cast<int>(*const_cast<volatile T *>(value)); return sink; }
 FAR int x_template(long *value) { int r = x_generic<long>(value); return sink = r; }
 
@@ -83,6 +92,7 @@ int main(int count, char **arguments) {
     case 8: sink = x_anonymous(static_cast<int *>(null)); break;
     case 9: sink = x_in_thread(); break;
     case 10: sink = x_null_string(static_cast<char *>(null)); break;
+    case 12: sink = x_pure_virtual_known(); break;
     case 11: sink = x_destructor(); break;
     }
     return sink & 1;

@@ -125,6 +125,22 @@ fn x_drop() -> u32 {
     black_box(1)
 }
 
+#[inline(never)]
+fn x_work() -> u32 {
+    black_box(x_read(black_box(std::ptr::null())) + 1)
+}
+
+#[inline(never)]
+fn x_passed_on() -> u32 {
+    black_box(std::thread::spawn(x_work).join().unwrap_or(3))
+}
+
+#[inline(never)]
+fn x_boxed() -> u32 {
+    let work: Box<dyn FnOnce() -> u32 + Send> = Box::new(|| black_box(x_index(&black_box([1, 2]), 9)) + 2);
+    black_box(std::thread::spawn(black_box(work)).join().unwrap_or(3))
+}
+
 fn main() {
     let way: u32 = std::env::args().nth(1).and_then(|way| way.parse().ok()).unwrap_or(0);
     let result = match way {
@@ -141,6 +157,8 @@ fn main() {
         11 => x_divide(black_box(0)),
         12 => x_thread(),
         13 => x_drop(),
+        15 => x_passed_on(),
+        16 => x_boxed(),
         _ => 0,
     };
     black_box(result);
