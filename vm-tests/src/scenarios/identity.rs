@@ -171,7 +171,7 @@ echo written while degraded > /mnt/set/www/index.html; stop_set; mdadm --examine
         left_out.as_array().is_some_and(|list| list.len() == 1) && left_out[0].to_string().contains("PRI-1"),
         "{left_out}"
     );
-    ensure!(both.report["warnings"].to_string().contains("fewer disks"), "{:#}", both.report);
+    ensure!(both.report["warnings"].to_string().contains("runs on 1 of 2 disks"), "{:#}", both.report);
     server.remove("PRI-1")?;
     let alone = probe(&mut server)?;
     ensure!(alone.outcome() == "identity-installed" && alone.report["set"]["degraded"] == true, "{:#}", alone.report);
