@@ -6,7 +6,7 @@ mod common;
 
 use common::{World, lines, outcome};
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 fn runs_with(world: &World) -> Value {
     let installed: Value = serde_json::from_str(&world.read("sec/var/lib/atlas/install/installed.json")).unwrap();
@@ -118,6 +118,32 @@ fn who_reads_a_certificate_at_its_start_is_told_of_a_renewed_one() {
         ("reloaded", "reload dovecot.service\n"),
         "nobody else runs here"
     );
+}
+
+#[test]
+fn files_that_name_an_address_of_pri_s_are_installed_all_the_same() {
+    let world = World::with_service("/etc/web\n");
+    let program = |path: &str, script: &str| {
+        world.write(path, &format!("#!/bin/sh\n{script}\n"));
+        fs::set_permissions(world.path(path), PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    program(
+        "sec/usr/sbin/webcheck",
+        "read -r first rest < /etc/web/web.conf\n[ \"$first\" = bad ] && exit 1\n[ \"$first\" != address ] || [ -n \"$ANYWHERE\" ] && exit 0\n\
+        echo 'bind() to 192.0.2.1:80 failed (99: Cannot assign requested address)' >&2\nexit 1",
+    );
+    world.cycle();
+    world.write("pri/etc/web/web.conf", "address 192.0.2.1\n");
+    program("sec/usr/bin/unshare", "exit 1");
+    let report = world.cycle();
+    assert_eq!(outcome(&report, "web"), "held", "what listens nowhere is not installed");
+    assert!(report.to_string().contains("192.0.2.1:80 failed"), "it says what the check said first: {report}");
+    assert_eq!(world.read("sec/etc/web/web.conf"), "good 1\n");
+
+    program("sec/usr/bin/unshare", "[ \"$1\" = --net ] || exit 9\nshift\nANYWHERE=1\nexport ANYWHERE\nexec \"$@\"");
+    let report = world.report(&["--retry"]);
+    assert_eq!(outcome(&report, "web"), "reloaded", "{report}");
+    assert_eq!(world.read("sec/etc/web/web.conf"), "address 192.0.2.1\n");
 }
 
 #[test]

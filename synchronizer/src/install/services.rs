@@ -121,7 +121,16 @@ impl Service {
     /// Lets the service say whether it could work with its files as they are now; what it complains of otherwise.
     pub(super) fn check(&self, root: &Path) -> Result<(), String> {
         let Some((program, args)) = self.check.split_first() else { return Ok(()) };
-        run(root, program, args, Duration::from_secs(self.seconds))
+        let deadline = Duration::from_secs(self.seconds);
+        match run(root, program, args, deadline) {
+            // It is to listen where PRI listens. This server has that address when it is PRI, and then needs these files.
+            Err(why) if why.contains(NO_ADDRESS) => {
+                let args: Vec<String> =
+                    ANYWHERE.iter().map(|arg| (*arg).to_owned()).chain(self.check.clone()).collect();
+                run(root, "unshare", &args, deadline).map_err(|_| why)
+            }
+            said => said,
+        }
     }
 
     /// Makes it read its files where it runs.
@@ -158,6 +167,17 @@ impl Service {
         self.units.iter().filter(|unit| is_active(root, unit)).cloned().collect()
     }
 }
+
+/// What the system says of an address that it does not have.
+const NO_ADDRESS: &str = "Cannot assign requested address";
+/// Runs what follows in a network of its own, in which any address may be listened on.
+const ANYWHERE: [&str; 5] = [
+    "--net",
+    "sh",
+    "-c",
+    "for version in 4 6; do echo 1 > /proc/sys/net/ipv$version/ip_nonlocal_bind; done 2>/dev/null; exec \"$@\"",
+    "sh",
+];
 
 /// Watches units for a while; gives the first that does not run any more.
 pub(super) fn first_to_fall(root: &Path, units: &[String]) -> Option<String> {
