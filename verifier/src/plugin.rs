@@ -136,6 +136,10 @@ fn exercise(service: &Service, args: &VerifyArgs) -> Profile {
         until: Instant::now() + deadline,
         root: args.root.clone(),
     };
+    let target = match target.bound() {
+        Ok(target) => target,
+        Err(why) => return Profile::ok(why),
+    };
     (service.verify)(&target).unwrap_or_else(|error| Profile::unknown(in_one_line(&error)))
 }
 

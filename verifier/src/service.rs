@@ -257,6 +257,9 @@ impl Wanted<'_> {
     }
 }
 
+/// The option that names the addresses that an instance listens on, where those are not all.
+pub const BOUND: &str = "bound";
+
 /// What one check is asked to exercise.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -278,6 +281,23 @@ impl Target {
     /// What was found or set under this key, or, for this instance alone, under `KEY@INSTANCE`.
     pub fn option(&self, key: &str) -> Option<&str> {
         self.options.get(&format!("{key}@{}", self.instance)).or_else(|| self.options.get(key)).map(String::as_str)
+    }
+
+    /// What an instance that listens on some addresses alone means for a server: where it is exercised, or why it cannot be there.
+    pub fn bound(self) -> Result<Target, String> {
+        let Some(addresses) = self.option(BOUND).map(str::to_owned) else { return Ok(self) };
+        let all: Vec<&str> = addresses.split_whitespace().collect();
+        let own = self.address().map(|own| own.to_string()).unwrap_or_default();
+        match self.role {
+            _ if all.contains(&own.as_str()) => Ok(self),
+            // Its clients come to this address, whichever one the server is known by.
+            Some(Role::Pri) => Ok(Target { host: all.first().map_or(own, |at| (*at).to_owned()), ..self }),
+            Some(_) => Err(format!(
+                "not exercised: it listens on {} alone, where this server is when it is PRI",
+                all.join(" and ")
+            )),
+            None => Ok(self),
+        }
     }
 
     /// The port that was found or set, or else the usual one.
@@ -416,6 +436,26 @@ mod tests {
         assert_eq!(tree.way("/etc/tls/chain.pem"), ["/etc/tls", "/srv/tls/chain.pem", "/srv/tls/chain-17.pem"]);
         assert_eq!(tree.way("/etc/gone"), ["/etc/gone"]);
         assert!(tree.way("/etc/round/x").len() > MAX_LINKS);
+    }
+
+    #[test]
+    fn what_listens_on_pri_s_address_is_exercised_there_and_on_no_secondary() {
+        let target = |role, host: &str, options: &[(&str, &str)]| Target {
+            host: host.into(),
+            role,
+            instance: String::new(),
+            options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            until: Instant::now() + Duration::from_secs(5),
+            root: "/".into(),
+        };
+        let bound = [(BOUND, "192.0.2.10 192.0.2.11")];
+        let host =
+            |role, host: &str, options: &[(&str, &str)]| target(role, host, options).bound().map(|target| target.host);
+        assert_eq!(host(Some(Role::Sec(1)), "192.0.2.1", &[]).as_deref(), Ok("192.0.2.1"));
+        assert_eq!(host(Some(Role::Pri), "192.0.2.2", &bound).as_deref(), Ok("192.0.2.10"));
+        assert_eq!(host(Some(Role::Pri), "192.0.2.11", &bound).as_deref(), Ok("192.0.2.11"));
+        assert_eq!(host(None, "192.0.2.2", &bound).as_deref(), Ok("192.0.2.2"));
+        assert!(host(Some(Role::Sec(1)), "192.0.2.1", &bound).unwrap_err().contains("192.0.2.10 and 192.0.2.11 alone"));
     }
 
     #[test]

@@ -41,11 +41,12 @@ impl Daemon {
     /// Whether it is there: installed, and not kept from running. In a tree that is no whole system, its configuration is all there is to
     /// go by.
     pub(super) fn is_there(&self, tree: &Tree) -> bool {
-        let is_whole = tree.is_running() || tree.exists("/var/lib/dpkg/status");
-        if tree.is_named(self.name) || !is_whole {
-            return true;
-        }
-        self.program(tree).is_some() && (self.may_start(tree) || self.runs(tree))
+        !self.is_whole(tree) || (self.program(tree).is_some() && (self.may_start(tree) || self.runs(tree)))
+    }
+
+    /// Whether the tree is a whole system, in which its program would lie where programs lie.
+    pub(super) fn is_whole(&self, tree: &Tree) -> bool {
+        (tree.is_running() || tree.exists("/var/lib/dpkg/status")) && !tree.is_named(self.name)
     }
 
     /// Where its program lies, as a path of this process.

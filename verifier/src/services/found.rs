@@ -1,6 +1,6 @@
 //! What one service is found to have, put together piece by piece, each once.
 
-use crate::service::Tree;
+use crate::service::{BOUND, Tree};
 use atlas_model::{
     TreePath, reserved,
     verify::{Found, Instance, MAX_ITEMS, TestData},
@@ -101,6 +101,22 @@ pub(super) fn is_loopback(address: &str) -> bool {
     address.starts_with("127.") || ["::1", "localhost", "ip6-localhost", "loopback", "lo"].contains(&address)
 }
 
+/// The option for who listens on some addresses alone, neither on all nor on this server's own; `None` where it is not so.
+pub(super) fn bound<'a>(addresses: impl IntoIterator<Item = &'a str>) -> Option<(String, String)> {
+    let mut known = vec![];
+    for address in addresses {
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        let address: std::net::IpAddr = address.parse().ok()?;
+        if address.is_unspecified() {
+            return None;
+        }
+        if !address.is_loopback() && !known.contains(&address.to_string()) {
+            known.push(address.to_string());
+        }
+    }
+    (!known.is_empty()).then(|| (BOUND.to_owned(), known.join(" ")))
+}
+
 /// Whether packages bring and renew this file on every server.
 fn is_packaged(path: &str) -> bool {
     let own = path.starts_with("/usr/local/");
@@ -111,6 +127,15 @@ fn is_packaged(path: &str) -> bool {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn who_listens_on_some_addresses_alone_is_bound_to_them() {
+        let of = |addresses: &[&str]| bound(addresses.iter().copied()).map(|(_, addresses)| addresses);
+        assert_eq!(of(&["192.0.2.1", "127.0.0.1", "[2001:db8::1]"]).as_deref(), Some("192.0.2.1 2001:db8::1"));
+        for all in [&[][..], &[""], &["*"], &["0.0.0.0"], &["192.0.2.1", "::"], &["127.0.0.1"], &["a.example"]] {
+            assert_eq!(of(all), None, "{all:?}");
+        }
+    }
 
     #[test]
     fn everything_is_found_once_and_what_belongs_to_one_machine_is_a_problem() {

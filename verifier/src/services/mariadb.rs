@@ -6,7 +6,7 @@
 use super::{
     daemon::{self, Daemon},
     database,
-    found::{Finding, is_loopback},
+    found::{Finding, bound, is_loopback},
     included,
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 use anyhow::Context;
 use atlas_host::process::{Command, ProcessError};
 use atlas_model::verify::{At, Found, Instance, Profile};
-use std::{collections::BTreeMap, time::Instant};
+use std::time::Instant;
 
 pub(super) const SERVICE: Service = Service {
     name: "mariadb",
@@ -61,7 +61,10 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         finding.path(tree, dir);
         finding.instance(Instance {
             name: server.port.to_string(),
-            options: BTreeMap::from([("port".into(), server.port.to_string())]),
+            options: [("port".to_owned(), server.port.to_string())]
+                .into_iter()
+                .chain(bound(server.addresses.iter().map(String::as_str)))
+                .collect(),
             at: if server.is_local { At::Here } else { At::Partners },
         });
     }
@@ -77,6 +80,8 @@ fn defaults(told: &str) -> Vec<String> {
 struct Server {
     port: u16,
     is_local: bool,
+    /// Where it listens.
+    addresses: Vec<String>,
 }
 
 /// Whether a section is a server's: `mysqld`, `mariadb-10.11`; not a client's, such as `mariadb-dump`.
@@ -112,7 +117,8 @@ fn server(lines: &[String]) -> Option<Server> {
         }
     }
     let is_local = address.split(',').map(str::trim).all(is_loopback);
-    (is_there && is_networked && port != 0).then_some(Server { port, is_local })
+    let addresses = address.split(',').map(|at| at.trim().to_owned()).collect();
+    (is_there && is_networked && port != 0).then_some(Server { port, is_local, addresses })
 }
 
 fn verify(target: &Target) -> anyhow::Result<Profile> {

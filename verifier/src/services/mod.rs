@@ -1,5 +1,6 @@
 //! The services that ATLAS itself knows how to exercise, one file each. Others are programs in `/etc/atlas/verify.d`, or Nagios plugins.
 
+mod access;
 mod atlas;
 mod certificate;
 mod connectivity;

@@ -1,6 +1,11 @@
 //! ntp: a server that gives others the time has it itself, and it is ours.
 
-use super::found::Finding;
+use super::{
+    access,
+    daemon::{self, Daemon},
+    found::Finding,
+    included,
+};
 use crate::{
     service::{Service, Target, Tree},
     talk,
@@ -20,6 +25,9 @@ pub(super) const SERVICE: Service = Service {
     verify,
 };
 
+const CHRONY: Daemon = Daemon { name: "chrony", programs: &["chronyd"], units: &["chrony.service", "chronyd.service"] };
+const NTPSEC: Daemon =
+    Daemon { name: "ntpsec", programs: &["ntpd"], units: &["ntpsec.service", "ntp.service", "ntpd.service"] };
 /// Between 1900, NTP's first year, and 1970, in seconds.
 const EPOCH: f64 = 2_208_988_800.0;
 const LENGTH: usize = 48;
@@ -28,45 +36,58 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
     let chrony = tree.installed("chrony", "/etc/chrony");
     let main = format!("{chrony}/chrony.conf");
-    if let Some(mut text) = tree.read(&main)? {
-        for file in tree.matching(&format!("{chrony}/conf.d/*.conf")) {
-            text.push_str(&format!("\n{}", tree.read(&file)?.unwrap_or_default()));
-        }
+    if tree.exists(&main) && CHRONY.is_there(tree) {
+        let own = included::lines(tree, &main, &|line| {
+            let (word, path) = line.split_once(char::is_whitespace)?;
+            let path = path.split_whitespace().next()?;
+            match word.to_ascii_lowercase().as_str() {
+                "include" => Some(tree.matching(path)),
+                "confdir" => Some(tree.matching(&format!("{path}/*.conf"))),
+                _ => None,
+            }
+        })?;
+        let told = (chrony == "/etc/chrony").then(|| daemon::says(tree, &mut finding, "chronyd", &["-p"])).flatten();
         // The file of keys beside it is needed as well.
         finding.path(tree, chrony);
-        if let Some(port) = chrony_port(&text) {
-            server(&mut finding, "chrony", port);
+        if let Some((port, clients)) = chrony_serves(&told.unwrap_or_else(|| own.join("\n"))) {
+            server(&mut finding, "chrony", port, clients);
         }
     }
     let ntpsec = tree.installed("ntpsec", "/etc/ntpsec");
-    if let Some(text) = tree.read(&format!("{ntpsec}/ntp.conf"))? {
+    if let Some(text) = tree.read(&format!("{ntpsec}/ntp.conf"))?.filter(|_| NTPSEC.is_there(tree)) {
         finding.path(tree, ntpsec);
         // It serves whom nothing else is said of.
         let ignored = |line: &str| {
             line.trim_start().starts_with("restrict") && line.contains("default") && line.contains("ignore")
         };
         if !text.lines().any(ignored) {
-            server(&mut finding, "ntpsec", 123);
+            server(&mut finding, "ntpsec", 123, None);
         }
     }
     Ok(finding.done())
 }
 
-fn server(finding: &mut Finding, name: &str, port: u16) {
-    let options = BTreeMap::from([("port".into(), port.to_string())]);
+fn server(finding: &mut Finding, name: &str, port: u16, clients: Option<String>) {
+    let mut options = BTreeMap::from([("port".into(), port.to_string())]);
+    options.extend(clients.map(|clients| (access::CLIENTS.to_owned(), clients)));
     finding.instance(Instance { name: name.into(), options, ..Instance::default() });
 }
 
-/// On which port chrony serves others; `None` where it allows nobody.
-fn chrony_port(text: &str) -> Option<u16> {
+/// On which port chrony serves others, and whom, where that is not everybody; `None` where it allows nobody.
+fn chrony_serves(text: &str) -> Option<(u16, Option<String>)> {
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', '%', '!', ';']));
-    let directive = |name: &str| {
-        let is = |line: &&str| line.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case(name));
-        lines.clone().rfind(is)
+    let directives = |name: &'static str| {
+        lines
+            .clone()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .filter(move |words| words.first().is_some_and(|word| word.eq_ignore_ascii_case(name)))
     };
-    directive("allow")?;
-    let port = directive("port").and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(123);
-    (port != 0).then_some(port)
+    let allowed: Vec<String> = directives("allow")
+        .map(|words| words.iter().skip(1).find(|word| **word != "all").map_or("*", |net| *net).to_owned())
+        .collect();
+    let port = directives("port").next_back().and_then(|words| words.get(1)?.parse().ok()).unwrap_or(123);
+    let is_for_all = allowed.iter().any(|net| net == "*" || net.ends_with("/0"));
+    (!allowed.is_empty() && port != 0).then(|| (port, (!is_for_all).then(|| allowed.join(" "))))
 }
 
 /// What a server said.
@@ -88,6 +109,12 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     let ask = || question(seconds());
     let time = match talk::ask(target, port, ask, |answer, question| read(answer, question, seconds()))? {
         Ok(time) => time,
+        // Whoever is not allowed gets no answer; where nobody listens, the system says so.
+        Err(why) if access::is_let_in(target)? != Some(true) && !why.contains("refused") => {
+            return Ok(Profile::ok(
+                "not exercised: it gives the time to some addresses, and this server is none of them",
+            ));
+        }
         Err(why) => return Ok(Profile::unacceptable(format!("no time comes from port {port}: {why}")).hint(hint)),
     };
     let answer = target.time("answer", start, 500.0, None)?;
@@ -150,10 +177,11 @@ mod tests {
 
     #[test]
     fn chrony_serves_whom_it_allows() {
-        assert_eq!(chrony_port("pool pool.example iburst\n# allow\n"), None);
-        assert_eq!(chrony_port("allow 192.0.2.0/24\n"), Some(123));
-        assert_eq!(chrony_port("port 1123\n  allow\n"), Some(1123));
-        assert_eq!(chrony_port("allow\nport 0\n"), None);
+        assert_eq!(chrony_serves("pool pool.example iburst\n# allow\n"), None);
+        assert_eq!(chrony_serves("allow 192.0.2.0/24\nallow 10\n"), Some((123, Some("192.0.2.0/24 10".into()))));
+        assert_eq!(chrony_serves("port 1123\n  allow\n"), Some((1123, None)));
+        assert_eq!(chrony_serves("allow 10/8\nallow all\n"), Some((123, None)));
+        assert_eq!(chrony_serves("allow\nport 0\n"), None);
     }
 
     #[test]

@@ -3,7 +3,11 @@
 //! Without `user` the start of the protocol is all that is exercised: it tells a server that is starting, full or in trouble from one that
 //! merely lets nobody unknown in. Options: `user`, `database` (as the user is called), `credentials` (a file as `PGPASSFILE` names it).
 
-use super::{database, found::Finding};
+use super::{
+    daemon::{self, Daemon},
+    database,
+    found::{Finding, bound, is_loopback},
+};
 use crate::{
     service::{Service, Target, Tree},
     talk::Talk,
@@ -22,6 +26,15 @@ pub(super) const SERVICE: Service = Service {
     verify,
 };
 
+const DAEMON: Daemon = Daemon {
+    name: "postgresql",
+    programs: &["/usr/lib/postgresql/*/bin/postgres", "postgres"],
+    units: &["postgresql.service", "postgresql@.service"],
+};
+/// Where Debian has each version.
+const PROGRAMS: &str = "/usr/lib/postgresql";
+/// How deep files may include each other, as for the server.
+const MAX_DEPTH: usize = 10;
 /// The longest answer to the first message that is read, in bytes.
 const LONGEST: usize = 8192;
 /// A table that nobody else sees and that is gone with the connection, written and read.
@@ -35,46 +48,143 @@ const RESULT: &str = "5050";
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
     let dir = tree.installed("postgresql", "/etc/postgresql");
+    if !DAEMON.is_there(tree) {
+        return Ok(finding.done());
+    }
     for path in tree.matching(&format!("{dir}/*/*/postgresql.conf")) {
         let cluster = path.trim_end_matches("/postgresql.conf");
-        let mut text = tree.read(&path)?.unwrap_or_default();
-        for file in tree.matching(&format!("{cluster}/conf.d/*.conf")) {
-            text.push_str(&format!("\n{}", tree.read(&file)?.unwrap_or_default()));
+        let name = cluster.trim_start_matches(dir).trim_start_matches('/');
+        // The clusters of a version that is not installed any more are data, and no servers.
+        let program = format!("{PROGRAMS}/{}/bin/postgres", name.split('/').next().unwrap_or_default());
+        if DAEMON.is_whole(tree) && !tree.exists(&program) {
+            continue;
         }
         finding.path(tree, dir);
         let start = tree.read(&format!("{cluster}/start.conf"))?.unwrap_or_default();
-        let starts = start.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
-        let (port, addresses) = listens(&text);
+        let starts =
+            start.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).find(|line| !line.is_empty());
+        let mut files = vec![];
+        let settings = Settings::read(tree, &path, &mut files)?;
+        files.iter().for_each(|file| finding.path(tree, file));
+        let (port, addresses) = match told(tree, &mut finding, &program, &path, settings.value("data_directory")) {
+            Some((port, addresses)) => listens(Some(&port), Some(&addresses)),
+            None => listens(settings.value("port"), settings.value("listen_addresses")),
+        };
         // Who starts it by hand or listens on no network has no clients that we could be.
         if addresses.is_empty() || starts.is_some_and(|starts| starts != "auto") {
             continue;
         }
-        let is_local = addresses.iter().all(|at| at == "localhost" || at.starts_with("127.") || at == "::1");
+        let is_local = addresses.iter().all(|at| is_loopback(at));
         finding.instance(Instance {
-            name: cluster.trim_start_matches(dir).trim_start_matches('/').into(),
-            options: BTreeMap::from([("port".into(), port.to_string())]),
+            name: name.into(),
+            options: [("port".to_owned(), port.to_string())]
+                .into_iter()
+                .chain(bound(addresses.iter().map(String::as_str)))
+                .collect(),
             at: if is_local { At::Here } else { At::Partners },
         });
     }
     Ok(finding.done())
 }
 
-/// The port and the addresses of a configuration, in which the last word counts.
-fn listens(text: &str) -> (u16, Vec<String>) {
-    let value = |name: &str| {
-        let mut values = text.lines().filter_map(|line| {
-            let line = line.trim().strip_prefix(name)?;
-            let value = line.trim_start().strip_prefix('=').or_else(|| line.strip_prefix([' ', '\t']))?.trim();
-            Some(match value.strip_prefix('\'') {
-                Some(quoted) => quoted.split('\'').next().unwrap_or_default(),
-                None => value.split(['#', ' ', '\t']).next().unwrap_or_default(),
-            })
-        });
-        values.next_back().map(str::to_owned)
+/// The port and the addresses, as `postgres -C` says them, which does not run as root. It is started as Debian starts it.
+fn told(
+    tree: &Tree,
+    finding: &mut Finding,
+    program: &str,
+    config: &str,
+    data: Option<&str>,
+) -> Option<(String, String)> {
+    if !config.starts_with("/etc/postgresql/") {
+        return None;
+    }
+    let file = format!("config_file={config}");
+    let mut ask = |name: &str| {
+        let args = ["--reuid=postgres", "--regid=postgres", "--init-groups", "--", program, "-C", name, "-c", &file];
+        let data = data.map_or_else(Vec::new, |data| vec!["-D", data]);
+        daemon::says(tree, finding, "setpriv", &[&args[..], &data].concat()).map(|said| said.trim().to_owned())
     };
-    let port = value("port").and_then(|port| port.parse().ok()).unwrap_or(5432);
-    let addresses = value("listen_addresses").unwrap_or_else(|| "localhost".into());
-    (port, addresses.split([',', ' ']).filter(|at| !at.is_empty()).map(str::to_owned).collect())
+    let port = ask("port")?;
+    Some((port, ask("listen_addresses")?))
+}
+
+/// What is set, by names in lower case; the last word counts.
+#[derive(Debug, Default)]
+struct Settings(BTreeMap<String, String>);
+
+impl Settings {
+    /// Reads a cluster's file with all that it includes, and what ALTER SYSTEM wrote, which comes last. `files` become those that were
+    /// included.
+    fn read(tree: &Tree, path: &str, files: &mut Vec<String>) -> anyhow::Result<Settings> {
+        let mut settings = Settings::default();
+        settings.file(tree, path, files, 0)?;
+        if let Some(data) = settings.value("data_directory").map(|data| format!("{data}/postgresql.auto.conf")) {
+            settings.file(tree, &data, &mut vec![], 0)?;
+        }
+        Ok(settings)
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    fn file(&mut self, tree: &Tree, path: &str, files: &mut Vec<String>, depth: usize) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            depth <= MAX_DEPTH && files.len() < 1000,
+            "{path}: files include each other more than {MAX_DEPTH} deep"
+        );
+        for (name, value) in tree.read(path)?.unwrap_or_default().lines().filter_map(setting) {
+            let at = |value: &str| match path.rsplit_once('/') {
+                Some((dir, _)) if !value.starts_with('/') => format!("{dir}/{value}"),
+                _ => value.to_owned(),
+            };
+            let included = match name.as_str() {
+                "include" | "include_if_exists" => vec![at(&value)],
+                "include_dir" => tree.matching(&format!("{}/*.conf", at(&value))),
+                _ => {
+                    self.0.insert(name, value);
+                    continue;
+                }
+            };
+            for file in included {
+                files.push(file.clone());
+                self.file(tree, &file, files, depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `Port = 5433 # why`, `listen_addresses '*'`; a quote within quotes is written twice, or with a backslash.
+fn setting(line: &str) -> Option<(String, String)> {
+    let line = line.trim();
+    let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.'))?;
+    let (name, rest) = line.split_at(end);
+    let rest = rest.trim_start();
+    let rest = rest.strip_prefix('=').unwrap_or(rest).trim_start();
+    let value = match rest.strip_prefix('\'') {
+        None => rest.split(['#', ' ', '\t']).next().unwrap_or_default().to_owned(),
+        Some(quoted) => {
+            let (mut value, mut chars) = (String::new(), quoted.chars().peekable());
+            while let Some(c) = chars.next() {
+                match c {
+                    '\'' if chars.peek() == Some(&'\'') => value.extend(chars.next()),
+                    '\'' => break,
+                    '\\' => value.extend(chars.next()),
+                    c => value.push(c),
+                }
+            }
+            value
+        }
+    };
+    (!name.is_empty()).then(|| (name.to_ascii_lowercase(), value))
+}
+
+/// The port and the addresses; what is not set is the usual.
+fn listens(port: Option<&str>, addresses: Option<&str>) -> (u16, Vec<String>) {
+    let port = port.and_then(|port| port.parse().ok()).unwrap_or(5432);
+    let addresses = addresses.unwrap_or("localhost").split([',', ' ']).filter(|at| !at.is_empty());
+    (port, addresses.map(str::to_owned).collect())
 }
 
 fn verify(target: &Target) -> anyhow::Result<Profile> {
@@ -186,17 +296,62 @@ pub(super) fn reads(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::here::testing::Server;
+
+    fn read(files: &[(&str, &str)]) -> (u16, Vec<String>) {
+        let server = Server::with(files);
+        let settings = Settings::read(&server.tree(), "/etc/postgresql/15/main/postgresql.conf", &mut vec![]).unwrap();
+        listens(settings.value("port"), settings.value("listen_addresses"))
+    }
+
+    fn one(text: &str) -> (u16, Vec<String>) {
+        read(&[("etc/postgresql/15/main/postgresql.conf", text)])
+    }
 
     #[test]
     fn where_a_cluster_listens_is_what_its_configuration_says_last() {
         let local = vec!["localhost".to_owned()];
-        assert_eq!(listens("# port = 1\n"), (5432, local.clone()));
+        assert_eq!(one("# port = 1\n"), (5432, local.clone()));
         assert_eq!(
-            listens("port = 5433\t\t# (change requires restart)\nlisten_addresses = '*' # all\nport 5434\n"),
+            one("port = 5433\t\t# (change requires restart)\nlisten_addresses = '*' # all\nPORT 5434\n"),
             (5434, vec!["*".to_owned()])
         );
-        assert_eq!(listens("listen_addresses = 'localhost, 192.0.2.1'\nlisten_addresses=''\n"), (5432, vec![]));
-        assert_eq!(listens("portal = 7\nlisten_addresses = 'localhost'\n"), (5432, local));
+        assert_eq!(one("listen_addresses = 'localhost, 192.0.2.1'\nListen_Addresses=''\n"), (5432, vec![]));
+        assert_eq!(one("portal = 7\nlisten_addresses = 'localhost'\n"), (5432, local));
+        assert_eq!(setting("a.b = 'it''s \\'so\\'' # x"), Some(("a.b".into(), "it's 'so'".into())));
+    }
+
+    #[test]
+    fn what_is_included_and_what_alter_system_wrote_counts() {
+        let main = "etc/postgresql/15/main/postgresql.conf";
+        let included = [
+            (
+                main,
+                "data_directory = '/var/lib/pg'\nport = 1\ninclude_if_exists = 'site.conf'\ninclude 'gone.conf'\ninclude_dir = 'conf.d'\n",
+            ),
+            ("etc/postgresql/15/main/site.conf", "Port = 2\n"),
+            ("etc/postgresql/15/main/conf.d/a.conf", "port = 3\n"),
+            ("etc/postgresql/15/main/conf.d/a.conf.off", "port = 4\n"),
+        ];
+        assert_eq!(read(&included).0, 3);
+        let altered = ("var/lib/pg/postgresql.auto.conf", "listen_addresses = '*'\nport = '5433'\n");
+        assert_eq!(read(&[&included[..], &[altered]].concat()), (5433, vec!["*".to_owned()]));
+        let endless = Server::with(&[(main, "include 'postgresql.conf'\n")]);
+        assert!(find(&endless.tree()).unwrap_err().to_string().contains("10 deep"));
+    }
+
+    #[test]
+    fn the_server_s_own_word_comes_first_and_a_version_that_is_gone_is_no_server() {
+        let server = Server::with(&[
+            ("etc/postgresql/15/main/postgresql.conf", "port = 9\n"),
+            ("etc/postgresql/13/main/postgresql.conf", ""),
+        ]);
+        server.program("usr/lib/postgresql/15/bin/postgres", "");
+        let says = "[ \"$6\" = -C ] || exit 1; case $7 in port) echo 5444;; *) echo '*';; esac";
+        server.program("usr/bin/setpriv", says);
+        let found = find(&server.tree().running()).unwrap().instances;
+        let shown: Vec<_> = found.iter().map(|one| (one.name.as_str(), one.options["port"].as_str(), one.at)).collect();
+        assert_eq!(shown, [("15/main", "5444", At::Partners)]);
     }
 
     #[test]

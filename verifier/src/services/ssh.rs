@@ -2,12 +2,12 @@
 
 use super::{
     daemon::{self, Daemon},
-    found::{Finding, is_loopback},
+    found::{Finding, bound, is_loopback},
 };
 use crate::service::{Service, Target, Tree};
 use atlas_model::verify::{At, Found, Instance, Profile};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io::{BufRead, BufReader, Read},
     time::Instant,
 };
@@ -46,10 +46,11 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     let listens = socket(tree).unwrap_or_else(|| told.map_or_else(|| own.listens(), |told| listen_addresses(&told)));
     let ports: BTreeSet<u16> = listens.iter().map(|(_, port)| *port).collect();
     for port in ports {
-        let is_local = listens.iter().filter(|(_, at)| *at == port).all(|(address, _)| is_loopback(address));
+        let addresses = || listens.iter().filter(move |(_, at)| *at == port).map(|(address, _)| address.as_str());
+        let is_local = addresses().all(is_loopback);
         finding.instance(Instance {
             name: port.to_string(),
-            options: BTreeMap::from([("port".into(), port.to_string())]),
+            options: [("port".to_owned(), port.to_string())].into_iter().chain(bound(addresses())).collect(),
             at: if is_local { At::Here } else { At::Partners },
         });
     }

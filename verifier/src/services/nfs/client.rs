@@ -42,7 +42,13 @@ pub(super) fn exercise(target: &Target, path: &str, versions: &[u32]) -> anyhow:
     let start = Instant::now();
     let mut complaints = vec![];
     for version in versions {
-        match attach(target, path, *version)? {
+        // Below a pseudo root, clients of NFS 4 see other paths.
+        let seen = target.option(super::PATH_4).filter(|_| *version == 4).unwrap_or(path);
+        if seen.is_empty() {
+            complaints.push("NFS 4: the path is not below the pseudo root (fsid=0)".to_owned());
+            continue;
+        }
+        match attach(target, seen, *version)? {
             Ok(()) => {
                 let took = ms(start);
                 let used = within(target, path);

@@ -8,6 +8,12 @@ pub(super) struct Export {
     pub(super) is_writable: bool,
     /// Who a client's root is here.
     pub(super) root: Root,
+    /// Whom it is given to: addresses, networks, names, `*`.
+    pub(super) clients: Vec<String>,
+    /// Whether clients of NFS 4 see it as `/`.
+    pub(super) is_pseudo_root: bool,
+    /// Whether it is given without a ticket of Kerberos.
+    pub(super) is_plain: bool,
 }
 
 /// Who a client's root is on the server.
@@ -27,17 +33,31 @@ pub(super) fn exports(text: &str) -> Vec<Export> {
     let (mut exports, mut defaults) = (Vec::<Export>::new(), String::new());
     for line in text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()) {
         let Some((path, clients)) = path(line) else { continue };
-        let mut options: Vec<String> = vec![];
+        let (mut options, mut names): (Vec<String>, Vec<String>) = (vec![], vec![]);
         for client in clients.split_whitespace() {
             match (client.strip_prefix('-'), client.split_once('(')) {
                 (Some(all), _) => defaults = all.to_owned(),
-                (_, Some((_, own))) => options.push(format!("{defaults},{}", own.trim_end_matches(')'))),
-                _ => options.push(defaults.clone()),
+                (_, Some((name, own))) => {
+                    names.push(name.to_owned());
+                    options.push(format!("{defaults},{}", own.trim_end_matches(')')));
+                }
+                _ => {
+                    names.push(client.to_owned());
+                    options.push(defaults.clone());
+                }
             }
         }
         if options.is_empty() {
+            names.push("*".to_owned());
             options.push(defaults.clone());
         }
+        // Options without a name are for everybody.
+        names.iter_mut().filter(|name| name.is_empty()).for_each(|name| "*".clone_into(name));
+        let says = |options: &str, wanted: &[&str]| options.split(',').any(|option| wanted.contains(&option));
+        let kerberos = |options: &str| {
+            let kinds = options.split(',').filter_map(|option| option.strip_prefix("sec=")).next_back();
+            kinds.is_some_and(|kinds| kinds.split(':').all(|kind| kind.starts_with("krb5")))
+        };
         defaults.clear();
         let last = |options: &str, these: [&'static str; 2]| {
             options.rsplit(',').find_map(|is| these.into_iter().find(|option| *option == is))
@@ -53,11 +73,17 @@ pub(super) fn exports(text: &str) -> Vec<Export> {
                     _ => Root::Nobody,
                 }
             }),
+            clients: names,
+            is_pseudo_root: options.iter().any(|options| says(options, &["fsid=0", "fsid=root"])),
+            is_plain: !options.iter().all(|options| kerberos(options)),
         };
         match exports.iter_mut().find(|known| known.path == export.path) {
             None => exports.push(export),
             Some(known) => {
                 known.is_writable &= export.is_writable;
+                known.is_pseudo_root |= export.is_pseudo_root;
+                known.is_plain |= export.is_plain;
+                known.clients.extend(export.clients);
                 known.root = if export.root > known.root { export.root } else { known.root };
             }
         }
@@ -102,6 +128,17 @@ mod tests {
             ("/srv/anon", true, Root::Another),
         ];
         assert_eq!(shown, expected.map(|(path, rw, squashed)| (path.to_owned(), rw, squashed)));
+    }
+
+    #[test]
+    fn whom_an_export_is_for_and_how_is_known() {
+        let text = "/srv/root *(ro,fsid=0)\n/srv/root/home 192.0.2.0/24(rw) @group(rw)\n/srv/k -sec=krb5p:krb5i *(rw)\n/srv/both (ro,sec=krb5:sys)\n";
+        let all = exports(text);
+        let shown: Vec<(String, bool, bool)> =
+            all.iter().map(|export| (export.clients.join(" "), export.is_pseudo_root, export.is_plain)).collect();
+        let expected =
+            [("*", true, true), ("192.0.2.0/24 @group", false, true), ("*", false, false), ("*", false, true)];
+        assert_eq!(shown, expected.map(|(clients, root, plain)| (clients.to_owned(), root, plain)));
     }
 
     #[test]

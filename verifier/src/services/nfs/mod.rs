@@ -12,10 +12,10 @@ mod call;
 mod client;
 mod exports;
 
-use super::found::Finding;
+use super::{access, daemon::Daemon, found::Finding};
 use crate::service::{Service, Target, Tree};
 use atlas_model::verify::{Found, Instance, Profile, TestData, Worse};
-use exports::Root;
+use exports::{Export, Root};
 use std::{collections::BTreeMap, time::Instant};
 
 pub(super) const SERVICE: Service = Service {
@@ -27,6 +27,10 @@ pub(super) const SERVICE: Service = Service {
     verify,
 };
 
+const DAEMON: Daemon =
+    Daemon { name: "nfs", programs: &["rpc.nfsd"], units: &["nfs-server.service", "nfs-kernel-server.service"] };
+/// The option that has an export's path as clients of NFS 4 see it; empty where they do not.
+const PATH_4: &str = "path-4";
 /// The test file in each exported directory.
 const FILE: &str = ".atlas-verify";
 const PORT: u16 = 2049;
@@ -39,27 +43,17 @@ fn content(path: &str) -> String {
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let dir = tree.installed("nfs", "/etc");
     let mut finding = Finding::default();
+    if !DAEMON.is_there(tree) {
+        return Ok(finding.done());
+    }
     let mut files = vec![format!("{dir}/exports")];
     files.extend(tree.matching(&format!("{dir}/exports.d/*.exports")));
+    let mut all = vec![];
     for file in files {
-        for export in exports::exports(&tree.read(&file)?.unwrap_or_default()) {
-            let path = export.path;
-            let placed = format!("{}/{FILE}", path.trim_end_matches('/'));
-            // Who root is there has no name where it is given by number.
-            let (owner, mode) = match export.root {
-                Root::Nobody if export.is_writable => (Some("nobody".into()), 0o644),
-                Root::Another if export.is_writable => (None, 0o666),
-                _ => (None, 0o644),
-            };
-            if !tree.exists(&path) {
-                finding.problem(format!("the exported directory {path} is not there"));
-            }
-            finding.place(TestData { path: placed, content: content(&path), mode, owner });
-            let access = if export.is_writable { "rw" } else { "ro" };
-            let options = BTreeMap::from([("path".into(), path.clone()), ("access".into(), access.into())]);
-            finding.instance(Instance { name: path, options, ..Instance::default() });
-        }
+        all.extend(exports::exports(&tree.read(&file)?.unwrap_or_default()));
     }
+    let pseudo = all.iter().find(|export| export.is_pseudo_root).map(|export| export.path.clone());
+    all.into_iter().for_each(|export| take(&mut finding, tree, export, pseudo.as_deref()));
     let names = [
         "exports",
         "exports.d",
@@ -75,6 +69,47 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     Ok(finding.done())
 }
 
+/// Adds an export with its test file. `pseudo` is what clients of NFS 4 see as `/`.
+fn take(finding: &mut Finding, tree: &Tree, export: Export, pseudo: Option<&str>) {
+    let path = export.path;
+    // Who root is there has no name where it is given by number.
+    let (owner, mode) = match export.root {
+        Root::Nobody if export.is_writable => (Some("nobody".into()), 0o644),
+        Root::Another if export.is_writable => (None, 0o666),
+        _ => (None, 0o644),
+    };
+    if !tree.exists(&path) {
+        finding.problem(format!("the exported directory {path} is not there"));
+    }
+    let access = if export.is_writable { "rw" } else { "ro" };
+    let mut options = BTreeMap::from([("path".into(), path.clone()), ("access".into(), access.into())]);
+    if let Some(pseudo) = pseudo {
+        options.insert(PATH_4.into(), below(pseudo, &path).unwrap_or_default());
+    }
+    if !export.clients.iter().any(|client| client == "*") {
+        options.insert(access::CLIENTS.into(), export.clients.join(" "));
+    }
+    if export.is_plain {
+        let placed = format!("{}/{FILE}", path.trim_end_matches('/'));
+        finding.place(TestData { path: placed, content: content(&path), mode, owner });
+    } else {
+        finding.note(format!(
+            "{path} is for who has a ticket of Kerberos; that the server answers is all that is exercised"
+        ));
+        options.insert("kerberos".into(), "yes".into());
+    }
+    finding.instance(Instance { name: path, options, ..Instance::default() });
+}
+
+/// A path as clients of NFS 4 see it: `/srv/root/home` is `/home` below `/srv/root`. `None` where they do not see it.
+fn below(pseudo: &str, path: &str) -> Option<String> {
+    let rest = path.strip_prefix(pseudo.trim_end_matches('/'))?;
+    match rest {
+        "" => Some("/".into()),
+        rest => rest.starts_with('/').then(|| rest.to_owned()),
+    }
+}
+
 fn verify(target: &Target) -> anyhow::Result<Profile> {
     let path = target.required("path")?;
     let hint = "on that server: systemctl status nfs-server rpcbind rpc-statd; exportfs -v; rpcinfo -p; ss -ltnp 'sport = :2049'; nft list ruleset";
@@ -84,8 +119,24 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
         Err(why) => return Ok(Profile::unacceptable(format!("the NFS server does not answer: {why}")).hint(hint)),
     };
     let answer = target.time("answer", start, 500.0, None)?;
+    if target.option("kerberos") == Some("yes") {
+        return Ok(
+            Profile::ok(format!("the NFS server answers; {path} is for who has a ticket of Kerberos")).measure(answer)
+        );
+    }
+    let is_let_in = access::is_let_in(target)?;
+    if is_let_in == Some(false) {
+        return Ok(Profile::ok(format!("the NFS server answers; {path} is not for this server")).measure(answer));
+    }
     let used = match client::exercise(target, path, &versions)? {
         Ok(used) => used,
+        // Whom it is for are names or groups; perhaps this server is none of them.
+        Err(why) if is_let_in.is_none() && why.to_ascii_lowercase().contains("denied") => {
+            let what = format!(
+                "the NFS server answers; {path} is given to some alone, and this server is let in by none of their names"
+            );
+            return Ok(Profile::ok(what).measure(answer));
+        }
         Err(why) => return Ok(Profile::unacceptable(format!("{path}: {why}")).hint(hint)),
     };
     let what = if used.times.iter().any(|(name, ..)| *name == "write") {
@@ -124,5 +175,22 @@ mod tests {
         assert_eq!(owners, expected);
         assert_eq!(found.paths, ["/etc/exports", "/etc/exports.d"]);
         assert_eq!(found.problems, ["the exported directory /srv/gone is not there"]);
+    }
+
+    #[test]
+    fn clients_of_nfs_4_mount_paths_below_the_pseudo_root() {
+        let server = crate::here::testing::Server::with(&[(
+            "etc/exports",
+            "/srv/root *(ro,fsid=0)\n/srv/root/home 192.0.2.0/24(rw)\n/srv/rooted *(ro)\n/srv/k *(ro,sec=krb5)\n",
+        )]);
+        let found = find(&server.tree()).unwrap();
+        let shown: Vec<(&str, Option<&str>)> = found
+            .instances
+            .iter()
+            .map(|one| (one.options[PATH_4].as_str(), one.options.get(access::CLIENTS).map(String::as_str)))
+            .collect();
+        assert_eq!(shown, [("/", None), ("/home", Some("192.0.2.0/24")), ("", None), ("", None)]);
+        assert!(found.instances[3].options.contains_key("kerberos") && found.place.len() == 3);
+        assert_eq!(below("/", "/srv").as_deref(), Some("/srv"));
     }
 }

@@ -18,14 +18,18 @@ mod table;
 
 use crate::{
     here::{self, Faults},
-    service::{Service, Target},
+    service::{BOUND, Service, Target},
 };
 use anyhow::Context;
 use atlas_host::tree::Dir;
-use atlas_model::verify::{At, FoundService, Profile, Services};
+use atlas_model::{
+    Role,
+    verify::{At, FoundService, Instance, Profile, Services},
+};
 use atlas_sid::accounts;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, UdpSocket},
     os::unix::fs::MetadataExt,
     path::Path,
 };
@@ -66,14 +70,16 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
         })
         .collect();
     let units = units(target, &candidates, &services, &mut faults);
-    let mut seen = Vec::new();
+    let (mut seen, mut waiting) = (Vec::new(), Vec::new());
     for server in &candidates {
         let provides = provides(&target.root, server, units.as_ref());
         let other = candidates.iter().any(|other| {
             other.services.iter().any(|name| server.services.contains(name))
                 && self::provides(&target.root, other, units.as_ref())
         });
-        if provides || !other {
+        if (provides || !other) && waits(target, server, &services) {
+            waiting.push(server.package);
+        } else if provides || !other {
             judge(&target.root, server, units.as_ref(), &mut faults);
             if let Some(units) = &units {
                 let own = own_units(server, &services);
@@ -88,10 +94,30 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     let ports = ports(&services);
     listening::look(&target.root, &ports, &mut faults);
     firewall::look(target, &ports, &mut faults);
-    Ok(faults.profile(match seen.len() {
-        0 => "none of the services needs a program here that is known".to_owned(),
+    let mut well = match seen.len() {
+        0 if waiting.is_empty() => "none of the services needs a program here that is known".to_owned(),
+        0 => "nothing runs here yet".to_owned(),
         _ => format!("runs, now and after a boot: {}", seen.join(", ")),
-    }))
+    };
+    if !waiting.is_empty() {
+        well.push_str(&format!(
+            "; listens on PRI's addresses alone, and runs when this server is PRI: {}",
+            waiting.join(", ")
+        ));
+    }
+    Ok(faults.profile(well))
+}
+
+/// Whether a program cannot run here before this server is PRI: some instance of it listens on addresses alone that this server does not have.
+fn waits(target: &Target, server: &Server, services: &BTreeMap<&str, &FoundService>) -> bool {
+    let is_secondary = target.role.is_some_and(|role| role != Role::Pri);
+    let all: Vec<_> =
+        server.services.iter().filter_map(|name| services.get(name)).flat_map(|found| &found.instances).collect();
+    let has = |address: &str| address.parse::<IpAddr>().is_ok_and(|address| UdpSocket::bind((address, 0)).is_ok());
+    let is_elsewhere = |instance: &&Instance| {
+        instance.options.get(BOUND).is_some_and(|addresses| !addresses.split_whitespace().any(has))
+    };
+    is_secondary && all.iter().any(is_elsewhere)
 }
 
 /// The ports of the services that clients reach over the network, and whether each is of UDP.

@@ -174,6 +174,24 @@ fn a_firewall_in_the_way_is_a_warning() {
     server.is_well(&SERVICE);
 }
 
+#[test]
+fn what_listens_on_pri_s_address_need_not_run_on_a_secondary() {
+    let server = server();
+    let mut found: Services = serde_json::from_str(&services(&["web"])).unwrap();
+    // An address that is set aside for documentation: no server has it.
+    found.services.get_mut("web").unwrap().instances[0].options.insert(BOUND.into(), "192.0.2.10".into());
+    server.write(SERVICES, &serde_json::to_string(&found).unwrap());
+    systemctl(&server, &[&NGINX.replace("=active", "=failed")]);
+    let verify = |role| (SERVICE.verify)(&Target { role, ..server.target() }).unwrap();
+    let secondary = verify(Some(Role::Sec(1)));
+    assert_eq!(secondary.verdict, Verdict::Ok, "{secondary:?}");
+    assert!(
+        secondary.summary.contains("PRI's addresses alone") && secondary.summary.contains("nginx"),
+        "{secondary:?}"
+    );
+    assert_eq!(verify(Some(Role::Pri)).verdict, Verdict::Unacceptable);
+}
+
 /// A line of /proc/net/tcp for a listening socket.
 fn listener(at: &str) -> String {
     format!(

@@ -18,6 +18,8 @@ const MAX_DEPTH: usize = 16;
 const MAX_SECTIONS: usize = 32;
 /// How long a word may become by what is put into it, in bytes.
 const MAX_WORD: usize = 4096;
+/// How long the lines of a macro may become, in bytes.
+const MAX_MACRO: usize = 100_000;
 /// The most virtual hosts, and the most ports, that are looked at.
 const MAX_HOSTS: usize = 1000;
 /// Modules that are part of Debian's program and never loaded.
@@ -41,7 +43,7 @@ impl Directive {
 }
 
 /// What is served by the configuration in `dir`; `None` where there is none.
-pub(super) fn sites(tree: &Tree, dir: &str, _finding: &mut Finding) -> anyhow::Result<Option<Sites>> {
+pub(super) fn sites(tree: &Tree, dir: &str, finding: &mut Finding) -> anyhow::Result<Option<Sites>> {
     let main = format!("{dir}/apache2.conf");
     let Some(text) = tree.read(&main)? else { return Ok(None) };
     let mut reader = Reader {
@@ -52,13 +54,16 @@ pub(super) fn sites(tree: &Tree, dir: &str, _finding: &mut Finding) -> anyhow::R
         within: vec![],
         modules: vec![],
         defined: BTreeMap::new(),
+        macros: BTreeMap::new(),
+        included: vec![],
         all: vec![],
     };
     reader.read(&text, 0)?;
     let all = reader.all;
-    let names = ["SSLCertificateFile", "SSLCertificateKeyFile", "AuthUserFile", "SSLCACertificateFile"];
-    let files = all.iter().filter(|directive| names.iter().any(|name| directive.is(name)));
-    let files = files.map(|directive| directive.arg(0).to_owned()).collect();
+    let mut files = reader.included;
+    let named = all.iter().filter(|directive| NAMED.iter().any(|name| directive.is(name)));
+    let at = |file: &str| if file.starts_with('/') { file.to_owned() } else { format!("{dir}/{file}") };
+    files.extend(named.map(|directive| directive.arg(0)).filter(|file| !file.contains(['$', '%', ':'])).map(at));
     // Each <VirtualHost> is another, even where two have the same words.
     let mut hosts: Vec<&[String]> = vec![];
     for directive in all.iter().filter(|directive| directive.is("<VirtualHost")).take(MAX_HOSTS) {
@@ -76,9 +81,25 @@ pub(super) fn sites(tree: &Tree, dir: &str, _finding: &mut Finding) -> anyhow::R
                 directive.within.iter().any(|section| section[0] == "VirtualHost" && section.last() == Some(&marker))
             })
             .collect();
-        let ports: Vec<u16> = addresses.iter().filter_map(|at| address(at)).map(|(_, port)| port).collect();
-        let listening = listens.iter().filter(|(_, port)| ports.contains(port) || ports.contains(&0));
-        sites.extend(listening.map(|listen| site(listen, &own, &outside)));
+        let at: Vec<(String, u16)> = addresses.iter().filter_map(|at| address(at)).collect();
+        for (listened, port) in &listens {
+            let Some((host, _)) = at.iter().find(|(_, at)| at == port || *at == 0) else { continue };
+            // A host of one address is met there alone, wherever else the server listens.
+            let is_any = ["", "*", "_default_", "0.0.0.0", "[::]"].contains(&host.as_str());
+            let listen = (if is_any { listened.clone() } else { host.clone() }, *port);
+            let new = site(&listen, &own, &outside);
+            let same = |known: &&Site| known.port == new.port && known.address == new.address;
+            // By no name, or by one that another has already, clients meet the first.
+            let is_met = match &new.name {
+                None => !sites.iter().any(|known| same(&known)),
+                name => !sites.iter().any(|known: &Site| same(&known) && known.name == *name),
+            };
+            if is_met {
+                sites.push(new);
+            } else {
+                finding.note(format!("a virtual host at port {port} has no name by which it could be asked"));
+            }
+        }
     }
     if hosts.is_empty() {
         sites.extend(listens.iter().map(|listen| site(listen, &[], &outside)));
@@ -100,24 +121,31 @@ fn site((address, port): &(String, u16), own: &[&Directive], outside: &[&Directi
         find(own).or_else(|| find(outside))
     };
     let root = top("DocumentRoot");
-    let is_passed_on = own.iter().any(|directive| {
-        let whole = directive.arg(0) == "/" || directive.arg(1) == "/";
-        (whole && ["ProxyPass", "Redirect", "RedirectPermanent"].iter().any(|name| directive.is(name)))
-            || directive.is("RewriteRule")
-    });
-    let mut restricted: Vec<String> =
-        own.iter().chain(outside).filter_map(|directive| closed(directive, root.as_deref())).collect();
+    let is_passed_on = own.iter().any(|directive| takes_elsewhere(directive));
+    let every: Vec<&Directive> = own.iter().chain(outside).copied().collect();
+    // Whoever is sent elsewhere is so before anybody looks who may read.
+    let closed = every.iter().filter(|_| !is_passed_on).filter_map(|directive| closed(directive, root.as_deref()));
+    let mut restricted: Vec<String> = closed.collect();
     restricted.sort();
     restricted.dedup();
     let content = match root {
-        Some(root) if !is_passed_on && !restricted.iter().any(|path| path == "/") && super::is_plain(&root) => {
+        Some(root)
+            if !is_passed_on
+                && !restricted.iter().any(|path| path == "/")
+                && !is_limited(&every, &root)
+                && super::is_plain(&root) =>
+        {
             Content::Files(root)
         }
         _ => Content::Any,
     };
     let tls = own.iter().any(|directive| directive.is("SSLEngine") && directive.arg(0).eq_ignore_ascii_case("on"));
     let name = own.iter().find(|directive| directive.is("ServerName")).map(|directive| directive.arg(0).to_owned());
-    let name = name.map(|name| name.split(':').next().unwrap_or_default().to_owned());
+    let name = name.map(|name| {
+        let name = name.split_once("://").map_or(name.as_str(), |(_, name)| name);
+        name.split(':').next().unwrap_or_default().to_ascii_lowercase()
+    });
+    let name = name.filter(|name| !name.contains(['*', '$']) && !name.is_empty());
     Site {
         port: *port,
         address: address.clone(),
@@ -127,8 +155,84 @@ fn site((address, port): &(String, u16), own: &[&Directive], outside: &[&Directi
         restricted,
         refusal: None,
         certificate: top("SSLCertificateFile"),
-        wants_proxy: false,
+        wants_proxy: own.iter().any(|one| one.is("RemoteIPProxyProtocol") && one.arg(0).eq_ignore_ascii_case("on")),
     }
+}
+
+/// Files that Apache cannot do without.
+const NAMED: [&str; 10] = [
+    "SSLCertificateFile",
+    "SSLCertificateKeyFile",
+    "SSLCertificateChainFile",
+    "SSLCACertificateFile",
+    "SSLCARevocationFile",
+    "SSLProxyCACertificateFile",
+    "SSLProxyMachineCertificateFile",
+    "SSLCADNRequestFile",
+    "AuthUserFile",
+    "AuthGroupFile",
+];
+/// What sends requests elsewhere, whichever they are.
+const ALWAYS: [&str; 7] = [
+    "RewriteRule",
+    "RedirectMatch",
+    "ProxyPassMatch",
+    "AliasMatch",
+    "ScriptAliasMatch",
+    "WSGIScriptAliasMatch",
+    "Action",
+];
+/// What does so for all below a path.
+const BELOW: [&str; 7] =
+    ["ProxyPass", "Redirect", "RedirectPermanent", "RedirectTemp", "Alias", "ScriptAlias", "WSGIScriptAlias"];
+
+/// Whether requests for files of the document root may be answered by something else.
+fn takes_elsewhere(directive: &Directive) -> bool {
+    let is_whole = (0..2).any(|index| directive.arg(index) == "/");
+    // Within <Location /> the path is left out.
+    let in_root = directive
+        .within
+        .iter()
+        .any(|section| section[0].eq_ignore_ascii_case("Location") && section.get(1).is_some_and(|path| path == "/"));
+    let is_conditional = ["If", "ElseIf", "Else"].iter().any(|section| is_in(directive, section));
+    let is_one = |names: &[&str]| names.iter().any(|name| directive.is(name));
+    is_one(&ALWAYS) || (is_one(&BELOW) && (is_whole || in_root || is_conditional)) || is_conditional
+}
+
+/// Whether not everybody may read what lies in the document root: by address, by certificate, or by anything else than being somebody.
+fn is_limited(all: &[&Directive], root: &str) -> bool {
+    let asks_who = all.iter().any(|one| {
+        one.is("SSLVerifyClient")
+            && !one.arg(0).eq_ignore_ascii_case("none")
+            && !is_in(one, "Location")
+            && !is_in(one, "Directory")
+    });
+    let root = root.trim_end_matches('/');
+    // How near a section is to the document root: one of the path of all is the last word.
+    let near = |directive: &Directive| -> Option<usize> {
+        let section =
+            directive.within.iter().rfind(|section| !section[0].starts_with("Require") && section[0] != "VirtualHost");
+        let Some(section) = section else { return Some(0) };
+        let of = section.get(1).map(|path| path.trim_end_matches('/'))?;
+        match section[0].to_ascii_lowercase().as_str() {
+            "location" if of.is_empty() => Some(usize::MAX),
+            "directory" if root == of || of.is_empty() || root.starts_with(&format!("{of}/")) => Some(of.len() + 1),
+            _ => None,
+        }
+    };
+    let rules: Vec<(usize, &&Directive)> = all
+        .iter()
+        .filter(|one| ["Require", "Deny", "Allow"].iter().any(|name| one.is(name)))
+        .filter_map(|one| Some((near(one)?, one)))
+        .collect();
+    let nearest = rules.iter().map(|(near, _)| *near).max();
+    let says = |one: &Directive| one.words[1..].join(" ").to_ascii_lowercase();
+    let is_open = |one: &Directive| match one.words[0].to_ascii_lowercase().as_str() {
+        "require" => says(one) == "all granted",
+        "allow" => says(one) == "from all",
+        _ => false,
+    };
+    asks_who || rules.iter().any(|(near, one)| Some(*near) == nearest && !is_open(one))
 }
 
 /// The path that this directive keeps closed to who has no password, where one can be told.
@@ -174,6 +278,9 @@ struct Reader<'t> {
     within: Vec<Vec<String>>,
     modules: Vec<String>,
     defined: BTreeMap<String, String>,
+    /// By name in lower case: parameters, and lines.
+    macros: BTreeMap<String, (Vec<String>, String)>,
+    included: Vec<String>,
     all: Vec<Directive>,
 }
 
@@ -181,10 +288,18 @@ impl Reader<'_> {
     fn read(&mut self, text: &str, depth: usize) -> anyhow::Result<()> {
         anyhow::ensure!(depth <= MAX_DEPTH, "Apache's files lie more than {MAX_DEPTH} deep in each other");
         let text = text.replace("\\\n", " ");
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        while let Some(line) = lines.next() {
             self.lines += 1;
             anyhow::ensure!(self.lines <= MAX_LINES, "Apache's configuration has more than {MAX_LINES} lines");
-            if line.starts_with("</") {
+            if let Some(head) = line.get(..7).filter(|head| head.eq_ignore_ascii_case("<macro ")) {
+                let words = words(line[head.len()..].trim_end_matches('>'));
+                let body: Vec<&str> =
+                    lines.by_ref().take_while(|line| !line.to_ascii_lowercase().starts_with("</macro")).collect();
+                if let Some((name, parameters)) = words.split_first() {
+                    self.macros.insert(name.to_ascii_lowercase(), (parameters.to_vec(), body.join("\n")));
+                }
+            } else if line.starts_with("</") {
                 self.within.pop();
             } else if let Some(section) = line.strip_prefix('<') {
                 anyhow::ensure!(
@@ -212,6 +327,9 @@ impl Reader<'_> {
                 BUILT_IN.contains(&name) || self.modules.iter().any(|module| module == name)
             }
             "ifdefine" => self.defined.contains_key(of),
+            "iffile" => {
+                self.tree.exists(&if of.starts_with('/') { of.to_owned() } else { format!("{}/{of}", self.dir) })
+            }
             _ => !is_not,
         };
         if is_there == is_not {
@@ -234,11 +352,29 @@ impl Reader<'_> {
         let arg = words.get(1).cloned().unwrap_or_default();
         match name.as_str() {
             "loadmodule" => self.modules.push(arg.trim_end_matches("_module").into()),
+            "undefine" => drop(self.defined.remove(&arg)),
+            "use" => {
+                let Some((parameters, mut body)) = self.macros.get(&arg.to_ascii_lowercase()).cloned() else {
+                    return Ok(());
+                };
+                // The longest first: one may be the beginning of another.
+                let mut pairs: Vec<(&String, &String)> = parameters.iter().zip(words.iter().skip(2)).collect();
+                pairs.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+                for (name, value) in pairs {
+                    anyhow::ensure!(
+                        body.len() <= MAX_MACRO && value.len() <= MAX_WORD,
+                        "Apache's macro {arg} becomes too long"
+                    );
+                    body = body.replace(name.as_str(), value);
+                }
+                self.read(&body, depth + 1)?;
+            }
             "define" => drop(self.defined.insert(arg, words.get(2).cloned().unwrap_or_default())),
             "include" | "includeoptional" => {
                 let pattern = if arg.starts_with('/') { arg } else { format!("{}/{arg}", self.dir) };
                 for path in self.tree.matching(&pattern) {
                     self.files += 1;
+                    self.included.push(path.clone());
                     anyhow::ensure!(self.files <= MAX_FILES, "Apache includes more than {MAX_FILES} files");
                     let text = self.tree.read(&path)?.unwrap_or_default();
                     self.read(&text, depth + 1)?;
@@ -295,7 +431,7 @@ mod tests {
     }
 
     const MAIN: &str = "IncludeOptional mods-enabled/*.load\nInclude ports.conf\nIncludeOptional sites-enabled/*.conf\n\
-        <FilesMatch \"^\\.ht\">\n  Require all denied\n</FilesMatch>\n<Directory />\n  Require all denied\n</Directory>\n";
+        <FilesMatch \"^\\.ht\">\n  Require all denied\n</FilesMatch>\n<Directory />\n  Require all denied\n</Directory>\n<Directory /srv>\n  Require all granted\n</Directory>\n";
     const PORTS: &str = "Listen 80\n<IfModule ssl_module>\n  Listen 443\n</IfModule>\n<IfModule mod_gnutls.c>\n  Listen 444\n</IfModule>\n";
 
     #[test]
@@ -321,7 +457,55 @@ mod tests {
         assert_eq!((tls.port, tls.tls, &tls.content), (443, true, &Content::Files("/srv/the shop".into())));
         assert_eq!(tls.restricted, ["/.htaccess", "/admin"]);
         assert_eq!((old.name.as_deref(), &old.content), (Some("old.example"), &Content::Any));
-        assert_eq!(sites.files, ["/etc/ssl/shop.pem"]);
+        let included = ["mods-enabled/ssl.load", "ports.conf", "sites-enabled/a.conf"];
+        let files = included.map(|file| format!("/etc/apache2/{file}")).into_iter().chain(["/etc/ssl/shop.pem".into()]);
+        assert_eq!(sites.files, files.collect::<Vec<_>>());
+    }
+
+    fn all(text: &str) -> Vec<(String, Content, Vec<String>)> {
+        let sites = read(&[("etc/apache2/apache2.conf", text)]).unwrap().unwrap().sites;
+        let name = |site: &Site| format!("{}:{}", site.name.as_deref().unwrap_or("*"), site.port);
+        sites.into_iter().map(|site| (name(&site), site.content, site.restricted)).collect()
+    }
+
+    #[test]
+    fn pages_that_not_everybody_gets_are_not_asked_for() {
+        let host = |more: &str| {
+            let text = format!(
+                "Listen 80\n<FilesMatch \"^\\.ht\">\n Require all denied\n</FilesMatch>\n<Directory />\n Require all denied\n</Directory>\n\
+                <Directory /srv>\n Require all granted\n</Directory>\n<VirtualHost *:80>\n ServerName a.example\n DocumentRoot /srv/a\n{more}\n</VirtualHost>\n"
+            );
+            all(&text).remove(0)
+        };
+        let open =
+            host("<Directory /srv/a/staff>\n Require ip 10.0.0.0/8\n</Directory>\nAlias /icons /usr/share/icons\n");
+        assert_eq!((open.1, open.2), (Content::Files("/srv/a".into()), vec!["/.htaccess".to_owned()]));
+        for limit in [
+            "<Location />\n Require ip 10.0.0.0/8\n</Location>",
+            "<Directory /srv/a/>\n Require host a.example\n</Directory>",
+            "<Directory /srv/a>\n Order deny,allow\n Deny from all\n Allow from 10.0.0.0/8\n</Directory>",
+            "SSLVerifyClient require",
+            "Alias / /srv/other/",
+            "<Location />\n ProxyPass http://127.0.0.1:8080/\n</Location>",
+            "<If \"%{HTTPS} != 'on'\">\n Redirect permanent https://a.example/\n</If>",
+        ] {
+            assert_eq!(host(limit).1, Content::Any, "{limit}");
+        }
+        let sent = host("Redirect permanent / https://a.example/");
+        assert_eq!((sent.1, sent.2), (Content::Any, vec![]), "it is sent elsewhere before anybody looks who may read");
+    }
+
+    #[test]
+    fn macros_and_conditions_are_followed_and_each_host_is_met_once() {
+        let text = "Listen 80\n<Macro Host $name $name2>\n<VirtualHost *:80>\nServerName $name\nDocumentRoot /srv/$name2\n</VirtualHost>\n</Macro>\n\
+            Use Host a.example one\nUse host http://b.example:80 two\nUndefMacro Host\n\
+            <IfFile /etc/gone>\nListen 81\n</IfFile>\n<VirtualHost *:80>\nDocumentRoot /srv/never\n</VirtualHost>\n\
+            <VirtualHost *:80>\nServerName A.example\nServerName a.example\n</VirtualHost>\n";
+        let sites = all(text);
+        let shown: Vec<(&str, &Content)> = sites.iter().map(|(name, content, _)| (name.as_str(), content)).collect();
+        let files = ["/srv/one", "/srv/two"].map(|root| Content::Files(root.into()));
+        assert_eq!(shown[..2], [("a.example:80", &files[0]), ("b.example:80", &files[1])]);
+        assert!(!shown.iter().any(|(name, _)| *name == "*:80" || name.ends_with(":81")), "{shown:?}");
     }
 
     #[test]

@@ -10,7 +10,11 @@ mod apache;
 mod exercise;
 mod nginx;
 
-use super::{certificate, daemon::Daemon, found::Finding};
+use super::{
+    certificate,
+    daemon::Daemon,
+    found::{Finding, bound, is_loopback},
+};
 use crate::service::{Service, Tree};
 use atlas_model::verify::{At, Found, Instance, TestData};
 use std::collections::BTreeMap;
@@ -140,6 +144,7 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
         if let Some(refusal) = site.refusal {
             options.insert("refuses".into(), refusal.word().into());
         }
+        options.extend(bound([site.address.as_str()]));
         if site.wants_proxy {
             options.insert("proxy".into(), "yes".into());
         }
@@ -157,7 +162,7 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
                 site.restricted.iter().map(String::as_str).filter(|path| !path.contains(' ')).collect();
             options.insert("restricted".into(), paths[..paths.len().min(MAX_RESTRICTED)].join(" "));
         }
-        let is_here = site.address.starts_with("127.") || site.address == "[::1]" || site.address == "localhost";
+        let is_here = is_loopback(&site.address);
         let at = if is_here { At::Here } else { At::Partners };
         finding.instance(Instance {
             name: format!("{}:{}", site.name.as_deref().unwrap_or("*"), site.port),
