@@ -79,7 +79,7 @@ impl Dir {
         let resolve =
             ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(Mode::from_bits_truncate(mode)).resolve(resolve);
-        openat2(&self.fd, path, how)
+        again(|| openat2(&self.fd, path, how))
     }
 
     /// Opens a directory below.
@@ -100,7 +100,8 @@ impl Dir {
 
     fn followed(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
         let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        openat2(&self.fd, path, OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve))
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
+        again(|| openat2(&self.fd, path, how))
     }
 
     /// Opens the directory that holds `path`, and gives the last component.
@@ -333,6 +334,22 @@ pub enum Rename {
     NoReplace,
 }
 
+/// How often a path is resolved again.
+const ATTEMPTS: usize = 1000;
+
+/// Opens once more what the kernel could not resolve because something, anywhere, was renamed or mounted at that moment: then it cannot
+/// tell whether a `..` stays below, and says EAGAIN.
+fn again(open: impl Fn() -> nix::Result<OwnedFd>) -> nix::Result<OwnedFd> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match open() {
+            Err(Errno::EAGAIN) if attempts < ATTEMPTS => std::thread::yield_now(),
+            opened => return opened,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,6 +383,30 @@ mod tests {
         assert_eq!(dir.read("f", 5).unwrap(), b"12345");
         assert!(dir.read("f", 4).unwrap_err().source.to_string().contains("4 bytes"));
         assert_eq!(dir.read_if_there("none", 4).unwrap(), None);
+    }
+
+    #[test]
+    fn a_link_that_goes_up_is_followed_however_much_is_renamed_meanwhile() {
+        let tmp = tempfile::tempdir().unwrap();
+        for dir in ["available", "enabled", "busy/0"] {
+            std::fs::create_dir_all(tmp.path().join(dir)).unwrap();
+        }
+        std::fs::write(tmp.path().join("available/site"), "x").unwrap();
+        symlink("../available/site", tmp.path().join("enabled/site")).unwrap();
+        let dir = Dir::open_root(tmp.path()).unwrap();
+        let (busy, is_over) = (tmp.path().join("busy"), std::sync::atomic::AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut from, mut to) = (busy.join("0"), busy.join("1"));
+                while !is_over.load(std::sync::atomic::Ordering::SeqCst) {
+                    std::fs::rename(&from, &to).unwrap();
+                    std::mem::swap(&mut from, &mut to);
+                }
+            });
+            let failed = (0..20_000).find_map(|_| dir.read_followed("enabled/site", 10).err());
+            is_over.store(true, std::sync::atomic::Ordering::SeqCst);
+            assert!(failed.is_none(), "{failed:?}");
+        });
     }
 
     #[test]
