@@ -62,7 +62,7 @@ pub fn gather(root: &Path) -> ColdBoot {
 }
 
 /// Installed packages; `None` where dpkg does not know of any.
-fn packages(root: &Path) -> Option<Facts> {
+pub(crate) fn packages(root: &Path) -> Option<Facts> {
     let file = File::open(below(root, "/var/lib/dpkg/status")).ok()?;
     let mut facts = Facts::new();
     let (mut name, mut version, mut is_installed) = (String::new(), String::new(), false);

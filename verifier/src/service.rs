@@ -260,6 +260,11 @@ impl Wanted<'_> {
 /// The option that names the addresses that an instance listens on, where those are not all.
 pub const BOUND: &str = "bound";
 
+/// The option that names the address at which a server comes to an instance of its own, where that is not 127.0.0.1.
+pub const LOOPBACK: &str = "loopback";
+/// What a server calls itself.
+pub const SELF: &str = "localhost";
+
 /// What one check is asked to exercise.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -354,9 +359,12 @@ impl Target {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// The host's address.
+    /// The host's address. What a name service makes of `localhost` may be of the family that nobody listens on.
     pub fn address(&self) -> anyhow::Result<IpAddr> {
-        resolve(&self.host, self.left())
+        match self.host == SELF {
+            true => resolve(self.option(LOOPBACK).unwrap_or("127.0.0.1"), self.left()),
+            false => resolve(&self.host, self.left()),
+        }
     }
 
     /// Connects over TCP; reading and writing have the check's own end as their deadline.

@@ -1,10 +1,11 @@
 //! What one service is found to have, put together piece by piece, each once.
 
-use crate::service::{BOUND, Tree};
+use crate::service::{BOUND, LOOPBACK, Tree};
 use atlas_model::{
     TreePath, reserved,
-    verify::{Found, Instance, MAX_ITEMS, TestData},
+    verify::{At, Found, Instance, MAX_ITEMS, TestData},
 };
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A [`Found`] in the making.
 #[derive(Debug)]
@@ -102,7 +103,7 @@ pub(super) fn is_loopback(address: &str) -> bool {
 }
 
 /// The option for who listens on some addresses alone, neither on all nor on this server's own; `None` where it is not so.
-pub(super) fn bound<'a>(addresses: impl IntoIterator<Item = &'a str>) -> Option<(String, String)> {
+fn bound<'a>(addresses: impl IntoIterator<Item = &'a str>) -> Option<(String, String)> {
     let mut known = vec![];
     for address in addresses {
         let address = address.trim_start_matches('[').trim_end_matches(']');
@@ -115,6 +116,35 @@ pub(super) fn bound<'a>(addresses: impl IntoIterator<Item = &'a str>) -> Option<
         }
     }
     (!known.is_empty()).then(|| (BOUND.to_owned(), known.join(" ")))
+}
+
+/// Whether `::` means IPv6 alone to a daemon, or IPv4 as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Six {
+    Alone,
+    AndFour,
+}
+
+/// Who exercises what listens on these addresses, and the options that say where. Partners know each other by one address, mostly of IPv4: what
+/// is of IPv6 alone is exercised by each server itself.
+pub(super) fn reached<'a>(
+    addresses: impl Iterator<Item = &'a str> + Clone,
+    six: Six,
+) -> (At, impl Iterator<Item = (String, String)>) {
+    let parsed = addresses.clone().map(|at| at.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok());
+    let is_six = |at: Option<IpAddr>| at == Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) && six == Six::Alone;
+    let is_here = addresses.clone().next().is_some()
+        && addresses.clone().zip(parsed.clone()).all(|(text, at)| is_loopback(text) || is_six(at));
+    // By a name, or for all, it is there at the usual one.
+    let usual = |at: &Option<IpAddr>| {
+        at.is_none_or(|at| at == Ipv4Addr::LOCALHOST || (at.is_unspecified() && !is_six(Some(at))))
+    };
+    let first =
+        parsed.clone().find_map(|at| at.map(|at| if at.is_unspecified() { "::1".to_owned() } else { at.to_string() }));
+    let loopback =
+        first.filter(|_| is_here && !parsed.clone().any(|at| usual(&at))).map(|at| (LOOPBACK.to_owned(), at));
+    let at = if is_here { At::Here } else { At::Partners };
+    (at, bound(addresses).into_iter().chain(loopback))
 }
 
 /// Whether packages bring and renew this file on every server.
@@ -134,6 +164,28 @@ mod tests {
         assert_eq!(of(&["192.0.2.1", "127.0.0.1", "[2001:db8::1]"]).as_deref(), Some("192.0.2.1 2001:db8::1"));
         for all in [&[][..], &[""], &["*"], &["0.0.0.0"], &["192.0.2.1", "::"], &["127.0.0.1"], &["a.example"]] {
             assert_eq!(of(all), None, "{all:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_comes_to_its_own_services_where_they_listen() {
+        let of = |addresses: &[&str], six| {
+            let (at, options) = reached(addresses.iter().copied(), six);
+            (at, options.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" "))
+        };
+        for (addresses, six, at, options) in [
+            (&["127.0.0.1", "::1"][..], Six::Alone, At::Here, ""),
+            (&["localhost"], Six::Alone, At::Here, ""),
+            (&["[::1]"], Six::Alone, At::Here, "loopback=::1"),
+            (&["127.0.0.2"], Six::AndFour, At::Here, "loopback=127.0.0.2"),
+            (&["::"], Six::Alone, At::Here, "loopback=::1"),
+            (&["::"], Six::AndFour, At::Partners, ""),
+            (&["::", "0.0.0.0"], Six::Alone, At::Partners, ""),
+            (&["", "::"], Six::Alone, At::Partners, ""),
+            (&["192.0.2.1", "::1"], Six::Alone, At::Partners, "bound=192.0.2.1"),
+            (&[], Six::Alone, At::Partners, ""),
+        ] {
+            assert_eq!(of(addresses, six), (at, options.to_owned()), "{addresses:?}");
         }
     }
 

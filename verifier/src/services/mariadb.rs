@@ -6,16 +6,17 @@
 use super::{
     daemon::{self, Daemon},
     database,
-    found::{Finding, bound, is_loopback},
+    found::{Finding, Six, reached},
     included,
 };
 use crate::{
+    cold_boot,
     service::{Service, Target, Tree},
     talk::Talk,
 };
 use anyhow::Context;
 use atlas_host::process::{Command, ProcessError};
-use atlas_model::verify::{At, Found, Instance, Profile};
+use atlas_model::verify::{Found, Instance, Profile};
 use std::time::Instant;
 
 pub(super) const SERVICE: Service = Service {
@@ -57,15 +58,13 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         let told = daemon::says(tree, &mut finding, program, &["--print-defaults"])?;
         Some(defaults(&told))
     });
-    if let Some(server) = told.map_or_else(|| server(&lines), |told| server(&told)) {
+    if let Some(server) = told.map_or_else(|| server(&lines, version(tree).as_deref()), |told| server(&told, None)) {
         finding.path(tree, dir);
+        let (at, where_to) = reached(server.addresses.iter().map(String::as_str), Six::AndFour);
         finding.instance(Instance {
             name: server.port.to_string(),
-            options: [("port".to_owned(), server.port.to_string())]
-                .into_iter()
-                .chain(bound(server.addresses.iter().map(String::as_str)))
-                .collect(),
-            at: if server.is_local { At::Here } else { At::Partners },
+            options: [("port".to_owned(), server.port.to_string())].into_iter().chain(where_to).collect(),
+            at,
         });
     }
     Ok(finding.done())
@@ -79,29 +78,38 @@ fn defaults(told: &str) -> Vec<String> {
 
 struct Server {
     port: u16,
-    is_local: bool,
     /// Where it listens.
     addresses: Vec<String>,
 }
 
 /// Whether a section is a server's: `mysqld`, `mariadb-10.11`; not a client's, such as `mariadb-dump`.
-fn is_server(section: &str) -> bool {
+fn is_server(section: &str, version: Option<&str>) -> bool {
     let names = ["mysqld", "mariadbd", "mariadb", "server", "galera"];
     let of_version = |name: &str| {
-        let version = section.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
-        version.is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
+        let of = section.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
+        // One of another version is not read.
+        of.is_some_and(|of| version.is_none_or(|is| is == of) && of.starts_with(|c: char| c.is_ascii_digit()))
     };
     names.contains(&section) || names[..3].iter().any(|name| of_version(name))
 }
 
+/// `10.11`, as dpkg knows it.
+fn version(tree: &Tree) -> Option<String> {
+    let packages = cold_boot::packages(tree.path())?;
+    let is_server = |name: &str| name.starts_with("mariadb-server") || name.starts_with("mysql-server");
+    let version = packages.iter().find(|(name, _)| is_server(name)).map(|(_, version)| version)?;
+    let numbers: Vec<&str> = version.split_once(':').map_or(version.as_str(), |(_, rest)| rest).split('.').collect();
+    Some(numbers.get(..2)?.join("."))
+}
+
 /// The server that is configured; `None` where only clients are, or where it is on no network.
-fn server(lines: &[String]) -> Option<Server> {
+fn server(lines: &[String], version: Option<&str>) -> Option<Server> {
     let (mut is_there, mut is_networked, mut is_in, mut port, mut address) = (false, true, false, 3306, "*".to_owned());
     for line in lines.iter().filter(|line| !line.starts_with(['#', ';'])) {
         if let Some(section) = line.strip_prefix('[') {
             let name = section.split(']').next().unwrap_or_default().trim();
-            is_there |= is_server(name);
-            is_in = is_server(name) || name == "client-server";
+            is_there |= is_server(name, version);
+            is_in = is_server(name, version) || name == "client-server";
             continue;
         }
         let (key, value) = line.split_once('=').unwrap_or((line, ""));
@@ -116,9 +124,8 @@ fn server(lines: &[String]) -> Option<Server> {
             _ => (),
         }
     }
-    let is_local = address.split(',').map(str::trim).all(is_loopback);
     let addresses = address.split(',').map(|at| at.trim().to_owned()).collect();
-    (is_there && is_networked && port != 0).then_some(Server { port, is_local, addresses })
+    (is_there && is_networked && port != 0).then_some(Server { port, addresses })
 }
 
 fn verify(target: &Target) -> anyhow::Result<Profile> {
@@ -213,12 +220,14 @@ pub(super) fn reads(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::here::testing::Server;
+    use atlas_model::verify::At;
 
     #[test]
     fn a_server_is_there_where_its_section_is() {
         let server = |text: &str| {
-            super::server(&text.lines().map(str::to_owned).collect::<Vec<_>>())
-                .map(|server| (server.port, server.is_local))
+            super::server(&text.lines().map(str::to_owned).collect::<Vec<_>>(), Some("10.11")).map(|server| {
+                (server.port, !server.addresses.contains(&"*".to_owned()) && server.addresses != ["0.0.0.0"])
+            })
         };
         assert_eq!(server("[client]\nport = 3307\n[client-server]\nsocket = /x\n"), None);
         assert_eq!(server("[client]\nport = 1\n[mysqld]\nbind-address = 127.0.0.1 # us\n"), Some((3306, true)));

@@ -6,7 +6,7 @@
 use super::{
     daemon::{self, Daemon},
     database,
-    found::{Finding, bound, is_loopback},
+    found::{Finding, Six, reached},
 };
 use crate::{
     service::{Service, Target, Tree},
@@ -14,7 +14,7 @@ use crate::{
 };
 use anyhow::Context;
 use atlas_host::process::Command;
-use atlas_model::verify::{At, Found, Instance, Profile};
+use atlas_model::verify::{Found, Instance, Profile};
 use std::{collections::BTreeMap, time::Instant};
 
 pub(super) const SERVICE: Service = Service {
@@ -74,14 +74,11 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         if addresses.is_empty() || starts.is_some_and(|starts| starts != "auto") {
             continue;
         }
-        let is_local = addresses.iter().all(|at| is_loopback(at));
+        let (at, where_to) = reached(addresses.iter().map(String::as_str), Six::Alone);
         finding.instance(Instance {
             name: name.into(),
-            options: [("port".to_owned(), port.to_string())]
-                .into_iter()
-                .chain(bound(addresses.iter().map(String::as_str)))
-                .collect(),
-            at: if is_local { At::Here } else { At::Partners },
+            options: [("port".to_owned(), port.to_string())].into_iter().chain(where_to).collect(),
+            at,
         });
     }
     Ok(finding.done())
@@ -297,6 +294,7 @@ pub(super) fn reads(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::here::testing::Server;
+    use atlas_model::verify::At;
 
     fn read(files: &[(&str, &str)]) -> (u16, Vec<String>) {
         let server = Server::with(files);

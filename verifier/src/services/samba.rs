@@ -49,7 +49,8 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     }
     finding.path(tree, dir);
     let own = read(tree, &main)?;
-    let told = (dir == "/etc/samba").then(|| daemon::says(tree, &mut finding, "testparm", &["-s"])).flatten();
+    // Without -v it leaves out what [global] says for all shares, such as that everything has to be encrypted.
+    let told = (dir == "/etc/samba").then(|| daemon::says(tree, &mut finding, "testparm", &["-s", "-v"])).flatten();
     let lines = told.map_or(own, |told| told.lines().map(|line| line.trim().to_owned()).collect());
     let server = Server::read(&lines);
     let mut port = BTreeMap::from([("port".to_owned(), server.port.to_string())]);
@@ -110,9 +111,13 @@ struct Server {
 
 impl Server {
     fn read(lines: &[String]) -> Server {
-        let heading = |line: &&String| section(line).is_some_and(|name| !name.eq_ignore_ascii_case("global"));
-        let global: Vec<(String, &str)> =
-            lines.iter().take_while(|line| !heading(line)).filter_map(|line| setting(line)).collect();
+        // What comes before any section is global, and the section may come again.
+        let mut is_in = true;
+        let in_global = |line: &&String| {
+            is_in = section(line).map_or(is_in, |name| name.eq_ignore_ascii_case("global"));
+            is_in
+        };
+        let global: Vec<(String, &str)> = lines.iter().filter(in_global).filter_map(|line| setting(line)).collect();
         let value = |name: &str| global.iter().rfind(|(key, _)| key == name).map(|(_, value)| *value);
         let first = |ports: &str| ports.split([' ', ',']).next()?.parse().ok();
         let interfaces = value("interfaces").unwrap_or_default();
@@ -121,7 +126,7 @@ impl Server {
         Server {
             port: value("smbports").and_then(first).unwrap_or(445),
             is_local: has_own && own.all(|at| is_loopback(at.split('/').next().unwrap_or_default())),
-            is_limited: HOSTS.iter().any(|name| value(name).is_some()),
+            is_limited: HOSTS.iter().any(|name| value(name).is_some_and(|hosts| !hosts.is_empty())),
         }
     }
 }
@@ -155,12 +160,13 @@ fn shares(lines: &[String]) -> Vec<Share> {
     for line in lines {
         if let Some(name) = section(line) {
             // What stands in [global] holds for shares that say nothing else.
-            let global = shares.iter().find(|share| share.name.eq_ignore_ascii_case("global")).unwrap_or(&usual);
+            let global = shares.iter().rfind(|share| share.name.eq_ignore_ascii_case("global")).unwrap_or(&usual);
             shares.push(Share { name: name.into(), path: String::new(), ..global.clone() });
             continue;
         }
         let (Some((key, value)), Some(share)) = (setting(line), shares.last_mut()) else { continue };
         let is_yes = is_yes(value);
+        let mut copied = None;
         match key.as_str() {
             "path" | "directory" => share.path = value.trim_matches('"').trim_end_matches('/').into(),
             "guestok" | "public" => share.is_for_guests = is_yes,
@@ -168,9 +174,14 @@ fn shares(lines: &[String]) -> Vec<Share> {
             "writable" | "writeable" | "writeok" => share.is_read_only = !is_yes,
             "validusers" | "invalidusers" | "onlyuser" => share.is_limited |= !value.is_empty(),
             "serversmbencrypt" | "smbencrypt" => share.is_limited |= matches!(value, "required" | "mandatory"),
-            key if HOSTS.contains(&key) => share.is_limited = true,
+            key if HOSTS.contains(&key) => share.is_limited |= !value.is_empty(),
+            "copy" => copied = Some(value),
             "available" if !is_yes => hidden.push(share.name.clone()),
             _ => (),
+        }
+        let from = copied.and_then(|from| shares.iter().find(|share| share.name.eq_ignore_ascii_case(from)).cloned());
+        if let (Some(from), Some(share)) = (from, shares.last_mut()) {
+            *share = Share { name: share.name.clone(), ..from };
         }
     }
     shares.retain(|share| {

@@ -2,10 +2,10 @@
 
 use super::{
     daemon::{self, Daemon},
-    found::{Finding, bound, is_loopback},
+    found::{Finding, Six, reached},
 };
 use crate::service::{Service, Target, Tree};
-use atlas_model::verify::{At, Found, Instance, Profile};
+use atlas_model::verify::{Found, Instance, Profile};
 use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader, Read},
@@ -47,11 +47,11 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     let ports: BTreeSet<u16> = listens.iter().map(|(_, port)| *port).collect();
     for port in ports {
         let addresses = || listens.iter().filter(move |(_, at)| *at == port).map(|(address, _)| address.as_str());
-        let is_local = addresses().all(is_loopback);
+        let (at, where_to) = reached(addresses(), Six::Alone);
         finding.instance(Instance {
             name: port.to_string(),
-            options: [("port".to_owned(), port.to_string())].into_iter().chain(bound(addresses())).collect(),
-            at: if is_local { At::Here } else { At::Partners },
+            options: [("port".to_owned(), port.to_string())].into_iter().chain(where_to).collect(),
+            at,
         });
     }
     Ok(finding.done())
@@ -170,7 +170,10 @@ fn socket(tree: &Tree) -> Option<Vec<Listen>> {
             match value.trim() {
                 "" => listens.clear(),
                 port if port.parse::<u16>().is_ok() => listens.extend(port.parse().map(|port| (String::new(), port))),
-                at => listens.extend(address(at).and_then(|(at, port)| Some((at, port?)))),
+                at => listens.extend(address(at).and_then(|(at, port)| {
+                    // For systemd, `::` is of both families.
+                    Some((if at == "::" { String::new() } else { at }, port?))
+                })),
             }
         }
     }
@@ -207,6 +210,7 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
 mod tests {
     use super::*;
     use crate::here::testing::Server;
+    use atlas_model::verify::At;
 
     fn read(files: &[(&str, &str)]) -> Vec<Listen> {
         let server = Server::with(files);
@@ -255,12 +259,13 @@ mod tests {
     #[test]
     fn sshd_s_own_word_comes_before_its_files_and_systemd_s_before_both() {
         let server = Server::with(&[("etc/ssh/sshd_config", "Port 9\n")]);
-        server.program("usr/sbin/sshd", "[ \"$1\" = -T ] && echo port 22 && echo listenaddress '[::]:2222' && echo 'listenaddress 127.0.0.1:24 rdomain x'");
+        server.program("usr/sbin/sshd", "[ \"$1\" = -T ] && echo port 22 && echo listenaddress '[::]:2222' && echo listenaddress 0.0.0.0:2222 && echo 'listenaddress 127.0.0.1:24 rdomain x' && echo 'listenaddress [::]:26'");
         let found = |server: &Server| {
             let found = find(&server.tree().running()).unwrap().instances;
             found.into_iter().map(|one| (one.name, one.at)).collect::<Vec<_>>()
         };
-        assert_eq!(found(&server), [("24".to_owned(), At::Here), ("2222".to_owned(), At::Partners)]);
+        let expected = [("24", At::Here), ("26", At::Here), ("2222", At::Partners)];
+        assert_eq!(found(&server), expected.map(|(port, at)| (port.to_owned(), at)));
         server.write("etc/systemd/system/sockets.target.wants/ssh.socket", "");
         server.write("usr/lib/systemd/system/ssh.socket", "[Socket]\nListenStream=22\nAccept=no\n");
         assert_eq!(found(&server), [("22".to_owned(), At::Partners)]);

@@ -6,13 +6,16 @@ use crate::{
     services::{
         daemon::{self, Daemon},
         found::{Finding, is_loopback},
-        included,
     },
 };
 
 const DAEMON: Daemon = Daemon { name: "bind", programs: &["named"], units: &["named.service", "bind9.service"] };
 /// How deep blocks may lie in each other.
 const MAX_DEPTH: usize = 16;
+/// How deep files may include each other.
+const MAX_INCLUDES: usize = 8;
+/// The most files.
+const MAX_FILES: usize = 1000;
 /// The types of zones that are answered for out of data of one's own.
 const OWN: [&str; 4] = ["master", "primary", "slave", "secondary"];
 
@@ -23,12 +26,12 @@ pub(super) fn bind(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<
         return Ok(None);
     }
     finding.path(tree, dir);
-    let own = included::lines(tree, &main, &|line| {
-        let pattern = line.strip_prefix("include").filter(|rest| rest.starts_with([' ', '\t', '"']))?;
-        Some(tree.matching(pattern.split(';').next()?.trim_matches(['"', ' ', '\t'])))
-    })?;
     let told = (dir == "/etc/bind").then(|| daemon::says(tree, finding, "named-checkconf", &["-p", "-x"])).flatten();
-    let server = read(&told.unwrap_or_else(|| own.join("\n")))?;
+    let all = match told {
+        Some(told) => statements(&mut words(&without_remarks(&told)).into_iter(), 0)?,
+        None => Files { tree, left: MAX_FILES }.read(&main, 0)?,
+    };
+    let server = server(&all);
     if server.is_none() {
         finding.note("bind answers over TLS or HTTPS alone, and is not exercised".into());
     }
@@ -63,10 +66,52 @@ fn find<'s>(block: &'s [Statement], name: &str) -> impl Iterator<Item = &'s Stat
     block.iter().filter(move |statement| statement.is(name))
 }
 
+/// What it remarks on the way, each with its place: `/etc/bind/named.conf:4: option …`.
+fn without_remarks(told: &str) -> String {
+    let is_remark = |line: &&str| {
+        let place = line.split_once(": ").and_then(|(place, _)| place.rsplit_once(':'));
+        place.is_some_and(|(file, number)| !file.contains(char::is_whitespace) && number.parse::<u32>().is_ok())
+    };
+    told.lines().filter(|line| !is_remark(line)).map(|line| format!("{line}\n")).collect()
+}
+
+/// Its files, each of which may include others wherever a statement may stand.
+struct Files<'t> {
+    tree: &'t Tree,
+    left: usize,
+}
+
+impl Files<'_> {
+    fn read(&mut self, path: &str, depth: usize) -> anyhow::Result<Vec<Statement>> {
+        anyhow::ensure!(depth <= MAX_INCLUDES, "{path}: files include each other more than {MAX_INCLUDES} deep");
+        anyhow::ensure!(self.left > 0, "{path}: there are more than {MAX_FILES} files");
+        self.left -= 1;
+        let text = self.tree.read(path)?.unwrap_or_default();
+        self.with_included(statements(&mut words(&text).into_iter(), 0)?, depth)
+    }
+
+    fn with_included(&mut self, statements: Vec<Statement>, depth: usize) -> anyhow::Result<Vec<Statement>> {
+        let mut all = vec![];
+        for mut statement in statements {
+            match &statement.words[..] {
+                [include, pattern] if include == "include" && statement.block.is_empty() => {
+                    for file in self.tree.matching(pattern) {
+                        all.extend(self.read(&file, depth + 1)?);
+                    }
+                }
+                _ => {
+                    statement.block = self.with_included(statement.block, depth)?;
+                    all.push(statement);
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
 /// What a configuration answers; `None` where it listens for nobody who asks in plain.
-fn read(text: &str) -> anyhow::Result<Option<Server>> {
-    let all = statements(&mut words(text).into_iter(), 0)?;
-    let options: Vec<&Statement> = find(&all, "options").flat_map(|options| &options.block).collect();
+fn server(all: &[Statement]) -> Option<Server> {
+    let options: Vec<&Statement> = find(all, "options").flat_map(|options| &options.block).collect();
     let option = |name: &str| options.iter().find(|statement| statement.is(name)).copied();
     let usual: u16 = option("port").and_then(|port| port.words.get(1)?.parse().ok()).unwrap_or(53);
     let listens: Vec<&Statement> = options.iter().filter(|option| option.is("listen-on")).copied().collect();
@@ -84,9 +129,7 @@ fn read(text: &str) -> anyhow::Result<Option<Server>> {
         .collect();
     let all_plain = if listens.is_empty() { vec![(usual, false)] } else { plain };
     // The one that clients come to.
-    let Some((port, is_local)) = all_plain.iter().min_by_key(|(port, is_local)| (*is_local, *port != 53)) else {
-        return Ok(None);
-    };
+    let (port, is_local) = all_plain.iter().min_by_key(|(port, is_local)| (*is_local, *port != 53))?;
     let is_limited =
         |statement: Option<&Statement>| statement.is_some_and(|statement| !statement.addresses().any(|at| at == "any"));
     let all_limited = is_limited(option("allow-query"));
@@ -104,13 +147,13 @@ fn read(text: &str) -> anyhow::Result<Option<Server>> {
             }
         }
     };
-    take(&all, false);
-    for view in find(&all, "view") {
+    take(all, false);
+    for view in find(all, "view") {
         let clients = is_limited(find(&view.block, "match-clients").next());
         let keys = find(&view.block, "match-destinations").next().is_some();
         take(&view.block, clients || keys || is_limited(find(&view.block, "allow-query").next()));
     }
-    Ok(Some(server))
+    Some(server)
 }
 
 fn statements(words: &mut dyn Iterator<Item = Word>, depth: usize) -> anyhow::Result<Vec<Statement>> {
@@ -173,6 +216,10 @@ mod tests {
     use super::*;
     use crate::here::testing::Server as Root;
 
+    fn read(text: &str) -> anyhow::Result<Option<Server>> {
+        Ok(server(&statements(&mut words(text).into_iter(), 0)?))
+    }
+
     fn one(text: &str) -> (u16, bool, Vec<(String, bool)>) {
         let server = read(text).unwrap().unwrap();
         let zones = server.zones.into_iter().map(|zone| (zone.name, zone.is_limited)).collect();
@@ -211,6 +258,25 @@ mod tests {
         assert_eq!(one(text).2, zones(&[("a", true), ("b", false), ("c", true)]));
         let text = "options { allow-query { 10.0.0.0/8; }; }; zone \"a\" { type primary; }; zone \"b\" { type primary; allow-query { any; }; };";
         assert_eq!(one(text).2, zones(&[("a", true), ("b", false)]));
+    }
+
+    #[test]
+    fn a_file_counts_where_it_is_included_and_what_named_checkconf_remarks_is_no_statement() {
+        let root = Root::with(&[
+            ("etc/bind/named.conf", "options { include \"/etc/bind/inner\"; }; include \"/etc/bind/zones\"; // x\n"),
+            ("etc/bind/inner", "listen-on port 5300 { 127.0.0.1; };"),
+            ("etc/bind/zones", "zone a { type master; };"),
+        ]);
+        let found = |root: &Root, is_running: bool| {
+            let tree = if is_running { root.tree().running() } else { root.tree() };
+            let server = bind(&tree, &mut Finding::default()).unwrap().unwrap();
+            (server.port, server.is_local, server.zones.len())
+        };
+        assert_eq!(found(&root, false), (5300, true, 1));
+        root.program("usr/sbin/named", "");
+        let says = "printf '/etc/bind/named.conf:4: option x is deprecated\nzone \"a\" {\n\ttype master;\n};\n'";
+        root.program("usr/bin/named-checkconf", says);
+        assert_eq!(found(&root, true), (53, false, 1));
     }
 
     #[test]

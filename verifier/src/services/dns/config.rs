@@ -41,13 +41,9 @@ pub(super) fn unbound(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
         return Ok(None);
     }
     finding.path(tree, dir);
-    let own = included::lines(tree, &main, &|line| {
-        let pattern = ["include-toplevel:", "include:"].iter().find_map(|word| line.strip_prefix(word))?;
-        let pattern = pattern.split('#').next()?.trim_matches(['"', ' ', '\t']);
-        let pattern = if pattern.starts_with('/') { pattern.to_owned() } else { format!("{dir}/{pattern}") };
-        Some(tree.matching(&pattern))
-    })?;
-    let mut text = own.join("\n");
+    let mut files = Files { tree, dir, left: MAX_FILES };
+    let own = files.read(&main, 0)?;
+    let mut text: String = own.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
     // It is asked for one setting at a time; the last one that is read counts.
     for setting in
         if dir == "/etc/unbound" { &["port", "interface", "tls-port", "https-port", "access-control"][..] } else { &[] }
@@ -62,6 +58,86 @@ pub(super) fn unbound(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
     }
     Ok(server)
 }
+
+/// Its files; blanks and ends of lines count the same between a setting and the next.
+struct Files<'t> {
+    tree: &'t Tree,
+    dir: &'t str,
+    left: usize,
+}
+
+impl Files<'_> {
+    /// Settings with their values, in order.
+    fn read(&mut self, path: &str, depth: usize) -> anyhow::Result<Vec<(String, String)>> {
+        anyhow::ensure!(depth <= MAX_DEPTH, "{path}: files include each other more than {MAX_DEPTH} deep");
+        anyhow::ensure!(self.left > 0, "{path}: there are more than {MAX_FILES} files");
+        self.left -= 1;
+        let mut all: Vec<(String, String)> = vec![];
+        for (key, value) in settings(&self.tree.read(path)?.unwrap_or_default()) {
+            if key != "include" && key != "include-toplevel" {
+                all.push((key, value));
+                continue;
+            }
+            let pattern = if value.starts_with('/') { value } else { format!("{}/{value}", self.dir) };
+            for file in self.tree.matching(&pattern) {
+                all.extend(self.read(&file, depth + 1)?);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// `interface: 0.0.0.0 port:53 # why`: settings, each with its words up to the next one. What stands in quotes is a word, and never a setting.
+fn settings(text: &str) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = vec![];
+    for mut rest in text.lines().map(str::trim_start) {
+        while let Some(first) = rest.chars().next().filter(|first| *first != '#') {
+            let (word, after, is_quoted) = match first {
+                '"' | '\'' => {
+                    let (word, after) = rest[1..].split_once(first).unwrap_or((&rest[1..], ""));
+                    (word, after, true)
+                }
+                _ => {
+                    let (word, after) = rest.split_at(rest.find([' ', '\t', '#']).unwrap_or(rest.len()));
+                    (word, after, false)
+                }
+            };
+            let (mut word, mut after) = (word, after);
+            let is_name = |name: &str| name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.contains(['.', '/']);
+            let key = word.split_once(':').filter(|(name, value)| {
+                !is_quoted && is_name(name) && (value.is_empty() || all.is_empty() || GLUED.contains(name))
+            });
+            if let Some((name, _)) = key {
+                all.push((name.to_owned(), String::new()));
+                after = &rest[name.len() + 1..];
+                word = "";
+            }
+            if let Some((_, value)) = all.last_mut().filter(|_| !word.is_empty()) {
+                let blank = if value.is_empty() { "" } else { " " };
+                value.push_str(&format!("{blank}{word}"));
+            }
+            rest = after.trim_start();
+        }
+    }
+    all
+}
+
+/// Settings whose value may stand right behind the colon, as that of any other may; an address has colons itself.
+const GLUED: [&str; 9] = [
+    "port",
+    "interface",
+    "ip-address",
+    "tls-port",
+    "ssl-port",
+    "https-port",
+    "access-control",
+    "include",
+    "include-toplevel",
+];
+/// How deep unbound's files may include each other.
+const MAX_DEPTH: usize = 8;
+/// The most of them.
+const MAX_FILES: usize = 1000;
 
 fn key(line: &str) -> Option<&str> {
     line.split('#').next()?.split_once(':').map(|(key, _)| key.trim())
@@ -147,6 +223,22 @@ mod tests {
         assert_eq!(one(tls), Some((5353, false, false)));
         assert_eq!(one("interface: 0.0.0.0@853\n"), None);
         assert_eq!(one("interface: 0.0.0.0@8853\ntls-port: 8853\n"), None);
+    }
+
+    #[test]
+    fn unbound_s_settings_stand_wherever_there_is_room() {
+        let root = Root::with(&[
+            (
+                "etc/unbound/unbound.conf",
+                "server: interface: 0.0.0.0 port:5300 local-data: \"port: 1\"\n  access-control: 0.0.0.0/0\n    allow\ninclude: \"more/*.conf\" # x\n",
+            ),
+            ("etc/unbound/more/a.conf", "server:\n  interface: ::0@54 # port: 2\n"),
+            ("etc/unbound/more/b.off", "server:\n  port: 3\n"),
+        ]);
+        let own = unbound(&root.tree(), &mut Finding::default()).unwrap().unwrap();
+        assert_eq!((own.port, own.is_local, own.is_limited), (5300, false, false));
+        let round = Root::with(&[("etc/unbound/unbound.conf", "include: /etc/unbound/unbound.conf\n")]);
+        assert!(unbound(&round.tree(), &mut Finding::default()).unwrap_err().to_string().contains("8 deep"));
     }
 
     #[test]

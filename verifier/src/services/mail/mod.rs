@@ -13,6 +13,7 @@ mod config;
 mod delivery;
 mod dovecot;
 mod exim;
+mod exim_file;
 mod postfix;
 
 use super::{

@@ -1,4 +1,4 @@
-//! postfix: `postconf -x` and `-M` say what counts, or `main.cf` and `master.cf` are read as postfix reads them.
+//! postfix: `postconf -x` and `-x -M` say what counts, or `main.cf` and `master.cf` are read as postfix reads them.
 
 use super::config::{Listener, Server, plain, port};
 use crate::{
@@ -46,7 +46,7 @@ pub(super) fn postfix(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Serv
     let mut master = tree.read(&format!("{dir}/master.cf"))?.unwrap_or_default();
     if dir == "/etc/postfix" {
         let told = daemon::says(tree, finding, "postconf", &[&["-x"][..], &ASKED].concat());
-        let services = told.as_ref().and_then(|_| daemon::says(tree, finding, "postconf", &["-M"]));
+        let services = told.as_ref().and_then(|_| daemon::says(tree, finding, "postconf", &["-x", "-M"]));
         if let (Some(told), Some(services)) = (told, services) {
             main = Main::read(&told);
             master = services;
@@ -65,7 +65,7 @@ impl Main {
         Main(pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect())
     }
 
-    /// A value with those of other settings put in: `$name`, `${name}`, `$(name)`.
+    /// A value with those of other settings put in: `$name`, `${name}`, `$(name)`, and what stands under conditions.
     fn value(&self, name: &str) -> String {
         self.expanded(self.0.get(name).map_or("", String::as_str), 0)
     }
@@ -75,16 +75,75 @@ impl Main {
         while let Some((before, after)) = rest.split_once('$') {
             whole.push_str(before);
             let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            let closed =
-                [('{', '}'), ('(', ')')].iter().find_map(|(open, close)| after.strip_prefix(*open)?.split_once(*close));
-            let (name, after) =
-                closed.unwrap_or_else(|| after.split_at(after.find(|c| !is_name(c)).unwrap_or(after.len())));
+            let (inner, after) = enclosed(after, '{', '}')
+                .or_else(|| enclosed(after, '(', ')'))
+                .unwrap_or_else(|| after.split_at(after.find(|c| !is_name(c)).unwrap_or(after.len())));
             if depth < MAX_DEPTH && whole.len() < MAX_VALUE {
-                whole.push_str(&self.expanded(self.0.get(name).map_or("", String::as_str), depth + 1));
+                whole.push_str(&self.chosen(inner, depth + 1));
             }
             rest = after;
         }
         whole + rest
+    }
+
+    /// `name`, `name?value`, `name:value`, `name?{value}:{other}`, `{a} == {b} ? {value} : {other}`.
+    fn chosen(&self, inner: &str, depth: usize) -> String {
+        let (holds, rest) = match enclosed(inner, '{', '}') {
+            Some((left, rest)) => {
+                let (sign, rest) = rest.split_at(rest.find('{').unwrap_or(rest.len()));
+                let (right, rest) = enclosed(rest, '{', '}').unwrap_or_default();
+                let [left, right] = [left, right].map(|side| self.expanded(side, depth).trim().to_owned());
+                (compares(&left, sign.trim(), &right), rest.trim_start())
+            }
+            None => {
+                let end = inner.find(['?', ':']).unwrap_or(inner.len());
+                let (name, rest) = inner.split_at(end);
+                let value = self.expanded(self.0.get(name.trim()).map_or("", String::as_str), depth);
+                if rest.is_empty() || (rest.starts_with(':') && !value.is_empty()) {
+                    return value;
+                }
+                (!value.is_empty(), rest)
+            }
+        };
+        let (first, second) = match rest.strip_prefix('?').map(str::trim_start) {
+            Some(rest) => match enclosed(rest, '{', '}') {
+                Some((first, rest)) => (first, rest.trim_start().strip_prefix(':').unwrap_or_default()),
+                None => (rest, ""),
+            },
+            None => ("", rest.strip_prefix(':').unwrap_or_default()),
+        };
+        let second = enclosed(second.trim_start(), '{', '}').map_or(second, |(second, _)| second);
+        self.expanded(if holds { first } else { second }.trim(), depth)
+    }
+}
+
+/// What stands in a pair of signs at the beginning, with all pairs in it, and what comes behind.
+fn enclosed(text: &str, open: char, close: char) -> Option<(&str, &str)> {
+    let inner = text.strip_prefix(open)?;
+    let mut depth = 1;
+    for (at, c) in inner.char_indices() {
+        depth += i32::from(c == open) - i32::from(c == close);
+        if depth == 0 {
+            return Some((&inner[..at], &inner[at + close.len_utf8()..]));
+        }
+    }
+    None
+}
+
+/// Numbers by what they are worth, everything else as text.
+fn compares(left: &str, sign: &str, right: &str) -> bool {
+    let order = match (left.parse::<u64>(), right.parse::<u64>()) {
+        (Ok(left), Ok(right)) => left.cmp(&right),
+        _ => left.cmp(right),
+    };
+    match sign {
+        "==" => order.is_eq(),
+        "!=" => order.is_ne(),
+        "<" => order.is_lt(),
+        "<=" => order.is_le(),
+        ">" => order.is_gt(),
+        ">=" => order.is_ge(),
+        _ => false,
     }
 }
 
@@ -116,7 +175,7 @@ fn tables(main: &Main) -> Vec<String> {
 fn read(main: &Main, master: &str, finding: &mut Finding) -> Server {
     let mut server = Server::default();
     for line in logical(master) {
-        let words: Vec<&str> = line.split_whitespace().collect();
+        let words = words(&line);
         let [service, "inet", ..] = words[..] else { continue };
         let Some(program) = words.get(7).filter(|program| ["smtpd", "postscreen"].contains(program)) else { continue };
         let Some(listener) = listener(main, service, &words[8..], *program == "postscreen") else { continue };
@@ -140,11 +199,27 @@ fn read(main: &Main, master: &str, finding: &mut Finding) -> Server {
     server
 }
 
+/// The words of a line; what stands in braces is one.
+fn words(line: &str) -> Vec<&str> {
+    let (mut words, mut rest) = (vec![], line.trim_start());
+    while !rest.is_empty() {
+        let end = match enclosed(rest, '{', '}') {
+            Some((_, after)) => rest.len() - after.len(),
+            None => rest.find(char::is_whitespace).unwrap_or(rest.len()),
+        };
+        let (word, after) = rest.split_at(end);
+        words.push(word);
+        rest = after.trim_start();
+    }
+    words
+}
+
 /// What counts for one service: `-o name=value`, or else the setting.
 fn setting(main: &Main, options: &[&str], name: &str) -> String {
-    let mut own = options.iter().filter_map(|word| word.trim_start_matches("-o").split_once('='));
-    match own.rfind(|(key, _)| *key == name) {
-        Some((_, value)) => main.expanded(value, 0),
+    let own = options.iter().map(|word| enclosed(word, '{', '}').map_or(*word, |(inner, _)| inner));
+    let mut own = own.filter_map(|word| word.trim_start_matches("-o").split_once('='));
+    match own.rfind(|(key, _)| key.trim() == name) {
+        Some((_, value)) => main.expanded(value.trim(), 0),
         None => main.value(name),
     }
 }
@@ -209,6 +284,22 @@ mod tests {
     }
 
     #[test]
+    fn values_may_stand_under_conditions_and_options_in_braces() {
+        let main = Main::read(
+            "level = 3\nempty =\na = ${empty?no}${empty:yes}\nb = ${{$level} >= {2} ? {new} : {old}}\n\
+             c = ${level?{x${empty:y}}:{z}}\nd = ${{a} != {a}?{no}}.$(level)\n",
+        );
+        assert_eq!(["a", "b", "c", "d"].map(|name| main.value(name)), ["yes", "new", "xy", ".3"]);
+        let master =
+            "smtp inet n - y - - smtpd -o { smtpd_banner = two words } -o {smtpd_tls_wrappermode = ${empty:yes}}\n";
+        let server = read(&main, master, &mut Finding::default());
+        assert!(server.listeners[0].is_tls);
+        for text in ["${", "${{", "${a", "${{a}", "${{a} ==", "${?", "${x?{", "$"] {
+            assert!(main.expanded(text, 0).len() <= text.len(), "{text}");
+        }
+    }
+
+    #[test]
     fn tables_travel_from_wherever_they_lie() {
         let main = Main::read(
             "virtual_alias_maps = hash:/srv/mail/virtual, proxy:pgsql:/etc/postfix/pg.cf\nsmtpd_milters = unix:/run/x\n",
@@ -227,7 +318,7 @@ mod tests {
         root.program("usr/sbin/postfix", "");
         root.program(
             "usr/sbin/postconf",
-            "if [ \"$1\" = -M ]; then printf 'smtp inet n - y - - smtpd\\n2525 inet n - y - - smtpd\\n    -o smtpd_upstream_proxy_protocol=haproxy\\n'; else echo 'inet_interfaces = all'; fi",
+            "if [ \"$2\" = -M ]; then printf 'smtp inet n - y - - smtpd\\n2525 inet n - y - - smtpd\\n    -o smtpd_upstream_proxy_protocol=haproxy\\n'; else echo 'inet_interfaces = all'; fi",
         );
         let mut finding = Finding::default();
         let server = postfix(&root.tree().running(), &mut finding).unwrap();

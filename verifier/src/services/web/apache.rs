@@ -2,6 +2,7 @@
 
 use super::{Content, Site, Sites};
 use crate::{
+    here,
     service::Tree,
     services::{daemon::Daemon, found::Finding},
 };
@@ -149,6 +150,7 @@ fn site((address, port): &(String, u16), own: &[&Directive], outside: &[&Directi
     Site {
         port: *port,
         address: address.clone(),
+        is_of_six: false,
         tls,
         name,
         content,
@@ -373,16 +375,25 @@ impl Reader<'_> {
             "include" | "includeoptional" => {
                 let pattern = if arg.starts_with('/') { arg } else { format!("{}/{arg}", self.dir) };
                 for path in self.tree.matching(&pattern) {
-                    self.files += 1;
-                    self.included.push(path.clone());
-                    anyhow::ensure!(self.files <= MAX_FILES, "Apache includes more than {MAX_FILES} files");
-                    let text = self.tree.read(&path)?.unwrap_or_default();
-                    self.read(&text, depth + 1)?;
+                    self.include(&path, depth + 1)?;
                 }
             }
             _ => self.all.push(Directive { within: self.within.clone(), words }),
         }
         Ok(())
+    }
+
+    /// Reads a file, or all that lie in a directory and below.
+    fn include(&mut self, path: &str, depth: usize) -> anyhow::Result<()> {
+        anyhow::ensure!(depth <= MAX_DEPTH, "Apache's files lie more than {MAX_DEPTH} deep in each other");
+        self.files += 1;
+        self.included.push(path.to_owned());
+        anyhow::ensure!(self.files <= MAX_FILES, "Apache includes more than {MAX_FILES} files");
+        if !here::below(self.tree.path(), path).is_dir() {
+            let text = self.tree.read(path)?.unwrap_or_default();
+            return self.read(&text, depth);
+        }
+        self.tree.names(path).iter().try_for_each(|name| self.include(&format!("{path}/{name}"), depth + 1))
     }
 
     /// `${NAME}` is what was defined by that name; what was not stays as it is.
@@ -506,6 +517,17 @@ mod tests {
         let files = ["/srv/one", "/srv/two"].map(|root| Content::Files(root.into()));
         assert_eq!(shown[..2], [("a.example:80", &files[0]), ("b.example:80", &files[1])]);
         assert!(!shown.iter().any(|(name, _)| *name == "*:80" || name.ends_with(":81")), "{shown:?}");
+    }
+
+    #[test]
+    fn a_directory_is_included_with_all_that_is_in_it() {
+        let sites = read(&[
+            ("etc/apache2/apache2.conf", "Listen 80\nInclude more\n"),
+            ("etc/apache2/more/a", "<VirtualHost *:80>\nServerName a.example\n</VirtualHost>\n"),
+            ("etc/apache2/more/b/c.conf", "<VirtualHost *:80>\nServerName c.example\n</VirtualHost>\n"),
+        ]);
+        let names: Vec<_> = sites.unwrap().unwrap().sites.into_iter().map(|site| site.name).collect();
+        assert_eq!(names, [Some("a.example".to_owned()), Some("c.example".to_owned())]);
     }
 
     #[test]

@@ -13,10 +13,10 @@ mod nginx;
 use super::{
     certificate,
     daemon::Daemon,
-    found::{Finding, bound, is_loopback},
+    found::{Finding, Six, reached},
 };
 use crate::service::{Service, Tree};
-use atlas_model::verify::{At, Found, Instance, TestData};
+use atlas_model::verify::{Found, Instance, TestData};
 use std::collections::BTreeMap;
 
 pub(super) const SERVICE: Service = Service {
@@ -47,6 +47,8 @@ struct Site {
     port: u16,
     /// The address, where it listens on one only.
     address: String,
+    /// Whether it listens on IPv6 alone.
+    is_of_six: bool,
     tls: bool,
     name: Option<String>,
     content: Content,
@@ -144,7 +146,10 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
         if let Some(refusal) = site.refusal {
             options.insert("refuses".into(), refusal.word().into());
         }
-        options.extend(bound([site.address.as_str()]));
+        let address = if site.is_of_six { "::" } else { &site.address };
+        let six = if site.is_of_six { Six::Alone } else { Six::AndFour };
+        let (at, where_to) = reached([address].into_iter(), six);
+        options.extend(where_to);
         if site.wants_proxy {
             options.insert("proxy".into(), "yes".into());
         }
@@ -162,8 +167,6 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
                 site.restricted.iter().map(String::as_str).filter(|path| !path.contains(' ')).collect();
             options.insert("restricted".into(), paths[..paths.len().min(MAX_RESTRICTED)].join(" "));
         }
-        let is_here = is_loopback(&site.address);
-        let at = if is_here { At::Here } else { At::Partners };
         finding.instance(Instance {
             name: format!("{}:{}", site.name.as_deref().unwrap_or("*"), site.port),
             options,

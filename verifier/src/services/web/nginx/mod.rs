@@ -64,6 +64,7 @@ struct Server<'c> {
 struct Listen {
     address: String,
     port: u16,
+    is_of_six: bool,
     tls: bool,
     is_default: bool,
     wants_proxy: bool,
@@ -117,6 +118,7 @@ impl<'c> Server<'c> {
         Some(Site {
             port: listen.port,
             address: listen.address.clone(),
+            is_of_six: self.listens.iter().filter(|other| other.port == listen.port).all(|other| other.is_of_six),
             tls: listen.tls,
             name,
             content: if is_open { self.content() } else { Content::Any },
@@ -254,10 +256,12 @@ impl Listen {
         };
         let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
         let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { return vec![] };
+        let is_of_six = address == "[::]" && !is("ipv6only=off");
         let address = if ["*", "0.0.0.0", "[::]"].contains(&address) { "" } else { address };
         let one = |port| Listen {
             address: address.to_owned(),
             port,
+            is_of_six,
             tls: ssl || is("ssl"),
             is_default: is("default_server") || is("default"),
             wants_proxy: is("proxy_protocol"),
