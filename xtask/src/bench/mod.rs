@@ -31,6 +31,8 @@ enum Name {
     Sync,
     /// Verifying: processor and memory for 200 checks a minute, and how soon a fault is told.
     Verify,
+    /// Real configurations of Debian 11, 12 and 13: what SetUp finds is what each daemon says, and none that is well is called a fault.
+    Corpus,
     /// Every fault of a table brought about on a secondary, in virtual machines: whether it is told, how soon, and whether that names it.
     LatentFaults,
 }
@@ -92,6 +94,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         Name::Crashes => product::CRASHES.run()?,
         Name::Sync => product::SYNC.run()?,
         Name::Verify => product::VERIFY.run()?,
+        Name::Corpus => product::CORPUS.run()?,
         Name::LatentFaults => latent::run()?,
     };
     if arguments.json {

@@ -61,6 +61,23 @@ pub(super) const VERIFY: Product = Product {
     peers: &[("iputils-ping", "bench: an echo")],
 };
 
+/// Real configurations, each with its daemon; the clients are this machine's.
+pub(super) const CORPUS: Product = Product {
+    crates: &["atlas-verifier"],
+    example: "bench_corpus",
+    takes_programs: true,
+    arguments: &["--json"],
+    peers: &[
+        ("mmdebstrap", "bench: Debian 11, 12 and 13 with all the daemons"),
+        ("debian-archive-keyring", "bench: whose packages to trust"),
+        ("iproute2", "bench: a network with a partner in it"),
+        ("curl", "bench: web and mail"),
+        ("postgresql-client", "bench: PostgreSQL"),
+        ("mariadb-client-core", "bench: MariaDB"),
+        ("smbclient", "bench: Samba"),
+    ],
+};
+
 impl Product {
     pub(super) fn run(&self) -> Result<Vec<Row>> {
         setup::install(self.peers)?;

@@ -1,0 +1,163 @@
+//! The daemons whose configurations are read: how each is started as its package does, and what it needs to be there.
+
+/// A daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    /// As the folder of its cases is called.
+    pub name: &'static str,
+    /// The service of the Verifier that finds it.
+    pub service: &'static str,
+    /// Where its configuration lies.
+    pub dir: &'static str,
+    /// Whether it lies in the root file system of those that cannot be installed beside others.
+    pub is_other: bool,
+    /// Shell that makes what a server would have: accounts' directories, test data of the packages.
+    pub prepare: &'static str,
+    /// Shell that says by its status whether the daemon takes the configuration.
+    pub accepts: &'static str,
+    /// Shell that becomes the daemon, in the foreground; empty where this machine's kernel cannot have it.
+    pub start: &'static str,
+    /// Whether clients come over UDP.
+    pub is_udp: bool,
+}
+
+const NONE: Daemon =
+    Daemon { name: "", service: "", dir: "", is_other: false, prepare: "", accepts: "", start: "", is_udp: false };
+
+pub const ALL: &[Daemon] = &[
+    Daemon {
+        name: "nginx",
+        service: "web",
+        dir: "/etc/nginx",
+        accepts: "nginx -t -q",
+        start: "exec nginx -g 'daemon off;'",
+        ..NONE
+    },
+    Daemon {
+        name: "apache",
+        service: "web",
+        dir: "/etc/apache2",
+        prepare: "mkdir -p /run/lock",
+        accepts: "apache2ctl -t",
+        start: ". /etc/apache2/envvars; mkdir -p $APACHE_RUN_DIR $APACHE_LOCK_DIR; exec apache2 -D FOREGROUND",
+        ..NONE
+    },
+    Daemon {
+        name: "ssh",
+        service: "ssh",
+        dir: "/etc/ssh",
+        prepare: "mkdir -p /run/sshd",
+        accepts: "sshd -t",
+        start: "exec /usr/sbin/sshd -D -e",
+        ..NONE
+    },
+    Daemon {
+        name: "bind",
+        service: "dns",
+        dir: "/etc/bind",
+        prepare: "mkdir -p /run/named; chown bind /run/named",
+        accepts: "named-checkconf",
+        start: "exec named -g -u bind",
+        is_udp: true,
+        ..NONE
+    },
+    Daemon {
+        name: "unbound",
+        service: "dns",
+        dir: "/etc/unbound",
+        prepare: "[ -e /var/lib/unbound/root.key ] || install -o unbound -m 644 /usr/share/dns/root.key /var/lib/unbound/root.key",
+        accepts: "unbound-checkconf",
+        start: "exec unbound -d -p",
+        is_udp: true,
+        ..NONE
+    },
+    Daemon {
+        name: "dnsmasq",
+        service: "dns",
+        dir: "/etc/dnsmasq.conf",
+        accepts: "dnsmasq --test",
+        start: "exec dnsmasq -k -u root -7 /etc/dnsmasq.d,.dpkg-dist,.dpkg-old,.dpkg-new --local-service",
+        is_udp: true,
+        ..NONE
+    },
+    Daemon {
+        name: "postfix",
+        service: "mail",
+        dir: "/etc/postfix",
+        prepare: "[ -e /etc/aliases ] || echo 'root: postmaster' >/etc/aliases; newaliases || true",
+        accepts: "postfix check",
+        start: "exec postfix start-fg",
+        ..NONE
+    },
+    Daemon {
+        name: "dovecot",
+        service: "mail",
+        dir: "/etc/dovecot",
+        accepts: "doveconf -n",
+        start: "exec dovecot -F",
+        ..NONE
+    },
+    Daemon {
+        name: "exim",
+        service: "mail",
+        dir: "/etc/exim4",
+        is_other: true,
+        prepare: "update-exim4.conf",
+        accepts: "exim4 -bV",
+        start: "exec exim4 -bdf",
+        ..NONE
+    },
+    Daemon {
+        name: "samba",
+        service: "samba",
+        dir: "/etc/samba",
+        prepare: "mkdir -p /run/samba",
+        accepts: "testparm -s",
+        start: "exec smbd -F --no-process-group",
+        ..NONE
+    },
+    Daemon {
+        name: "postgresql",
+        service: "postgresql",
+        dir: "/etc/postgresql",
+        prepare: "mkdir -p /run/postgresql; chown postgres /run/postgresql; cd /",
+        accepts: "for one in /etc/postgresql/*/*/postgresql.conf; do v=${one#/etc/postgresql/}; setpriv --reuid=postgres --regid=postgres --init-groups /usr/lib/postgresql/${v%%/*}/bin/postgres -C port -c config_file=$one; done",
+        start: "cd /; for one in /etc/postgresql/*/*/postgresql.conf; do v=${one#/etc/postgresql/}; exec setpriv --reuid=postgres --regid=postgres --init-groups /usr/lib/postgresql/${v%%/*}/bin/postgres -c config_file=$one; done",
+        ..NONE
+    },
+    Daemon {
+        name: "mariadb",
+        service: "mariadb",
+        dir: "/etc/mysql",
+        prepare: "mkdir -p /run/mysqld; chown mysql /run/mysqld",
+        accepts: "mariadbd --help --verbose --user=mysql",
+        start: "exec mariadbd --user=mysql",
+        ..NONE
+    },
+    Daemon {
+        name: "chrony",
+        service: "ntp",
+        dir: "/etc/chrony",
+        prepare: "mkdir -p /run/chrony; chown _chrony /run/chrony",
+        accepts: "chronyd -p",
+        start: "exec chronyd -d -x",
+        is_udp: true,
+        ..NONE
+    },
+    Daemon {
+        name: "ntpsec",
+        service: "ntp",
+        dir: "/etc/ntpsec",
+        is_other: true,
+        start: "exec ntpd -n -c /etc/ntpsec/ntp.conf",
+        accepts: "true",
+        is_udp: true,
+        ..NONE
+    },
+    Daemon { name: "nfs", service: "nfs", dir: "/etc/exports", accepts: "true", ..NONE },
+];
+
+/// The one of this name.
+pub fn of(name: &str) -> &'static Daemon {
+    ALL.iter().find(|daemon| daemon.name == name).unwrap_or_else(|| panic!("no daemon {name}"))
+}
