@@ -12,6 +12,7 @@ mod disks_lost;
 mod failover;
 mod fault;
 mod gate;
+mod hibernation;
 mod identity;
 mod init;
 mod latent;
@@ -52,6 +53,7 @@ pub const SCENARIOS: &[Scenario] = &[
     long("nobody-sends-on-debian-12", gate::nobody_sends_on_debian_12),
     long("nobody-sends-on-debian-13", gate::nobody_sends_on_debian_13),
     long("soft-reboot-is-decided-like-a-boot", soft_reboot::soft_reboot_is_decided_like_a_boot),
+    long("hibernated-and-swapped", hibernation::hibernated_and_swapped),
     long("power-cuts-in-mid-cycle", power_cuts::act),
     long("latent-faults", latent::act),
     long("nothing-is-wrong-for-an-hour", latent::nothing_is_wrong_for_an_hour),

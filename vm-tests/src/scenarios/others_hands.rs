@@ -64,7 +64,7 @@ pub(crate) fn array_line_in_the_initramfs(ctx: &Context) -> Result<()> {
     let mut server = waiting(ctx)?;
     let member = server.disk("PRI-0")?.read_at(4096, 64)?;
     let uuid = member[16..32].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    overlay(ctx, &mut server, "etc/mdadm/mdadm.conf", &format!("ARRAY /dev/md77 UUID={uuid}\n"))?;
+    overlay(ctx, &mut server, "etc/mdadm/mdadm.conf", 0o644, &format!("ARRAY /dev/md77 UUID={uuid}\n"))?;
     let seen = boot_with_late_root(&mut server)?;
     // The fault was there.
     let warnings = seen.report["warnings"].to_string();
@@ -87,17 +87,17 @@ pub(crate) fn assembled_by_hand_after_a_refusal(ctx: &Context) -> Result<()> {
 }
 
 /// Puts one file over the initramfs of a server: the kernel unpacks one archive after the other.
-fn overlay(ctx: &Context, server: &mut Server, name: &str, content: &str) -> Result<()> {
+pub(super) fn overlay(ctx: &Context, server: &mut Server, name: &str, mode: u32, content: &str) -> Result<()> {
     let Boot::Kernel { initrd, .. } = &mut server.boot else { anyhow::bail!("it boots by itself") };
     let path = ctx.scratch().join("overlaid-initrd");
-    append_to(initrd, &path, name, content)?;
+    append_to(initrd, &path, name, mode, content)?;
     *initrd = path;
     Ok(())
 }
 
-fn append_to(initrd: &Path, path: &PathBuf, name: &str, content: &str) -> Result<()> {
+fn append_to(initrd: &Path, path: &PathBuf, name: &str, mode: u32, content: &str) -> Result<()> {
     let mut archive = Archive::default();
-    archive.file(name, 0o644, content.as_bytes());
+    archive.file(name, mode, content.as_bytes());
     let over = path.with_extension("over");
     archive.write(&over)?;
     let mut bytes = std::fs::read(initrd).with_context(|| format!("reading {}", initrd.display()))?;
