@@ -9,6 +9,8 @@
 //! | on PRI alone | added | added with PRI's number where that is free here; otherwise one of 100-999 gets one that is free on both, any other is a problem |
 //! | here alone | removed | kept |
 //!
+//! Two names of one number on PRI are one account with two names: one that is added gets the number that the other has here.
+//!
 //! `shadow` and `gshadow` follow: a name has PRI's line where PRI has the account, its own otherwise. Primary groups are matched by name.
 //!
 //! Invariants: merging what was merged changes nothing; no name stands twice; nobody but root gets the number 0; a file that is malformed
@@ -126,6 +128,12 @@ const OF_PACKAGES: std::ops::RangeInclusive<u32> = 100..=999;
 /// Whether a number is one that people get.
 fn is_person(number: u32) -> bool {
     (1000..=59_999).contains(&number) || number >= 65_536
+}
+
+fn with_number(line: &Line, number: u32) -> Line {
+    let mut line = line.clone();
+    line.set(2, number.to_string().as_bytes());
+    line
 }
 
 /// The files of one server.
@@ -247,7 +255,9 @@ impl Merge<'_> {
             .partition(|l| is_person(l.number()));
         for line in system.into_iter().chain(people) {
             let number = line.number();
-            let fitted = if is_person(number) || taken.insert(number) {
+            let fitted = if let Some(twin) = self.twin(which, line, &lines).filter(|_| !is_person(number)) {
+                adapt(&with_number(line, twin))
+            } else if is_person(number) || taken.insert(number) {
                 adapt(line)
             } else {
                 self.renumbered(which, line, &mut taken).and_then(|line| adapt(&line))
@@ -276,9 +286,17 @@ impl Merge<'_> {
         let free = free.next().filter(|_| OF_PACKAGES.contains(&number));
         let free = free.ok_or_else(|| format!("its number {number} is another's here"))?;
         taken.insert(free);
-        let mut line = line.clone();
-        line.set(2, free.to_string().as_bytes());
-        Ok(line)
+        Ok(with_number(line, free))
+    }
+
+    /// The number here of another name that PRI gives the same number, on purpose. root has no other name.
+    fn twin(&self, which: Which, line: &Line, placed: &[Line]) -> Option<u32> {
+        let is_twin = |own: &&Line| {
+            let of_pri = self.pri.find(which, own.name());
+            of_pri.is_some_and(|of_pri| of_pri.number() == line.number() && of_pri.name() != line.name())
+                && !self.kept.contains(&(which, own.name().to_owned()))
+        };
+        placed.iter().find(is_twin).map(Line::number).filter(|number| *number != 0)
     }
 
     fn same_name_other_account(&mut self, which: Which, own: &Line) {

@@ -99,6 +99,23 @@ fn a_number_that_means_the_same_on_every_debian_is_never_another_one() {
 }
 
 #[test]
+fn a_second_name_of_an_account_gets_the_number_that_the_first_has_here() {
+    let shared = "www-data:x:33:33::/:/bin/sh\nsiteone:x:33:33::/srv/one:/bin/sh\nvmail:x:115:115::/srv/vmail:/bin/sh\nvmadmin:x:115:115::/srv/vmail:/bin/sh\n\
+        one:x:120:115::/:/bin/sh\ntwo:x:120:115::/:/bin/sh\n";
+    let group = "root:x:0:\nwww-data:x:33:\nvmail:x:115:\nvpost:x:115:\n";
+    let pri = files(&[(Which::Passwd, &format!("{ROOT}{shared}")), (Which::Group, group)]);
+    let own = "vmail:x:117:117::/srv/vmail:/bin/sh\nwww-data:x:33:33::/:/bin/sh\ntss:x:120:112::/:/bin/sh\n";
+    let group = "root:x:0:\nwww-data:x:33:\nvmail:x:117:\n";
+    let here = files(&[(Which::Passwd, &format!("{ROOT}{own}")), (Which::Group, group)]);
+    let merged = merge(&pri, &here).unwrap();
+    let added = "siteone:x:33:33::/srv/one:/bin/sh\nvmadmin:x:117:117::/srv/vmail:/bin/sh\none:x:999:117::/:/bin/sh\ntwo:x:999:117::/:/bin/sh\n";
+    assert_eq!(text(&merged, Which::Passwd), format!("{ROOT}{own}{added}"));
+    assert_eq!(text(&merged, Which::Group), format!("{group}vpost:x:117:\n"));
+    assert_eq!(merged.problems, Vec::<String>::new());
+    assert_eq!(merge(&pri, &merged.files).unwrap().files, merged.files, "it has another number each time");
+}
+
+#[test]
 fn nobody_but_root_gets_the_number_of_root() {
     let mut pri = pri();
     pri.insert(Which::Passwd, format!("{ROOT}toor:x:0:0::/root:/bin/sh\n").into());
@@ -202,7 +219,11 @@ proptest! {
             for line in result.lines(which) {
                 let (of_pri, of_here) = (theirs.find(which, line.name()), own.find(which, line.name()));
                 let from = if of_here.is_some_and(|own| own.number() == line.number() && !is_person(own.number())) { of_here } else { of_pri };
-                prop_assert_eq!(from.unwrap().number(), line.number(), "no number is invented");
+                let is_twin = |own: &&Line| {
+                    theirs.find(which, own.name()).is_some_and(|twin| of_pri.is_some_and(|of_pri| twin.number() == of_pri.number()))
+                };
+                let has_a_twin_s = own.lines(which).iter().filter(is_twin).any(|twin| twin.number() == line.number());
+                prop_assert!(has_a_twin_s || from.unwrap().number() == line.number(), "no number is invented: {line:?}");
                 prop_assert!(line.number() != 0 || line.name() == "root");
             }
             for line in theirs.lines(which).iter().filter(|line| is_person(line.number())) {
