@@ -123,6 +123,8 @@ fn who_reads_a_certificate_at_its_start_is_told_of_a_renewed_one() {
 #[test]
 fn files_that_name_an_address_of_pri_s_are_installed_all_the_same() {
     let world = World::with_service("/etc/web\n");
+    world.write("pri/unbound/SID_DATA/PRI/Env1/IdentFilePaths", "/etc/hostname\n/etc/network/interfaces\n");
+    world.write("pri/etc/network/interfaces", "iface eth0 inet static\n  address 192.0.2.10/24\n");
     let program = |path: &str, script: &str| {
         world.write(path, &format!("#!/bin/sh\n{script}\n"));
         fs::set_permissions(world.path(path), PermissionsExt::from_mode(0o755)).unwrap();
@@ -140,10 +142,18 @@ fn files_that_name_an_address_of_pri_s_are_installed_all_the_same() {
     assert!(report.to_string().contains("192.0.2.1:80 failed"), "it says what the check said first: {report}");
     assert_eq!(world.read("sec/etc/web/web.conf"), "good 1\n");
 
-    program("sec/usr/bin/unshare", "[ \"$1\" = --net ] || exit 9\nshift\nANYWHERE=1\nexport ANYWHERE\nexec \"$@\"");
+    program(
+        "sec/usr/bin/unshare",
+        "[ \"$1 $6\" = '--net 192.0.2.1 192.0.2.10' ] || exit 9\nshift\nANYWHERE=1\nexport ANYWHERE\nexec \"$@\"",
+    );
+    world.told();
     let report = world.report(&["--retry"]);
-    assert_eq!(outcome(&report, "web"), "reloaded", "{report}");
+    assert_eq!(outcome(&report, "web"), "only-as-pri", "{report}");
     assert_eq!(world.read("sec/etc/web/web.conf"), "address 192.0.2.1\n");
+    assert_eq!(world.told(), "", "here it could only fail");
+    assert_eq!(outcome(&world.report(&[]), "web"), "unchanged");
+    world.write("pri/etc/web/web.conf", "good 2\n");
+    assert_eq!(outcome(&world.cycle(), "web"), "reloaded");
 }
 
 #[test]

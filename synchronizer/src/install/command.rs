@@ -66,6 +66,10 @@ fn tell(report: &InstallReport) -> String {
         match &service.outcome {
             Outcome::Reloaded => line(format!("{} was reloaded", service.name)),
             Outcome::Restarted => line(format!("{} was restarted", service.name)),
+            Outcome::OnlyAsPri => line(format!(
+                "{} listens on addresses of PRI; its new files work when this server has them, and it was not told before",
+                service.name
+            )),
             _ => {}
         }
     }

@@ -8,7 +8,8 @@
 //!   keep       what will be replaced                                                              sid::keep
 //!   stage      beside the targets, flushed; a full disk fails here and nothing is changed         sid::install
 //!   publish    one exchange of names per object; taken back where one fails
-//!   tell       services whose files changed and that run are reloaded or restarted                services.rs
+//!   tell       services whose files changed and that run are reloaded or restarted, unless        services.rs
+//!              they work only where PRI's addresses are                                           as_pri.rs
 //!   put back   the files of a service that does not come up with them
 //! ```
 //!
@@ -17,6 +18,7 @@
 //!   and reported at every run, until PRI changes them.
 //! - From before the first change until the last service was told, a record on the Bound disk says what is left to do; the next run does it.
 
+mod as_pri;
 mod command;
 mod guard;
 mod publish;
@@ -40,7 +42,7 @@ use atlas_sid::{
     install::{Change, Plan, Trust},
 };
 use record::{Pending, Records, now};
-use rehearse::Rehearsal;
+use rehearse::{Rehearsal, Said};
 use services::Service;
 use source::{Brought, Source};
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,6 +127,8 @@ pub enum Outcome {
     Reloaded,
     /// It was started anew.
     Restarted,
+    /// Its files are there for when this server is PRI; with its addresses they work, and without them they cannot.
+    OnlyAsPri,
     /// Its check complained of PRI's files; it has those of before.
     Held(String),
     /// It did not come up with PRI's files; those of before were put back.
@@ -192,6 +196,7 @@ pub fn install_as(
         held: BTreeMap::new(),
         seen: if how.just_taken { own_snapshot(sid, own, env_version)? } else { None },
         outcomes: BTreeMap::new(),
+        as_pri: BTreeSet::new(),
         report: InstallReport {
             generation,
             env_version,
@@ -237,6 +242,8 @@ struct Run<'a> {
     /// This server's own Snapshot, where it was taken a moment ago.
     seen: Option<Dir>,
     outcomes: BTreeMap<String, Outcome>,
+    /// Services whose check passed where PRI's addresses are, and not here.
+    as_pri: BTreeSet<String>,
     report: InstallReport,
 }
 
@@ -283,8 +290,8 @@ impl Run<'_> {
             if to_check.is_empty() {
                 return Ok(true);
             }
-            let complaints = match self.rehearse(&to_check, &held) {
-                Ok(complaints) => complaints,
+            let said = match self.rehearse(&to_check, &held) {
+                Ok(said) => said,
                 Err(error) => {
                     self.report.rehearsal = Rehearsed::NotPossible(format!("{error:#}"));
                     self.report.warnings.push(format!("the installation could not be rehearsed: {error:#}"));
@@ -292,10 +299,11 @@ impl Run<'_> {
                 }
             };
             self.report.rehearsal = Rehearsed::Done;
-            if complaints.is_empty() {
+            self.as_pri = said.as_pri;
+            if said.complaints.is_empty() {
                 return Ok(true);
             }
-            for (name, why) in complaints {
+            for (name, why) in said.complaints {
                 self.hold(&name, why.clone(), &brought)?;
                 self.outcomes.insert(name, Outcome::Held(why));
             }
@@ -339,19 +347,19 @@ impl Run<'_> {
     }
 
     /// What the checks complain of with PRI's files, and not with those that are here.
-    fn rehearse(&self, services: &[&Service], held: &[TreePath]) -> anyhow::Result<rehearse::Complaints> {
+    fn rehearse(&self, services: &[&Service], held: &[TreePath]) -> anyhow::Result<Said> {
         let with = |services: &[&Service], with_pris: bool| {
             let (root, source) = (self.root.shown(), self.source);
             Rehearsal { root, source, env_version: self.env_version, held, services, trust: self.trust }.run(with_pris)
         };
-        let mut complaints = with(services, true)?;
+        let mut said = with(services, true)?;
         let complaining: Vec<&Service> =
-            services.iter().filter(|service| complaints.contains_key(&service.name)).copied().collect();
+            services.iter().filter(|service| said.complaints.contains_key(&service.name)).copied().collect();
         if !complaining.is_empty() {
-            let already = with(&complaining, false)?;
-            complaints.retain(|name, _| !already.contains_key(name));
+            let already = with(&complaining, false)?.complaints;
+            said.complaints.retain(|name, _| !already.contains_key(name));
         }
-        Ok(complaints)
+        Ok(said)
     }
 
     /// Writes down what is installed now, and what each service works with.
@@ -371,7 +379,7 @@ impl Run<'_> {
                 Outcome::Reloaded | Outcome::Restarted | Outcome::NobodyToTell => Some(self.generation),
                 Outcome::Unchanged => ran.map(|_| self.generation),
                 Outcome::Held(_) | Outcome::PutBack(_) => ran,
-                Outcome::NotRunning | Outcome::NotInstalledHere => None,
+                Outcome::NotRunning | Outcome::NotInstalledHere | Outcome::OnlyAsPri => None,
             };
             if let Outcome::Held(why) | Outcome::PutBack(why) = &outcome {
                 self.report

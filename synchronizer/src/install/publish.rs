@@ -3,7 +3,7 @@
 use super::{
     NAMED, Outcome, Rehearsed, Run, parents,
     record::Pending,
-    services::{self, Service, Told},
+    services::{self, Service, Told, Works},
     source::Brought,
 };
 use anyhow::Context;
@@ -41,8 +41,9 @@ impl Run<'_> {
             self.put_in_place(&plan, &to_tell, &mut kept)?;
         }
         drop(lock);
-        to_tell.extend(std::mem::take(&mut self.pending.services));
-        self.tell(&to_tell, &kept, &brought)
+        let left = std::mem::take(&mut self.pending.services);
+        to_tell.extend(left.iter().cloned());
+        self.tell(&to_tell, &left, &kept, &brought)
     }
 
     /// Makes the changes: all of them, or none.
@@ -70,16 +71,33 @@ impl Run<'_> {
     }
 
     /// Tells the services, watches them, and gives the files of before to those that do not come up.
-    fn tell(&mut self, names: &BTreeSet<String>, kept: &Kept, brought: &Brought) -> anyhow::Result<()> {
-        let root = self.root.shown();
+    fn tell(
+        &mut self,
+        names: &BTreeSet<String>,
+        left: &BTreeSet<String>,
+        kept: &Kept,
+        brought: &Brought,
+    ) -> anyhow::Result<()> {
+        let (root, addresses) = (self.root.shown(), self.source.addresses());
         let not_rehearsed = matches!(self.report.rehearsal, Rehearsed::NotPossible(_));
         let mut watched: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         let mut fallen: BTreeMap<&str, String> = BTreeMap::new();
         for service in self.services.iter().filter(|service| names.contains(&service.name)) {
             let ran = service.active(root);
-            let checked = if not_rehearsed { service.check(root) } else { Ok(()) };
-            match checked.and_then(|()| service.tell(root)) {
-                Ok(told) => {
+            // What a run that was cut off has left to tell was not rehearsed in this one.
+            let is_known = !not_rehearsed && !left.contains(&service.name);
+            let checked = match is_known {
+                false => service.check(root, &addresses),
+                true if self.as_pri.contains(&service.name) => Ok(Works::AsPri),
+                true => Ok(Works::Here),
+            };
+            let told = checked.and_then(|works| match works {
+                Works::Here => service.tell(root).map(Some),
+                Works::AsPri => Ok(None),
+            });
+            match told {
+                Ok(None) => drop(self.outcomes.insert(service.name.clone(), Outcome::OnlyAsPri)),
+                Ok(Some(told)) => {
                     self.outcomes.insert(service.name.clone(), told.into());
                     watched.insert(&service.name, ran);
                 }

@@ -11,7 +11,7 @@
 
 use super::{
     record::{DIR, REHEARSAL},
-    services::{self, Service},
+    services::{self, Service, Works},
     source::Source,
 };
 use anyhow::{Context, ensure};
@@ -19,6 +19,7 @@ use atlas_cli::{Common, Exit, print_json};
 use atlas_host::{mount, process::Command, tree::Dir};
 use atlas_model::{EnvVersion, PathList, TreePath};
 use atlas_sid::install::Trust;
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     os::fd::{AsFd, AsRawFd},
@@ -54,8 +55,14 @@ pub struct Rehearse {
     as_it_is: bool,
 }
 
-/// What the checks complained of, by service.
-pub(super) type Complaints = BTreeMap<String, String>;
+/// What the checks said.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Said {
+    /// What they complained of, by service.
+    pub(super) complaints: BTreeMap<String, String>,
+    /// The services that work with these files when this server is PRI, and not before.
+    pub(super) as_pri: BTreeSet<String>,
+}
 
 /// What is to be rehearsed.
 pub(super) struct Rehearsal<'a> {
@@ -72,7 +79,7 @@ impl Rehearsal<'_> {
     ///
     /// # Errors
     /// It could not be rehearsed here; nothing is known of the services.
-    pub(super) fn run(&self, with_pris_files: bool) -> anyhow::Result<Complaints> {
+    pub(super) fn run(&self, with_pris_files: bool) -> anyhow::Result<Said> {
         let lines = |paths: &mut dyn Iterator<Item = String>| paths.collect::<Vec<_>>().join("\n");
         let identity = self.source.identity().paths();
         let program = std::env::current_exe().context("find this program")?;
@@ -112,13 +119,15 @@ pub(crate) fn run(common: &Common, args: &Rehearse) -> anyhow::Result<Exit> {
         brought.plan(&source, &root, &[], trust)?.stage(&root)?.commit()?;
     }
     let (services, _) = services::read(&root)?;
-    let mut complaints = Complaints::new();
+    let (mut said, addresses) = (Said::default(), source.addresses());
     for service in services.iter().filter(|service| args.services.lines().any(|name| name == service.name)) {
-        if let Err(complaint) = service.check(&common.root) {
-            complaints.insert(service.name.clone(), complaint);
+        match service.check(&common.root, &addresses) {
+            Ok(Works::Here) => {}
+            Ok(Works::AsPri) => drop(said.as_pri.insert(service.name.clone())),
+            Err(complaint) => drop(said.complaints.insert(service.name.clone(), complaint)),
         }
     }
-    print_json(&complaints)?;
+    print_json(&said)?;
     Ok(Exit::Done)
 }
 

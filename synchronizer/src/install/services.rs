@@ -2,11 +2,13 @@
 //!
 //! The table is `services.toml` beside this file, compiled in; `/etc/atlas/services.d/*.toml` adds to it and overrides by name.
 
+use super::as_pri;
 use anyhow::{Context, ensure};
 use atlas_host::{process::Command, tree::Dir};
 use atlas_model::{Digest, TreePath, manifest::Entry};
 use serde::Deserialize;
 use std::{
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -61,6 +63,15 @@ fn half_a_minute() -> u64 {
 #[serde(deny_unknown_fields)]
 struct Table {
     service: Vec<Service>,
+}
+
+/// Where a service works with its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Works {
+    /// On this server as it is.
+    Here,
+    /// When this server is PRI and has its addresses.
+    AsPri,
 }
 
 /// How a service took its new files.
@@ -118,18 +129,15 @@ impl Service {
         self.seconds
     }
 
-    /// Lets the service say whether it could work with its files as they are now; what it complains of otherwise.
-    pub(super) fn check(&self, root: &Path) -> Result<(), String> {
-        let Some((program, args)) = self.check.split_first() else { return Ok(()) };
+    /// Lets the service say whether it could work with its files as they are now, here or, with these addresses, as PRI; what it complains of
+    /// otherwise.
+    pub(super) fn check(&self, root: &Path, pris: &[IpAddr]) -> Result<Works, String> {
+        let Some((program, args)) = self.check.split_first() else { return Ok(Works::Here) };
         let deadline = Duration::from_secs(self.seconds);
-        match run(root, program, args, deadline) {
-            // It is to listen where PRI listens. This server has that address when it is PRI, and then needs these files.
-            Err(why) if why.contains(NO_ADDRESS) => {
-                let args: Vec<String> =
-                    ANYWHERE.iter().map(|arg| (*arg).to_owned()).chain(self.check.clone()).collect();
-                run(root, "unshare", &args, deadline).map_err(|_| why)
-            }
-            said => said,
+        let Err(why) = run(root, program, args, deadline) else { return Ok(Works::Here) };
+        match as_pri::check(&self.check, &why, pris) {
+            Some((program, args)) if run(root, program, &args, deadline).is_ok() => Ok(Works::AsPri),
+            _ => Err(why),
         }
     }
 
@@ -167,17 +175,6 @@ impl Service {
         self.units.iter().filter(|unit| is_active(root, unit)).cloned().collect()
     }
 }
-
-/// What the system says of an address that it does not have.
-const NO_ADDRESS: &str = "Cannot assign requested address";
-/// Runs what follows in a network of its own, in which any address may be listened on.
-const ANYWHERE: [&str; 5] = [
-    "--net",
-    "sh",
-    "-c",
-    "for version in 4 6; do echo 1 > /proc/sys/net/ipv$version/ip_nonlocal_bind; done 2>/dev/null; exec \"$@\"",
-    "sh",
-];
 
 /// Watches units for a while; gives the first that does not run any more.
 pub(super) fn first_to_fall(root: &Path, units: &[String]) -> Option<String> {

@@ -1,5 +1,6 @@
 //! What PRI's Snapshot brings to this server: its SyncFiles with this server's numbers, and the accounts merged.
 
+use super::as_pri;
 use anyhow::{Context, bail};
 use atlas_cli::Hint;
 use atlas_host::tree::Dir;
@@ -17,6 +18,7 @@ use atlas_sid::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     path::Path,
 };
 
@@ -79,6 +81,11 @@ impl Source {
     /// The paths that no installation touches.
     pub(super) fn identity(&self) -> &PathList {
         &self.identity
+    }
+
+    /// PRI's addresses.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        as_pri::addresses_in(&self.snapshot)
     }
 
     /// What is to be on the server whose tree is `root`. `seen`: this server's own Snapshot, where that was taken a moment ago.
