@@ -268,6 +268,9 @@ pub struct Found {
     /// What is not exercised and why, and what was not asked of the daemon itself: no fault, and said where SetUp is run by hand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// What the answer rests on, and how that was: while all of it is the same, the answer is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub seen: BTreeMap<String, String>,
 }
 
 /// All that SetUp found, synchronised with the configuration: `/etc/atlas/verifier/Services.json`.

@@ -13,6 +13,9 @@
 
 use crate::{
     check::{Check, Speaks, tidy},
+    kept::Kept,
+    plugin::SEEN,
+    service::Tree,
     services,
     settings::{Nagios, Settings},
 };
@@ -27,6 +30,10 @@ use std::{
     collections::BTreeMap,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -104,6 +111,9 @@ impl Plugin {
         let mut command = Command::new(&self.program).args(&self.first).arg("setup").deadline(SETUP_DEADLINE);
         if root != Path::new("/") {
             command = command.arg("--root").arg(root);
+        }
+        if !self.first.is_empty() {
+            command = command.env(SEEN, "yes");
         }
         read_found(&command.run()?.stdout)
     }
@@ -218,16 +228,34 @@ fn nagios_check(nagios: &Nagios, about: Role, host: &str) -> Check {
     }
 }
 
-/// What is on this server itself, by every VerifyService's SetUp; and where that failed, why.
+/// So many are asked at once: most of the time each waits for a daemon's program to start.
+const AT_ONCE: usize = 4;
+
+/// What is on this server itself, by every VerifyService's SetUp; and where that failed, why. Who would answer as the last time is not asked.
 pub fn find_here(root: &Path, plugins: &[Plugin]) -> (BTreeMap<String, Found>, BTreeMap<String, String>) {
-    let (mut found, mut failed) = (BTreeMap::new(), BTreeMap::new());
-    for plugin in plugins {
-        match plugin.setup(root) {
-            Ok(answer) => drop(found.insert(plugin.name.clone(), answer)),
-            Err(error) => drop(failed.insert(plugin.name.clone(), in_one_line(&error))),
+    let built_in = plugins.iter().find(|plugin| !plugin.first.is_empty());
+    let kept = built_in.map(|plugin| Kept::read(root, &plugin.program)).unwrap_or_default();
+    let tree = Tree::open(root).ok();
+    let next = AtomicUsize::new(0);
+    let (found, failed) = (Mutex::new(BTreeMap::new()), Mutex::new(BTreeMap::new()));
+    let ask = || {
+        while let Some(plugin) = plugins.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let known =
+                tree.as_ref().filter(|_| !plugin.first.is_empty()).and_then(|tree| kept.find(&plugin.name, tree));
+            match known.map_or_else(|| plugin.setup(root), Ok) {
+                Ok(answer) => drop(lock(&found).insert(plugin.name.clone(), answer)),
+                Err(error) => drop(lock(&failed).insert(plugin.name.clone(), in_one_line(&error))),
+            }
         }
-    }
-    (found, failed)
+    };
+    std::thread::scope(|scope| (0..AT_ONCE).for_each(|_| drop(scope.spawn(ask))));
+    let found = std::mem::take(&mut *lock(&found));
+    kept.write(root, &found);
+    (found, std::mem::take(&mut *lock(&failed)))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -289,6 +317,41 @@ mod tests {
         assert_eq!((found.instances.len(), found.problems.len()), (1, 2), "{found:?}");
         assert_eq!(found.problems[0], "it is not exercised, for its characters: b [2J");
         assert!(read_found(br#"{"format":2,"instances":[]}"#).is_err());
+    }
+
+    #[test]
+    fn who_would_answer_as_the_last_time_is_not_asked() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = tmp.path();
+        let asked = || std::fs::read_to_string(root.join("asked")).unwrap_or_default().len();
+        let script = format!(
+            "echo >> {}; [ -n \"$ATLAS_SETUP_SEEN\" ] && echo '{{\"format\":1,\"instances\":[{{\"name\":\"a\"}}],\"seen\":{{\"there /etc/a\":\"gone\"}}}}'",
+            root.join("asked").display()
+        );
+        let built_in = Plugin {
+            name: "web".into(),
+            program: "/bin/sh".into(),
+            first: vec!["-c".into(), script],
+            interval: 60,
+            deadline: 10,
+        };
+        let find = |plugin: &Plugin| find_here(root, std::slice::from_ref(plugin));
+        let first = find(&built_in);
+        assert_eq!((first.0["web"].instances[0].name.as_str(), first.1.len(), asked()), ("a", 0, 1));
+        assert_eq!((find(&built_in), asked()), (first.clone(), 1), "nothing has changed");
+        std::fs::create_dir_all(root.join("etc")).unwrap();
+        std::fs::write(root.join("etc/a"), "").unwrap();
+        assert_eq!((find(&built_in), asked()), (first.clone(), 2));
+        std::fs::remove_file(root.join("etc/a")).unwrap();
+        assert_eq!((find(&built_in), asked()), (first.clone(), 2), "it is as it was when the last answer was given");
+        let kept = std::fs::read_to_string(root.join("run/atlas/setup.json")).unwrap();
+        for other in
+            [kept.replace("\"whose\":\"", "\"whose\":\"x"), kept.replace("\"given\":", "\"given\":1"), "{".into()]
+        {
+            let before = asked();
+            std::fs::write(root.join("run/atlas/setup.json"), &other).unwrap();
+            assert_eq!((find(&built_in).0, asked()), (first.0.clone(), before + 1), "{other}");
+        }
     }
 
     #[test]

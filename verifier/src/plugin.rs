@@ -24,6 +24,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// With this variable set, SetUp says as well what its answer rests on. One of another version does not know it, and is asked each time.
+pub(crate) const SEEN: &str = "ATLAS_SETUP_SEEN";
+
 /// Exercise one service of a server as its clients do
 ///
 /// Every service has two modes: 'setup' finds what is there from the real configuration, 'verify' exercises it. Run by VerifierControl; runs
@@ -108,7 +111,13 @@ pub fn command() -> clap::Command {
 pub fn run(args: &Args) -> ExitCode {
     match &args.mode {
         Mode::Setup { root } => {
-            let found = Tree::open(root).and_then(|tree| (args.service.find)(&tree));
+            let found = Tree::open(root).and_then(|tree| {
+                let mut found = (args.service.find)(&tree)?;
+                if std::env::var_os(SEEN).is_some() && services::BY_FILES.contains(&args.service.name) {
+                    found.seen = tree.seen().stamps();
+                }
+                Ok(found)
+            });
             atlas_cli::finish(
                 "VerifyService",
                 true,
@@ -140,7 +149,8 @@ fn exercise(service: &Service, args: &VerifyArgs) -> Profile {
         Ok(target) => target,
         Err(why) => return Profile::ok(why),
     };
-    (service.verify)(&target).unwrap_or_else(|error| Profile::unknown(in_one_line(&error)))
+    let profile = (service.verify)(&target).unwrap_or_else(|error| Profile::unknown(in_one_line(&error)));
+    if profile.verdict.exit_code() == 0 { profile } else { target.waiting().map_or(profile, Profile::ok) }
 }
 
 /// A Profile as Nagios reads it: a line of text, `|`, and performance data.

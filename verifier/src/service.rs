@@ -1,5 +1,9 @@
 //! One kind of service, as this program finds and exercises it, and what both have to work with.
 
+use crate::{
+    pattern::fits,
+    seen::{Look, Seen},
+};
 use anyhow::Context;
 use atlas_host::{
     process::{Command, Output, ProcessError},
@@ -47,6 +51,7 @@ pub struct Tree {
     dir: Dir,
     installed: BTreeMap<String, String>,
     is_running: bool,
+    seen: Seen,
 }
 
 impl Tree {
@@ -57,7 +62,20 @@ impl Tree {
         let text = String::from_utf8(content).context("read InstalledServices")?;
         let installed =
             toml::from_str(&text).with_context(|| format!("read {}", dir.show(INSTALLED_SERVICES).display()))?;
-        Ok(Tree { path: root.to_owned(), dir, installed, is_running: root == Path::new("/") })
+        let tree =
+            Tree { path: root.to_owned(), dir, installed, is_running: root == Path::new("/"), seen: Seen::default() };
+        tree.look(Look::File, INSTALLED_SERVICES);
+        Ok(tree)
+    }
+
+    /// Notes how something is that is about to be looked at.
+    pub(crate) fn look(&self, look: Look, path: &str) {
+        self.seen.look(self, look, path);
+    }
+
+    /// What was looked at.
+    pub(crate) fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     /// Whether it is the tree of the running server, whose programs look at it when they are asked.
@@ -94,6 +112,7 @@ impl Tree {
     /// A configuration file as text (what is no UTF-8 is replaced), links followed as the service does; `None` where it is not there. `path`
     /// is absolute.
     pub fn read(&self, path: &str) -> anyhow::Result<Option<String>> {
+        self.look(Look::File, path);
         match self.dir.read_followed(path.trim_start_matches('/'), MAX_CONFIG) {
             Ok(content) => Ok(Some(String::from_utf8_lossy(&content).into_owned())),
             Err(error) if error.is_not_found() => Ok(None),
@@ -103,11 +122,18 @@ impl Tree {
 
     /// Whether something of this absolute path is there, links followed.
     pub fn exists(&self, path: &str) -> bool {
+        self.look(Look::There, path);
         self.path.join(path.trim_start_matches('/')).exists()
     }
 
     /// Where a path leads: every link on the way, each by a path without links, and at last what it leads to. `path` is absolute.
     pub fn way(&self, path: &str) -> Vec<String> {
+        self.look(Look::Way, path);
+        self.links(path)
+    }
+
+    /// The same, unnoted.
+    pub(crate) fn links(&self, path: &str) -> Vec<String> {
         let (mut links, mut at) = (vec![], PathBuf::from("/"));
         let mut left: Vec<OsString> = names_of(Path::new(path));
         left.reverse();
@@ -135,12 +161,14 @@ impl Tree {
     /// Whether every account may make files in this directory, links followed.
     pub fn may_all_write(&self, path: &str) -> bool {
         use std::os::unix::fs::PermissionsExt;
+        self.look(Look::There, path);
         let meta = std::fs::metadata(self.path.join(path.trim_start_matches('/')));
         meta.is_ok_and(|meta| meta.is_dir() && meta.permissions().mode() & 0o003 == 0o003)
     }
 
     /// The names in a directory, sorted; none where it is not there. `path` is absolute.
     pub fn names(&self, path: &str) -> Vec<String> {
+        self.look(Look::File, path);
         let path = path.trim_start_matches('/');
         let Ok(dir) = self.dir.followed_dir(if path.is_empty() { "." } else { path }) else { return vec![] };
         let mut names: Vec<String> =
@@ -181,82 +209,6 @@ fn names_of(path: &Path) -> Vec<OsString> {
 /// The most files that a pattern stands for.
 const MAX_MATCHES: usize = 1000;
 
-/// Whether a path fits a pattern, name by name.
-pub(crate) fn fits_path(pattern: &str, path: &str) -> bool {
-    let names = |path: &str| path.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    let (pattern, path) = (names(pattern), names(path));
-    pattern.len() == path.len()
-        && pattern
-            .iter()
-            .zip(&path)
-            .all(|(wanted, name)| fits(wanted, name) && (!name.starts_with('.') || wanted.starts_with('.')))
-}
-
-/// Whether a name fits a pattern. Takes time in proportion to both lengths' product, whatever the pattern.
-fn fits(pattern: &str, name: &str) -> bool {
-    let (mut pattern, name): (&str, Vec<char>) = (pattern, name.chars().collect());
-    // Which beginnings of the name the pattern so far fits.
-    let mut reached = vec![false; name.len() + 1];
-    reached[0] = true;
-    while let Some((wanted, rest)) = Wanted::first(pattern) {
-        pattern = rest;
-        let before = reached.clone();
-        for end in 0..reached.len() {
-            let one = end > 0 && before[end - 1] && wanted.is(name[end - 1]);
-            let is_many = matches!(wanted, Wanted::Many);
-            reached[end] = if is_many { before[end] || (end > 0 && reached[end - 1]) } else { one };
-        }
-    }
-    reached[name.len()]
-}
-
-/// One part of a pattern: `*`, `?`, `[a-z]`, `[!a-z]`, or a character that stands for itself.
-enum Wanted<'p> {
-    Many,
-    Any,
-    OneOf { these: &'p str, is_not: bool },
-    One(char),
-}
-
-impl Wanted<'_> {
-    fn first(pattern: &str) -> Option<(Wanted<'_>, &str)> {
-        let (first, rest) = (pattern.chars().next()?, &pattern[pattern.chars().next()?.len_utf8()..]);
-        Some(match first {
-            '*' => (Wanted::Many, rest),
-            '?' => (Wanted::Any, rest),
-            '\\' if !rest.is_empty() => {
-                let one = rest.chars().next()?;
-                (Wanted::One(one), &rest[one.len_utf8()..])
-            }
-            '[' => {
-                let (inner, is_not) = rest.strip_prefix(['!', '^']).map_or((rest, false), |inner| (inner, true));
-                // One that stands first is meant.
-                let skip = usize::from(inner.starts_with(']'));
-                match inner[skip..].find(']') {
-                    Some(end) => (Wanted::OneOf { these: &inner[..skip + end], is_not }, &inner[skip + end + 1..]),
-                    None => (Wanted::One('['), rest),
-                }
-            }
-            one => (Wanted::One(one), rest),
-        })
-    }
-
-    fn is(&self, c: char) -> bool {
-        match self {
-            Wanted::Many | Wanted::Any => true,
-            Wanted::One(one) => *one == c,
-            Wanted::OneOf { these, is_not } => {
-                let these: Vec<char> = these.chars().collect();
-                let in_range = |at: usize| at > 0 && at + 1 < these.len() && these[at] == '-';
-                let ranges = (0..these.len()).filter(|at| in_range(*at));
-                let mut is_in = ranges.clone().any(|at| (these[at - 1]..=these[at + 1]).contains(&c));
-                is_in |= these.iter().enumerate().any(|(at, one)| *one == c && !in_range(at));
-                is_in != *is_not
-            }
-        }
-    }
-}
-
 /// The option that names the addresses that an instance listens on, where those are not all.
 pub const BOUND: &str = "bound";
 
@@ -264,6 +216,8 @@ pub const BOUND: &str = "bound";
 pub const LOOPBACK: &str = "loopback";
 /// What a server calls itself.
 pub const SELF: &str = "localhost";
+/// The option that names the addresses that the program of an instance listens on besides, and without which it does not start.
+pub const BESIDE: &str = "beside";
 
 /// What one check is asked to exercise.
 #[derive(Clone, Debug)]
@@ -303,6 +257,25 @@ impl Target {
             )),
             None => Ok(self),
         }
+    }
+
+    /// Why nobody listens there: the program listens on addresses besides that this secondary does not have, and starts with all of them or not at
+    /// all. `None` where that is not why.
+    pub(crate) fn waiting(&self) -> Option<String> {
+        let addresses = self.option(BESIDE).filter(|_| self.role.is_some_and(|role| role != Role::Pri))?;
+        let own = self.address().ok()?.to_string();
+        let port = self.port(0).ok()?;
+        if addresses.split(' ').any(|at| at == own) {
+            return None;
+        }
+        let refused = TcpStream::connect_timeout(&SocketAddr::new(own.parse().ok()?, port), Duration::from_secs(1));
+        let is_refused = refused.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
+        is_refused.then(|| {
+            format!(
+                "not exercised: its program listens on {} besides, and starts when this server is PRI",
+                addresses.replace(' ', " and ")
+            )
+        })
     }
 
     /// The port that was found or set, or else the usual one.
@@ -464,25 +437,16 @@ mod tests {
         assert_eq!(host(Some(Role::Pri), "192.0.2.11", &bound).as_deref(), Ok("192.0.2.11"));
         assert_eq!(host(None, "192.0.2.2", &bound).as_deref(), Ok("192.0.2.2"));
         assert!(host(Some(Role::Sec(1)), "192.0.2.1", &bound).unwrap_err().contains("192.0.2.10 and 192.0.2.11 alone"));
-    }
-
-    #[test]
-    fn a_name_fits_a_pattern_or_not() {
-        for (pattern, name, expected) in [
-            ("*", "", true),
-            ("a*b*c", "aXbYc", true),
-            ("a*b", "ab", true),
-            ("a?", "a", false),
-            ("*.conf", "a.conf~", false),
-            ("[0-9]*.conf", "10-a.conf", true),
-            ("[!0-9_]*", "10-a.conf", false),
-            ("[]a]?", "]x", true),
-            ("[a-", "[a-", true),
-            ("a\\*", "a*", true),
-            ("a\\*", "ab", false),
-        ] {
-            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
-        }
-        assert!(!fits(&"*a".repeat(200), &"a".repeat(199)));
+        // A port that nobody has, and one that somebody has.
+        let open = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (used, free) = (open.local_addr().unwrap().port().to_string(), "1");
+        let waits = |role, port: &str, beside: &[(&str, &str)]| {
+            target(role, "127.0.0.1", &[&[("port", port)], beside].concat()).waiting().is_some()
+        };
+        let beside = [(BESIDE, "192.0.2.10")];
+        assert!(waits(Some(Role::Sec(1)), free, &beside));
+        assert!(!waits(Some(Role::Sec(1)), &used, &beside), "somebody listens, and that it is wrong is another matter");
+        assert!(!waits(Some(Role::Pri), free, &beside) && !waits(None, free, &beside));
+        assert!(!waits(Some(Role::Sec(1)), free, &[]) && !waits(Some(Role::Sec(1)), free, &[(BESIDE, "127.0.0.1")]));
     }
 }

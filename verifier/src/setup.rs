@@ -141,6 +141,12 @@ fn place_all(
 ) -> Vec<TreePath> {
     let mut lines = Vec::new();
     for data in &found.place {
+        // Another service has the same directory: one file is for both.
+        let is_there = |file: &File| file.service != service && file.gone == 0;
+        if placed.files.get(&data.path).is_some_and(is_there) {
+            lines.extend(TreePath::parse(&data.path).ok());
+            continue;
+        }
         match place(tree, data, placed.files.get(&data.path)) {
             Ok((path, new)) => {
                 if new {

@@ -9,7 +9,7 @@ use atlas_model::verify::Verdict;
 use common::{
     Daemon,
     database::{OWNER, Postgresql, own, secret},
-    expect, run, setup, value, verify_found, write,
+    expect, run, setup, value, verify_found, verify_on, write,
 };
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -81,7 +81,7 @@ fn mariadb_writes_and_reads_and_what_keeps_it_from_that_is_told() {
     let start_sql = secret(
         tree,
         "start.sql",
-        "CREATE DATABASE verify;\nCREATE USER anne@'127.0.0.1' IDENTIFIED BY 'secret';\nGRANT ALL ON verify.* TO anne@'127.0.0.1';\n",
+        "CREATE USER bob@'%' IDENTIFIED BY 'secret';\nCREATE DATABASE verify;\nCREATE USER anne@'127.0.0.1' IDENTIFIED BY 'secret';\nGRANT ALL ON verify.* TO anne@'127.0.0.1';\n",
     );
     run("chown", &[OWNER, &start_sql]);
     let found = setup("mariadb", tree);
@@ -90,14 +90,21 @@ fn mariadb_writes_and_reads_and_what_keeps_it_from_that_is_told() {
     let check = |more: &[(&str, &str)]| verify_found("mariadb", &found, "3306", more);
     expect(&check(&[]), Verdict::Unacceptable, &["connection refused", "systemctl status mariadb"]);
 
+    run("ip", &["address", "add", "192.0.2.7/32", "dev", "lo"]);
+    write(tree, "hosts", "127.0.0.1 localhost\n192.0.2.7 client.example\n");
+    run("mount", &["--bind", tree.join("hosts").to_str().unwrap(), "/etc/hosts"]);
     let socket = format!("--socket={}/socket", dir.display());
     let init = format!("--init-file={start_sql}");
     let start = |more: &[&str]| {
-        let args = ["--no-defaults", &datadir, &user, &socket, "--skip-name-resolve", "--bind-address=0.0.0.0"];
+        let args = ["--no-defaults", &datadir, &user, &socket, "--max-connect-errors=2", "--bind-address=0.0.0.0"];
         Daemon::start("mariadbd", &[&args[..], more].concat(), 3306)
     };
     let server = start(&[&init]);
     expect(&check(&[]), Verdict::Ok, &["MariaDB", "answers"]);
+    // It knows this host by a name, and counts what comes from it.
+    for _ in 0..5 {
+        expect(&verify_on("192.0.2.7", "mariadb", &[("port", "3306")]), Verdict::Ok, &["MariaDB", "answers"]);
+    }
     common::wait_until("the account is there", || check(&account).verdict == Verdict::Ok);
     let profile = check(&account);
     expect(&profile, Verdict::Ok, &["a table was made, written and read"]);

@@ -2,7 +2,7 @@
 //!
 //! `openssl` tells; where it is not installed, nothing is known of the certificate, and of a secondary's only how long it lasts is looked at.
 
-use crate::service::Tree;
+use crate::{seen::Look, service::Tree};
 use atlas_host::process::Command;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,6 +20,7 @@ pub(super) fn options(tree: &Tree, path: &str) -> BTreeMap<String, String> {
     if !tree.exists(path) {
         return BTreeMap::new();
     }
+    [path, KNOWN_ISSUERS].into_iter().for_each(|path| tree.look(Look::File, path));
     let path = tree.path().join(path.trim_start_matches('/'));
     let openssl = |args: &[&str]| {
         let output = Command::new("openssl").args(args).arg(&path).deadline(DEADLINE).run();

@@ -9,7 +9,7 @@
 //! cannot be asked about a tree that is not the running server's; then the files are read as well as we can.
 
 use super::found::Finding;
-use crate::{here, service::Tree};
+use crate::{here, seen::Look, service::Tree};
 use atlas_host::process::Command;
 use std::{path::PathBuf, time::Duration};
 
@@ -56,7 +56,8 @@ impl Daemon {
                 true => tree.matching(program),
                 false => PROGRAMS.iter().map(|dir| format!("{dir}/{program}")).collect(),
             };
-            paths.iter().map(|path| here::below(tree.path(), path)).find(|path| path.is_file())
+            let is_there = |path: &&String| tree.exists(path) && here::below(tree.path(), path).is_file();
+            paths.iter().find(is_there).map(|path| here::below(tree.path(), path))
         };
         self.programs.iter().find_map(lies)
     }
@@ -72,6 +73,7 @@ impl Daemon {
 
     /// Whether a process of it runs.
     fn runs(&self, tree: &Tree) -> bool {
+        tree.seen().rests_on_more();
         let names: Vec<&str> = self.programs.iter().filter_map(|program| program.rsplit('/').next()).collect();
         let is_number = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit());
         let mut processes = tree.names("/proc").into_iter().filter(is_number);
@@ -85,6 +87,8 @@ impl Daemon {
 
 /// Whether a unit is there and may run; `None` where it is not there. Masked, it is a link to `/dev/null`.
 fn unit_at(tree: &Tree, path: &str) -> Option<bool> {
+    tree.look(Look::Way, path);
+    tree.look(Look::File, path);
     let at = here::below(tree.path(), path);
     let meta = at.symlink_metadata().ok()?;
     let is_masked = std::fs::read_link(&at).is_ok_and(|target| target == std::path::Path::new("/dev/null"));
@@ -97,8 +101,9 @@ pub(super) fn says(tree: &Tree, finding: &mut Finding, program: &str, args: &[&s
     if !tree.is_running() {
         return None;
     }
-    let path =
-        PROGRAMS.iter().map(|dir| here::below(tree.path(), &format!("{dir}/{program}"))).find(|path| path.is_file())?;
+    let path = PROGRAMS.iter().map(|dir| format!("{dir}/{program}")).find(|path| tree.exists(path))?;
+    tree.look(Look::File, &path);
+    let path = here::below(tree.path(), &path);
     let output = Command::new(&path).args(args).own_env().env("LC_ALL", "C").deadline(DEADLINE).run();
     match output {
         Ok(output) if output.stdout.len() < LONGEST => Some(output.text()),

@@ -9,7 +9,7 @@
 use super::smart;
 use crate::{
     here::{self, Faults},
-    service::{Service, Target},
+    service::{Service, Target, Tree},
 };
 use anyhow::Context;
 use atlas_model::verify::{Profile, Worse};
@@ -54,7 +54,10 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     let root = &target.root;
     let mut faults = Faults::default();
     let mounts = MountInfos::from_file(here::below(root, "/proc/self/mountinfo")).context("read what is mounted")?;
-    let wanted = fstab(&here::text(root, "/etc/fstab").unwrap_or_default());
+    let mut wanted = fstab(&here::text(root, "/etc/fstab").unwrap_or_default());
+    // The kernel says where a mount is without the links on the way there.
+    let tree = Tree::open(root)?;
+    wanted.iter_mut().for_each(|wanted| wanted.at = tree.way(&wanted.at).pop().unwrap_or_default());
     let mut seen = BTreeSet::new();
     let mut looked_at = Vec::new();
     for mount in mounts.iter().filter(|mount| REAL.contains(&mount.fs_type.as_str())) {
@@ -146,9 +149,11 @@ fn noted_errors(root: &Path, faults: &mut Faults) {
 impl Wanted {
     /// Whether it should be mounted all the time.
     fn is_expected(&self) -> bool {
-        const NOT_ALWAYS: [&str; 4] = ["noauto", "nofail", "user", "x-systemd.automount"];
-        (REAL.contains(&self.kind.as_str()) || self.kind == "auto")
-            && !self.options.iter().any(|option| NOT_ALWAYS.contains(&option.as_str()))
+        const NOT_ALWAYS: [&str; 5] = ["noauto", "nofail", "user", "x-systemd.automount", "comment=systemd.automount"];
+        let has = |words: &[&str]| self.options.iter().any(|option| words.contains(&option.as_str()));
+        let is_real = self.kind.split(',').any(|kind| REAL.contains(&kind) || kind == "auto");
+        // A directory at another place as well is of no kind of its own.
+        (is_real || has(&["bind", "rbind"])) && !has(&NOT_ALWAYS)
     }
 }
 
@@ -244,6 +249,30 @@ mod tests {
         server(ROOT, fstab).says(&SERVICE, Verdict::Unacceptable, &["/srv/some data is in /etc/fstab"]);
         let mounted = format!("{ROOT}29 25 254:3 / /srv/some\\040data rw - ext4 /dev/vda3 rw\n");
         server(&mounted, fstab).is_well(&SERVICE);
+    }
+
+    #[test]
+    fn what_fstab_names_through_links_is_mounted_where_they_lead_and_a_bind_has_to_be_there() {
+        let fstab = "/dev/x /home/ ext4 defaults 0 2\n/dev/y /data ext3,ext4 ro 0 2\n/srv/in /srv//out none bind 0 0\n/dev/z /auto ext4 noauto,x-systemd.automount 0 0\n";
+        let home = format!(
+            "{ROOT}29 25 254:3 / /srv/home rw - ext4 /dev/vda3 rw\n30 25 254:4 / /srv/data ro - ext4 /dev/vda4 ro\n"
+        );
+        let all = format!("{home}31 25 254:1 /srv/in /srv/out rw - ext4 /dev/vda1 rw\n");
+        let linked = |mounts: &str| {
+            let server = server(mounts, fstab);
+            server.link("/srv/home", "home");
+            server.link("srv/data", "data");
+            server.write("srv/home/f", "");
+            server.write("srv/data/f", "");
+            server
+        };
+        linked(&all).is_well(&SERVICE);
+        linked(&home).says(&SERVICE, Verdict::Unacceptable, &["/srv/out is in /etc/fstab and not mounted"]);
+        linked(ROOT).says(
+            &SERVICE,
+            Verdict::Unacceptable,
+            &["/srv/home is in /etc/fstab", "/srv/data is in /etc/fstab"],
+        );
     }
 
     #[test]

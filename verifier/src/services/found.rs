@@ -1,11 +1,19 @@
 //! What one service is found to have, put together piece by piece, each once.
 
-use crate::service::{BOUND, LOOPBACK, Tree};
+use crate::{
+    seen::Look,
+    service::{BESIDE, BOUND, LOOPBACK, Tree},
+};
 use atlas_model::{
     TreePath, reserved,
     verify::{At, Found, Instance, MAX_ITEMS, TestData},
 };
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use atlas_sid::layout::UNBOUND_MOUNT;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
 
 /// A [`Found`] in the making.
 #[derive(Debug)]
@@ -26,8 +34,14 @@ impl Finding {
     /// Adds a file or directory to synchronise, where it is there, with every link on the way to it. One that belongs to this machine
     /// alone is a problem; what a package brought is there on every server.
     pub(super) fn path(&mut self, tree: &Tree, path: &str) {
-        if tree.exists(path) {
-            tree.way(path).iter().for_each(|path| self.one(path));
+        if Path::new(path).starts_with(Path::new("/").join(UNBOUND_MOUNT)) {
+            self.note(format!("{path} is on the Unbound disks: a secondary has it when it is PRI, and not before"));
+        } else if tree.exists(path) {
+            tree.way(path).iter().for_each(|path| {
+                // The daemon reads it, too, and may be asked.
+                tree.look(Look::Under, path);
+                self.one(path);
+            });
         }
     }
 
@@ -43,7 +57,11 @@ impl Finding {
             return self.problem(format!("there are more than {MAX_ITEMS} files; the rest is not synchronised"));
         }
         let why = match TreePath::parse(path).map(|path| reserved::why(&path)) {
-            Ok(None) => return self.0.paths.push(path.to_owned()),
+            Ok(None) => {
+                let is_below = |known: &str| known.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+                self.0.paths.retain(|known| !is_below(known));
+                return self.0.paths.push(path.to_owned());
+            }
             Ok(Some(why)) => why.to_owned(),
             Err(error) => error.to_string(),
         };
@@ -103,15 +121,15 @@ pub(super) fn is_loopback(address: &str) -> bool {
 }
 
 /// The option for who listens on some addresses alone, neither on all nor on this server's own; `None` where it is not so.
-fn bound<'a>(addresses: impl IntoIterator<Item = &'a str>) -> Option<(String, String)> {
+pub(super) fn bound<'a>(addresses: impl IntoIterator<Item = &'a str>) -> Option<(String, String)> {
     let mut known = vec![];
-    for address in addresses {
+    for address in addresses.into_iter().filter(|address| !is_loopback(address)) {
         let address = address.trim_start_matches('[').trim_end_matches(']');
         let address: std::net::IpAddr = address.parse().ok()?;
         if address.is_unspecified() {
             return None;
         }
-        if !address.is_loopback() && !known.contains(&address.to_string()) {
+        if !known.contains(&address.to_string()) {
             known.push(address.to_string());
         }
     }
@@ -145,6 +163,20 @@ pub(super) fn reached<'a>(
         first.filter(|_| is_here && !parsed.clone().any(|at| usual(&at))).map(|at| (LOOPBACK.to_owned(), at));
     let at = if is_here { At::Here } else { At::Partners };
     (at, bound(addresses).into_iter().chain(loopback))
+}
+
+/// Says of each instance of one program that it is not there, either, where an address is not that another one listens on: such a program starts
+/// with all that it is to listen on, or not at all.
+pub(super) fn beside(instances: &mut [Instance]) {
+    let all: BTreeSet<String> = instances
+        .iter()
+        .filter_map(|one| one.options.get(BOUND))
+        .flat_map(|addresses| addresses.split(' ').map(str::to_owned))
+        .collect();
+    let all = all.into_iter().collect::<Vec<_>>().join(" ");
+    for one in instances.iter_mut().filter(|one| !all.is_empty() && !one.options.contains_key(BOUND)) {
+        one.options.insert(BESIDE.to_owned(), all.clone());
+    }
 }
 
 /// Whether packages bring and renew this file on every server.
@@ -187,6 +219,21 @@ mod tests {
         ] {
             assert_eq!(of(addresses, six), (at, options.to_owned()), "{addresses:?}");
         }
+    }
+
+    #[test]
+    fn one_that_listens_elsewhere_keeps_those_beside_it_from_starting() {
+        let one = |bound: Option<&str>| Instance {
+            options: bound.into_iter().map(|at| (BOUND.to_owned(), at.to_owned())).collect(),
+            ..Instance::default()
+        };
+        let mut all = [one(None), one(Some("192.0.2.1")), one(Some("192.0.2.1 192.0.2.2"))];
+        beside(&mut all);
+        assert_eq!(all[0].options[BESIDE], "192.0.2.1 192.0.2.2");
+        assert!(!all[1].options.contains_key(BESIDE));
+        let mut none = [one(None)];
+        beside(&mut none);
+        assert!(none[0].options.is_empty());
     }
 
     #[test]

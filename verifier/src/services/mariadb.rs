@@ -46,7 +46,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     if !DAEMON.is_there(tree) {
         return Ok(finding.done());
     }
-    let lines = included::lines(tree, &format!("{dir}/my.cnf"), &|line| {
+    let lines = included::lines(tree, &mut finding, &format!("{dir}/my.cnf"), &|line| {
         let (word, path) = line.split_once(char::is_whitespace)?;
         match word {
             "!include" => Some(vec![path.trim().to_owned()]),
@@ -58,8 +58,13 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         let told = daemon::says(tree, &mut finding, program, &["--print-defaults"])?;
         Some(defaults(&told))
     });
-    if let Some(server) = told.map_or_else(|| server(&lines, version(tree).as_deref()), |told| server(&told, None)) {
+    let server = match &told {
+        Some(told) => server(told, None),
+        None => server(&lines, version(tree).as_deref()),
+    };
+    if let Some(server) = server {
         finding.path(tree, dir);
+        named(told.as_ref().unwrap_or(&lines)).iter().for_each(|file| finding.path(tree, file));
         let (at, where_to) = reached(server.addresses.iter().map(String::as_str), Six::AndFour);
         finding.instance(Instance {
             name: server.port.to_string(),
@@ -74,6 +79,18 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
 fn defaults(told: &str) -> Vec<String> {
     let options = told.split_whitespace().filter_map(|word| word.strip_prefix("--"));
     ["[mysqld]"].into_iter().chain(options).map(str::to_owned).collect()
+}
+
+/// Files that a server names: of TLS, and what it does as it starts.
+fn named(lines: &[String]) -> Vec<String> {
+    const NAMED: [&str; 6] = ["ssl-cert", "ssl-key", "ssl-ca", "ssl-crl", "ssl-capath", "init-file"];
+    let files = lines.iter().filter_map(|line| {
+        let (key, file) = line.split_once('=')?;
+        let key = key.trim().replace('_', "-").to_ascii_lowercase();
+        let file = file.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']);
+        (NAMED.contains(&key.trim_start_matches("loose-")) && file.starts_with('/')).then(|| file.to_owned())
+    });
+    files.collect()
 }
 
 struct Server {
@@ -135,7 +152,13 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     );
     let start = Instant::now();
     let said = match Talk::open(target, port)? {
-        Ok(mut talk) => greeting(&mut talk),
+        Ok(mut talk) => {
+            let said = greeting(&mut talk);
+            if matches!(said, Ok(Greeting::Version(_))) {
+                log_in(&mut talk);
+            }
+            said
+        }
         Err(why) => return Ok(Profile::unacceptable(format!("nobody answers on port {port}: {why}")).hint(hint)),
     };
     let answer = target.time("answer", start, 500.0, None)?;
@@ -173,6 +196,33 @@ fn greeting(talk: &mut Talk) -> Result<Greeting, String> {
         return Err("what answers is no MariaDB".into());
     }
     read_greeting(&talk.exactly(length)?).ok_or_else(|| "what answers is no MariaDB".into())
+}
+
+/// Logs in as somebody whom the server does not know. Whoever goes after the greeting is counted as broken, and after a hundred times
+/// (`max_connect_errors`) nobody is let in from this server any more.
+fn log_in(talk: &mut Talk) {
+    // Protocol 4.1, with a password of the usual kind, which is empty.
+    let flags: u32 = 0x1 | 0x200 | 0x8000;
+    let mut answer = [&flags.to_le_bytes()[..], &(1_u32 << 24).to_le_bytes(), &[33], &[0; 23]].concat();
+    answer.extend_from_slice(b"atlas_verify\0\0");
+    for number in [1, 3] {
+        let length = u32::try_from(answer.len()).unwrap_or_default().to_le_bytes();
+        let head = [length[0], length[1], length[2], number];
+        let Ok(head) = talk.say(&[&head[..], &answer].concat()).and_then(|()| talk.exactly(4)) else { return };
+        let length = usize::from(head[0]) | usize::from(head[1]) << 8 | usize::from(head[2]) << 16;
+        let Ok(said) = talk.exactly(length.min(LONGEST)) else { return };
+        match said.first() {
+            // It lets everybody in: take leave.
+            Some(0) => drop(talk.say(&[1, 0, 0, 0, 1])),
+            // It wants to have the password in another way.
+            Some(0xfe) => {
+                answer.clear();
+                continue;
+            }
+            _ => {}
+        }
+        return;
+    }
 }
 
 fn read_greeting(packet: &[u8]) -> Option<Greeting> {
@@ -237,6 +287,8 @@ mod tests {
         assert_eq!(server("[mariadb-client]\n[mariadb-dump]\nport=4\n[mariadb-upgrade]\n"), None);
         assert_eq!(server("[mariadb-10.11]\nport = 3310\n"), Some((3310, false)));
         assert_eq!(server("[mysqld] # ours\nSKIP_NETWORKING\n"), None);
+        let lines = ["ssl_cert = /srv/a.pem # ours", "SSL-KEY=\"/srv/a.key\"", "ssl", "port = 1", "ssl-ca = a.pem"];
+        assert_eq!(named(&lines.map(str::to_owned)), ["/srv/a.pem", "/srv/a.key"]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod disk;
 mod dns;
 mod found;
 mod gate;
+mod given;
 mod included;
 mod logs;
 mod mail;
@@ -53,6 +54,9 @@ pub const SERVICES: &[Service] = &[
     time::SERVICE,
     web::SERVICE,
 ];
+
+/// Those whose SetUp rests on files alone: its answer is the same while they are.
+pub(crate) const BY_FILES: [&str; 9] = ["dns", "mail", "mariadb", "nfs", "ntp", "postgresql", "samba", "ssh", "web"];
 
 /// The parsers of what servers and client programs answer, for whoever feeds them anything at all.
 #[cfg(feature = "testing")]

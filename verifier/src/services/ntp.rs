@@ -3,7 +3,7 @@
 use super::{
     access,
     daemon::{self, Daemon},
-    found::Finding,
+    found::{Finding, bound},
     included,
 };
 use crate::{
@@ -37,7 +37,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     let chrony = tree.installed("chrony", "/etc/chrony");
     let main = format!("{chrony}/chrony.conf");
     if tree.exists(&main) && CHRONY.is_there(tree) {
-        let own = included::lines(tree, &main, &|line| {
+        let own = included::lines(tree, &mut finding, &main, &|line| {
             let (word, path) = line.split_once(char::is_whitespace)?;
             let path = path.split_whitespace().next()?;
             match word.to_ascii_lowercase().as_str() {
@@ -49,8 +49,11 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         let told = (chrony == "/etc/chrony").then(|| daemon::says(tree, &mut finding, "chronyd", &["-p"])).flatten();
         // The file of keys beside it is needed as well.
         finding.path(tree, chrony);
-        if let Some((port, clients)) = chrony_serves(&told.unwrap_or_else(|| own.join("\n"))) {
-            server(&mut finding, "chrony", port, clients);
+        let text = told.unwrap_or_else(|| own.join("\n"));
+        if let Some((port, clients)) = chrony_serves(&text) {
+            let clients = clients.map(|clients| (access::CLIENTS.to_owned(), clients));
+            let options = bound(bind_addresses(&text)).into_iter().chain(clients).collect();
+            server(&mut finding, "chrony", port, options);
         }
     }
     let ntpsec = tree.installed("ntpsec", "/etc/ntpsec");
@@ -61,16 +64,28 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
             line.trim_start().starts_with("restrict") && line.contains("default") && line.contains("ignore")
         };
         if !text.lines().any(ignored) {
-            server(&mut finding, "ntpsec", 123, None);
+            server(&mut finding, "ntpsec", 123, BTreeMap::new());
         }
     }
     Ok(finding.done())
 }
 
-fn server(finding: &mut Finding, name: &str, port: u16, clients: Option<String>) {
-    let mut options = BTreeMap::from([("port".into(), port.to_string())]);
-    options.extend(clients.map(|clients| (access::CLIENTS.to_owned(), clients)));
+fn server(finding: &mut Finding, name: &str, port: u16, mut options: BTreeMap<String, String>) {
+    options.insert("port".into(), port.to_string());
     finding.instance(Instance { name: name.into(), options, ..Instance::default() });
+}
+
+/// The addresses that chrony gives the time at, where those are not all; the last one of each kind counts.
+fn bind_addresses(text: &str) -> Vec<&str> {
+    let mut all: Vec<&str> = vec![];
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let is_one = words.next().is_some_and(|word| word.eq_ignore_ascii_case("bindaddress"));
+        let Some(address) = words.next().filter(|address| is_one && !address.starts_with('/')) else { continue };
+        all.retain(|known| known.contains(':') != address.contains(':'));
+        all.push(address);
+    }
+    all
 }
 
 /// On which port chrony serves others, and whom, where that is not everybody; `None` where it allows nobody.
@@ -182,6 +197,8 @@ mod tests {
         assert_eq!(chrony_serves("port 1123\n  allow\n"), Some((1123, None)));
         assert_eq!(chrony_serves("allow 10/8\nallow all\n"), Some((123, None)));
         assert_eq!(chrony_serves("allow\nport 0\n"), None);
+        let text = "bindaddress 192.0.2.1\nBindAddress 192.0.2.2 # ours\nbindaddress /run/x\nbindaddress 2001:db8::1\n";
+        assert_eq!(bind_addresses(text), ["192.0.2.2", "2001:db8::1"]);
     }
 
     #[test]

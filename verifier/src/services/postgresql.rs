@@ -33,6 +33,9 @@ const DAEMON: Daemon = Daemon {
 };
 /// Where Debian has each version.
 const PROGRAMS: &str = "/usr/lib/postgresql";
+/// Files that it names, and does not start without.
+const NAMED: [&str; 7] =
+    ["hba_file", "ident_file", "ssl_cert_file", "ssl_key_file", "ssl_ca_file", "ssl_crl_file", "ssl_dh_params_file"];
 /// How deep files may include each other, as for the server.
 const MAX_DEPTH: usize = 10;
 /// The longest answer to the first message that is read, in bytes.
@@ -65,7 +68,8 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
             start.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).find(|line| !line.is_empty());
         let mut files = vec![];
         let settings = Settings::read(tree, &path, &mut files)?;
-        files.iter().for_each(|file| finding.path(tree, file));
+        let named = NAMED.iter().filter_map(|name| settings.value(name)).filter(|file| file.starts_with('/'));
+        files.iter().map(String::as_str).chain(named).for_each(|file| finding.path(tree, file));
         let (port, addresses) = match told(tree, &mut finding, &program, &path, settings.value("data_directory")) {
             Some((port, addresses)) => listens(Some(&port), Some(&addresses)),
             None => listens(settings.value("port"), settings.value("listen_addresses")),

@@ -7,7 +7,8 @@
 
 use super::{
     daemon::{self, Daemon},
-    found::{Finding, is_loopback},
+    found::{Finding, bound, is_loopback},
+    given::{self, FILE},
     included,
 };
 use crate::{
@@ -30,15 +31,8 @@ pub(super) const SERVICE: Service = Service {
 
 const DAEMON: Daemon =
     Daemon { name: "samba", programs: &["smbd"], units: &["smbd.service", "samba-ad-dc.service", "samba.service"] };
-/// The test file in each share.
-const FILE: &str = ".atlas-verify";
 /// Shares that are no directories of files, or another for everybody.
 const OTHERS: [&str; 5] = ["global", "homes", "printers", "print$", "ipc$"];
-
-/// What is in the test file of a share.
-fn content(path: &str) -> String {
-    format!("atlas-verify samba {path}\n")
-}
 
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
@@ -48,7 +42,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         return Ok(finding.done());
     }
     finding.path(tree, dir);
-    let own = read(tree, &main)?;
+    let own = read(tree, &mut finding, &main)?;
     // Without -v it leaves out what [global] says for all shares, such as that everything has to be encrypted.
     let told = (dir == "/etc/samba").then(|| daemon::says(tree, &mut finding, "testparm", &["-s", "-v"])).flatten();
     let lines = told.map_or(own, |told| told.lines().map(|line| line.trim().to_owned()).collect());
@@ -57,6 +51,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     if server.is_limited {
         port.insert("limited".into(), "yes".into());
     }
+    port.extend(bound(server.addresses.iter().map(String::as_str)));
     let at = if server.is_local { At::Here } else { At::Partners };
     let shares = shares(&lines);
     if shares.is_empty() {
@@ -67,7 +62,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
             finding.problem(format!("the directory {} of the share {} is not there", share.path, share.name));
         }
         let path = format!("{}/{FILE}", share.path);
-        finding.place(TestData { path, content: content(&share.path), mode: 0o644, owner: None });
+        finding.place(TestData { path, content: given::content("samba", &share.path), mode: 0o644, owner: None });
         let mut options = port.clone();
         options.extend([("share".into(), share.name.clone()), ("path".into(), share.path.clone())]);
         if share.is_for_guests && !share.is_limited {
@@ -82,8 +77,8 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
 }
 
 /// Lines as Samba reads them: `\` at the end goes on, `include` is another file.
-fn read(tree: &Tree, path: &str) -> anyhow::Result<Vec<String>> {
-    let lines = included::lines(tree, path, &|line| match setting(line) {
+fn read(tree: &Tree, finding: &mut Finding, path: &str) -> anyhow::Result<Vec<String>> {
+    let lines = included::lines(tree, finding, path, &|line| match setting(line) {
         // Another file for each client says nothing of the server as a whole.
         Some((key, file)) if key == "include" && !file.contains('%') => Some(vec![file.to_owned()]),
         _ => None,
@@ -107,6 +102,8 @@ struct Server {
     is_local: bool,
     /// Whether it answers some addresses alone.
     is_limited: bool,
+    /// Where it listens, if not everywhere.
+    addresses: Vec<String>,
 }
 
 impl Server {
@@ -121,13 +118,24 @@ impl Server {
         let value = |name: &str| global.iter().rfind(|(key, _)| key == name).map(|(_, value)| *value);
         let first = |ports: &str| ports.split([' ', ',']).next()?.parse().ok();
         let interfaces = value("interfaces").unwrap_or_default();
-        let mut own = interfaces.split([' ', ',']).filter(|at| !at.is_empty()).peekable();
-        let has_own = own.peek().is_some() && value("bindinterfacesonly").is_some_and(is_yes);
+        let own: Vec<String> = interfaces.split([' ', ',']).filter(|at| !at.is_empty()).map(interface).collect();
+        let has_own = !own.is_empty() && value("bindinterfacesonly").is_some_and(is_yes);
         Server {
             port: value("smbports").and_then(first).unwrap_or(445),
-            is_local: has_own && own.all(|at| is_loopback(at.split('/').next().unwrap_or_default())),
+            is_local: has_own && own.iter().all(|at| is_loopback(at)),
             is_limited: HOSTS.iter().any(|name| value(name).is_some_and(|hosts| !hosts.is_empty())),
+            addresses: if has_own { own } else { vec![] },
         }
+    }
+}
+
+/// `lo`, `eth*`, `192.0.2.1/24`: an address without the length of its network. That of a network itself stands for those of this server in it.
+fn interface(text: &str) -> String {
+    let text = text.trim_matches('"').split(';').next().unwrap_or_default();
+    match text.split_once('/') {
+        Some((address, _)) if !address.ends_with(".0") && !address.ends_with("::") => address.to_owned(),
+        Some((address, _)) if is_loopback(address) => address.to_owned(),
+        _ => text.to_owned(),
     }
 }
 
@@ -221,7 +229,7 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     let Some(share) = target.option("share").filter(|_| may_open) else {
         return Ok(Profile::ok("it negotiates; no share is opened without an account").measure(answer));
     };
-    let share = Client { target, port, share, content: content(target.required("path")?) };
+    let share = Client { target, port, share, path: target.required("path")? };
     let complaint = |why| Ok(Profile::unacceptable(format!("{}: {why}", share.share)).hint(hint));
     let start = Instant::now();
     if let Err(why) = share.fetch()? {
@@ -314,8 +322,8 @@ struct Client<'t> {
     target: &'t Target,
     port: u16,
     share: &'t str,
-    /// What the test file holds.
-    content: String,
+    /// The directory that it is.
+    path: &'t str,
 }
 
 impl Client<'_> {
@@ -350,7 +358,7 @@ impl Client<'_> {
             .split(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_')
             .find(|word| word.starts_with("NT_STATUS_"));
         Err(match status {
-            None if said.contains(&self.content) => return Ok(()),
+            None if given::is_in(&said, self.path) => return Ok(()),
             Some("NT_STATUS_BAD_NETWORK_NAME") => "there is no such share, or its directory is missing".into(),
             Some("NT_STATUS_OBJECT_NAME_NOT_FOUND") => {
                 format!(
@@ -394,7 +402,7 @@ mod tests {
         let global = ["[global]", "writable = yes", "[a]", "path = /a", "[b]", "path = /b", "read only = yes"];
         let global: Vec<bool> = shares(&global.map(str::to_owned)).iter().map(|share| share.is_read_only).collect();
         assert_eq!(global, [false, true]);
-        assert_eq!(Server::read(&lines), Server { port: 4450, is_local: false, is_limited: false });
+        assert_eq!(Server::read(&lines), Server { port: 4450, is_local: false, is_limited: false, addresses: vec![] });
         assert_eq!(Server::read(&["[global]".to_owned()]).port, 445);
     }
 
@@ -405,11 +413,21 @@ mod tests {
             "[global]\ninterfaces = lo 127.0.0.1/8\nbind interfaces only = yes\nhosts allow = 127.\n\
             [data] # a comment\npath = /srv/data\nguest ok = on\nvalid users = anne\n[team]\npath = /srv/team\nguest ok = yes\nhosts allow = 10.\n",
         );
-        assert_eq!(Server::read(&text), Server { port: 445, is_local: true, is_limited: true });
+        assert_eq!((Server::read(&text).is_local, Server::read(&text).is_limited), (true, true));
         assert!(shares(&text).iter().all(|share| share.is_for_guests && share.is_limited));
         assert_eq!(shares(&text)[0].name, "data");
         // Of one share, that says nothing of the server.
         assert!(!Server::read(&lines("[global]\n[a]\nhosts allow = 10.\n")).is_limited);
+        let at = |interfaces: &str| {
+            let text = format!("[global]\nbind interfaces only = yes\ninterfaces = {interfaces}\n");
+            bound(Server::read(&lines(&text)).addresses.iter().map(String::as_str)).map(|(_, addresses)| addresses)
+        };
+        assert_eq!(at("lo 192.0.2.10/24").as_deref(), Some("192.0.2.10"));
+        assert_eq!(
+            (at("eth0 192.0.2.10/24"), at("192.0.2.0/24")),
+            (None, None),
+            "which addresses those are is each server's"
+        );
     }
 
     #[test]

@@ -40,7 +40,8 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     }
     let mut included = vec![];
     let own = Config::read(tree, dir, &main, &mut included)?;
-    [main, format!("{dir}/sshd_config.d")].iter().chain(&included).for_each(|path| finding.path(tree, path));
+    let places = [main, format!("{dir}/sshd_config.d")];
+    places.iter().chain(&included).chain(&own.files).for_each(|path| finding.path(tree, path));
     let told = (dir == CONFIG).then(|| daemon::says(tree, &mut finding, "sshd", &["-T"])).flatten();
     // Where systemd listens for it, its own words on ports count for nothing.
     let listens = socket(tree).unwrap_or_else(|| told.map_or_else(|| own.listens(), |told| listen_addresses(&told)));
@@ -65,6 +66,27 @@ type Listen = (String, u16);
 struct Config {
     ports: Vec<u16>,
     addresses: Vec<(String, Option<u16>)>,
+    /// What it names besides, for all or for some.
+    files: Vec<String>,
+}
+
+/// Files without which sshd lets nobody in, or lets in who should not be. Host keys are of the identity.
+const NAMED: [&str; 7] = [
+    "trustedusercakeys",
+    "revokedkeys",
+    "authorizedkeysfile",
+    "authorizedprincipalsfile",
+    "authorizedkeyscommand",
+    "authorizedprincipalscommand",
+    "banner",
+];
+
+/// The file, or, where it is another for each account (`/etc/ssh/keys/%u`), the directory that has all of them; none in homes.
+fn named(path: &str) -> Option<String> {
+    let before = path.split('%').next()?;
+    let place = if before.len() < path.len() { before.rsplit_once('/')?.0 } else { path };
+    let is_wide = ["", CONFIG].contains(&place) || place.starts_with("/home") || place.matches('/').count() < 2;
+    (place.starts_with('/') && !is_wide).then(|| place.to_owned())
 }
 
 impl Config {
@@ -90,7 +112,11 @@ impl Config {
             let words = words(line);
             let Some((key, args)) = words.split_first() else { continue };
             let first = args.first().map(String::as_str).unwrap_or_default();
-            match key.to_ascii_lowercase().as_str() {
+            let key = key.to_ascii_lowercase();
+            if NAMED.contains(&key.as_str()) {
+                self.files.extend(args.iter().filter_map(|path| named(path)));
+            }
+            match key.as_str() {
                 "match" => is_for_all = first.eq_ignore_ascii_case("all"),
                 _ if !is_for_all => {}
                 "port" => self.ports.extend(first.parse::<u16>()),
@@ -254,6 +280,26 @@ mod tests {
         assert_eq!(read(&[("etc/ssh/sshd_config", ""), included[1]]), all(&[22]));
         let server = Server::with(&[("etc/ssh/sshd_config", "Include sshd_config\n")]);
         assert!(find(&server.tree()).is_err());
+    }
+
+    #[test]
+    fn what_decides_who_gets_in_travels() {
+        let server = Server::with(&[
+            (
+                "etc/ssh/sshd_config",
+                "TrustedUserCAKeys /etc/ssh/ca.pub\nRevokedKeys none\nAuthorizedKeysFile .ssh/authorized_keys /etc/ssh/keys/%u /home/%u/keys\n\
+                Banner /etc/issue.net\nHostKey /etc/ssh/own\nMatch Group staff\n  AuthorizedPrincipalsFile /etc/ssh/%u\n  AuthorizedKeysCommand /usr/local/bin/keys %u\n",
+            ),
+            ("etc/ssh/ca.pub", ""),
+            ("etc/ssh/keys/anne", ""),
+            ("etc/ssh/own", ""),
+            ("etc/issue.net", ""),
+            ("usr/local/bin/keys", ""),
+            ("home/anne/keys", ""),
+        ]);
+        let expected =
+            ["/etc/ssh/sshd_config", "/etc/ssh/ca.pub", "/etc/ssh/keys", "/etc/issue.net", "/usr/local/bin/keys"];
+        assert_eq!(find(&server.tree()).unwrap().paths, expected);
     }
 
     #[test]

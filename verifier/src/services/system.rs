@@ -34,7 +34,9 @@ const OF_ALLOWED: (f64, f64) = (70.0, 90.0);
 /// Degrees, where the sensor does not know its own limits.
 const HOT: (f64, f64) = (85.0, 95.0);
 /// What no sensor measures in a server that runs: it is not connected, or broken.
-const NO_TEMPERATURE: (f64, f64) = (-20.0, 150.0);
+const NO_TEMPERATURE: (f64, f64) = (-20.0, 115.0);
+/// Inputs of the chips of mainboards to which somebody may connect a sensor, and hardly anybody does: they say anything.
+const SPARE: &str = "AUXTIN";
 
 fn verify(target: &Target) -> anyhow::Result<Profile> {
     let mut faults = Faults::default();
@@ -146,10 +148,16 @@ fn sensors(root: &Path) -> Vec<Sensor> {
         for file in here::names(root, &dir) {
             let Some(index) = file.strip_suffix("_input").filter(|index| index.starts_with("temp")) else { continue };
             let Some(now) = degrees(&format!("{dir}/{file}")).filter(sensible) else { continue };
-            let limit = |what: &str| degrees(&format!("{dir}/{index}_{what}")).filter(sensible);
+            let is_fault = here::value(root, &format!("{dir}/{index}_fault")).is_some_and(|fault| fault != 0.0);
+            let label = here::text(root, &format!("{dir}/{index}_label")).unwrap_or_else(|| index.to_owned());
+            if is_fault || label.starts_with(SPARE) {
+                continue;
+            }
+            // One that nobody has set is 0, or near the end of what the chip can say.
+            let limit =
+                |what: &str| degrees(&format!("{dir}/{index}_{what}")).filter(sensible).filter(|limit| *limit > 20.0);
             let critical = limit("crit").unwrap_or(HOT.1);
             let high = limit("max").unwrap_or((critical - 10.0).min(HOT.0)).min(critical);
-            let label = here::text(root, &format!("{dir}/{index}_label")).unwrap_or_else(|| index.to_owned());
             sensors.push(Sensor { name: format!("{chip} {label}"), degrees: now, limits: (high, critical) });
         }
     }
@@ -277,6 +285,14 @@ mod tests {
         hwmon("temp1_label", "Package id 0\n");
         hwmon("temp1_crit", "100000\n");
         hwmon("temp2_input", "-128000\n");
+        hwmon("temp3_input", "127500\n");
+        hwmon("temp4_input", "98000\n");
+        hwmon("temp4_fault", "1\n");
+        hwmon("temp5_input", "104000\n");
+        hwmon("temp5_label", "AUXTIN2\n");
+        hwmon("temp6_input", "31000\n");
+        hwmon("temp6_max", "0\n");
+        hwmon("temp6_crit", "16000\n");
         server.write("sys/class/thermal/thermal_zone0/temp", "40000\n");
         server.is_well(&SERVICE);
         hwmon("temp1_input", "91000\n");

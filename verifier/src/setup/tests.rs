@@ -140,3 +140,24 @@ fn a_secondary_has_nothing_to_set_up() {
     assert_eq!(run(tmp.path()).unwrap(), None);
     assert!(!tmp.path().join("etc/atlas/verifier").exists());
 }
+
+#[test]
+fn a_directory_that_two_services_have_gets_one_file_that_both_list() {
+    let tmp = pri();
+    let root = tmp.path();
+    set_up(root, Some("/unbound/www"));
+    let other = "#!/bin/sh\necho '{\"format\":1,\"instances\":[],\"place\":[{\"path\":\"/unbound/www/.atlas-verify.html\",\"content\":\"other\",\"mode\":420}]}'\n";
+    atlas_host::testing::write_program(&root.join("etc/atlas/verify.d/zother"), other);
+    for _ in 0..2 {
+        let (report, page) = set_up(root, Some("/unbound/www"));
+        assert_eq!((report.placed.len(), page.problems.len()), (0, 0), "{report:?}");
+        assert_eq!(fs::read_to_string(root.join("unbound/www/.atlas-verify.html")).unwrap(), "page");
+        let of_other = fs::read_to_string(root.join("unbound/SID_DATA/PRI/Env1/SyncFilePathsSvczother")).unwrap();
+        assert!(
+            listed(root).contains("/unbound/www/.atlas-verify.html")
+                && of_other.contains("/unbound/www/.atlas-verify.html")
+        );
+    }
+    let (report, _) = set_up(root, None);
+    assert_eq!(fs::read_to_string(root.join("unbound/www/.atlas-verify.html")).unwrap(), "other", "{report:?}");
+}

@@ -16,6 +16,8 @@ pub(super) struct Product {
     example: &'static str,
     /// Whether its first argument is the folder of those programs, as they are packaged.
     takes_programs: bool,
+    /// Whether the next is the root file system of a Debian with one of each kind of service, as an archive.
+    takes_services: bool,
     arguments: &'static [&'static str],
     peers: &'static [Needed],
 }
@@ -25,6 +27,7 @@ pub(super) const MODULES: Product = Product {
     crates: &["atlas-module"],
     example: "bench_modules",
     takes_programs: false,
+    takes_services: false,
     arguments: &["--json"],
     peers: &[("stow", "bench: the peer")],
 };
@@ -34,6 +37,7 @@ pub(super) const CRASHES: Product = Product {
     crates: &["atlas-corehandler", "atlas-runner"],
     example: "bench_crashes",
     takes_programs: true,
+    takes_services: false,
     arguments: &["--json"],
     peers: &[("gdb", "bench: the peer"), ("elfutils", "bench: the peer")],
 };
@@ -43,6 +47,7 @@ pub(super) const SYNC: Product = Product {
     crates: &["atlas-synchronizer", "atlas-runner", "atlas-corehandler"],
     example: "bench_sync",
     takes_programs: false,
+    takes_services: false,
     arguments: &["--json"],
     peers: &[
         ("rsync", "bench: the peer"),
@@ -57,6 +62,7 @@ pub(super) const VERIFY: Product = Product {
     crates: &["atlas-verifier"],
     example: "bench_verify",
     takes_programs: true,
+    takes_services: true,
     arguments: &["--json"],
     peers: &[("iputils-ping", "bench: an echo")],
 };
@@ -83,10 +89,11 @@ impl Product {
         setup::install(self.peers)?;
         say("the programs are built as they are installed");
         let folder = self.programs()?;
+        let services = if self.takes_services { Some(services()?) } else { None };
         say("the bench is built, and measures");
         let mut bench = process::cargo();
         bench.args(["run", "--quiet", "--release", "--locked", "--example", self.example, "--package"]);
-        bench.args(self.crates.first()).arg("--").args(folder).args(self.arguments);
+        bench.args(self.crates.first()).arg("--").args(folder).args(services).args(self.arguments);
         let output = bench.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
         // 1: it measured, and a goal was not met.
         if !matches!(output.status.code(), Some(0 | 1)) {
@@ -105,4 +112,14 @@ impl Product {
         process::run(build.args(self.crates.iter().flat_map(|name| ["--package", name])))?;
         Ok(None)
     }
+}
+
+/// A root file system with one of each kind of service.
+fn services() -> Result<PathBuf> {
+    setup::install(&[
+        ("mmdebstrap", "bench: a Debian root file system"),
+        ("uidmap", "bench: made without root's rights"),
+    ])?;
+    let progress = |line: &str| say(line);
+    atlas_image::root_file_system(&atlas_image::Options::new(&progress)?.with("services"))
 }

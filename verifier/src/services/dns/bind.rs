@@ -26,11 +26,14 @@ pub(super) fn bind(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<
         return Ok(None);
     }
     finding.path(tree, dir);
+    // What it includes travels, whoever is asked.
+    let own = Files { tree, finding, left: MAX_FILES }.read(&main, 0);
     let told = (dir == "/etc/bind").then(|| daemon::says(tree, finding, "named-checkconf", &["-p", "-x"])).flatten();
     let all = match told {
         Some(told) => statements(&mut words(&without_remarks(&told)).into_iter(), 0)?,
-        None => Files { tree, left: MAX_FILES }.read(&main, 0)?,
+        None => own?,
     };
+    files(&all, tree, finding);
     let server = server(&all);
     if server.is_none() {
         finding.note("bind answers over TLS or HTTPS alone, and is not exercised".into());
@@ -78,6 +81,7 @@ fn without_remarks(told: &str) -> String {
 /// Its files, each of which may include others wherever a statement may stand.
 struct Files<'t> {
     tree: &'t Tree,
+    finding: &'t mut Finding,
     left: usize,
 }
 
@@ -86,6 +90,9 @@ impl Files<'_> {
         anyhow::ensure!(depth <= MAX_INCLUDES, "{path}: files include each other more than {MAX_INCLUDES} deep");
         anyhow::ensure!(self.left > 0, "{path}: there are more than {MAX_FILES} files");
         self.left -= 1;
+        if depth > 0 {
+            self.finding.path(self.tree, path);
+        }
         let text = self.tree.read(path)?.unwrap_or_default();
         self.with_included(statements(&mut words(&text).into_iter(), 0)?, depth)
     }
@@ -118,22 +125,29 @@ fn server(all: &[Statement]) -> Option<Server> {
     // Over TLS or HTTPS, other clients come.
     let is_plain =
         |listen: &&&Statement| listen.behind("tls").is_none_or(|tls| tls == "none") && listen.behind("http").is_none();
-    let plain: Vec<(u16, bool)> = listens
+    let plain: Vec<(u16, bool, Vec<String>)> = listens
         .iter()
         .filter(is_plain)
         .filter(|listen| !listen.addresses().all(|at| at == "none"))
         .map(|listen| {
             let port = listen.behind("port").and_then(|port| port.parse().ok()).unwrap_or(usual);
-            (port, listen.addresses().all(|at| is_loopback(&at)))
+            (port, listen.addresses().all(|at| is_loopback(&at)), listen.addresses().collect())
         })
         .collect();
-    let all_plain = if listens.is_empty() { vec![(usual, false)] } else { plain };
+    let all_plain = if listens.is_empty() { vec![(usual, false, vec![])] } else { plain };
     // The one that clients come to.
-    let (port, is_local) = all_plain.iter().min_by_key(|(port, is_local)| (*is_local, *port != 53))?;
+    let best = all_plain.iter().min_by_key(|(port, is_local, _)| (*is_local, *port != 53));
+    let (port, is_local, addresses) = best?;
     let is_limited =
         |statement: Option<&Statement>| statement.is_some_and(|statement| !statement.addresses().any(|at| at == "any"));
     let all_limited = is_limited(option("allow-query"));
-    let mut server = Server { port: *port, is_local: *is_local, is_limited: all_limited, zones: vec![] };
+    let mut server = Server {
+        port: *port,
+        is_local: *is_local,
+        addresses: addresses.clone(),
+        is_limited: all_limited,
+        zones: vec![],
+    };
     let mut take = |block: &[Statement], limited: bool| {
         for zone in find(block, "zone") {
             let is_own = find(&zone.block, "type")
@@ -155,6 +169,44 @@ fn server(all: &[Statement]) -> Option<Server> {
     }
     Some(server)
 }
+
+/// The data of its own zones, and files of TLS, wherever they lie.
+fn files(all: &[Statement], tree: &Tree, finding: &mut Finding) {
+    let mut options = find(all, "options").flat_map(|options| &options.block);
+    let dir = options.find(|one| one.is("directory")).and_then(|one| one.words.get(1));
+    let mut take = |file: &str| match (file.starts_with('/'), dir) {
+        (true, _) => finding.path(tree, file),
+        (false, Some(dir)) => finding.path(tree, &format!("{dir}/{file}")),
+        (false, None) => {}
+    };
+    let zones = find(all, "zone").chain(find(all, "view").flat_map(|view| find(&view.block, "zone")));
+    let mut changing = vec![];
+    for zone in zones {
+        let value = |name: &str| find(&zone.block, name).next().and_then(|one| one.words.get(1)).map(String::as_str);
+        let Some(file) = value("file").filter(|_| matches!(value("type"), Some("master" | "primary"))) else {
+            continue;
+        };
+        if CHANGING
+            .iter()
+            .any(|name| find(&zone.block, name).next().is_some_and(|one| !one.addresses().any(|who| who == "none")))
+        {
+            changing.push(zone.words.get(1).map_or("", String::as_str));
+        } else {
+            take(file);
+        }
+    }
+    for tls in find(all, "tls") {
+        tls.block.iter().filter(|one| one.words.first().is_some_and(|name| name.ends_with("-file"))).for_each(|one| {
+            one.words.get(1).into_iter().for_each(|file| take(file));
+        });
+    }
+    changing
+        .iter()
+        .for_each(|name| finding.note(format!("bind changes the zone {name} itself; its data is not synchronised")));
+}
+
+/// What lets bind write a zone's data itself.
+const CHANGING: [&str; 4] = ["allow-update", "update-policy", "inline-signing", "dnssec-policy"];
 
 fn statements(words: &mut dyn Iterator<Item = Word>, depth: usize) -> anyhow::Result<Vec<Statement>> {
     anyhow::ensure!(depth <= MAX_DEPTH, "bind's blocks lie more than {MAX_DEPTH} deep in each other");
@@ -285,6 +337,29 @@ mod tests {
         let error = bind(&root.tree(), &mut Finding::default()).unwrap_err();
         assert!(error.to_string().contains("8 deep"), "{error}");
         assert!(read(&"a {".repeat(100)).unwrap_err().to_string().contains("16 deep"));
+    }
+
+    #[test]
+    fn zones_travel_from_wherever_they_lie_unless_they_change_by_themselves() {
+        let root = Root::with(&[
+            (
+                "etc/bind/named.conf",
+                "options { directory \"/srv/zones\"; };\ninclude \"/srv/keys\";\ntls x { cert-file \"/srv/c.pem\"; };\n\
+                zone \"a\" { type master; file \"a.db\"; };\nview \"in\" { zone \"b\" { type primary; file \"/srv/b.db\"; allow-update { none; }; }; };\n\
+                zone \"c\" { type primary; file \"c.db\"; allow-update { key k; }; };\nzone \"d\" { type slave; file \"d.db\"; };\n",
+            ),
+            ("srv/keys", ""),
+            ("srv/c.pem", ""),
+            ("srv/zones/a.db", ""),
+            ("srv/zones/c.db", ""),
+            ("srv/zones/d.db", ""),
+            ("srv/b.db", ""),
+        ]);
+        let mut finding = Finding::default();
+        bind(&root.tree(), &mut finding).unwrap();
+        let found = finding.done();
+        assert_eq!(found.paths, ["/etc/bind", "/srv/keys", "/srv/zones/a.db", "/srv/b.db", "/srv/c.pem"]);
+        assert!(found.notes.len() == 1 && found.notes[0].contains("the zone c itself"), "{:?}", found.notes);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(super) struct Server {
     pub(super) zones: Vec<Zone>,
     /// Whether it answers this server alone.
     pub(super) is_local: bool,
+    /// Where it listens, if not everywhere.
+    pub(super) addresses: Vec<String>,
     /// Whether it answers some addresses alone.
     pub(super) is_limited: bool,
 }
@@ -41,8 +43,7 @@ pub(super) fn unbound(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
         return Ok(None);
     }
     finding.path(tree, dir);
-    let mut files = Files { tree, dir, left: MAX_FILES };
-    let own = files.read(&main, 0)?;
+    let own = Files { tree, finding, dir, left: MAX_FILES }.read(&main, 0)?;
     let mut text: String = own.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
     // It is asked for one setting at a time; the last one that is read counts.
     for setting in
@@ -62,6 +63,7 @@ pub(super) fn unbound(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
 /// Its files; blanks and ends of lines count the same between a setting and the next.
 struct Files<'t> {
     tree: &'t Tree,
+    finding: &'t mut Finding,
     dir: &'t str,
     left: usize,
 }
@@ -72,6 +74,9 @@ impl Files<'_> {
         anyhow::ensure!(depth <= MAX_DEPTH, "{path}: files include each other more than {MAX_DEPTH} deep");
         anyhow::ensure!(self.left > 0, "{path}: there are more than {MAX_FILES} files");
         self.left -= 1;
+        if depth > 0 {
+            self.finding.path(self.tree, path);
+        }
         let mut all: Vec<(String, String)> = vec![];
         for (key, value) in settings(&self.tree.read(path)?.unwrap_or_default()) {
             if key != "include" && key != "include-toplevel" {
@@ -168,7 +173,14 @@ fn unbound_text(text: &str) -> Option<Server> {
             && words.next().is_some_and(|does| does.starts_with("allow"))
     });
     let is_there = port != 0 && (interfaces.is_empty() || !plain.is_empty());
-    is_there.then(|| Server { port: best.1, zones: vec![], is_local: is_loopback(best.0), is_limited: !may_all })
+    let there = plain.iter().filter(|(_, port)| *port == best.1).map(|(at, _)| (*at).to_owned());
+    is_there.then(|| Server {
+        port: best.1,
+        zones: vec![],
+        is_local: is_loopback(best.0),
+        addresses: there.collect(),
+        is_limited: !may_all,
+    })
 }
 
 pub(super) fn dnsmasq(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<Server>> {
@@ -186,10 +198,10 @@ pub(super) fn dnsmasq(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
             _ => None,
         }
     };
-    let mut lines = included::lines(tree, main, &include)?;
+    let mut lines = included::lines(tree, finding, main, &include)?;
     for file in tree.matching("/etc/dnsmasq.d/*").iter().filter(|file| !LEFT.iter().any(|end| file.ends_with(end))) {
         finding.path(tree, "/etc/dnsmasq.d");
-        lines.extend(included::lines(tree, file, &include)?);
+        lines.extend(included::lines(tree, finding, file, &include)?);
     }
     Ok(dnsmasq_lines(&lines))
 }
@@ -206,7 +218,8 @@ fn dnsmasq_lines(lines: &[String]) -> Option<Server> {
         value("listen-address").chain(value("interface")).flat_map(|at| at.split(',')).map(str::trim).collect();
     let is_local = !at.is_empty() && at.iter().all(|at| is_loopback(at));
     // Port 0 means that it only gives out addresses.
-    (port != 0).then_some(Server { port, zones: vec![], is_local, is_limited: false })
+    let addresses = at.into_iter().map(str::to_owned).collect();
+    (port != 0).then_some(Server { port, zones: vec![], is_local, addresses, is_limited: false })
 }
 
 #[cfg(test)]
@@ -221,6 +234,7 @@ mod tests {
         assert_eq!(one("server:\n"), Some((53, true, true)));
         let tls = "server:\n interface: 0.0.0.0@853\n interface: 127.0.0.1\n interface: 192.0.2.1@5353\n access-control: 0.0.0.0/0 allow\n";
         assert_eq!(one(tls), Some((5353, false, false)));
+        assert_eq!(unbound_text(tls).unwrap().addresses, ["192.0.2.1"]);
         assert_eq!(one("interface: 0.0.0.0@853\n"), None);
         assert_eq!(one("interface: 0.0.0.0@8853\ntls-port: 8853\n"), None);
     }

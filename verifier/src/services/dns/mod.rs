@@ -11,7 +11,7 @@ mod bind;
 mod config;
 mod message;
 
-use super::found::Finding;
+use super::found::{Finding, bound};
 use crate::{
     service::{Service, Target, Tree},
     talk,
@@ -64,6 +64,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
 fn take(finding: &mut Finding, name: &str, server: config::Server) {
     let at = if server.is_local { At::Here } else { At::Partners };
     let port = ("port".to_owned(), server.port.to_string());
+    let bound = bound(server.addresses.iter().map(String::as_str));
     let limited = |is_limited: bool| is_limited.then(|| ("limited".to_owned(), "yes".to_owned()));
     let mut zones = server.zones;
     zones.sort_by(|a, b| a.name.cmp(&b.name));
@@ -72,12 +73,12 @@ fn take(finding: &mut Finding, name: &str, server: config::Server) {
         finding.problem(format!("{name} has {} zones; the first {MAX_ZONES} are exercised", zones.len()));
     }
     if zones.is_empty() {
-        let options = [port.clone()].into_iter().chain(limited(server.is_limited)).collect();
+        let options = [port.clone()].into_iter().chain(bound.clone()).chain(limited(server.is_limited)).collect();
         finding.instance(Instance { name: name.into(), options, at });
     }
     for zone in zones.into_iter().take(MAX_ZONES) {
         let own = [port.clone(), ("zone".into(), zone.name.clone())];
-        let options = own.into_iter().chain(limited(zone.is_limited)).collect();
+        let options = own.into_iter().chain(bound.clone()).chain(limited(zone.is_limited)).collect();
         finding.instance(Instance { name: zone.name, options, at });
     }
 }

@@ -1,5 +1,6 @@
 //! What mail servers are configured to listen on.
 
+use crate::services::found::bound;
 use atlas_model::verify::{At, Instance};
 use std::collections::BTreeMap;
 
@@ -28,6 +29,8 @@ pub(super) struct Listener {
     pub(super) starts_tls: bool,
     /// Whether it answers this server alone.
     pub(super) is_local: bool,
+    /// Where it listens, if not everywhere.
+    pub(super) addresses: Vec<String>,
     /// Whether it lets strangers wait before it greets, so as to find out robots.
     pub(super) is_wary: bool,
 }
@@ -41,6 +44,7 @@ impl Listener {
                 options.insert(key.into(), "yes".into());
             }
         }
+        options.extend(bound(self.addresses.iter().map(String::as_str)));
         if self.is_wary {
             options.insert("answer-slow".into(), "12000".into());
         }

@@ -21,7 +21,7 @@ pub(super) fn dovecot(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Serv
         return Ok(Server::default());
     }
     finding.path(tree, dir);
-    let own = included::lines(tree, &main, &|line| {
+    let own = included::lines(tree, finding, &main, &|line| {
         let pattern = line.strip_prefix("!include_try ").or_else(|| line.strip_prefix("!include "))?.trim();
         let pattern = if pattern.starts_with('/') { pattern.into() } else { format!("{dir}/{pattern}") };
         Some(tree.matching(&pattern))
@@ -112,13 +112,15 @@ impl Settings {
                 .filter(|at| !at.is_empty())
                 .or(self.value("listen"))
                 .unwrap_or("*");
-            let is_local = at.split([',', ' ']).filter(|at| !at.is_empty()).all(is_loopback);
+            let addresses: Vec<String> = at.split([',', ' ']).filter(|at| !at.is_empty()).map(str::to_owned).collect();
+            let is_local = addresses.iter().all(|at| is_loopback(at));
             listeners.push(Listener {
                 protocol: "imap",
                 port,
                 is_tls,
                 starts_tls: has_tls && !is_tls,
                 is_local,
+                addresses,
                 is_wary: false,
             });
         }
@@ -168,6 +170,9 @@ mod tests {
         assert_eq!(shown(text), [(1143, false, true, false), (993, true, false, false)]);
         assert_eq!(shown("ssl = no\nlisten = 127.0.0.1, ::1\nprotocols = \" imap\"\n"), [(143, false, false, true)]);
         assert!(shown("protocols = pop3\n").is_empty());
+        let bound =
+            server("protocols = imap\nlisten = 127.0.0.1, 192.0.2.1\nssl = no\n").listeners.remove(0).instance();
+        assert_eq!(bound.options["bound"], "192.0.2.1");
         assert_eq!(shown("protocols = pop3\nprotocols = $protocols imap # ours\n").len(), 2);
         let files = server("protocols = imap\nssl_cert = </etc/a.pem\nssl_key = </etc/a.key\n").files;
         assert_eq!(files, ["/etc/a.pem", "/etc/a.key"]);

@@ -94,8 +94,10 @@ fn listeners(interfaces: &str, ports: &str, tls: &str) -> Vec<Listener> {
     ports.sort_unstable();
     ports.dedup();
     let one = |port| {
-        let is_local = all.iter().filter(|(_, at)| *at == port).all(|(address, _)| is_loopback(address));
-        Listener { protocol: "smtp", port, is_tls: tls.contains(&port), is_local, ..Listener::default() }
+        let addresses: Vec<String> =
+            all.iter().filter(|(_, at)| *at == port).map(|(address, _)| address.clone()).collect();
+        let is_local = addresses.iter().all(|address| is_loopback(address));
+        Listener { protocol: "smtp", port, is_tls: tls.contains(&port), is_local, addresses, ..Listener::default() }
     };
     ports.into_iter().map(one).collect()
 }
@@ -125,6 +127,7 @@ mod tests {
         assert_eq!(shown(&answers("dc_local_interfaces=''\n")), [(25, false, true, false)]);
         let ports = answers("dc_local_interfaces='127.0.0.1.26;192.0.2.1.587'\n");
         assert_eq!(shown(&ports), [(26, false, true, true), (587, false, true, false)]);
+        assert_eq!(ports.listeners[1].instance().options["bound"], "192.0.2.1");
     }
 
     #[test]

@@ -19,14 +19,14 @@ mod postfix;
 use super::{
     certificate,
     curl::{self, Answer},
-    found::Finding,
+    found::{Finding, beside},
     trust::{self, Distrust},
 };
 use crate::{
     service::{Service, Target, Tree},
     talk::Talk,
 };
-use atlas_model::verify::{Found, Profile, Worse};
+use atlas_model::verify::{Found, Instance, Profile, Worse};
 use std::time::Instant;
 
 pub(super) const SERVICE: Service = Service {
@@ -61,13 +61,16 @@ fn take(tree: &Tree, finding: &mut Finding, server: &config::Server) {
     server.files.iter().for_each(|file| finding.path(tree, file));
     let mut certificates = server.files.iter().map(|file| certificate::options(tree, file));
     let certificate = certificates.find(|options| !options.is_empty()).unwrap_or_default();
-    for listener in &server.listeners {
+    let one = |listener: &config::Listener| {
         let mut instance = listener.instance();
         if listener.is_tls || listener.starts_tls {
             instance.options.extend(certificate.clone());
         }
-        finding.instance(instance);
-    }
+        instance
+    };
+    let mut instances: Vec<Instance> = server.listeners.iter().map(one).collect();
+    beside(&mut instances);
+    instances.into_iter().for_each(|instance| finding.instance(instance));
 }
 
 fn verify(target: &Target) -> anyhow::Result<Profile> {

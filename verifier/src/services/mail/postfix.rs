@@ -240,7 +240,8 @@ fn listener(main: &Main, service: &str, options: &[&str], is_wary: bool) -> Opti
     let level = value("smtpd_tls_security_level");
     let old = level.is_empty() && ["smtpd_use_tls", "smtpd_enforce_tls"].iter().any(|name| value(name) == "yes");
     let starts_tls = !is_tls && has_certificate && (matches!(level.as_str(), "may" | "encrypt") || old);
-    Some(Listener { protocol: "smtp", port, is_tls, starts_tls, is_local, is_wary })
+    let addresses = if host.is_empty() { interfaces } else { vec![host] }.into_iter().map(str::to_owned).collect();
+    Some(Listener { protocol: "smtp", port, is_tls, starts_tls, is_local, addresses, is_wary })
 }
 
 #[cfg(test)]
@@ -269,6 +270,12 @@ mod tests {
         ];
         assert_eq!(shown(main, MASTER), expected);
         assert!(shown("inet_interfaces = loopback-only\n", MASTER).iter().all(|one| one.3 && !one.2));
+        let at = |main: &str| -> Vec<Option<String>> {
+            let listeners = read(&Main::read(main), MASTER, &mut Finding::default()).listeners;
+            listeners.iter().map(|one| one.instance().options.get("bound").cloned()).collect()
+        };
+        let pris = Some("192.0.2.1".to_owned());
+        assert_eq!(at("inet_interfaces = 192.0.2.1, localhost\n"), [pris.clone(), pris.clone(), None, pris]);
         // Debian's own has no value of it.
         assert!(!shown("", MASTER)[0].3);
     }

@@ -1,7 +1,7 @@
 //! The kernel's own client: mount, read, write, lock.
 
-use super::{FILE, content};
-use crate::service::Target;
+use super::FILE;
+use crate::{service::Target, services::given};
 use anyhow::Context;
 use atlas_cli::Hint;
 use atlas_host::{mount, process::Command};
@@ -95,16 +95,16 @@ fn attach(target: &Target, path: &str, version: u32) -> anyhow::Result<Result<()
 /// Exercises the test file on a thread of its own: a call that does not come back holds up nobody.
 fn within(target: &Target, path: &str) -> Result<Vec<(&'static str, f64, f64)>, String> {
     let (tell, told) = mpsc::channel();
-    let (expected, is_writable) = (content(path), target.option("access") == Some("rw"));
+    let (export, is_writable) = (path.to_owned(), target.option("access") == Some("rw"));
     std::thread::spawn(move || {
         // Nobody listens any more after the deadline.
-        let _ = tell.send(file(&Path::new(AT).join(FILE), &expected, is_writable));
+        let _ = tell.send(file(&Path::new(AT).join(FILE), &export, is_writable));
     });
     told.recv_timeout(target.left())
         .unwrap_or_else(|_| Err("reading, writing or locking does not come to an end".into()))
 }
 
-fn file(path: &Path, expected: &str, is_writable: bool) -> Result<Vec<(&'static str, f64, f64)>, String> {
+fn file(path: &Path, export: &str, is_writable: bool) -> Result<Vec<(&'static str, f64, f64)>, String> {
     let failed = |what: &'static str| {
         move |error: std::io::Error| match error.kind() {
             ErrorKind::NotFound => {
@@ -124,7 +124,7 @@ fn file(path: &Path, expected: &str, is_writable: bool) -> Result<Vec<(&'static 
     let mut found = String::new();
     (&mut file).take(65_536).read_to_string(&mut found).map_err(failed("read"))?;
     let mut times = vec![("read", ms(start), 1000.0)];
-    if found != expected {
+    if !given::is_in(&found, export) {
         return Err(format!(
             "the test file {FILE} is not what was placed: the export shows another directory, or the file was changed"
         ));
@@ -132,7 +132,7 @@ fn file(path: &Path, expected: &str, is_writable: bool) -> Result<Vec<(&'static 
     if is_writable {
         let start = Instant::now();
         let before = file.metadata().map_err(failed("looked at"))?;
-        let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(expected.as_bytes()));
+        let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(found.as_bytes()));
         written.and_then(|()| file.sync_all()).map_err(failed("written"))?;
         let time = |s, ns| TimeSpec::seconds(s) + TimeSpec::nanoseconds(ns);
         futimens(&file, &time(before.atime(), before.atime_nsec()), &time(before.mtime(), before.mtime_nsec()))

@@ -12,7 +12,7 @@ mod call;
 mod client;
 mod exports;
 
-use super::{access, daemon::Daemon, found::Finding};
+use super::{access, daemon::Daemon, found::Finding, given, given::FILE};
 use crate::service::{Service, Target, Tree};
 use atlas_model::verify::{Found, Instance, Profile, TestData, Worse};
 use exports::{Export, Root};
@@ -31,14 +31,7 @@ const DAEMON: Daemon =
     Daemon { name: "nfs", programs: &["rpc.nfsd"], units: &["nfs-server.service", "nfs-kernel-server.service"] };
 /// The option that has an export's path as clients of NFS 4 see it; empty where they do not.
 const PATH_4: &str = "path-4";
-/// The test file in each exported directory.
-const FILE: &str = ".atlas-verify";
 const PORT: u16 = 2049;
-
-/// What is in the test file of an export.
-fn content(path: &str) -> String {
-    format!("atlas-verify nfs {path}\n")
-}
 
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let dir = tree.installed("nfs", "/etc");
@@ -91,7 +84,7 @@ fn take(finding: &mut Finding, tree: &Tree, export: Export, pseudo: Option<&str>
     }
     if export.is_plain {
         let placed = format!("{}/{FILE}", path.trim_end_matches('/'));
-        finding.place(TestData { path: placed, content: content(&path), mode, owner });
+        finding.place(TestData { path: placed, content: given::content("nfs", &path), mode, owner });
     } else {
         finding.note(format!(
             "{path} is for who has a ticket of Kerberos; that the server answers is all that is exercised"

@@ -158,6 +158,7 @@ fn site((address, port): &(String, u16), own: &[&Directive], outside: &[&Directi
         refusal: None,
         certificate: top("SSLCertificateFile"),
         wants_proxy: own.iter().any(|one| one.is("RemoteIPProxyProtocol") && one.arg(0).eq_ignore_ascii_case("on")),
+        is_plain_h2: false,
     }
 }
 
@@ -175,7 +176,7 @@ const NAMED: [&str; 10] = [
     "AuthGroupFile",
 ];
 /// What sends requests elsewhere, whichever they are.
-const ALWAYS: [&str; 7] = [
+const ALWAYS: [&str; 11] = [
     "RewriteRule",
     "RedirectMatch",
     "ProxyPassMatch",
@@ -183,6 +184,11 @@ const ALWAYS: [&str; 7] = [
     "ScriptAliasMatch",
     "WSGIScriptAliasMatch",
     "Action",
+    // What is sent is changed on its way.
+    "Substitute",
+    "SetOutputFilter",
+    "ExtFilterDefine",
+    "LuaOutputFilter",
 ];
 /// What does so for all below a path.
 const BELOW: [&str; 7] =

@@ -95,7 +95,9 @@ impl Site<'_> {
 
     fn ask_with(&self, path: &str, options: &[&str]) -> anyhow::Result<Result<Answer, String>> {
         let proxied: &[&str] = if self.target.option("proxy") == Some("yes") { &["--haproxy-protocol"] } else { &[] };
-        let options = [options, proxied, &["--user-agent", BROWSER]].concat();
+        let plain_h2: &[&str] =
+            if self.target.option("http2") == Some("plain") { &["--http2-prior-knowledge"] } else { &[] };
+        let options = [options, proxied, plain_h2, &["--user-agent", BROWSER]].concat();
         curl::fetch(self.target, &curl::url(self.scheme, self.name, self.port, path), self.port, &options)
     }
 

@@ -13,7 +13,7 @@ mod nginx;
 use super::{
     certificate,
     daemon::Daemon,
-    found::{Finding, Six, reached},
+    found::{Finding, Six, beside, reached},
 };
 use crate::service::{Service, Tree};
 use atlas_model::verify::{Found, Instance, TestData};
@@ -58,6 +58,8 @@ struct Site {
     certificate: Option<String>,
     /// Whether a connection has to begin with the PROXY protocol, as those of a balancer do.
     wants_proxy: bool,
+    /// Whether HTTP/2 is spoken in plain, and perhaps nothing else.
+    is_plain_h2: bool,
 }
 
 /// How a site turns people away, as it is configured to.
@@ -131,6 +133,7 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
             finding.path(tree, whole);
         }
     }
+    let mut instances = vec![];
     for site in sites.sites {
         let mut options = BTreeMap::from([("port".to_owned(), site.port.to_string())]);
         if site.tls {
@@ -153,6 +156,9 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
         if site.wants_proxy {
             options.insert("proxy".into(), "yes".into());
         }
+        if site.is_plain_h2 {
+            options.insert("http2".into(), "plain".into());
+        }
         if let Content::Files(root) = &site.content {
             let root = root.trim_end_matches('/');
             if !tree.exists(root) {
@@ -167,12 +173,11 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
                 site.restricted.iter().map(String::as_str).filter(|path| !path.contains(' ')).collect();
             options.insert("restricted".into(), paths[..paths.len().min(MAX_RESTRICTED)].join(" "));
         }
-        finding.instance(Instance {
-            name: format!("{}:{}", site.name.as_deref().unwrap_or("*"), site.port),
-            options,
-            at,
-        });
+        let name = format!("{}:{}", site.name.as_deref().unwrap_or("*"), site.port);
+        instances.push(Instance { name, options, at });
     }
+    beside(&mut instances);
+    instances.into_iter().for_each(|instance| finding.instance(instance));
 }
 
 #[cfg(test)]

@@ -68,6 +68,8 @@ struct Listen {
     tls: bool,
     is_default: bool,
     wants_proxy: bool,
+    /// Whether HTTP/2 is spoken in plain, as clients of gRPC do.
+    is_plain_h2: bool,
 }
 
 impl<'c> Server<'c> {
@@ -126,6 +128,7 @@ impl<'c> Server<'c> {
             refusal,
             certificate: self.value("ssl_certificate").filter(|file| file.starts_with('/')).map(str::to_owned),
             wants_proxy: listen.wants_proxy,
+            is_plain_h2: listen.is_plain_h2,
         })
     }
 
@@ -192,10 +195,15 @@ impl<'c> Server<'c> {
         let limits = blocks.iter().rev().find(|block| has(block, &["allow", "deny"]));
         let is_limited = limits.is_some_and(|block| has(block, &["deny"]));
         let wants_password = value("auth_basic").is_some_and(|realm| realm != "off");
-        let asks_others =
-            ["auth_request", "auth_jwt", "auth_oidc"].into_iter().any(|name| value(name).is_some_and(|to| to != "off"));
+        let asks_others = blocks.iter().flat_map(|block| block.iter()).any(|one| {
+            let name = one.name.as_str();
+            name.starts_with("auth_")
+                && !name.starts_with("auth_basic")
+                && !["auth_delay", "auth_http"].contains(&name)
+                && one.args.first().is_some_and(|to| to != "off")
+        });
         let asks_who = self.value("ssl_verify_client").is_some_and(|who| who != "off");
-        let takes_elsewhere = blocks[1..].iter().any(|block| has(block, &ELSEWHERE));
+        let takes_elsewhere = blocks.iter().any(|block| has(block, &ELSEWHERE));
         let tries = value("try_files");
         let is_found = tries.is_none_or(|first| first.starts_with("$uri") || first.starts_with("$document_root"));
         let root = value("root").filter(|root| super::is_plain(root));
@@ -222,7 +230,7 @@ impl<'c> Server<'c> {
 }
 
 /// What answers with something else than the file that the path names, or may.
-const ELSEWHERE: [&str; 16] = [
+const ELSEWHERE: [&str; 27] = [
     "proxy_pass",
     "fastcgi_pass",
     "uwsgi_pass",
@@ -239,6 +247,18 @@ const ELSEWHERE: [&str; 16] = [
     "content_by_lua_block",
     "content_by_lua_file",
     "js_content",
+    // Something is decided by a program, or put into what is sent.
+    "access_by_lua_block",
+    "access_by_lua_file",
+    "rewrite_by_lua_block",
+    "rewrite_by_lua_file",
+    "body_filter_by_lua_block",
+    "body_filter_by_lua_file",
+    "js_body_filter",
+    "sub_filter",
+    "add_before_body",
+    "add_after_body",
+    "xslt_stylesheet",
 ];
 
 impl Listen {
@@ -265,6 +285,7 @@ impl Listen {
             tls: ssl || is("ssl"),
             is_default: is("default_server") || is("default"),
             wants_proxy: is("proxy_protocol"),
+            is_plain_h2: is("http2") && !ssl && !is("ssl"),
         };
         (first..=last.min(first.saturating_add(MAX_RANGE))).map(one).collect()
     }

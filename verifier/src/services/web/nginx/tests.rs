@@ -123,6 +123,18 @@ fn each_port_is_asked_as_its_clients_ask() {
 }
 
 #[test]
+fn what_speaks_http_2_in_plain_is_asked_so_and_what_is_changed_on_its_way_is_not_compared() {
+    let sites = all("http { server { listen 50051 http2; listen 443 ssl http2; server_name grpc.example; } }");
+    assert_eq!(sites.sites.iter().map(|site| site.is_plain_h2).collect::<Vec<_>>(), [true, false]);
+    for changes in ["sub_filter a b;", "auth_gss on;", "auth_pam \"who\";", "access_by_lua_block { x() }"] {
+        let sites = all(&format!("http {{ {changes} server {{ listen 80; root /srv/www; }} }}"));
+        assert_eq!(sites.sites[0].content, Content::Any, "{changes}");
+    }
+    let sites = all("http { server { listen 80; root /srv/www; auth_pam off; auth_delay 1s; auth_basic off; } }");
+    assert_eq!(sites.sites[0].content, Content::Files("/srv/www".into()));
+}
+
+#[test]
 fn who_comes_by_no_name_meets_the_default_server_alone() {
     let sites = all(
         "http { server { listen 80; server_name _; root /srv/first; } server { listen 80; server_name ~^(.+)\\.x$; root /srv/no; }\n\

@@ -80,7 +80,7 @@ impl Source<'_> {
         match self {
             Source::Tree(tree) => tree.matching(pattern),
             Source::Told(files) => {
-                files.keys().filter(|path| crate::service::fits_path(pattern, path)).cloned().collect()
+                files.keys().filter(|path| crate::pattern::fits_path(pattern, path)).cloned().collect()
             }
         }
     }
