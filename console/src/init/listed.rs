@@ -6,6 +6,7 @@
 //! ```
 
 use super::{check::Finding, facts, facts::Site, initramfs::chain, network::is_enabled};
+use atlas_host::{net::addresses, tree::Dir};
 use atlas_model::{BootReport, PathList, TreePath, manifest::FileSet};
 use atlas_sid::{on_root, snapshot};
 use std::{collections::BTreeSet, ffi::OsStr, path::Path};
@@ -16,12 +17,13 @@ const ABOUT: &str = "identity";
 const KEEPERS: [(&str, &str, &str); 7] = [
     ("NetworkManager.service", "NetworkManager", "/etc/NetworkManager/system-connections"),
     ("systemd-networkd.service", "systemd-networkd", "/etc/systemd/network"),
-    ("networking.service", "ifupdown", "/etc/network/interfaces"),
-    ("networking.service", "ifupdown", "/etc/network/interfaces.d"),
+    (IFUPDOWN, "ifupdown", "/etc/network/interfaces"),
+    (IFUPDOWN, "ifupdown", "/etc/network/interfaces.d"),
     ("dhcpcd.service", "dhcpcd", "/etc/dhcpcd.conf"),
     ("connman.service", "connman", "/var/lib/connman"),
     ("wicked.service", "wicked", "/etc/wicked"),
 ];
+const IFUPDOWN: &str = "networking.service";
 /// netplan has no unit: its generator is there or not.
 const NETPLAN: (&str, &str) = ("usr/sbin/netplan", "/etc/netplan");
 
@@ -117,7 +119,28 @@ fn unlisted(root: &Path, own: &PathList) -> Vec<Finding> {
                 .remedy(format!("add {place} to IdentFilePaths of this role, and run 'ssSync create'"))
         })
     };
-    of_units.chain(netplan).filter_map(finding).collect()
+    of_units.chain(netplan).filter_map(finding).chain(included(root, own)).collect()
+}
+
+/// Files that ifupdown reads from elsewhere, by `source`.
+fn included(root: &Path, own: &PathList) -> Vec<Finding> {
+    let Some(tree) = Dir::open_root(root).ok().filter(|_| is_enabled(root, IFUPDOWN)) else { return vec![] };
+    let usual = |path: &TreePath| {
+        let places = KEEPERS.iter().filter_map(|(.., place)| TreePath::parse(place).ok());
+        let made_at_boot = ["/run", "/usr"].into_iter().filter_map(|place| TreePath::parse(place).ok());
+        places.chain(made_at_boot).any(|place| path.is_within(&place))
+    };
+    let described = addresses::read(&tree).described.into_iter().filter(|one| !one.addresses.is_empty());
+    let files: BTreeSet<TreePath> =
+        described.filter_map(|one| TreePath::parse(&format!("/{}", one.file.trim_start_matches('/'))).ok()).collect();
+    let finding = |path: &TreePath| {
+        let found = format!(
+            "{path} has an address of this server, and IdentFilePaths does not list it: a swap would leave it behind"
+        );
+        Finding::problem(ABOUT, found)
+            .remedy(format!("add {path} to IdentFilePaths of this role, and run 'ssSync create'"))
+    };
+    files.iter().filter(|path| !usual(path) && !own.covers(path)).map(finding).collect()
 }
 
 #[cfg(test)]
@@ -161,6 +184,23 @@ mod tests {
             assert!(found(tmp.path(), &list(&[place])).is_empty(), "{unit}");
             assert!(found(tmp.path(), &list(&[&format!("/{file}")])).is_empty() || file.contains("ethernet"), "{unit}");
         }
+    }
+
+    #[test]
+    fn a_file_that_ifupdown_includes_from_elsewhere_is_named() {
+        let tmp = tempfile::tempdir().unwrap();
+        server(tmp.path(), "networking.service", "etc/network/interfaces");
+        let write = |path: &str, text: &str| {
+            fs::create_dir_all(tmp.path().join(path).parent().unwrap()).unwrap();
+            fs::write(tmp.path().join(path), text).unwrap();
+        };
+        write("etc/network/interfaces", "source /etc/network/more/*\n");
+        write("etc/network/more/lan", "iface eth0 inet static\n  address 192.0.2.5/24\n");
+        write("etc/network/more/dhcp", "iface eth1 inet dhcp\n");
+        let usual = ["/etc/network/interfaces"];
+        let texts = found(tmp.path(), &list(&usual));
+        assert!(texts.len() == 1 && texts[0].starts_with("/etc/network/more/lan has an address"), "{texts:?}");
+        assert!(found(tmp.path(), &list(&[usual[0], "/etc/network/more"])).is_empty());
     }
 
     #[test]
