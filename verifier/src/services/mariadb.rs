@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     cold_boot,
+    seen::Look,
     service::{Service, Target, Tree},
     talk::Talk,
 };
@@ -112,6 +113,7 @@ fn is_server(section: &str, version: Option<&str>) -> bool {
 
 /// `10.11`, as dpkg knows it.
 fn version(tree: &Tree) -> Option<String> {
+    tree.look(Look::File, "/var/lib/dpkg/status");
     let packages = cold_boot::packages(tree.path())?;
     let is_server = |name: &str| name.starts_with("mariadb-server") || name.starts_with("mysql-server");
     let version = packages.iter().find(|(name, _)| is_server(name)).map(|(_, version)| version)?;
