@@ -14,11 +14,13 @@ const PART: Part = Part { release: Release::Trixie, ..LEFT };
 fn soft_reboot(server: &Server, number: u32) -> Result<()> {
     // The agent is gone before it can answer.
     server.exec("systemctl soft-reboot", secs(5)).ok();
+    let mut said = String::new();
     let done = || -> Result<Option<()>> {
         let count = server.exec("systemctl show --property=SoftRebootsCount --value", secs(10));
-        Ok(count.is_ok_and(|count| count.text().trim() == number.to_string()).then_some(()))
+        said = count.map_or_else(|error| format!("{error:#}"), |count| count.text());
+        Ok((said.trim() == number.to_string()).then_some(()))
     };
-    secs(240).poll("user space to begin anew", done)?;
+    secs(240).poll("user space to begin anew", done).with_context(|| format!("the server said last: {said}"))?;
     server.wait_booted(secs(240))
 }
 
@@ -40,6 +42,8 @@ pub(crate) fn soft_reboot_is_decided_like_a_boot(ctx: &Context) -> Result<()> {
     server.wait_booted(secs(240))?;
     let said = server.exec(&PART.set_up(), secs(600))?;
     ensure!(said.code == 0, "`{}` fails: {}\n{}", PART.set_up(), said.text(), said.error_text());
+    // Its device wants it, and does not appear a second time.
+    server.sh("systemctl add-wants multi-user.target qemu-guest-agent.service")?;
     server.shutdown(secs(120))?;
     let made = format!("/boot/initrd.img-{}", image.kernel_release);
     let taken = server.disk(&PART.root_serial())?.take_file(&made, &ctx.scratch().join("initrd"))?;
