@@ -142,15 +142,15 @@ fn bench(bin: &Path, as_json: bool) -> ExitCode {
     rows.push(row("memory of core to signature", "KiB", ours.memory, (peer, gdb.memory), "ratio <= 1/3", met));
     let one = [handler, "signature", "--no-inlines", core];
     let (ours, eu_stack) = by_turns(&one, &["eu-stack", "-e", own, "--core", core], ROUNDS);
-    let met = ours.time <= 2.0 * eu_stack.time;
-    rows.push(row("core to signature, no inlines", "ms", ours.time, ("eu-stack", eu_stack.time), "ratio <= 2", met));
-    let met = ours.processor <= 2.0 * eu_stack.processor;
+    let met = ours.time <= 0.8 * eu_stack.time;
+    rows.push(row("core to signature, no inlines", "ms", ours.time, ("eu-stack", eu_stack.time), "ratio <= 0.8", met));
+    let met = ours.processor <= 0.8 * eu_stack.processor;
     rows.push(row(
         "core to signature, no inlines, processor time",
         "ms",
         ours.processor,
         ("eu-stack", eu_stack.processor),
-        "ratio <= 2",
+        "ratio <= 0.8",
         met,
     ));
     let run = bin.join("ssRun");
@@ -167,13 +167,13 @@ fn bench(bin: &Path, as_json: bool) -> ExitCode {
     }
     let name = "ssRun /bin/true, handlers included, median of 101";
     rows.push(row(name, "ms", ours.time, ("bare", bare.time), "5 ms more", ours.time <= bare.time + 5.0));
-    let met = ours.processor <= bare.processor + 5.0;
+    let met = ours.processor <= 4.5 * bare.processor;
     rows.push(row(
         "ssRun /bin/true, processor time of all four processes",
         "ms",
         ours.processor,
         ("bare", bare.processor),
-        "5 ms more",
+        "ratio <= 4.5",
         met,
     ));
     rows.push(throughput(&run, root));

@@ -3,9 +3,11 @@
 //! Only what is asked for is read, from a file of any size; nothing of it is believed before its build id (or, where it has none, its
 //! first page) was compared with what the core says was running.
 
+mod blocks;
 mod symbols;
 
 use crate::unpack::Packing;
+use blocks::Blocks;
 use object::{
     Object, ObjectSection, ObjectSegment, ReadCache, ReadRef,
     elf::FileHeader64,
@@ -93,7 +95,7 @@ impl Image {
             return Err(io::Error::other("it is no regular file with content"));
         }
         let file = File::open(path)?;
-        let cache = ReadCache::new(&file);
+        let cache = ReadCache::new(Blocks::of(&file));
         let (sections, loads, build_id) = describe(&cache)?;
         let bytes = Bytes::File(file.try_clone()?);
         Ok(Image {
