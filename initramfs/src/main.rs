@@ -42,7 +42,7 @@ fn main() -> ExitCode {
             let report = check::check(&places);
             let text = match (&report.refusal, args.json) {
                 (_, true) => serde_json::to_string(&report).unwrap_or_default() + "\n",
-                (Some(refusal), false) => refusal.screen(),
+                (Some(refusal), false) => refusal.forecast(),
                 (None, false) => record::summary(&report),
             };
             say(&text);

@@ -64,3 +64,5 @@ pub(crate) fn shorten(text: &str, count: usize) -> String {
 pub const UNBOUND_LABEL: &str = "ATLAS-UNBOUND";
 /// The name (after the home host) of the md array of an Unbound set.
 pub const UNBOUND_ARRAY_NAME: &str = "atlas-unbound";
+/// Where that array appears.
+pub const UNBOUND_ARRAY: &str = "/dev/md/atlas-unbound";

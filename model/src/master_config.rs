@@ -120,9 +120,20 @@ pub enum BadMasterConfig {
     /// The file is beyond the bound.
     #[error("it is larger than {} bytes", MasterConfig::MAX_SIZE)]
     TooLarge,
+    /// Something else than a regular file has its name.
+    #[error("it is {0}, and has to be a regular file")]
+    NotAFile(&'static str),
     /// Bytes that are no text.
     #[error("it is not text (binary data)")]
     NotText,
+    /// Text in another encoding.
+    #[error(
+        "the byte 0x{0:02x} is not UTF-8; if it is a letter such as 'ü', save the file as UTF-8, or write it without such letters"
+    )]
+    NotUtf8(u8),
+    /// A key that has to be there.
+    #[error("the key '{0}' is missing")]
+    Missing(String),
     /// A fault with its place in the file.
     #[error("line {line}, column {column}: {fault}")]
     At {
@@ -197,6 +208,14 @@ fn check_partner(role: Role, partner: &Partner) -> Result<(), BadMasterConfig> {
     Ok(())
 }
 
+fn not_utf8(content: &[u8], at: usize) -> BadMasterConfig {
+    let is_binary = content.contains(&0);
+    match content.get(at) {
+        Some(byte) if !is_binary => BadMasterConfig::NotUtf8(*byte).at(content, at),
+        _ => BadMasterConfig::NotText.at(content, at),
+    }
+}
+
 fn listed_twice(role: Role, partner: Role) -> BadMasterConfig {
     BadMasterConfig::Partners { role, why: format!("{partner} is listed twice") }
 }
@@ -227,8 +246,7 @@ impl MasterConfig {
         if content.len() > Self::MAX_SIZE {
             return Err(BadMasterConfig::TooLarge);
         }
-        let text =
-            std::str::from_utf8(content).map_err(|error| BadMasterConfig::NotText.at(content, error.valid_up_to()))?;
+        let text = std::str::from_utf8(content).map_err(|error| not_utf8(content, error.valid_up_to()))?;
         if text.trim().is_empty() {
             return Err(BadMasterConfig::Empty);
         }
@@ -237,6 +255,12 @@ impl MasterConfig {
         }
         let syntax = |error: toml::de::Error| {
             let at = error.span().map_or(0, |span| span.start);
+            match error.message().strip_prefix("missing field ") {
+                // That it is not there has no place in the file.
+                Some(key) if at == 0 => return BadMasterConfig::Missing(key.trim_matches('`').to_owned()),
+                Some(key) => return BadMasterConfig::Missing(key.trim_matches('`').to_owned()).at(content, at),
+                None => {}
+            }
             BadMasterConfig::Syntax(shorten(error.message(), 120)).at(content, at)
         };
         // The format first: a later one may have any shape, and its number is what the reader needs to be told.
@@ -322,6 +346,27 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_missing_is_named() {
+        let why = |text: &str| MasterConfig::parse(text.as_bytes()).unwrap_err().to_string();
+        for (line, key) in [("format = 1", "format"), ("cluster = \"bakery\"", "cluster"), ("role = \"PRI\"", "role")] {
+            assert_eq!(why(&PRI.replace(line, "")), format!("the key '{key}' is missing"));
+        }
+        let of_partner = MasterConfig::parse(PRI.replace("host = \"10.0.0.2\"", "").as_bytes()).unwrap_err();
+        assert_eq!(of_partner.fault(), &BadMasterConfig::Missing("host".into()));
+    }
+
+    #[test]
+    fn a_letter_in_another_encoding_is_shown_with_its_line() {
+        let latin1: Vec<u8> = [&b"# f\xfcr die B\xe4ckerei\n"[..], PRI.as_bytes()].concat();
+        let wrong = MasterConfig::parse(&latin1).unwrap_err();
+        assert_eq!(wrong.fault(), &BadMasterConfig::NotUtf8(0xfc));
+        let text = wrong.fault().to_string();
+        assert!(text.contains("UTF-8") && matches!(wrong, BadMasterConfig::At { line: 1, column: 4, .. }), "{wrong:?}");
+        let binary = MasterConfig::parse(b"\0\xff").unwrap_err();
+        assert_eq!(binary.fault(), &BadMasterConfig::NotText);
+    }
+
+    #[test]
     fn each_kind_of_bad_file_has_its_own_error() {
         let parse = |text: &str| MasterConfig::parse(text.as_bytes()).unwrap_err();
         assert_eq!(parse(""), BadMasterConfig::Empty);
@@ -361,7 +406,10 @@ mod tests {
             with("cluster", "clutser")
                 .starts_with("line 2, column 1: it cannot be read as MasterConfig: unknown field")
         );
-        assert_eq!(said(b"format = 1\nrole = \"\xff"), "line 2, column 9: it is not text (binary data)");
+        assert_eq!(
+            said(b"format = 1\nrole = \"\xff"),
+            "line 2, column 9: the byte 0xff is not UTF-8; if it is a letter such as 'ü', save the file as UTF-8, or write it without such letters"
+        );
         assert_eq!(said(b"format = 1\n\0"), "line 2, column 1: it is not text (binary data)");
         assert_eq!(said(b"\x7fELF\xff\xfe"), "line 1, column 5: it is not text (binary data)");
     }

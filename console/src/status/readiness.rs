@@ -179,7 +179,8 @@ fn judge(partner: &PartnerReport, cycle: &CycleReport, against: &mut Vec<Reason>
 pub(super) fn here(facts: &Facts) -> Vec<String> {
     let mut wrong = Vec::new();
     if let Some((wanted, there)) = facts.members.filter(|(wanted, there)| there < wanted) {
-        wrong.push(format!("the Unbound set runs with {there} of {wanted} disks; replace the other: mdadm --add"));
+        wrong.push(format!("the Unbound set runs with {there} of {wanted} disks; replace the other: mdadm /dev/md/atlas-unbound --add DISK (where \
+             it was in a set before: mdadm --zero-superblock DISK first)"));
     }
     if let Some(why) = &facts.suspended {
         wrong.push(format!("the Synchronizer is suspended: {why}"));

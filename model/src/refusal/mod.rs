@@ -69,16 +69,7 @@ impl Refusal {
 
     /// The screen that an operator sees, without colour.
     pub fn screen(&self) -> String {
-        let mut text = format!("{}: {}\n\n  {}\n", self.title(), self.code, self.what);
-        let mut part = |title: &str, lines: &[String]| {
-            if !lines.is_empty() {
-                text.push_str(&format!("\n{title}\n"));
-                lines.iter().for_each(|line| text.push_str(&format!("  - {line}\n")));
-            }
-        };
-        part("Found:", &self.found);
-        part("Why this is not safe:", std::slice::from_ref(&self.why));
-        part("What to do:", &self.remedy);
+        let mut text = self.text(self.title());
         if let Some(risk) = self.code.risk_of_accepting() {
             text.push_str(&format!(
                 "\nIf you know better: log in here as root and run 'atlas-boot accept {}'.\n  The risk: {risk}.\n",
@@ -89,6 +80,37 @@ impl Refusal {
             text.push_str("\nOnly switching the server off and on opens its network again, whatever happens to the disks until then.\n");
         }
         text.push_str("\nThe network stays down. Details: /run/atlas/boot.json\n");
+        text
+    }
+
+    /// The answer to the question what the next boot will do. The system that runs may be up, and stays as it is.
+    pub fn forecast(&self) -> String {
+        let mut text = self.text("THE NEXT BOOT WILL REFUSE TO TAKE A ROLE");
+        if let Some(risk) = self.code.risk_of_accepting() {
+            text.push_str(&format!(
+                "\nIf you know better: once a boot has refused, log in at its console as root and run 'atlas-boot accept {}'.\n  \
+                 The risk: {risk}.\n",
+                self.code
+            ));
+        }
+        text.push_str(
+            "\nThis is about the next boot, with the disks as they are now: it will keep the network down. What runs now is not changed.\n",
+        );
+        text
+    }
+
+    /// What was found, why that is not safe, what to do.
+    fn text(&self, title: &str) -> String {
+        let mut text = format!("{title}: {}\n\n  {}\n", self.code, self.what);
+        let mut part = |title: &str, lines: &[String]| {
+            if !lines.is_empty() {
+                text.push_str(&format!("\n{title}\n"));
+                lines.iter().for_each(|line| text.push_str(&format!("  - {line}\n")));
+            }
+        };
+        part("Found:", &self.found);
+        part("Why this is not safe:", std::slice::from_ref(&self.why));
+        part("What to do:", &self.remedy);
         text
     }
 }
@@ -123,5 +145,17 @@ mod tests {
             assert!(screen.contains(part), "{part} in {screen}");
         }
         assert!(!Refusal::new(RefusalCode::NoUnboundSet, "").screen().contains("accept"), "nothing there to accept");
+    }
+
+    #[test]
+    fn an_answer_about_the_next_boot_does_not_say_that_the_network_of_this_one_is_down() {
+        let refusal = Refusal::new(RefusalCode::WrittenApart, "Apart.").because("two versions").remedy("decide");
+        let text = refusal.forecast();
+        for part in
+            ["THE NEXT BOOT WILL REFUSE", "written-apart", "two versions", "once a boot has refused", "not changed"]
+        {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(!text.contains("stays down") && !text.contains("log in here"), "{text}");
     }
 }

@@ -40,7 +40,7 @@ impl Attached<'_> {
         if let Some(refusal) = self.one_disk_by_two_paths().or_else(|| self.held_by_a_mapping()) {
             return Err(refusal);
         }
-        if let Some(refusal) = single::lost_mirror(self) {
+        if let Some(refusal) = single::lost_mirror(self).or_else(|| single::split_mirror(self)) {
             return Err(refusal);
         }
         let mut sets = self.sets.values();
@@ -50,6 +50,13 @@ impl Attached<'_> {
             (None, _, [single]) => single::choose(self.survey, single),
             _ => Err(self.more_than_one()),
         }
+    }
+
+    /// Whether all candidates hold one file system, as far as they hold one.
+    pub(super) fn is_one_file_system(&self) -> bool {
+        let members = self.sets.values().flatten().filter_map(|member| member.ext4.as_ref());
+        let mut systems = self.singles.iter().map(|single| &single.ext4).chain(members);
+        systems.next().is_some_and(|first| systems.all(|ext4| ext4.uuid == first.uuid))
     }
 
     /// The devices of all candidates, in the order of their names.

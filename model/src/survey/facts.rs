@@ -253,15 +253,35 @@ impl Survey {
 
     /// The devices that belong to an Unbound set, whatever their state: those that nothing but ATLAS may start.
     pub fn atlas_devices(&self) -> BTreeSet<String> {
-        let members = self.sets().into_values().flatten().map(|member| member.device.clone());
-        members.chain(self.candidates().into_iter().map(|single| single.device.clone())).collect()
+        let members = self.sets().into_values().flatten().chain(self.of_the_record());
+        members
+            .map(|member| member.device.clone())
+            .chain(self.candidates().into_iter().map(|single| single.device.clone()))
+            .collect()
     }
 
     /// The bare file systems that may be an Unbound set: those with our label, but for one that certainly has no SID_DATA. It may be
     /// anybody's stick, and must not be taken while the set is still on its way.
     pub(super) fn candidates(&self) -> Vec<&Single> {
         let labelled = self.singles.iter().filter(|single| single.ext4.label == UNBOUND_LABEL);
-        labelled.filter(|single| !self.is_without_data(single)).collect()
+        labelled.filter(|single| !self.is_without_data(single) && !self.is_inside_a_member(&single.device)).collect()
+    }
+
+    /// Whether it is a partition of a disk that is itself a member: what an old partition table shows there is a part of that member.
+    pub(super) fn is_inside_a_member(&self, device: &str) -> bool {
+        let disk = self.device(device).and_then(|device| device.disk.as_deref());
+        disk.is_some_and(|disk| self.members.iter().any(|member| Path::new(&member.device) == disk))
+    }
+
+    /// The members that nothing but the record on the Bound disk shows to be this server's: neither md's name nor the label does.
+    pub(super) fn of_the_record(&self) -> Vec<&Member> {
+        let Some(record) = &self.bound_record else { return vec![] };
+        let sets = self.sets();
+        let is_recorded = |member: &&Member| {
+            let file_system = member.ext4.as_ref().map(Ext4Superblock::uuid_text);
+            file_system.as_ref() == Some(&record.file_system) && !sets.contains_key(&member.md.set_uuid)
+        };
+        self.members.iter().filter(is_recorded).collect()
     }
 
     /// Whether it has our label and certainly no Unbound Data.

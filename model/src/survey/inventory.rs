@@ -41,8 +41,13 @@ impl Survey {
         let path = device.path.to_string_lossy();
         let member = self.members.iter().find(|member| member.device == path).map(|member| of_array(&member.md));
         let single = self.singles.iter().find(|single| single.device == path).map(|single| {
-            let nothing =
-                if self.is_without_data(single) { " without SID_DATA: no Unbound Data, left alone" } else { "" };
+            let nothing = match () {
+                () if self.is_inside_a_member(&single.device) => {
+                    ", seen through an old partition table of a member, left alone"
+                }
+                () if self.is_without_data(single) => " without SID_DATA: no Unbound Data, left alone",
+                () => "",
+            };
             format!("{}{nothing}", of_ext4(&single.ext4.label))
         });
         let mapping = device.mapping.as_ref().map(|mapping| format!("{} '{}'", of_mapper(mapping.by), mapping.name));

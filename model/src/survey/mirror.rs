@@ -1,6 +1,7 @@
 //! An md mirror: which of its members to start from.
 
 use super::{
+    advice,
     facts::{Member, SetChoice, SetKind, Survey, Trace},
     history,
 };
@@ -63,10 +64,11 @@ impl<'s> Mirror<'s> {
             return Err(self.survey.write_protected(lines));
         }
         let started: Vec<&Member> = fresh.iter().copied().filter(is_writable).collect();
-        Ok(self.choice(&started, ext4))
+        Ok(self.choice(&started, ext4, "behind the others"))
     }
 
-    fn choice(&self, started: &[&Member], ext4: Ext4Superblock) -> SetChoice {
+    /// The set that is started from these; the others are left out for the reason `others`.
+    fn choice(&self, started: &[&Member], ext4: Ext4Superblock, others: &str) -> SetChoice {
         let slots = started.first().map_or(0, |member| member.md.raid_disks as usize);
         let sources = started.iter().filter(|member| !member.md.rebuilding).count();
         let spares = self.members.iter().filter(|m| m.active().is_none() && !self.is_write_protected(m));
@@ -75,8 +77,17 @@ impl<'s> Mirror<'s> {
         let left_out: Vec<String> = left
             .iter()
             .map(|member| {
-                let why = if self.is_write_protected(member) { "write-protected" } else { "behind the others" };
-                format!("{}: left out, {why}", self.survey.describe(member))
+                let described = self.survey.describe(member);
+                match self.is_write_protected(member) {
+                    true => format!("{described}: left out, write-protected"),
+                    false if started.len() < slots => {
+                        format!(
+                            "{described}: left out, {others}; to fill it anew: {}",
+                            advice::add_anew(&[&member.device])
+                        )
+                    }
+                    false => format!("{described}: left out, {others}"),
+                }
             })
             .collect();
         let mut warnings: Vec<String> = all
@@ -91,9 +102,10 @@ impl<'s> Mirror<'s> {
             .collect();
         if started.len() < slots {
             warnings.push(format!(
-                "the Unbound set runs on {} of {slots} disks, {}; replace what is missing (mdadm --add)",
+                "the Unbound set runs on {} of {slots} disks, {}; replace what is missing: {}",
                 started.len(),
-                self.names(started).join(", ")
+                self.names(started).join(", "),
+                advice::replace()
             ));
         }
         warnings.extend(left_out.iter().cloned());
@@ -165,7 +177,8 @@ impl<'s> Mirror<'s> {
             .remedy("shut down, attach all disks of the set, and boot again");
         let refusal = self.survey.may_be_missing().into_iter().fold(refusal, Refusal::remedy);
         let refusal = refusal
-            .remedy("if a disk has died, make sure that it is in no other server, then accept to run without it");
+            .remedy("if a disk has died, make sure that it is in no other server, then accept to run without it")
+            .remedy(format!("if the missing disk turns up after that, fill it anew: {}", advice::add_anew(&["DISK"])));
         Err(self.survey.may_be_late(refusal))
     }
 
@@ -198,20 +211,58 @@ impl<'s> Mirror<'s> {
     }
 
     fn written_apart(&self) -> Refusal {
-        let mut refusal = self
+        let halves: Vec<&Member> =
+            self.members.iter().copied().filter(|m| m.active().is_some() && !m.md.rebuilding).collect();
+        let running: Vec<&Member> = halves.iter().copied().filter(|half| self.runs(half)).collect();
+        let resting: Vec<&str> =
+            halves.iter().filter(|half| !self.runs(half)).map(|half| half.device.as_str()).collect();
+        let refusal = self
             .refuse(RefusalCode::WrittenApart, "The members of the Unbound set were each written without the other.")
-            .because("each holds changes that the other lacks; md would start them as one and mix two versions of the data")
-            .remedy("decide which member has the data to keep: the times above say which was written last; to look, mount each by itself, read-only")
-            .remedy("shut down, remove the other member, boot with the chosen one (it will ask to be accepted), and add the other one anew");
-        let choices = self.members.iter().filter(|m| m.active().is_some() && !m.md.rebuilding).map(|member| {
-            let serial = member.serial.as_ref().map(|serial| format!(" (serial {serial})")).unwrap_or_default();
-            format!(
-                "or accept here and go on with {}{serial}: atlas-boot accept written-apart --device {}",
-                member.device, member.device
+            .because(
+                "each holds changes that the other lacks; md would start them as one and mix two versions of the data",
             )
-        });
-        refusal.remedy.extend(choices);
-        refusal
+            .remedy("decide which member has the data to keep: the times above say which was written last")
+            .remedy(advice::look_into(&resting));
+        let refusal = match running.as_slice() {
+            [] => halves.iter().fold(refusal, |refusal, half| refusal.remedy(self.go_on_with(half))),
+            running => refusal.remedy(format!(
+                "the set runs on {}; to keep that, give up the others and copy them anew: {}",
+                self.names(running).join(", "),
+                advice::add_anew(&resting)
+            )),
+        };
+        halves.iter().fold(refusal, |refusal, half| refusal.remedy(self.alone(half)))
+    }
+
+    /// Whether the kernel has built an array of it.
+    fn runs(&self, member: &Member) -> bool {
+        let device = self.survey.device(&member.device);
+        device.is_some_and(|device| device.holders.iter().any(|holder| holder.starts_with("md")))
+    }
+
+    fn go_on_with(&self, half: &Member) -> String {
+        let others: Vec<&str> =
+            self.members.iter().map(|m| m.device.as_str()).filter(|device| *device != half.device).collect();
+        format!(
+            "to go on with {}: atlas-boot accept written-apart --device {}, reboot; then give up {} and copy it anew: {}",
+            self.survey.name_of(&half.device, half.serial.as_deref()),
+            half.device,
+            others.join(" and "),
+            advice::add_anew(&others)
+        )
+    }
+
+    /// What a boot makes of a half when the others are taken out.
+    fn alone(&self, half: &Member) -> String {
+        let name = self.survey.name_of(&half.device, half.serial.as_deref());
+        let alone = Mirror { survey: self.survey, members: &[half], accepted: None, fingerprint: self.fingerprint };
+        match alone.choose() {
+            Ok(_) => format!("{name} alone in the server boots without a question"),
+            Err(refusal) if refusal.code.risk_of_accepting().is_some() => {
+                format!("{name} alone in the server is refused ({}) until that is accepted", refusal.code)
+            }
+            Err(refusal) => format!("{name} alone in the server is refused ({})", refusal.code),
+        }
     }
 
     /// After an acceptance: the set as the one chosen member has it.
@@ -223,7 +274,7 @@ impl<'s> Mirror<'s> {
         if chosen.md.slot() == Slot::Other || chosen.md.rebuilding || self.is_write_protected(chosen) {
             return None;
         }
-        let mut choice = self.choice(&[chosen], chosen.ext4.clone()?);
+        let mut choice = self.choice(&[chosen], chosen.ext4.clone()?, "given up for the chosen one");
         choice.kind = SetKind::Mirror { uuid: chosen.md.set_uuid, devices: vec![chosen.device.clone()] };
         choice.disks = self.names(&[chosen]);
         Some(choice)

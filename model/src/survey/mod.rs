@@ -20,6 +20,7 @@
 //! Words: members are *fresh* when they have the end of the set's history, and *left behind* when the fresh ones went on without them.
 //! `history.rs` says how that is told. Every refusal ends with all that is attached beside what it is about.
 
+mod advice;
 #[cfg(test)]
 mod arrangements;
 mod decision;

@@ -1,8 +1,9 @@
 //! A bare file system: a hardware RAID shows one, and so does half of a mirror of which nothing is seen but its data.
 
 use super::{
+    advice,
     decision::Attached,
-    facts::{Device, SetChoice, SetKind, Single, Survey, Trace},
+    facts::{Device, Member, SetChoice, SetKind, Single, Survey, Trace},
 };
 use crate::{
     Refusal, RefusalCode,
@@ -26,6 +27,10 @@ fn records<'s>(survey: &'s Survey, single: &Single) -> Vec<(&'static str, &'s Se
     own.into_iter().chain(bound).filter(|(_, record)| record.file_system == uuid).collect()
 }
 
+fn own_record(device: Option<&Device>) -> Option<&SetRecord> {
+    device?.record.as_ref()?.as_ref().ok()
+}
+
 /// Starts from one device, which nothing speaks against.
 pub(super) fn choose(survey: &Survey, single: &Single) -> Result<SetChoice, Refusal> {
     let name = survey.name_of(&single.device, single.serial.as_deref());
@@ -36,10 +41,15 @@ pub(super) fn choose(survey: &Survey, single: &Single) -> Result<SetChoice, Refu
     let mut warnings = vec![];
     let records = records(survey, single);
     match (records.first(), device) {
-        (None, _) => warnings.push(format!(
-            "{name} is taken for a whole disk (a hardware RAID), which nothing proves: it has no record of how its set is made; \
-             'atlas init' writes one"
-        )),
+        (None, device) => {
+            let why = match own_record(device) {
+                Some(_) => "its record is of another file system",
+                None => "it has no record of how its set is made",
+            };
+            warnings.push(format!(
+                "{name} is taken for a whole disk (a hardware RAID), which nothing proves: {why}; 'atlas init' writes one"
+            ));
+        }
         (Some((place, record)), Some(device)) => warnings.extend(differs(&name, place, record, device)),
         _ => {}
     }
@@ -57,8 +67,11 @@ pub(super) fn choose(survey: &Survey, single: &Single) -> Result<SetChoice, Refu
 
 fn differs(name: &str, place: &str, record: &SetRecord, device: &Device) -> Option<String> {
     let is_it = |member: &crate::set_record::RecordedMember| {
-        let same_serial = member.serial.is_none() || device.serial.is_none() || member.serial == device.serial;
-        same_serial && member.size_bytes == device.size_bytes
+        match (&member.serial, &device.serial) {
+            // A disk of a hardware RAID may grow.
+            (Some(recorded), Some(serial)) => recorded == serial,
+            _ => member.size_bytes == device.size_bytes,
+        }
     };
     let recorded = record.members.first().filter(|_| !record.members.iter().any(is_it))?;
     let serial = recorded.serial.as_deref().unwrap_or("unknown");
@@ -81,12 +94,8 @@ impl Survey {
 pub(super) fn lost_mirror(attached: &Attached<'_>) -> Option<Refusal> {
     let signs: Vec<(&Single, Vec<String>)> =
         attached.singles.iter().map(|single| (*single, signs(attached, single))).collect();
-    let is_about_one_set = {
-        let uuid = attached.singles.first()?.ext4.uuid;
-        let members = attached.sets.values().flatten().filter_map(|member| member.ext4.as_ref());
-        attached.singles.iter().map(|single| &single.ext4).chain(members).all(|ext4| ext4.uuid == uuid)
-    };
-    if !is_about_one_set || signs.iter().all(|(_, signs)| signs.is_empty()) {
+    if attached.singles.is_empty() || !attached.is_one_file_system() || signs.iter().all(|(_, signs)| signs.is_empty())
+    {
         return None;
     }
     let mut refusal = Refusal::new(
@@ -105,6 +114,33 @@ pub(super) fn lost_mirror(attached: &Attached<'_>) -> Option<Refusal> {
         "the other half may be running in another server; written alone, the two would differ, and md would not notice",
     );
     Some(remedies(refusal, attached))
+}
+
+/// A refusal where the halves of one mirror were made sets of their own.
+pub(super) fn split_mirror(attached: &Attached<'_>) -> Option<Refusal> {
+    if attached.sets.len() < 2 || !attached.singles.is_empty() || !attached.is_one_file_system() {
+        return None;
+    }
+    let members: Vec<&Member> = attached.sets.values().flatten().copied().collect();
+    let devices: Vec<&str> = members.iter().map(|member| member.device.as_str()).collect();
+    let described = members.iter().map(|member| attached.survey.describe(member));
+    let mut refusal = Refusal::new(
+        RefusalCode::LostMirror,
+        "Several arrays hold one file system: the halves of a mirror were made sets of their own, or copied.",
+    );
+    refusal.found = described.collect();
+    let refusal = refusal
+        .because("each may have been written without the others, and nothing says which one has the data to keep")
+        .remedy("decide which one that is: the times above say which was written last")
+        .remedy(advice::look_into(&devices))
+        .remedy("shut down, take out all but the set to keep, and boot");
+    Some(members.iter().fold(refusal, |refusal, member| {
+        let name = attached.survey.name_of(&member.device, member.serial.as_deref());
+        refusal.remedy(format!(
+            "to give up {name}, with the server up on the other one, and copy it anew: {}",
+            advice::add_anew(&[&member.device])
+        ))
+    }))
 }
 
 /// Whether any single of the survey has a sign; for what is said where several sets are attached.
@@ -137,18 +173,25 @@ fn remedies(refusal: Refusal, attached: &Attached<'_>) -> Refusal {
                 "ATLAS does not start firmware RAID: make a set with 'atlas init' on other disks, and copy the data",
             );
     }
-    refusal
+    let refusal = refusal
         .remedy("shut down, put all disks of the mirror into bays or ports that show all of them (a USB dock may hide the end), and boot again")
-        .remedy(format!("see whether the end is hidden: hdparm -N {}", names.first().unwrap_or(&"DEVICE")))
+        .remedy("see whether the kernel says that an end is hidden: dmesg | grep -i hpa")
         .remedy("if one of the disks is a copy, or was taken out of the set, shut down and remove it")
-        .remedy(format!(
-            "if it is a copy on a hardware RAID, and the mirror is used no more: tune2fs -U random {}, then reboot",
-            names.first().unwrap_or(&"DEVICE")
-        ))
-        .remedy(format!(
-            "if it never was a mirror and only its device grew: e2fsck -f {device}, resize2fs {device}, then reboot",
-            device = names.first().unwrap_or(&"DEVICE")
-        ))
+        .remedy(
+            "if it is a copy on a hardware RAID, and the mirror is used no more: make a set there with 'atlas init', and copy the files",
+        );
+    match (attached.singles.as_slice(), attached.sets.is_empty()) {
+        ([single], true) if !is_recorded_mirror(attached.survey, single) => refusal.remedy(format!(
+            "if it never was a mirror and only its device grew: e2fsck -f {0}, resize2fs {0}, then reboot",
+            single.device
+        )),
+        _ => refusal,
+    }
+}
+
+fn is_recorded_mirror(survey: &Survey, single: &Single) -> bool {
+    let own = own_record(survey.device(&single.device));
+    own.into_iter().chain(&survey.bound_record).any(|record| record.kind == MadeOf::Mirror)
 }
 
 /// What speaks for its being half of a mirror.
@@ -160,6 +203,8 @@ fn signs(attached: &Attached<'_>, single: &Single) -> Vec<String> {
         .filter(|(_, record)| record.kind == MadeOf::Mirror)
         .map(|(place, _)| format!("{place} says that it belongs to a mirror"))
         .collect();
+    let is_proven = records.iter().any(|(_, record)| record.kind == MadeOf::Single);
+    signs.extend(of_another_name(survey, single, is_proven));
     let elsewhere = attached.devices().into_iter().filter(|other| *other != single.device).find(|other| {
         let members = survey.members.iter().map(|m| (&m.device, m.ext4.as_ref()));
         let singles = survey.singles.iter().map(|s| (&s.device, Some(&s.ext4)));
@@ -180,7 +225,6 @@ fn signs(attached: &Attached<'_>, single: &Single) -> Vec<String> {
     if size > of_disk && of_disk > 0 {
         signs.push(format!("it is {} bytes larger than its disk: the disk's end is hidden or cut off", size - of_disk));
     }
-    let is_proven = records.iter().any(|(_, record)| record.kind == MadeOf::Single);
     let tail = of_disk.saturating_sub(size);
     let may_be_dropped = single.ext4.is_whole_groups && tail < DROPPED_GROUP;
     if !is_proven && size > 0 && (SHORTEST_TAIL..=LONGEST_TAIL).contains(&tail) && !may_be_dropped {
@@ -190,4 +234,22 @@ fn signs(attached: &Attached<'_>, single: &Single) -> Vec<String> {
         signs.push("its partition is of a type for RAID".into());
     }
     signs
+}
+
+/// Records of a mirror that name another file system: a UUID is changed with one command, and makes no whole disk of a half.
+fn of_another_name(survey: &Survey, single: &Single, is_proven: bool) -> Option<String> {
+    let uuid = single.ext4.uuid_text();
+    let is_a_mirrors = |record: &&SetRecord| record.kind == MadeOf::Mirror && record.file_system != uuid;
+    let device = survey.device(&single.device)?;
+    if own_record(Some(device)).filter(is_a_mirrors).is_some() {
+        return Some(
+            "SID_DATA/Set on the disk says that it belongs to a mirror, whose file system has another UUID".into(),
+        );
+    }
+    let bound = survey.bound_record.as_ref().filter(is_a_mirrors)?;
+    let is_listed = bound.members.iter().any(|member| member.serial.is_some() && member.serial == device.serial);
+    (is_listed && !is_proven).then(|| {
+        "/opt/atlas/Set of this server says that this disk belongs to a mirror, whose file system has another UUID"
+            .into()
+    })
 }

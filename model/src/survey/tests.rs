@@ -97,7 +97,11 @@ fn a_member_that_is_still_being_filled_does_not_count_as_a_copy() {
 
 #[test]
 fn two_sets_and_members_of_two_sets_are_told_apart_and_refused() {
-    let of_other = |n| member(n, |sb| sb.set_uuid = MdUuid([8; 16]));
+    let of_other = |n| {
+        let mut member = member(n, |sb| sb.set_uuid = MdUuid([8; 16]));
+        member.ext4.as_mut().unwrap().uuid = [99; 16];
+        member
+    };
     assert_eq!(code(vec![member(0, |_| ()), member(1, |_| ()), of_other(0), of_other(1)]), RefusalCode::TwoSets);
     assert_eq!(code(vec![member(0, |_| ()), of_other(1)]), RefusalCode::MixedSets);
     assert_eq!(code(vec![member(0, |_| ()), member(1, |_| ()), of_other(1)]), RefusalCode::MixedSets);

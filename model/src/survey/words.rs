@@ -2,15 +2,15 @@
 
 use super::{
     decision::Attached,
-    facts::{Device, Mapper, Member, Survey, Trace},
-    single,
+    facts::{Device, Mapper, Member, SetKind, Survey, Trace},
+    mirror, single,
 };
 use crate::{
-    Refusal, RefusalCode, UNBOUND_ARRAY_NAME, UNBOUND_LABEL,
+    Refusal, RefusalCode, UNBOUND_ARRAY, UNBOUND_ARRAY_NAME, UNBOUND_LABEL,
     md::{MdSuperblock, Slot},
     time::utc,
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 /// What an Unbound set may be. Everything else is refused by its name, by `atlas init` and at boot.
 pub const WHAT_A_SET_MAY_BE: &str = "an Unbound set is an md RAID-1 (metadata 1.x) of whole disks or partitions, or one device of a hardware RAID, \
@@ -36,8 +36,10 @@ impl Survey {
         let device = self.device(&member.device);
         let protected = if device.is_some_and(|device| device.read_only) { ", write-protected" } else { "" };
         let filled = if member.md.rebuilding { ", not a full copy yet" } else { "" };
+        let table =
+            device.and_then(|device| self.old_table(device)).map(|table| format!(", {table}")).unwrap_or_default();
         format!(
-            "{}: {slot} of set {}, event count {}, last written {} UTC, {state}, {whole}{filled}{protected}",
+            "{}: {slot} of set {}, event count {}, last written {} UTC, {state}, {whole}{filled}{protected}{table}",
             self.name_of(&member.device, member.serial.as_deref()),
             member.md.set_uuid,
             member.md.events,
@@ -66,8 +68,9 @@ impl Survey {
         let doubtful = self.devices.iter().filter(is_doubtful).map(|device| {
             let name = self.name_of(&device.path.display().to_string(), device.serial.as_deref());
             format!(
-                "{name} may be the missing member: if so, accept to run without it, and add it (or its replacement) anew then: \
-                 mdadm /dev/md/atlas-unbound --add DEVICE"
+                "{name} may be the missing member: if so, accept to run without it, and fill it (or its replacement) anew then: \
+                 mdadm --zero-superblock {0}; mdadm {UNBOUND_ARRAY} --add {0}",
+                device.path.display()
             )
         });
         doubtful.collect()
@@ -83,7 +86,7 @@ impl Survey {
         }
         if !self.controllers.is_empty() {
             refusal.remedy.push(
-                "add the controller's driver: 'lspci -k' names it; write its name to /etc/initramfs-tools/modules, or set MODULES=most in \
+                "add the controller's driver: 'modprobe -R $(cat /sys/bus/pci/devices/ADDRESS/modalias)' names it; write its name to /etc/initramfs-tools/modules, or set MODULES=most in \
                  /etc/initramfs-tools/initramfs.conf, run 'update-initramfs -u', and reboot"
                     .into(),
             );
@@ -95,7 +98,8 @@ impl Survey {
 
     /// The refusal where no candidate is attached.
     pub(super) fn nothing_to_start(&self) -> Refusal {
-        if let Some(refusal) = self.devices.iter().find_map(|device| self.unsupported(device)) {
+        let unsupported = || self.devices.iter().find_map(|device| self.unsupported(device));
+        if let Some(refusal) = self.renamed().or_else(unsupported) {
             return refusal;
         }
         let disks = self.devices.iter().filter(|device| device.disk.is_none() && device.mapping.is_none()).count();
@@ -113,6 +117,56 @@ impl Survey {
             "if this machine is no longer to be an ATLAS server: give it a name, addresses and ssh keys of its own first (it still \
              has those of its last role), and only then remove the package 'atlas'",
         )
+    }
+
+    /// The refusal where the members of this server's own set carry neither its name nor its label any more.
+    fn renamed(&self) -> Option<Refusal> {
+        let members = self.of_the_record();
+        let first = members.first()?;
+        let marks: Vec<String> = members
+            .iter()
+            .map(|member| {
+                let label = member.ext4.as_ref().map_or("", |ext4| ext4.label.as_str());
+                format!(
+                    "{}: md calls the set '{}' instead of '{UNBOUND_ARRAY_NAME}', the file system's label is '{label}' instead of \
+                     '{UNBOUND_LABEL}'; /opt/atlas/Set knows the file system as this server's",
+                    self.name_of(&member.device, member.serial.as_deref()),
+                    member.md.name
+                )
+            })
+            .collect();
+        let of_one: Vec<&Member> = members.iter().copied().filter(|m| m.md.set_uuid == first.md.set_uuid).collect();
+        let choice = match mirror::choose(self, &of_one, None) {
+            Err(mut refusal) => {
+                refusal.found.extend(marks);
+                return Some(refusal);
+            }
+            Ok(choice) => choice,
+        };
+        let SetKind::Mirror { devices, .. } = choice.kind else { return None };
+        let refusal = Refusal::new(
+            RefusalCode::UnsupportedSet,
+            "The disks of this server's Unbound set are attached, but no longer carry its name and label.",
+        );
+        let refusal = marks.into_iter().fold(refusal, Refusal::found);
+        let refusal = refusal.because(
+            "somebody renamed the set, perhaps to use it for something else; a role is taken only from a set that says that it is one",
+        );
+        let give_back = format!(
+            "if it is to be this server's set again, give it its label back: mdadm --assemble --config=none {UNBOUND_ARRAY} {} && \
+             e2label {UNBOUND_ARRAY} {UNBOUND_LABEL} && mdadm --stop {UNBOUND_ARRAY}; reboot",
+            devices.join(" ")
+        );
+        Some(refusal.remedy("find out who changed the name and the label, and why").remedy(give_back))
+    }
+
+    /// An old partition table on a member, which shows parts of the member as something else.
+    fn old_table(&self, device: &Device) -> Option<String> {
+        let is_member = self.members.iter().any(|member| device.path == Path::new(&member.device));
+        let inside = self.devices.iter().filter(|part| is_member && part.disk.as_ref() == Some(&device.path));
+        let names: Vec<_> = inside.filter_map(|part| Some(part.path.file_name()?.to_string_lossy())).collect();
+        let line = || format!("with an old partition table ({}), which counts for nothing", names.join(", "));
+        (!names.is_empty()).then(line)
     }
 
     /// The refusal of a set that lies on something that ATLAS does not start.

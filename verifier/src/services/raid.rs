@@ -114,8 +114,11 @@ impl Array<'_> {
         let action = self.text("sync_action").unwrap_or_default();
         let progress = self.progress();
         let named = if faulty.is_empty() { String::new() } else { format!(": {} failed", faulty.join(", ")) };
-        let put_back =
-            format!("mdadm --detail /dev/{0}; put a disk in and: mdadm --manage /dev/{0} --add /dev/DISK", self.name);
+        let put_back = format!(
+            "mdadm --detail /dev/{0}; put a disk in and: mdadm --manage /dev/{0} --add /dev/DISK (one that ran without the others: \
+                 mdadm --zero-superblock /dev/DISK first)",
+            self.name
+        );
         match action.as_str() {
             "recover" | "resync" | "reshape" => {
                 if let Some((percent, left)) = progress {

@@ -11,7 +11,13 @@ pub(super) fn mirrors() -> Vec<Arrangement> {
             "half of a pair",
             rig().member("b", 0, |_| ()),
             Refused(missing),
-            &["SER-B", "SATA port 1", "slot 1", "atlas.wait"],
+            &["SER-B", "SATA port 1", "slot 1", "atlas.wait", "mdadm --zero-superblock DISK && mdadm"],
+        ),
+        (
+            "half of a pair with an old partition table that shows its file system",
+            rig().member("b", 0, |_| ()).old_table("b1", 9),
+            Refused(missing),
+            &["SER-B", "an old partition table (sdb1)"],
         ),
         ("the other half of a pair", rig().member("c", 1, |_| ()), Refused(missing), &["SER-C", "slot 0"]),
         (
@@ -64,7 +70,39 @@ pub(super) fn mirrors() -> Vec<Arrangement> {
                 .member("b", 0, |m| (m.events, m.roles) = (50, alone(0)))
                 .member("c", 1, |m| (m.events, m.roles) = (50, alone(1))),
             Refused(RefusalCode::WrittenApart),
-            &["SER-B", "SER-C", "--device /dev/sdc"],
+            &[
+                "SER-B",
+                "SER-C",
+                "--device /dev/sdc, reboot; then give up /dev/sdb and copy it anew: \
+                 mdadm --zero-superblock /dev/sdb && mdadm /dev/md/atlas-unbound --add /dev/sdb",
+                "/dev/sdb (serial SER-B, SATA port 1) alone in the server boots without a question",
+                "mdadm --assemble --readonly --run --config=none /dev/md/look /dev/sdb && mount -o ro,noload /dev/md/look /mnt",
+                "umount /mnt; mdadm --stop /dev/md/look",
+            ],
+        ),
+        (
+            "halves written apart, of which each waits for the other",
+            rig()
+                .member("b", 0, |_| ())
+                .disk("c", |_| ())
+                .md(1, |m| m.ext4 = Some(ext4::testing::superblock(UNBOUND_LABEL, 6))),
+            Refused(RefusalCode::WrittenApart),
+            &[
+                "/dev/sdc (serial SER-C, SATA port 2) alone in the server is refused (missing-member) until that is accepted",
+            ],
+        ),
+        (
+            "halves written apart, of which one runs",
+            rig()
+                .disk("b", |d| d.holders = vec!["md127".into()])
+                .md(0, |m| (m.md.events, m.md.roles) = (50, alone(0)))
+                .member("c", 1, |m| (m.events, m.roles) = (50, alone(1))),
+            Refused(RefusalCode::WrittenApart),
+            &[
+                "the set runs on /dev/sdb (serial SER-B, SATA port 1)",
+                "mdadm --zero-superblock /dev/sdc && mdadm /dev/md/atlas-unbound --add /dev/sdc",
+                "/dev/md/look /dev/sdc",
+            ],
         ),
         (
             "halves written apart, one more often",
@@ -124,22 +162,25 @@ pub(super) fn mirrors() -> Vec<Arrangement> {
         ),
         (
             "members of two sets",
-            rig().member("b", 0, |_| ()).member("c", 1, of_other_set),
+            rig().member("b", 0, |_| ()).other("c", 1),
             Refused(RefusalCode::MixedSets),
             &["SER-B", "SER-C"],
         ),
         (
             "two pairs",
-            rig().pair().member("d", 0, of_other_set).member("e", 1, of_other_set),
+            rig().pair().other("d", 0).other("e", 1),
             Refused(RefusalCode::TwoSets),
             &["SER-B", "SER-C", "SER-D", "SER-E"],
         ),
         (
-            "a pair and half of another",
-            rig().pair().member("d", 1, of_other_set),
-            Refused(RefusalCode::MixedSets),
-            &["SER-D"],
+            "halves made anew as two sets, with one file system",
+            rig().member("b", 0, |m| m.roles = alone(0)).disk("c", |_| ()).md(0, |m| {
+                (m.md.set_uuid, m.md.roles) = (MdUuid([8; 16]), alone(0));
+            }),
+            Refused(RefusalCode::LostMirror),
+            &["SER-B", "SER-C", "one file system", "/dev/md/look", "--zero-superblock /dev/sdc"],
         ),
+        ("a pair and half of another", rig().pair().other("d", 1), Refused(RefusalCode::MixedSets), &["SER-D"]),
         (
             "a RAID-5",
             rig().member("b", 0, |m| m.level = 5).member("c", 1, |m| m.level = 5),
@@ -208,12 +249,41 @@ pub(super) fn mirrors() -> Vec<Arrangement> {
     ]
 }
 
+/// Members of a pair that neither md's name nor the label shows as an Unbound set.
+pub(super) fn renamed(count: u32) -> Rig {
+    (0..count).fold(rig(), |rig, number| {
+        rig.disk(["b", "c"][number as usize], |_| ()).md(number, |member| {
+            member.md.name = "data".into();
+            member.ext4.as_mut().unwrap().label.clear();
+        })
+    })
+}
+
 pub(super) fn nothing() -> Vec<Arrangement> {
+    let missing = RefusalCode::MissingMember;
     let none = RefusalCode::NoUnboundSet;
     let headless = || vec![Trace::Headless { at_bytes: 1 << 20, ext4: ext4::testing::superblock(UNBOUND_LABEL, 5) }];
     let root = |_: &mut Device| ();
     vec![
         ("no disk at all", rig(), Refused(none), &["no disk at all"]),
+        (
+            "this server's pair under another name and without its label",
+            renamed(2).bound_record(MadeOf::Mirror, 9),
+            Refused(RefusalCode::UnsupportedSet),
+            &[
+                "SER-B",
+                "SER-C",
+                "'data' instead of 'atlas-unbound'",
+                "/opt/atlas/Set",
+                "e2label /dev/md/atlas-unbound ATLAS-UNBOUND",
+            ],
+        ),
+        (
+            "half of this server's pair under another name and without its label",
+            renamed(1).bound_record(MadeOf::Mirror, 9),
+            Refused(missing),
+            &["SER-B", "'data' instead of 'atlas-unbound'"],
+        ),
         (
             "no disk at all, a controller without a driver",
             rig().controller(),

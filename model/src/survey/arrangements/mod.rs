@@ -69,6 +69,19 @@ impl Rig {
         self.disk(letter, |_| ()).md(number, |member| change(&mut member.md))
     }
 
+    /// A disk that is a member of another set, with a file system of its own.
+    fn other(self, letter: &str, number: u32) -> Rig {
+        self.apart(letter, number, 99)
+    }
+
+    /// The same, with the file system of this UUID.
+    fn apart(self, letter: &str, number: u32, uuid: u8) -> Rig {
+        self.disk(letter, |_| ()).md(number, |member| {
+            member.md.set_uuid = MdUuid([8; 16]);
+            member.ext4.as_mut().unwrap().uuid = [uuid; 16];
+        })
+    }
+
     fn pair(self) -> Rig {
         self.member("b", 0, |_| ()).member("c", 1, |_| ())
     }
@@ -90,9 +103,22 @@ impl Rig {
         self
     }
 
+    /// The last disk has an old partition table, which shows an Unbound file system.
+    fn old_table(self, partition: &str, uuid: u8) -> Rig {
+        let disk = self.survey.devices.last().unwrap().path.clone();
+        self.bare(partition, uuid, 0, |device| device.disk = Some(disk))
+    }
+
     /// The last file system ends with a block group.
     fn whole_groups(mut self) -> Rig {
         self.survey.singles.last_mut().unwrap().ext4.is_whole_groups = true;
+        self
+    }
+
+    /// The last disk grew, and its file system was made to fill it.
+    fn grown(mut self, bytes: u64) -> Rig {
+        self.survey.devices.last_mut().unwrap().size_bytes += bytes;
+        self.survey.singles.last_mut().unwrap().ext4.size_bytes += bytes;
         self
     }
 
@@ -157,10 +183,6 @@ fn unreadable() -> Vec<Trace> {
 
 fn alone(slot: u16) -> Vec<Slot> {
     (0..2).map(|number| if number == slot { Slot::Active(number) } else { Slot::Other }).collect()
-}
-
-fn of_other_set(md: &mut MdSuperblock) {
-    md.set_uuid = MdUuid([8; 16]);
 }
 
 fn inside(kind: Kind) -> impl Fn(&mut Device) {
@@ -267,6 +289,8 @@ fn what_was_chosen_after_an_acceptance_is_the_same_disk_whatever_it_is_called_th
         let choice = apart(first, second).choose(Some(&acceptance)).unwrap();
         assert!(started(&choice, second) && choice.degraded, "{choice:?}");
         assert!(choice.left_out[0].contains(&serial(first)), "{choice:?}");
+        assert!(choice.left_out[0].contains("left out, given up"), "{choice:?}");
+        assert!(choice.left_out[0].contains("--zero-superblock"), "{choice:?}");
     }
     let other = Acceptance { fingerprint: Digest::of(b"another situation"), ..acceptance };
     assert_eq!(apart("b", "c").choose(Some(&other)).unwrap_err().code, RefusalCode::WrittenApart);
@@ -288,4 +312,25 @@ fn the_record_of_a_choice_names_its_disks() {
     assert_eq!((record.kind, record.members.len()), (MadeOf::Mirror, 2));
     assert_eq!(record.members[0], RecordedMember { serial: Some("SER-B".into()), size_bytes: 500 * GIB });
     assert_eq!(survey.device(PathBuf::from("/dev/sdb")).unwrap().size_bytes, 500 * GIB);
+}
+
+#[test]
+fn no_screen_advises_a_write_to_a_partition_inside_a_member() {
+    for rig in
+        [rig().member("b", 0, |_| ()).old_table("b1", 9), rig().pair().old_table("c1", 3).bare("d", 9, 0, |_| ())]
+    {
+        let refusal = rig.survey.choose(None).unwrap_err();
+        assert!(
+            !refusal.remedy.iter().any(|line| line.contains("/dev/sdb1") || line.contains("/dev/sdc1")),
+            "{:?}",
+            refusal.remedy
+        );
+    }
+}
+
+#[test]
+fn disks_of_the_record_are_kept_from_md_whatever_they_are_called() {
+    let survey = broken::renamed(2).bound_record(MadeOf::Mirror, 9).survey;
+    assert_eq!(survey.atlas_devices().len(), 2);
+    assert_eq!(broken::renamed(2).survey.atlas_devices().len(), 0);
 }

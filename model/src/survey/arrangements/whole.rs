@@ -72,13 +72,17 @@ pub(super) fn healthy() -> Vec<Arrangement> {
             "the survivor of a disk that failed before",
             rig().member("b", 0, |m| (m.events, m.roles) = (60, alone(0))),
             Degraded("b"),
-            &["1 of 2 disks", "SER-B"],
+            &["1 of 2 disks", "SER-B", "mdadm --zero-superblock DISK first"],
         ),
         (
             "the survivor and the disk left behind",
             rig().member("b", 0, |m| (m.events, m.roles) = (60, alone(0))).member("c", 1, |_| ()),
             Degraded("b"),
-            &["SER-C", "left out, behind"],
+            &[
+                "SER-C",
+                "left out, behind the others",
+                "mdadm --zero-superblock /dev/sdc && mdadm /dev/md/atlas-unbound --add /dev/sdc",
+            ],
         ),
         (
             "a replaced disk that comes back",
@@ -98,6 +102,12 @@ pub(super) fn healthy() -> Vec<Arrangement> {
         (
             "a pair beside a stick with our label and no data",
             rig().pair().bare("d", 3, 0, |d| d.has_sid_data = Some(false)),
+            Whole("bc"),
+            &[],
+        ),
+        (
+            "a pair whose disks have old partition tables that show its file system",
+            rig().member("b", 0, |_| ()).old_table("b1", 9).member("c", 1, |_| ()).old_table("c1", 9),
             Whole("bc"),
             &[],
         ),
@@ -160,6 +170,12 @@ pub(super) fn bare() -> Vec<Arrangement> {
             &["another disk than", "SER-X"],
         ),
         (
+            "a hardware RAID that grew, and its file system with it",
+            rig().bare("b", 3, 0, says(MadeOf::Single, 3, "B")).grown(GIB),
+            Whole("b"),
+            &[],
+        ),
+        (
             "our label without SID_DATA, alone",
             rig().bare("b", 3, 0, |d| d.has_sid_data = Some(false)),
             Refused(RefusalCode::NoUnboundSet),
@@ -210,7 +226,7 @@ pub(super) fn bare() -> Vec<Arrangement> {
             "a half whose superblock a dock hides",
             rig().bare("b", 3, 136 << 10, |_| ()),
             Refused(lost),
-            &["SER-B", "ends 139264 bytes before", "hdparm -N /dev/sdb"],
+            &["SER-B", "ends 139264 bytes before", "dmesg"],
         ),
         (
             "both halves in a dock that hides their ends",
@@ -223,6 +239,24 @@ pub(super) fn bare() -> Vec<Arrangement> {
             rig().bare("b", 3, 0, says(MadeOf::Mirror, 3, "B")),
             Refused(lost),
             &["SER-B", "SID_DATA/Set"],
+        ),
+        (
+            "a half whose file system was given another UUID",
+            rig().bare("b", 3, 0, says(MadeOf::Mirror, 5, "B")),
+            Refused(lost),
+            &["SER-B", "SID_DATA/Set", "another UUID"],
+        ),
+        (
+            "a half without a record, given another UUID, whose disk this server knows",
+            rig().bare("b", 3, 0, |_| ()).bound_record(MadeOf::Mirror, 5),
+            Refused(lost),
+            &["SER-B", "/opt/atlas/Set"],
+        ),
+        (
+            "a hardware RAID whose record is of another file system",
+            rig().bare("b", 3, 0, says(MadeOf::Single, 5, "B")),
+            Whole("b"),
+            &["its record is of another file system"],
         ),
         (
             "a half that the Bound disk knows as a mirror's",

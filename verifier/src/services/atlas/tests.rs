@@ -111,8 +111,7 @@ fn what_this_boot_found_is_told() {
     let server = server("PRI");
     server.write("run/atlas/boot.json", &boot(|boot| boot["warnings"] = json!(["the clock is from 1970"])));
     server.says(&SERVICE, Verdict::Slow, &["this boot: the clock is from 1970"]);
-    let degraded =
-        "the Unbound set runs on 1 of 2 disks, /dev/vdb (serial PRI-0); replace what is missing (mdadm --add)";
+    let degraded = "the Unbound set runs on 1 of 2 disks, /dev/vdb (serial PRI-0); replace what is missing";
     let left_out =
         "/dev/vdc (serial PRI-1): slot 1 of 2, event count 20, at rest, with all members: left out, behind the others";
     server.write("run/atlas/boot.json", &boot(|boot| boot["warnings"] = json!([degraded, left_out])));
