@@ -72,6 +72,7 @@ pub(super) const CORPUS: Product = Product {
     crates: &["atlas-verifier"],
     example: "bench_corpus",
     takes_programs: true,
+    takes_services: false,
     arguments: &["--json"],
     peers: &[
         ("mmdebstrap", "bench: Debian 11, 12 and 13 with all the daemons"),
