@@ -24,7 +24,10 @@ pub(super) fn addresses_in(snapshot: &Snapshot) -> Vec<IpAddr> {
 pub(super) fn check(check: &[String], complaint: &str, pris: &[IpAddr]) -> Option<(&'static str, Vec<String>)> {
     let named = named(complaint);
     let mut all: Vec<IpAddr> = pris.iter().chain(&named).copied().filter(|address| is_elsewhere(*address)).collect();
-    if !complaint.contains(NO_ADDRESS) && !named.iter().any(|address| all.contains(address)) {
+    // postfix tells its log alone what is wrong.
+    let may_be_of_addresses = complaint.trim_end().ends_with(':') && !all.is_empty();
+    let is_of_one = complaint.contains(NO_ADDRESS) || named.iter().any(|address| all.contains(address));
+    if !is_of_one && !may_be_of_addresses {
         return None;
     }
     all.sort_unstable();
@@ -65,6 +68,9 @@ mod tests {
         assert_eq!(there(of_nginx, &["192.0.2.9"]).as_deref(), Some("192.0.2.1 192.0.2.9"));
         let of_postfix = "fatal: parameter inet_interfaces: no local interface found for 192.0.2.1";
         assert_eq!(there(of_postfix, &[]).as_deref(), Some("192.0.2.1"));
+        let of_nothing = "'postfix check' failed (exit status: 1): ";
+        assert_eq!(there(of_nothing, &["192.0.2.9"]).as_deref(), Some("192.0.2.9"));
+        assert_eq!(there(of_nothing, &["127.0.0.1"]), None);
         let by_name = "could not bind to pri.example: Cannot assign requested address";
         assert_eq!(there(by_name, &[]).as_deref(), Some(""));
         assert_eq!(there("bind() to [2001:db8::1]:80 failed", &[]).as_deref(), Some("2001:db8::1"));
