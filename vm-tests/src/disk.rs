@@ -15,6 +15,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::Trigger;
+
 /// virtio-blk carries no more than this many bytes of a serial number.
 const SERIAL_MAX: usize = 20;
 
@@ -26,6 +28,7 @@ pub struct Disk {
     file: File,
     record: Option<PathBuf>,
     is_write_protected: bool,
+    falls_silent: Option<Trigger>,
 }
 
 impl Disk {
@@ -73,7 +76,14 @@ impl Disk {
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.with_context(|| format!("opening the image {}", path.display()))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { serial: serial.to_owned(), path, file, record: None, is_write_protected: false }),
+            Ok(()) => Ok(Self {
+                serial: serial.to_owned(),
+                path,
+                file,
+                record: None,
+                is_write_protected: false,
+                falls_silent: None,
+            }),
             Err(TryLockError::WouldBlock) => bail!(
                 "the disk {serial} ({}) is held already: a disk is in one server or on the table, not in two places",
                 path.display()
@@ -108,6 +118,15 @@ impl Disk {
     /// From the next start of its server on, no guest can write to it.
     pub fn write_protect(&mut self) {
         self.is_write_protected = true;
+    }
+
+    /// From the next start of its server on, it stops answering with this access: see [`Server::has_fallen_silent`](crate::Server::has_fallen_silent).
+    pub fn fall_silent(&mut self, at: Trigger) {
+        self.falls_silent = Some(at);
+    }
+
+    pub(crate) fn falls_silent(&self) -> Option<&Trigger> {
+        self.falls_silent.as_ref()
     }
 
     /// Hides all that lies at and behind byte `length`, as some docks hide the end of a disk.

@@ -22,6 +22,7 @@ mod qemu;
 mod runner;
 pub mod scenarios;
 mod server;
+mod silence;
 mod tiny;
 mod wire;
 mod write_log;
@@ -40,6 +41,7 @@ pub use lan::{Lan, Mac, Sent};
 pub use runner::{Options, Outcome, Scenario, Summary, Tier, run_table};
 pub use scenarios::SCENARIOS;
 pub use server::{Boot, Server, ServerBuilder};
+pub use silence::Trigger;
 pub use tiny::Tiny;
 pub use write_log::{Cut, Replay};
 

@@ -17,7 +17,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -88,6 +89,8 @@ struct Running {
     monitor: Mutex<Wire>,
     agent: Mutex<Agent>,
     cables: Vec<Cable>,
+    /// Of each disk that falls silent, whether it has.
+    silent: Vec<Arc<AtomicBool>>,
 }
 
 /// Puts a [`Server`] together; made by [`crate::Context::server`].
@@ -200,6 +203,7 @@ impl Server {
         let log = File::create(&self.qemu_log).with_context(|| format!("making {}", self.qemu_log.display()))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let cables = self.lay_cables()?;
+        let silent = self.serve_those_that_fall_silent()?;
         let mut child = Killed(Some(qemu::spawn(command)?));
         let deadline = Deadline::after(POWER_ON);
         let mut accept = |listener: &UnixListener| self.accept(listener, &mut child, deadline);
@@ -218,7 +222,7 @@ impl Server {
             return Err(error).with_context(|| doing(&self.name));
         }
         let child = child.0.take().context("QEMU was taken away")?;
-        self.running = Some(Running { child, monitor: Mutex::new(monitor), agent: Mutex::new(agent), cables });
+        self.running = Some(Running { child, monitor: Mutex::new(monitor), agent: Mutex::new(agent), cables, silent });
         Ok(())
     }
 
@@ -545,7 +549,11 @@ impl Server {
                 self.bay(number, disk).into_iter().for_each(|(option, value)| add(option, value));
                 continue;
             }
-            add("-drive", format!("if=none,id=disk{number},{}", disk.drive()));
+            let drive = match disk.falls_silent() {
+                Some(_) => bays::over_socket(&self.socket(disk.serial())),
+                None => disk.drive(),
+            };
+            add("-drive", format!("if=none,id=disk{number},{drive}"));
             if self.late.iter().any(|late| late == disk.serial()) {
                 // The bay in which it will be put: only a port takes a device while the machine runs.
                 add("-device", format!("pcie-root-port,id=bay{number},chassis={number},slot={number}"));
@@ -599,10 +607,15 @@ impl Drop for Killed {
     }
 }
 
-fn listen(socket: &Path) -> Result<UnixListener> {
+/// A socket on which the one who accepts waits.
+pub(crate) fn bind(socket: &Path) -> Result<UnixListener> {
     // A socket file of the last power-on may be there.
     std::fs::remove_file(socket).ok();
-    let listener = UnixListener::bind(socket).with_context(|| format!("making the socket {}", socket.display()))?;
+    UnixListener::bind(socket).with_context(|| format!("making the socket {}", socket.display()))
+}
+
+fn listen(socket: &Path) -> Result<UnixListener> {
+    let listener = bind(socket)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

@@ -25,6 +25,7 @@ mod power_cuts;
 mod refusals;
 mod refused;
 mod services;
+mod silent_disks;
 mod soft_reboot;
 mod trio;
 mod upkeep;
@@ -51,6 +52,7 @@ pub const SCENARIOS: &[Scenario] = &[
     long("nobody-sends-on-debian-13", gate::nobody_sends_on_debian_13),
     long("soft-reboot-is-decided-like-a-boot", soft_reboot::soft_reboot_is_decided_like_a_boot),
     long("hibernated-and-swapped", hibernation::hibernated_and_swapped),
+    long("disks-silent-at-the-identity", silent_disks::at_the_identity),
     long("power-cuts-in-mid-cycle", power_cuts::act),
     long("latent-faults", latent::act),
     long("nothing-is-wrong-for-an-hour", latent::nothing_is_wrong_for_an_hour),

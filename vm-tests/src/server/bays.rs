@@ -7,6 +7,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -14,7 +16,7 @@ use serde_json::{Value, json};
 use super::{Server, ServerBuilder};
 use crate::deadline::{Deadline, secs};
 use crate::disk::Disk;
-use crate::{lock, qemu};
+use crate::{lock, qemu, silence};
 
 /// How long the guest may take to let go of a disk, and `qemu-nbd` to be ready.
 const PATIENCE: u64 = 60;
@@ -142,10 +144,7 @@ impl Server {
     pub(super) fn bay(&self, number: usize, disk: &Disk) -> [(&'static str, String); 3] {
         let (serial, first) = (disk.serial(), 16 + number);
         let drive = match self.bays {
-            Bays::Cabled => format!(
-                "format=raw,file.driver=nbd,file.server.type=unix,file.server.path={}",
-                self.socket(serial).display()
-            ),
+            Bays::Cabled => over_socket(&self.socket(serial)),
             Bays::Open | Bays::None => disk.drive(),
         };
         [
@@ -155,7 +154,21 @@ impl Server {
         ]
     }
 
-    fn socket(&self, serial: &str) -> PathBuf {
+    /// Whether a disk that was to fall silent has done so since the power was switched on.
+    ///
+    /// # Errors
+    /// It is off.
+    pub fn has_fallen_silent(&self) -> Result<bool> {
+        Ok(self.on()?.silent.iter().any(|silent| silent.load(Ordering::Acquire)))
+    }
+
+    /// The other ends of the disks that fall silent, before QEMU is started.
+    pub(super) fn serve_those_that_fall_silent(&self) -> Result<Vec<Arc<AtomicBool>>> {
+        let disks = self.disks.iter().filter_map(|disk| Some((disk, disk.falls_silent()?.clone())));
+        disks.map(|(disk, at)| silence::serve(disk.path(), &self.socket(disk.serial()), at)).collect()
+    }
+
+    pub(super) fn socket(&self, serial: &str) -> PathBuf {
         self.sockets.join(format!("{}-{serial}", self.name))
     }
 
@@ -166,6 +179,11 @@ impl Server {
         }
         self.disks.iter().skip(1).map(|disk| lay(disk, &self.socket(disk.serial()))).collect()
     }
+}
+
+/// The value of `-drive` for an image that somebody serves at a socket.
+pub(super) fn over_socket(socket: &Path) -> String {
+    format!("format=raw,file.driver=nbd,file.server.type=unix,file.server.path={}", socket.display())
 }
 
 fn lay(disk: &Disk, socket: &Path) -> Result<Cable> {

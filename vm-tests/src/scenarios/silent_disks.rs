@@ -1,0 +1,63 @@
+//! Disks that answer nothing from a certain access on, while atlas-boot takes the role: reported, the gate stays closed, the boot comes to an end.
+
+use std::ops::Range;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::bench::IDENTITY;
+use super::cast::{Cast, LEFT, RIGHT};
+use super::mirror::{FileSystem, data_area};
+use super::refused::stranger;
+use crate::{Context, Disk, Trigger, secs};
+
+/// Bytes of a member on which the first block of a file lies; `file` as debugfs takes it.
+fn first_block(member: &Disk, file: &str) -> Result<Range<u64>> {
+    let (data, _) = data_area(member)?;
+    // Of the superblock of ext4: the logarithm of the size of a block, less ten.
+    let size = 1024_u64 << u32::from_le_bytes(member.read_at(data + 1024 + 24, 4)?.as_slice().try_into()?);
+    let block = FileSystem::of(member)?.debugfs(&format!("bmap {file} 0"))?;
+    let block: u64 = block.trim().parse().with_context(|| format!("{file} has no first block: {block}"))?;
+    ensure!(block > 0, "{file} has no first block");
+    Ok(data + block * size..data + (block + 1) * size)
+}
+
+/// Boots the right server with PRI's disks, which fall silent, and gives boot.json.
+fn boot_with(ctx: &Context, at: impl Fn(&Disk) -> Result<Trigger>, code: &str) -> Result<Value> {
+    let mut disks = Cast::get()?.members(ctx, LEFT)?;
+    for disk in &mut disks {
+        let at = at(disk)?;
+        disk.fall_silent(at);
+    }
+    let (lan, mut server) = stranger(ctx, disks)?;
+    server.start()?;
+    server.wait_console(&format!("ATLAS REFUSED TO TAKE A ROLE: {code}"), secs(400))?;
+    ensure!(server.has_fallen_silent()?, "the disks answer: the fault was not there");
+    server.wait_console("login: $", secs(400))?;
+    server.wait_agent(secs(60))?;
+    let report: Value = serde_json::from_slice(&server.read_file("/run/atlas/boot.json")?)?;
+    ensure!(report["outcome"] == "refused" && report["refusal"]["code"] == code, "{report:#}");
+    server.sh("test ! -e /run/atlas/network-allowed; test \"$(systemctl is-active systemd-networkd)\" = inactive")?;
+    ensure!(server.sh(IDENTITY)? == Cast::get()?.identity(RIGHT)?, "the identity changed");
+    server.sh("ip link set eth0 up; ping -c 2 -W 1 192.168.77.99 >/dev/null || true")?;
+    let sent = lan.sent(server.name())?;
+    ensure!(sent.frames == 0, "a refused server sent {sent:?}");
+    server.power_cut()?;
+    Ok(report)
+}
+
+/// As [`boot_with`], where the watchdog has to find it, in this step.
+fn hangs_in(ctx: &Context, step: &str, at: impl Fn(&Disk) -> Result<Trigger>) -> Result<Value> {
+    let report = boot_with(ctx, at, "disk-hangs")?;
+    let found = report["refusal"]["found"].to_string();
+    ensure!(found.contains(&format!("the step '{step}'")), "{report:#}");
+    ensure!(found.contains("its requests have had no answer for 40 s"), "{report:#}");
+    Ok(report)
+}
+
+pub(crate) fn at_the_identity(ctx: &Context) -> Result<()> {
+    let of_config = |disk: &Disk| Ok(Trigger::Read(first_block(disk, "/SID_DATA/MasterConfig")?));
+    let report = hangs_in(ctx, "read who this server is", of_config)?;
+    ensure!(report["unbound_written"] == false, "{report:#}");
+    Ok(())
+}
