@@ -8,11 +8,11 @@
 //! ```
 
 use anyhow::{Context as _, Result, ensure};
-use atlas_image::{PlacedFile, place_files};
+use atlas_image::{PlacedFile, ServerImage, place_files};
 use base64::Engine as _;
 use serde_json::Value;
 
-use crate::{Context, Disk, Server, secs};
+use crate::{Context, Deadline, Disk, Server, secs};
 
 const PROLOGUE: &str = "#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -29,8 +29,20 @@ off() { sync; echo o > /proc/sysrq-trigger; while :; do :; done; }
 /// `start_set` starts and mounts the whole set at /mnt/set, `stop_set` undoes that.
 pub(crate) fn workbench(ctx: &Context, name: &str, disks: Vec<Disk>, commands: &str) -> Result<(Vec<Disk>, String)> {
     let image = atlas_image::plain_image(&atlas_image::Options::new(&|_| ())?)?;
+    workbench_on(ctx, &image, name, disks, commands, secs(90))
+}
+
+/// The same with the programs of `image`, for work that takes longer.
+pub(crate) fn workbench_on(
+    ctx: &Context,
+    image: &ServerImage,
+    name: &str,
+    disks: Vec<Disk>,
+    commands: &str,
+    deadline: Deadline,
+) -> Result<(Vec<Disk>, String)> {
     let serials: Vec<String> = disks.iter().map(|disk| disk.serial().to_owned()).collect();
-    let mut builder = ctx.debian(name, &image, "init=/workbench")?;
+    let mut builder = ctx.debian(name, image, "init=/workbench")?;
     for disk in disks {
         builder = builder.disk(disk);
     }
@@ -51,7 +63,7 @@ off
     let root = format!("{name}-root");
     place_files(server.disk(&root)?.path(), &[PlacedFile { mode: 0o755, ..PlacedFile::new("/workbench", script) }])?;
     server.start()?;
-    server.wait_console("^workbench: ended with 0", secs(90)).context("the workbench did not do its work")?;
+    server.wait_console("^workbench: ended with 0", deadline).context("the workbench did not do its work")?;
     server.wait_off(secs(60))?;
     let text = server.console().text();
     let disks = serials.iter().map(|serial| server.remove(serial)).collect::<Result<_>>()?;
