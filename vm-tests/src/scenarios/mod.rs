@@ -53,6 +53,7 @@ pub const SCENARIOS: &[Scenario] = &[
     long("nobody-sends-on-debian-13", gate::nobody_sends_on_debian_13),
     long("soft-reboot-is-decided-like-a-boot", soft_reboot::soft_reboot_is_decided_like_a_boot),
     long("hibernated-and-swapped", hibernation::hibernated_and_swapped),
+    long("root-on-lvm-on-another-array", roots::lvm_on_md),
     long("root-on-btrfs", roots::btrfs),
     long("disks-silent-at-the-identity", silent_disks::at_the_identity),
     long("power-cuts-in-mid-cycle", power_cuts::act),

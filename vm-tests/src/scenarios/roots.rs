@@ -1,4 +1,4 @@
-//! Servers whose root file system lies on btrfs: set up, and booted into their role, as on a plain disk.
+//! Servers whose root file system lies on LVM or btrfs: set up, and booted into their role, as on a plain disk.
 //!
 //! ```text
 //! workbench: the root of the image ─► onto what is to hold it, its initramfs made there     (an initramfs of its own, by Debian's hooks)
@@ -30,6 +30,18 @@ struct Root {
     /// How the kernel's command line names it.
     names: &'static str,
 }
+
+const LVM_ON_MD: Root = Root {
+    disks: &["BOUND-0", "BOUND-1"],
+    make: "mdadm --create /dev/md8 --run --level=1 --raid-devices=2 --metadata=1.2 --homehost=any --name=bound --assume-clean /dev/vdb /dev/vdc
+vgcreate -q -A n bound /dev/md8; lvcreate -y -A n -Z n -W n -n root -l 100%FREE bound; udevadm settle
+dd if=/dev/vda of=/dev/bound/root bs=4M conv=sparse status=none
+mount /dev/bound/root /mnt/new
+echo '/dev/mapper/bound-root / ext4 errors=remount-ro 0 1' > /mnt/new/etc/fstab
+mdadm --detail --scan >> /mnt/new/etc/mdadm/mdadm.conf",
+    let_go: "vgchange -q -A n -a n bound; mdadm --stop /dev/md8",
+    names: "root=/dev/mapper/bound-root",
+};
 
 const BTRFS: Root = Root {
     disks: &["BOUND-0"],
@@ -131,6 +143,10 @@ fn boots_into_its_role(ctx: &Context, root: &Root) -> Result<()> {
     server.sh("test -e /run/atlas/network-allowed && findmnt -n -o OPTIONS /unbound | grep -q '^rw'")?;
     server.assert_healthy()?;
     server.shutdown(secs(120))
+}
+
+pub(crate) fn lvm_on_md(ctx: &Context) -> Result<()> {
+    boots_into_its_role(ctx, &LVM_ON_MD)
 }
 
 pub(crate) fn btrfs(ctx: &Context) -> Result<()> {
