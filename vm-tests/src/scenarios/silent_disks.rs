@@ -55,6 +55,12 @@ fn hangs_in(ctx: &Context, step: &str, at: impl Fn(&Disk) -> Result<Trigger>) ->
     Ok(report)
 }
 
+pub(crate) fn at_the_start(ctx: &Context) -> Result<()> {
+    let report = hangs_in(ctx, "start the Unbound set read-only", |disk| Ok(Trigger::Read(first_block(disk, "<8>")?)))?;
+    ensure!(report["unbound_written"] == false, "{report:#}");
+    Ok(())
+}
+
 pub(crate) fn at_the_identity(ctx: &Context) -> Result<()> {
     let of_config = |disk: &Disk| Ok(Trigger::Read(first_block(disk, "/SID_DATA/MasterConfig")?));
     let report = hangs_in(ctx, "read who this server is", of_config)?;
