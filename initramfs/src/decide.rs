@@ -220,7 +220,11 @@ mod tests {
     }
 
     fn other_half(device: &str, number: u32) -> Member {
-        member(device, number, |md| (md.set_uuid, md.device_uuid) = (MdUuid([8; 16]), MdUuid([80 + number as u8; 16])))
+        let mut member = member(device, number, |md| {
+            (md.set_uuid, md.device_uuid) = (MdUuid([8; 16]), MdUuid([80 + number as u8; 16]));
+        });
+        member.ext4.as_mut().unwrap().uuid = [99; 16];
+        member
     }
 
     /// Half of a set that ran without the other.

@@ -68,9 +68,11 @@ fn member(device: &str, number: u32, change: impl FnOnce(&mut md::MdSuperblock))
 fn disks(which: usize) -> Survey {
     let half = |device: &str, number| member(device, number, |_| ());
     let other = |device: &str, number| {
-        member(device, number, |md| {
+        let mut member = member(device, number, |md| {
             (md.set_uuid, md.device_uuid) = (MdUuid([8; 16]), MdUuid([80 + number as u8; 16]));
-        })
+        });
+        member.ext4.as_mut().unwrap().uuid = [99; 16];
+        member
     };
     let survivor = |device: &str, number: u32| {
         let (own, roles) = match number {

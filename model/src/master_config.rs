@@ -209,7 +209,7 @@ fn check_partner(role: Role, partner: &Partner) -> Result<(), BadMasterConfig> {
 }
 
 fn not_utf8(content: &[u8], at: usize) -> BadMasterConfig {
-    let is_binary = content.contains(&0);
+    let is_binary = content.iter().any(|byte| byte.is_ascii_control() && !b"\t\r\n".contains(byte));
     match content.get(at) {
         Some(byte) if !is_binary => BadMasterConfig::NotUtf8(*byte).at(content, at),
         _ => BadMasterConfig::NotText.at(content, at),
