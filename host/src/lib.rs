@@ -38,6 +38,7 @@ pub mod process;
 pub mod rehearsal;
 pub mod stall;
 pub mod stamp;
+mod steps;
 pub mod stream;
 pub mod survey;
 #[cfg(any(test, feature = "testing"))]

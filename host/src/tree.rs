@@ -1,9 +1,9 @@
 //! A directory tree held by a descriptor, and paths opened below it.
 //!
 //! Every path is resolved by the kernel with `openat2` below the held directory: a component that is a symbolic link, or that leads out, makes the
-//! operation fail. So nobody who can write somewhere in the tree can send a write of root's elsewhere, however the moments fall.
+//! operation fail; where `openat2` is refused, `steps.rs` does the same. So nobody who can write somewhere in the tree can send a write of root's elsewhere, however the moments fall.
 
-use crate::FileError;
+use crate::{FileError, steps};
 use atlas_model::TreePath;
 use nix::{
     dir::Dir as RawDir,
@@ -78,8 +78,13 @@ impl Dir {
     fn openat2(&self, path: &Path, flags: OFlag, mode: u32) -> nix::Result<OwnedFd> {
         let resolve =
             ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(Mode::from_bits_truncate(mode)).resolve(resolve);
-        again(|| openat2(&self.fd, path, how))
+        let mode = Mode::from_bits_truncate(mode);
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(mode).resolve(resolve);
+        match again(|| openat2(&self.fd, path, how)) {
+            // A filter of system calls, as systemd's RestrictSUIDSGID= is one.
+            Err(Errno::ENOSYS | Errno::EPERM) => steps::open_below(self.fd.as_fd(), path, flags, mode),
+            opened => opened,
+        }
     }
 
     /// Opens a directory below.

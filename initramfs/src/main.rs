@@ -13,8 +13,10 @@ use atlas_boot::{
 use atlas_host::{
     block::{self, Device},
     net::gate::{Gate, Hold},
+    tree::Dir,
 };
-use atlas_model::Refusal;
+use atlas_model::{Refusal, survey::Survey};
+use atlas_sid::set_record;
 use clap::Parser;
 use std::{io::Write, path::Path, process::ExitCode};
 
@@ -85,6 +87,10 @@ fn main() -> ExitCode {
 fn is_member(places: &Places, device: &Path) -> bool {
     let Ok(size_bytes) = block::size_bytes(device) else { return false };
     let survey = block::survey(&[Device { path: device.to_owned(), size_bytes, ..Device::default() }]);
+    // In the initramfs, where there is no record, the boot itself keeps out what only that shows to be ours.
+    let root = Dir::open_root(&places.root).ok();
+    let bound_record = root.and_then(|root| set_record::read_bound(&root).ok().flatten());
+    let survey = Survey { bound_record, ..survey };
     if let Err(error) = arrays::keep_out(&places.run, &arrays::sets(&survey)) {
         complain(&format!("{error}: {}", error.source));
     }

@@ -82,6 +82,36 @@ fn again(test: &str, where_not_root: &[&str], namespaces: &[&str]) -> bool {
     false
 }
 
+/// Has the kernel refuse `openat2` to this thread, and to the programs that it starts from now on, as systemd's `RestrictSUIDSGID=` does;
+/// there is no way back.
+///
+/// # Panics
+/// The kernel takes no filter, or `openat2` works all the same.
+pub fn refuse_openat2() {
+    use nix::libc::{
+        ENOSYS, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO,
+        SYS_openat2, prctl, sock_filter, sock_fprog,
+    };
+    let step = |code: u16, jf: u8, k: u32| sock_filter { code, jt: 0, jf, k };
+    let (load, jump_if_equal, answer) = (0x20, 0x15, 0x06);
+    let mut filter = [
+        step(load, 0, 0),
+        step(jump_if_equal, 1, SYS_openat2 as u32),
+        step(answer, 0, SECCOMP_RET_ERRNO | ENOSYS as u32),
+        step(answer, 0, SECCOMP_RET_ALLOW),
+    ];
+    let program = sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: two calls that take numbers, and a filter that lives longer than the call; the kernel keeps a copy.
+    let is_set = unsafe {
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &raw const program) == 0
+    };
+    assert!(is_set, "the kernel takes no filter: {}", std::io::Error::last_os_error());
+    let how = nix::fcntl::OpenHow::new();
+    let refused = nix::fcntl::openat2(nix::fcntl::AT_FDCWD, "/", how).map(drop);
+    assert_eq!(refused, Err(nix::errno::Errno::ENOSYS), "openat2 is not refused");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
