@@ -61,7 +61,7 @@ const DIRECTORIES: [&str; 2] = ["unbound", "opt/atlas/work"];
 /// What the programs and hooks call. There are no libraries: the programs are static, so that this holds for every Debian.
 const DEPENDS: &str = "mdadm, initramfs-tools, e2fsprogs, git, systemd, udev";
 /// What the Verifier's checks and alerts call, each where there is such a service.
-const RECOMMENDS: &str = "curl, iputils-ping, bind9-dnsutils, nfs-common, smartmontools";
+const RECOMMENDS: &str = "curl, iputils-ping, bind9-dnsutils, nfs-common, smartmontools, jq";
 
 const DESCRIPTION: &str = "Disk-swap failover: a server is who its front disks say it is
  At boot, before the network is configured, ATLAS finds the server's removable

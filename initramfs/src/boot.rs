@@ -14,7 +14,7 @@ use crate::{
 };
 use atlas_host::tree::Dir;
 use atlas_model::{
-    Acceptance, BootReport, MasterConfig, Outcome, Refusal,
+    Acceptance, BootReport, MasterConfig, Outcome, Refusal, RefusalCode,
     report::Step,
     set_record::SetRecord,
     survey::{SetChoice, SetKind},
@@ -90,7 +90,11 @@ pub fn boot(places: &Places, voice: Voice) -> BootReport {
                 refusal.found.push("nothing was written to the Unbound disks".into());
             }
             if let Ok(survey) = disks.survey() {
+                let named = refusal.found.clone();
                 refusal.found.extend(disks.clear(&survey));
+                if refusal.code == RefusalCode::BoundDataInvalid {
+                    refusal.found.extend(survey.beside(&named));
+                }
             }
             report.outcome = Outcome::Refused;
             report.refusal = Some(refusal);

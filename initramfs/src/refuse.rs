@@ -198,7 +198,7 @@ pub fn disk_hangs(error: &dyn std::error::Error) -> Refusal {
 /// A refusal of what a set that was chosen holds: on which disks that is, and how they are started at the console.
 pub fn with_disks(mut refusal: Refusal, choice: &SetChoice) -> Refusal {
     refusal.found.push(format!("the Unbound set: {}", choice.disks.join(", ")));
-    refusal.found.extend(choice.beside.iter().cloned());
+    refusal.found.extend(choice.left_out.iter().chain(&choice.beside).cloned());
     let start = match &choice.kind {
         SetKind::Mirror { devices, .. } => {
             format!("mdadm --assemble --run --config=none {ARRAY} {}; mount {ARRAY} /unbound", devices.join(" "))
@@ -250,7 +250,7 @@ mod tests {
             },
             disks: vec!["/dev/sdb (serial B, SATA port 1)".into(), "/dev/sdc (serial C, SATA port 2)".into()],
             beside: vec!["also attached: /dev/sda (serial A): 4 GB, not looked into".into()],
-            left_out: vec![],
+            left_out: vec!["/dev/sdd (serial D): slot 1 of 2: left out, write-protected".into()],
             degraded: false,
             ext4: ext4::testing::superblock("ATLAS-UNBOUND", 5),
             written: 0,
@@ -271,6 +271,7 @@ mod tests {
             "line 2, column 8",
             "serial B, SATA port 1",
             "serial A",
+            "serial D): slot 1 of 2: left out, write-protected",
             "mdadm --assemble --run --config=none /dev/md/atlas-unbound /dev/sdb /dev/sdc; mount /dev/md/atlas-unbound /unbound;",
         ] {
             assert!(screen.contains(phrase), "{phrase}: {screen}");
@@ -291,6 +292,24 @@ mod tests {
         let list = unbound.read("SID_DATA/MasterConfig", 100).unwrap_err();
         let screen = of_sid(&SidError::File(list)).screen();
         assert!(screen.contains("too large") && !screen.contains("dmesg"), "{screen}");
+    }
+
+    #[test]
+    fn a_master_config_that_is_no_file_is_refused_as_that() {
+        let tmp = tempfile::tempdir().unwrap();
+        let config = tmp.path().join("SID_DATA/MasterConfig");
+        let refused = || {
+            let unbound = atlas_host::tree::Dir::open_root(tmp.path()).unwrap();
+            of_sid(&atlas_sid::SidData::open(&unbound).unwrap().master_config().unwrap_err())
+        };
+        std::fs::create_dir_all(&config).unwrap();
+        let directory = refused();
+        std::fs::remove_dir(&config).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", &config).unwrap();
+        for (refusal, phrase) in [(directory, "it is a directory"), (refused(), "it is a symbolic link")] {
+            assert_eq!(refusal.code, RefusalCode::MasterConfigInvalid, "{refusal:?}");
+            assert!(refusal.screen().contains(phrase), "{}", refusal.screen());
+        }
     }
 
     #[test]

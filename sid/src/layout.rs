@@ -1,6 +1,11 @@
 //! Where things lie in the Sync and Identity Data, and what can be wrong with them.
 
-use atlas_host::{FileError, lock::Lock, process::ProcessError, tree::Dir};
+use atlas_host::{
+    FileError,
+    lock::Lock,
+    process::ProcessError,
+    tree::{Dir, ObjectType},
+};
 use atlas_model::{
     EnvVersion, MasterConfig, Role, TreePath, env_version::BadEnvVersion, manifest::BadManifest,
     master_config::BadMasterConfig, path_list::BadPathList, reserved::Reserved, worn::BadWorn,
@@ -201,7 +206,17 @@ impl SidData {
             Err(error) if error.is_too_large() => {
                 Err(SidError::MasterConfig { path, source: BadMasterConfig::TooLarge })
             }
-            Err(error) => Err(error.into()),
+            Err(error) => match self.dir.stat(OsStr::new(name)).ok().flatten().map(|stat| ObjectType::of(&stat)) {
+                None | Some(ObjectType::File) => Err(error.into()),
+                Some(other) => {
+                    let what = match other {
+                        ObjectType::Link => "a symbolic link",
+                        ObjectType::Dir => "a directory",
+                        _ => "a device, pipe or socket",
+                    };
+                    Err(SidError::MasterConfig { path, source: BadMasterConfig::NotAFile(what) })
+                }
+            },
         }
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! /sys/class/block/sda -> …/ata3/…/block/sda/        size  ro  wwid  device/{vpd_pg80,wwid,enclosure_device:SLOT}  holders/  dm/{name,uuid}
 //! /sys/class/block/sda1 -> …/block/sda/sda1/         its partition, with a file "partition"
-//! /sys/bus/pci/devices/ADDRESS/                      class  vendor  device  driver -> …
+//! /sys/bus/{pci,virtio,usb,scsi}/devices/ADDRESS/    class, device, bInterfaceClass or type  vendor  driver -> …
 //! /run/udev/data/bMAJOR:MINOR                        E:ID_PART_ENTRY_TYPE=…
 //! ```
 
@@ -17,8 +17,42 @@ pub(crate) const NOT_DISKS: [&str; 7] = ["md", "loop", "ram", "zram", "sr", "fd"
 const MAX_DEVICES: usize = 4096;
 /// A partition of a RAID: the types of both kinds of partition table.
 const RAID_TYPES: [&str; 2] = ["0xfd", "a19d880f-05fc-4d3b-a006-743f0f84911e"];
-/// The class of storage controllers.
-const STORAGE_CLASS: &str = "0x01";
+/// A bus on which disks, or what they are behind, wait for a driver.
+struct Layer {
+    name: &'static str,
+    bus: &'static str,
+    /// The attribute that tells what is there.
+    mark: &'static str,
+    /// How that begins for storage, and the module that serves it, where there is but one.
+    kinds: &'static [(&'static str, Option<&'static str>)],
+    /// The attributes that name it for a person.
+    id: [&'static str; 2],
+}
+
+static LAYERS: [Layer; 4] = [
+    Layer {
+        name: "PCI storage controller",
+        bus: "pci",
+        mark: "class",
+        kinds: &[("0x01", None)],
+        id: ["vendor", "device"],
+    },
+    Layer {
+        name: "virtio storage device",
+        bus: "virtio",
+        mark: "device",
+        kinds: &[("0x0002", Some("virtio_blk")), ("0x0008", Some("virtio_scsi"))],
+        id: ["vendor", "device"],
+    },
+    Layer {
+        name: "USB storage device",
+        bus: "usb",
+        mark: "bInterfaceClass",
+        kinds: &[("08", Some("usb_storage"))],
+        id: ["bInterfaceClass", "bInterfaceProtocol"],
+    },
+    Layer { name: "SCSI disk", bus: "scsi", mark: "type", kinds: &[("0", Some("sd_mod"))], id: ["vendor", "model"] },
+];
 
 /// Where the kernel and udev say it; another place only in tests.
 #[derive(Clone, Debug)]
@@ -126,22 +160,26 @@ impl Sources {
             .any(|kind| RAID_TYPES.contains(&kind))
     }
 
-    /// The storage controllers on the PCI bus that no driver serves.
+    /// What has disks and is served by no driver: controllers, and the layers between a controller and its disks.
     pub fn controllers(&self) -> Vec<Controller> {
-        let bus = self.sys.join("bus/pci/devices");
-        let unserved = names(&bus).into_iter().filter(|address| {
-            let class = read_attribute(&bus.join(address).join("class")).unwrap_or_default();
-            class.starts_with(STORAGE_CLASS) && !bus.join(address).join("driver").exists()
-        });
-        let id = |address: &str, what: &str| {
-            let text = read_attribute(&bus.join(address).join(what)).unwrap_or_default();
-            text.trim_start_matches("0x").to_owned()
+        LAYERS.iter().flat_map(|layer| self.unserved(layer)).collect()
+    }
+
+    fn unserved(&self, layer: &'static Layer) -> impl Iterator<Item = Controller> {
+        let bus = self.sys.join("bus").join(layer.bus).join("devices");
+        let attribute = {
+            let bus = bus.clone();
+            move |address: &str, what: &str| read_attribute(&bus.join(address).join(what)).unwrap_or_default()
         };
-        let described = unserved.map(|address| Controller {
-            id: format!("{}:{}", id(&address, "vendor"), id(&address, "device")),
-            address,
-        });
-        described.collect()
+        names(&bus).into_iter().filter(move |address| !bus.join(address).join("driver").exists()).filter_map(
+            move |address| {
+                let (_, module) =
+                    layer.kinds.iter().find(|(mark, _)| attribute(&address, layer.mark).starts_with(mark))?;
+                let id = layer.id.map(|what| attribute(&address, what).trim_start_matches("0x").to_owned());
+                let id = id.join(if layer.bus == "scsi" { " " } else { ":" });
+                Some(Controller { kind: layer.name, address, id, module: *module })
+            },
+        )
     }
 }
 
@@ -282,7 +320,37 @@ mod tests {
                 fake.write(&format!("{dir}/driver/x"), b"");
             }
         }
-        let expected = Controller { address: "0000:01:00.0".into(), id: "1000:0072".into() };
+        let expected = Controller {
+            kind: "PCI storage controller",
+            address: "0000:01:00.0".into(),
+            id: "1000:0072".into(),
+            module: None,
+        };
         assert_eq!(fake.sources().controllers(), [expected]);
+    }
+
+    #[test]
+    fn a_layer_without_a_driver_above_a_controller_that_has_one_is_found_with_its_module() {
+        let fake = Fake::new();
+        fake.write("sys/bus/pci/devices/0000:00:05.0/class", b"0x010000\n")
+            .write("sys/bus/pci/devices/0000:00:05.0/driver/x", b"")
+            .write("sys/bus/virtio/devices/virtio1/device", b"0x0008\n")
+            .write("sys/bus/virtio/devices/virtio1/vendor", b"0x1af4\n")
+            .write("sys/bus/virtio/devices/virtio0/device", b"0x0001\n")
+            .write("sys/bus/usb/devices/2-4:1.0/bInterfaceClass", b"08\n")
+            .write("sys/bus/scsi/devices/host2/uevent", b"")
+            .write("sys/bus/scsi/devices/2:0:0:0/type", b"0\n")
+            .write("sys/bus/scsi/devices/2:0:0:0/driver/x", b"")
+            .write("sys/bus/scsi/devices/2:0:1:0/type", b"5\n")
+            .write("sys/bus/scsi/devices/2:0:0:1/type", b"0\n")
+            .write("sys/bus/scsi/devices/2:0:0:1/vendor", b"QEMU    \n")
+            .write("sys/bus/scsi/devices/2:0:0:1/model", b"HARDDISK\n");
+        let found = fake.sources().controllers();
+        let modules: Vec<_> = found.iter().map(|controller| (controller.address.as_str(), controller.module)).collect();
+        assert_eq!(
+            modules,
+            [("virtio1", Some("virtio_scsi")), ("2-4:1.0", Some("usb_storage")), ("2:0:0:1", Some("sd_mod"))]
+        );
+        assert_eq!((found[0].id.as_str(), found[2].id.as_str()), ("1af4:0008", "QEMU HARDDISK"));
     }
 }

@@ -135,13 +135,17 @@ pub enum Trace {
     Blank,
 }
 
-/// A storage controller that no driver of this system serves.
+/// Something that has disks, and is not served by a driver of this system: a controller, or a layer above one that has its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Controller {
-    /// Its PCI address.
+    /// What it is: `PCI storage controller`, `SCSI disk`.
+    pub kind: &'static str,
+    /// Its address on its bus.
     pub address: String,
-    /// Vendor and device, as `1000:0072`.
+    /// As it says itself: vendor and device, as `1000:0072`, or a model.
     pub id: String,
+    /// The module that serves it, where there is but one.
+    pub module: Option<&'static str>,
 }
 
 /// Everything that was found on the block devices of the machine.

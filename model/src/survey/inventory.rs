@@ -11,7 +11,7 @@ const MOST_LINES: usize = 40;
 
 impl Survey {
     /// The disks that these lines do not name, described.
-    pub(super) fn beside(&self, named: &[String]) -> Vec<String> {
+    pub fn beside(&self, named: &[String]) -> Vec<String> {
         let is_named = |device: &Device| named.iter().any(|line| names(line, &device.path));
         let others = self.devices.iter().filter(|device| device.disk.is_none() && !is_named(device));
         let mut lines: Vec<String> = others.map(|device| self.line(device, &is_named)).collect();

@@ -80,16 +80,23 @@ impl Survey {
     pub(super) fn may_be_late(&self, mut refusal: Refusal) -> Refusal {
         for controller in &self.controllers {
             refusal.found.push(format!(
-                "PCI storage controller {} at {} has no driver in this initramfs; disks behind it are not seen",
-                controller.id, controller.address
+                "{} {} at {} has no driver in this initramfs; disks behind it are not seen",
+                controller.kind, controller.id, controller.address
             ));
-        }
-        if !self.controllers.is_empty() {
-            refusal.remedy.push(
-                "add the controller's driver: 'modprobe -R $(cat /sys/bus/pci/devices/ADDRESS/modalias)' names it; write its name to /etc/initramfs-tools/modules, or set MODULES=most in \
-                 /etc/initramfs-tools/initramfs.conf, run 'update-initramfs -u', and reboot"
-                    .into(),
+            let driver = match controller.module {
+                Some(module) => format!("add the driver: write {module} to /etc/initramfs-tools/modules"),
+                None => format!(
+                    "add the controller's driver: 'modprobe -R $(cat /sys/bus/pci/devices/{}/modalias)' names it; write its name to \
+                     /etc/initramfs-tools/modules",
+                    controller.address
+                ),
+            };
+            let line = format!(
+                "{driver}, or set MODULES=most in /etc/initramfs-tools/initramfs.conf; then update-initramfs -u -k all, and reboot"
             );
+            if !refusal.remedy.contains(&line) {
+                refusal.remedy.push(line);
+            }
         }
         refusal.remedy(
             "if the disks are only slow to appear, wait longer for them: atlas.wait=SECONDS on the kernel command line",

@@ -291,6 +291,12 @@ pub(super) fn nothing() -> Vec<Arrangement> {
             &["1000:0072", "0000:03:00.0", "/etc/initramfs-tools/modules"],
         ),
         (
+            "no disk at all, and a SCSI disk without the driver for disks",
+            rig().scsi_disk(),
+            Refused(none),
+            &["SCSI disk QEMU HARDDISK at 2:0:0:1", "write sd_mod to /etc/initramfs-tools/modules"],
+        ),
+        (
             "the root disk alone",
             rig().disk("a", root).disk("a1", |d| {
                 d.disk = Some("/dev/sda".into());

@@ -137,8 +137,24 @@ impl Rig {
         self
     }
 
+    /// A disk behind a SCSI host that has a driver, without the driver for disks.
+    fn scsi_disk(mut self) -> Rig {
+        self.survey.controllers.push(Controller {
+            kind: "SCSI disk",
+            address: "2:0:0:1".into(),
+            id: "QEMU HARDDISK".into(),
+            module: Some("sd_mod"),
+        });
+        self
+    }
+
     fn controller(mut self) -> Rig {
-        self.survey.controllers.push(Controller { address: "0000:03:00.0".into(), id: "1000:0072".into() });
+        self.survey.controllers.push(Controller {
+            kind: "PCI storage controller",
+            address: "0000:03:00.0".into(),
+            id: "1000:0072".into(),
+            module: None,
+        });
         self
     }
 }
