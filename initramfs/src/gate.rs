@@ -58,7 +58,8 @@ pub fn keep(places: &Places) -> Result<(), String> {
     let (found, ears, grace) = match decide(is_initialised(places), gate.is_open(), &boot_id(), &read) {
         Decision::NotOurs => {
             report.warnings.extend(gate.open().err().map(|error| chain(&error)));
-            return decided(places, &mut report);
+            decided(places, &mut report);
+            return Ok(());
         }
         Decision::Closed(refusal) => return closed(places, &gate, report, &refusal, &read),
         Decision::Standing => {
@@ -75,7 +76,7 @@ pub fn keep(places: &Places) -> Result<(), String> {
             Err(refusal) => return closed(places, &gate, report, &refusal, &read),
         },
     };
-    decided(places, &mut report)?;
+    decided(places, &mut report);
     let boot = read.ok().flatten().unwrap_or_else(|| BootReport::begin(PROGRAM));
     let keeper = Keeper::new(places, &gate, report, &boot, found, ears);
     let report = if grace { keeper.with_grace() } else { keeper }.watch();
@@ -134,16 +135,16 @@ fn closed(
         record::announce(&unsaid);
         report.warnings.extend(record::write(places, &unsaid).err().map(|error| chain(&error)));
     }
-    decided(places, &mut report)?;
+    decided(places, &mut report);
     keeper::stay_closed(places, gate, report)
 }
 
-/// Says what was decided, to everybody who waits for it.
-fn decided(places: &Places, report: &mut GateReport) -> Result<(), String> {
-    write(places, report).map_err(|error| chain(&error))?;
+/// Says what was decided, to everybody who waits for it. A report that cannot be written ends no watch: `/run` may be full.
+fn decided(places: &Places, report: &mut GateReport) {
+    let unwritten = write(places, report).err().map(|error| chain(&error));
+    report.warnings.extend(unwritten);
     say(report);
     notify("READY=1");
-    Ok(())
 }
 
 /// What a keeper before this one wrote.
@@ -219,7 +220,7 @@ pub(crate) fn write(places: &Places, report: &mut GateReport) -> Result<(), File
 /// For the journal.
 pub(crate) fn say(report: &GateReport) {
     match &report.refusal {
-        Some(refusal) => eprintln!("<5>the gate stays closed: {refusal}"),
+        Some(refusal) => eprintln!("<5>the gate is closed: {refusal}"),
         None => eprintln!("<6>the gate is open"),
     }
     report.warnings.iter().for_each(|warning| eprintln!("<4>{warning}"));

@@ -86,6 +86,9 @@ pub(super) fn decide(facts: &Facts) -> Vec<Readiness> {
 }
 
 fn one(facts: &Facts, role: Role) -> Readiness {
+    if let Some(refused) = services::refused(facts) {
+        return Readiness { role, ready: Ready::Unknown, reasons: vec![refused], remarks: vec![] };
+    }
     let (mut against, mut unclear) = (Vec::new(), Vec::new());
     synced(facts, role, &mut against, &mut unclear);
     let mut services = services::of(facts, role);
@@ -196,6 +199,7 @@ pub(super) fn here(facts: &Facts) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use atlas_model::{Refusal, RefusalCode};
     use atlas_model::{
         cycle::{Problem, SecondaryReport},
         verify::{Heard, Observed, Profile, Silent},
@@ -317,6 +321,19 @@ mod tests {
         assert_eq!((answer.ready, answer.reasons[0].what.as_str()), (Ready::No, "SEC1/raid, seen by SEC1: no answer"));
         let answer = after_finding(|findings| their(findings).observed[1].profile = bad());
         assert_eq!(answer.ready, Ready::Yes, "what is wrong with PRI does not speak against the secondary");
+    }
+
+    #[test]
+    fn a_server_that_refused_says_so_and_sends_nobody_after_its_verifier() {
+        let refusal = Refusal::new(RefusalCode::AddressInUse, "Another machine has an address of this server.");
+        let boot = BootReport { refusal: Some(refusal), ..BootReport::begin("atlas-boot") };
+        let mut all = facts();
+        (all.boot, all.findings) = (Some(boot), None);
+        let [answer] = decide(&all).try_into().unwrap();
+        assert_eq!((answer.ready, answer.reasons.len()), (Ready::Unknown, 1));
+        assert!(answer.reasons[0].what.contains("address-in-use"), "{answer:?}");
+        let here = services::here(&all);
+        assert!(here.len() == 1 && here[0].contains("its network gate is closed"), "{here:?}");
     }
 
     #[test]

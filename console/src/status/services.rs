@@ -132,8 +132,20 @@ pub(super) fn verdict_of(facts: &Facts, role: Role, service: &str) -> String {
     verdicts.reduce(Verdict::or).map_or("?".into(), |verdict| verdict.to_string())
 }
 
+/// Why this server has no role and no network, where that is so: everything else follows from it.
+pub(super) fn refused(facts: &Facts) -> Option<Reason> {
+    let refusal = facts.boot.as_ref()?.refusal.as_ref()?;
+    Some(reason(
+        format!("this server has no role, and its network gate is closed: {refusal}"),
+        "the screen is above the login prompt, and in: systemctl status atlas-gate",
+    ))
+}
+
 /// What is wrong with this server itself, by whoever saw it.
 pub(super) fn here(facts: &Facts) -> Vec<String> {
+    if let Some(refused) = refused(facts) {
+        return vec![format!("{}: {}", refused.what, refused.hint)];
+    }
     let Some(findings) = alive(facts) else {
         return vec![
             "the Verifier on this server is dead, stuck, or was never started: systemctl status VerifierControl".into(),

@@ -90,15 +90,20 @@ impl Gate {
 
     /// Closes it: nothing is sent any more, in no network namespace. Gives the interfaces that could send until now.
     pub fn close(&self) -> Result<Vec<String>, NetError> {
-        let dir = self.dir()?;
-        let _lock = self.lock(&dir);
-        // First of all: whoever comes in the meantime finds it closed.
-        dir.remove(OsStr::new(ALLOWED))?;
-        self.close_setting(&dir)?;
-        everywhere(|kernel| {
+        let dir = self.dir();
+        let _lock = dir.as_ref().ok().and_then(|dir| self.lock(dir));
+        // Each does its part, whatever becomes of the others: a full /run must not keep an interface from being held. The sign goes first of
+        // all: whoever comes in the meantime finds it closed.
+        let no_sign = dir.as_ref().map_or(Ok(()), |dir| dir.remove(OsStr::new(ALLOWED)).map(drop));
+        let setting = self.close_setting(dir.as_ref().ok());
+        let held = everywhere(|kernel| {
             let interfaces = Interfaces::list(kernel)?;
             interfaces.act_on(|link| !link.is_loopback && !interfaces.is_held(link), |link| hold(kernel, link))
-        })
+        });
+        no_sign?;
+        let held = held?;
+        setting?;
+        dir.map(|_| held).map_err(NetError::from)
     }
 
     /// Holds one interface, unless the gate is open.
@@ -130,14 +135,14 @@ impl Gate {
     pub fn open_except(&self, held: &[String]) -> Result<Vec<String>, NetError> {
         let dir = self.dir()?;
         let _lock = self.lock(&dir);
+        // Where it cannot be said that the gate is open, it stays closed. Nobody sees the sign before the lock is given back.
+        durable::write(&dir, OsStr::new(ALLOWED), b"", 0o644)?;
         self.open_setting(&dir)?;
-        let released = everywhere(|kernel| {
+        everywhere(|kernel| {
             let interfaces = Interfaces::list(kernel)?;
             let meant = |link: &Link| interfaces.drops_for_the_gate(link) && !held.contains(&link.name);
             interfaces.act_on(meant, |link| release(kernel, link))
-        });
-        durable::write(&dir, OsStr::new(ALLOWED), b"", 0o644)?;
-        released
+        })
     }
 
     /// Lets go of an interface that stayed held when the gate was opened. One that is not held is left alone, and so is every one while
@@ -169,15 +174,19 @@ impl Gate {
         Lock::take(dir, OsStr::new(LOCK), LOCK_DEADLINE).ok()
     }
 
-    fn close_setting(&self, dir: &Dir) -> Result<(), NetError> {
-        let sysctls = Dir::open_root(&self.run)?.make_dirs("sysctl.d")?;
-        durable::write_if_changed(&sysctls, OsStr::new(SYSCTL_FILE), SYSCTL_TEXT.as_bytes(), 0o644)?;
+    /// The setting first; that it comes back later, and stays meanwhile, are files that may not be written.
+    fn close_setting(&self, dir: Option<&Dir>) -> Result<(), NetError> {
         let now = self.setting()?;
+        let mut kept = Ok(());
         if now != BLACKHOLE {
-            durable::write(dir, OsStr::new(FORMER), now.as_bytes(), 0o644)?;
+            if let Some(dir) = dir {
+                kept = durable::write(dir, OsStr::new(FORMER), now.as_bytes(), 0o644);
+            }
             self.set(BLACKHOLE)?;
         }
-        Ok(())
+        let sysctls = Dir::open_root(&self.run)?.make_dirs("sysctl.d")?;
+        durable::write_if_changed(&sysctls, OsStr::new(SYSCTL_FILE), SYSCTL_TEXT.as_bytes(), 0o644)?;
+        Ok(kept?)
     }
 
     /// What was set before, and then what the system's configuration says now.

@@ -161,6 +161,37 @@ fn nothing_is_sent_while_the_gate_is_closed_and_everything_before_and_after() {
 }
 
 #[test]
+fn what_cannot_be_written_keeps_no_interface_from_being_held() {
+    if !own_network("net::gate::tests::what_cannot_be_written_keeps_no_interface_from_being_held") {
+        return;
+    }
+    let tmp = tempfile::tempdir().unwrap();
+    let (run, setting) = (tmp.path().join("run"), tmp.path().join("default_qdisc"));
+    let gate = Gate { run: run.clone(), ..gate(&setting) };
+    std::fs::create_dir_all(run.join("atlas")).unwrap();
+    std::fs::write(run.join("atlas").join(ALLOWED), "").unwrap();
+    // As good as full: neither the setting of before nor the one that is to stay can be kept.
+    std::fs::write(run.join("sysctl.d"), "").unwrap();
+    std::fs::create_dir(run.join("atlas").join(FORMER)).unwrap();
+    ip("netns add far");
+    let seen = cable("wire0");
+    configure("wire0", 1);
+    wait_until("everything, before the gate is closed,", || all_kinds(&seen));
+    assert!(gate.close().is_err(), "what could not be written is said");
+    assert_eq!((gate.leaks().unwrap(), gate.is_open()), (vec![], false));
+    assert_eq!(std::fs::read_to_string(&setting).unwrap(), BLACKHOLE);
+    let seen = watch("wire0");
+    configure("wire0", 1);
+    assert_eq!(*seen.lock().unwrap(), BTreeMap::new());
+
+    // Nor does it open where that cannot be said.
+    std::fs::create_dir(run.join("atlas").join(ALLOWED)).unwrap();
+    std::fs::write(run.join("atlas").join(ALLOWED).join("in the way"), "").unwrap();
+    assert!(gate.open().is_err());
+    assert_eq!(gate.leaks().unwrap(), Vec::<String>::new());
+}
+
+#[test]
 fn what_somebody_else_put_on_an_interface_stays() {
     if !own_network("net::gate::tests::what_somebody_else_put_on_an_interface_stays") {
         return;

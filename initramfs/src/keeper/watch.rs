@@ -45,6 +45,8 @@ pub(crate) struct Keeper<'p> {
     report: GateReport,
     began: Instant,
     disks: Option<Disks>,
+    /// The members as the boot found them, with serial number and place.
+    of_boot: Vec<String>,
     claims: Claims,
     found: Found,
     ears: Option<Ears>,
@@ -80,6 +82,7 @@ impl<'p> Keeper<'p> {
             report,
             began,
             disks,
+            of_boot: boot.set.iter().flat_map(|set| set.disks.clone()).collect(),
             claims,
             found,
             ears,
@@ -128,7 +131,7 @@ impl<'p> Keeper<'p> {
     fn disks(&mut self, now: Duration) -> Option<Refusal> {
         let disks = self.disks.as_mut()?;
         disks.look(now);
-        disks.are_lost(now).then(|| disks_lost(&disks.standings(now)))
+        disks.are_lost(now).then(|| disks_lost(&disks.standings(now), &self.of_boot))
     }
 
     /// Says whether anything changed.
@@ -285,13 +288,12 @@ fn links_down() -> Result<(), NetError> {
     Ok(())
 }
 
-/// Keeps the gate closed, whoever brings interfaces up, until the machine is switched off.
+/// Keeps the gate closed, whoever brings interfaces up, in whatever network namespace, until the machine is switched off.
 pub(crate) fn stay_closed(places: &Places, gate: &Gate, mut report: GateReport) -> ! {
     let mut next_report = Instant::now();
     loop {
-        if gate.is_open() || gate.leaks().is_ok_and(|leaks| !leaks.is_empty()) {
-            let _ = gate.close();
-        }
+        // What is closed is left as it is; what cannot be done was said when the gate was closed.
+        let _ = gate.close();
         if Instant::now() >= next_report {
             next_report = Instant::now() + HEARTBEAT;
             let _ = gate::write(places, &mut report);
