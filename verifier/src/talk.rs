@@ -82,10 +82,12 @@ pub fn ask<T>(
         return Ok(Err(why(&error)));
     }
     let wait = target.left() / (TRIES + 1);
-    let mut failed = ErrorKind::TimedOut.into();
+    let mut failed = io::Error::from(ErrorKind::TimedOut);
     for _ in 0..TRIES {
         match once(&socket, &ask(), &read, wait) {
             Ok(answer) => return Ok(Ok(answer)),
+            // That nobody listens is certain, once it is said; the kernel says it once a second at most, and is silent in between.
+            Err(_) if failed.kind() == ErrorKind::ConnectionRefused => (),
             Err(error) => failed = error,
         }
     }
@@ -129,7 +131,31 @@ pub fn why(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::{cell::RefCell, net::TcpListener};
+
+    #[test]
+    fn that_nobody_listens_is_remembered_when_the_kernel_says_it_no_more() {
+        let target = Target {
+            host: "127.0.0.1".into(),
+            role: None,
+            instance: String::new(),
+            options: Default::default(),
+            until: Instant::now() + Duration::from_millis(400),
+            root: "/".into(),
+        };
+        let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // The second question, and the third, meet somebody who is silent.
+        let silent = RefCell::new(vec![]);
+        let question = || {
+            let mut asked = silent.borrow_mut();
+            let socket = if asked.is_empty() { None } else { UdpSocket::bind(free).ok() };
+            asked.push(socket);
+            vec![1]
+        };
+        let answer = ask(&target, free.port(), question, |_, _| Some(())).unwrap();
+        assert!(silent.borrow()[1].is_some(), "nobody was silent");
+        assert!(answer.unwrap_err().contains("refused"));
+    }
 
     /// Talks with somebody who behaves like this.
     fn talk(behave: impl FnOnce(TcpStream) + Send + 'static) -> Talk {

@@ -217,7 +217,9 @@ fn exim_takes_a_mail_and_what_it_does_not_is_told() {
     let paths = format!("exim_path = {program}\nspool_directory = {dir}/spool\nlog_file_path = {dir}/spool/%slog\n");
     let boxes = format!("  driver = appendfile\n  directory = {dir}/mail\n");
     let config = |more: &str| format!("{paths}{more}{}", EXIM.replace("  driver = appendfile\n", &boxes));
-    write(tree, "exim.conf", &config("tls_advertise_hosts =\n"));
+    for file in ["exim.conf", "etc/exim4/exim4.conf"] {
+        write(tree, file, &config("tls_advertise_hosts =\n"));
+    }
     let found = setup("mail", tree);
     assert_eq!((found.problems.len(), &found.paths[..1]), (0, &["/etc/exim4".to_owned()][..]), "{found:?}");
     let check = |more: &[(&str, &str)]| verify_found("mail", &found, "smtp:25", more);

@@ -81,6 +81,13 @@ fn the_test_file_of_each_share_is_fetched_and_what_keeps_it_from_that_is_told() 
     expect(&written, Verdict::Ok, &["the test file in drop is fetched, and one is written"]);
     assert!(value(&written, "write") > 0.0);
     assert_eq!(names("/srv/drop"), [".atlas-verify", "x"], "what was written is removed again");
+    // One that a check left that was cut off, under the name of its own.
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let own: String = host.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+    fs::write(format!("/srv/drop/.atlas-verify-{own}"), "half").unwrap();
+    run("chown", &["nobody", &format!("/srv/drop/.atlas-verify-{own}")]);
+    expect(&check("drop", &[]), Verdict::Ok, &["one is written"]);
+    assert_eq!(names("/srv/drop"), [".atlas-verify", "x"], "what was left is removed, too");
     expect(&check("kept", &[]), Verdict::Ok, &["the test file in kept is fetched"]);
     let rw = ("access", "rw");
     expect(&check("kept", &[rw]), Verdict::Unacceptable, &["kept: writing: ", "NT_STATUS_ACCESS_DENIED"]);

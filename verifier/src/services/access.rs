@@ -13,8 +13,11 @@ pub(super) fn is_let_in(target: &Target) -> anyhow::Result<Option<bool>> {
     let own = source(target)?;
     let mut is_known = own.is_some();
     for client in clients.split_whitespace() {
-        match own.and_then(|own| holds(client, own)) {
-            Some(true) => return Ok(Some(true)),
+        match own.and_then(|own| holds(client.trim_start_matches('!'), own)) {
+            // Taken out of those who are let in, by how near a network is: who knows.
+            Some(true) if client.starts_with('!') => return Ok(None),
+            Some(true) if !clients.contains('!') => return Ok(Some(true)),
+            Some(true) => is_known = false,
             Some(false) => {}
             None => is_known = false,
         }

@@ -98,6 +98,21 @@ fn unit_at(tree: &Tree, path: &str) -> Option<bool> {
 /// What a daemon's program prints of its configuration; `None` where it cannot be asked, and the files have to be read. One that complains
 /// is a note: what is wrong with its configuration is found by `services`.
 pub(super) fn says(tree: &Tree, finding: &mut Finding, program: &str, args: &[&str]) -> Option<String> {
+    match asked(tree, program, args)? {
+        Ok(said) => Some(said),
+        Err(why) => {
+            finding.note(why);
+            None
+        }
+    }
+}
+
+/// The same of what one of its releases may not know of: then it has nothing to say, which is no note.
+pub(super) fn may_say(tree: &Tree, program: &str, args: &[&str]) -> Option<String> {
+    asked(tree, program, args)?.ok()
+}
+
+fn asked(tree: &Tree, program: &str, args: &[&str]) -> Option<Result<String, String>> {
     if !tree.is_running() {
         return None;
     }
@@ -105,21 +120,14 @@ pub(super) fn says(tree: &Tree, finding: &mut Finding, program: &str, args: &[&s
     tree.look(Look::File, &path);
     let path = here::below(tree.path(), &path);
     let output = Command::new(&path).args(args).own_env().env("LC_ALL", "C").deadline(DEADLINE).run();
-    match output {
-        Ok(output) if output.stdout.len() < LONGEST => Some(output.text()),
-        Ok(_) => {
-            finding.note(format!(
-                "{program} {} says more than is kept of it; its files were read instead",
-                args.join(" ")
-            ));
-            None
-        }
+    Some(match output {
+        Ok(output) if output.stdout.len() < LONGEST => Ok(output.text()),
+        Ok(_) => Err(format!("{program} {} says more than is kept of it; its files were read instead", args.join(" "))),
         Err(error) => {
             let why = atlas_cli::in_one_line(&error.into());
-            finding.note(format!("{program} does not tell its configuration, its files were read instead: {why}"));
-            None
+            Err(format!("{program} does not tell its configuration, its files were read instead: {why}"))
         }
-    }
+    })
 }
 
 /// As much as is kept of what a program prints.

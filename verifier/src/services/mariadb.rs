@@ -66,7 +66,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     if let Some(server) = server {
         finding.path(tree, dir);
         named(told.as_ref().unwrap_or(&lines)).iter().for_each(|file| finding.path(tree, file));
-        let (at, where_to) = reached(server.addresses.iter().map(String::as_str), Six::AndFour);
+        let (at, where_to) = reached(server.addresses.iter().map(String::as_str), Six::Alone);
         finding.instance(Instance {
             name: server.port.to_string(),
             options: [("port".to_owned(), server.port.to_string())].into_iter().chain(where_to).collect(),
@@ -134,7 +134,11 @@ fn server(lines: &[String], version: Option<&str>) -> Option<Server> {
         let (key, value) = line.split_once('=').unwrap_or((line, ""));
         let key = key.split('#').next().unwrap_or_default().trim().replace('_', "-").to_ascii_lowercase();
         let value = value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']);
-        match key.trim_start_matches("loose-") {
+        let key = key.trim_start_matches("loose-");
+        // A name may be cut short, while it is that of one alone.
+        let whole = |name: &'static str| name.starts_with(key) && key.len() > "skip-n".len();
+        let key = ["bind-address", "skip-networking"].into_iter().find(|name| whole(name)).unwrap_or(key);
+        match key {
             _ if !is_in => (),
             "port" => port = value.parse().unwrap_or(port),
             "bind-address" => value.clone_into(&mut address),

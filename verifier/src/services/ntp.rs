@@ -3,14 +3,14 @@
 use super::{
     access,
     daemon::{self, Daemon},
-    found::{Finding, bound},
+    found::{Finding, Six, reached},
     included,
 };
 use crate::{
     service::{Service, Target, Tree},
     talk,
 };
-use atlas_model::verify::{Found, Instance, Profile, Worse};
+use atlas_model::verify::{At, Found, Instance, Profile, Worse};
 use std::{
     collections::BTreeMap,
     time::{Instant, SystemTime},
@@ -52,8 +52,8 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         let text = told.unwrap_or_else(|| own.join("\n"));
         if let Some((port, clients)) = chrony_serves(&text) {
             let clients = clients.map(|clients| (access::CLIENTS.to_owned(), clients));
-            let options = bound(bind_addresses(&text)).into_iter().chain(clients).collect();
-            server(&mut finding, "chrony", port, options);
+            let (at, where_to) = reached(bind_addresses(&text).into_iter(), Six::Alone);
+            server(&mut finding, "chrony", port, where_to.chain(clients).collect(), at);
         }
     }
     let ntpsec = tree.installed("ntpsec", "/etc/ntpsec");
@@ -63,16 +63,18 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         let ignored = |line: &str| {
             line.trim_start().starts_with("restrict") && line.contains("default") && line.contains("ignore")
         };
-        if !text.lines().any(ignored) {
-            server(&mut finding, "ntpsec", 123, BTreeMap::new());
+        if text.lines().any(ignored) {
+            finding.note("ntpsec is not exercised: at port 123 it answers nobody but those whom it names".into());
+        } else {
+            server(&mut finding, "ntpsec", 123, BTreeMap::new(), At::Partners);
         }
     }
     Ok(finding.done())
 }
 
-fn server(finding: &mut Finding, name: &str, port: u16, mut options: BTreeMap<String, String>) {
+fn server(finding: &mut Finding, name: &str, port: u16, mut options: BTreeMap<String, String>, at: At) {
     options.insert("port".into(), port.to_string());
-    finding.instance(Instance { name: name.into(), options, ..Instance::default() });
+    finding.instance(Instance { name: name.into(), options, at });
 }
 
 /// The addresses that chrony gives the time at, where those are not all; the last one of each kind counts.
@@ -97,12 +99,28 @@ fn chrony_serves(text: &str) -> Option<(u16, Option<String>)> {
             .map(|line| line.split_whitespace().collect::<Vec<_>>())
             .filter(move |words| words.first().is_some_and(|word| word.eq_ignore_ascii_case(name)))
     };
-    let allowed: Vec<String> = directives("allow")
-        .map(|words| words.iter().skip(1).find(|word| **word != "all").map_or("*", |net| *net).to_owned())
-        .collect();
+    let mut clients: Vec<String> = vec![];
+    for line in lines.clone() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let Some(sign) = words.first().and_then(|word| match word.to_ascii_lowercase().as_str() {
+            "allow" => Some(""),
+            "deny" => Some("!"),
+            _ => None,
+        }) else {
+            continue;
+        };
+        // Of all, it takes back what was said of some.
+        if words.get(1).is_some_and(|word| word.eq_ignore_ascii_case("all")) {
+            clients.clear();
+        }
+        let net = words.iter().skip(1).find(|word| !word.eq_ignore_ascii_case("all")).copied().unwrap_or("*");
+        clients.push(format!("{sign}{net}"));
+    }
     let port = directives("port").next_back().and_then(|words| words.get(1)?.parse().ok()).unwrap_or(123);
-    let is_for_all = allowed.iter().any(|net| net == "*" || net.ends_with("/0"));
-    (!allowed.is_empty() && port != 0).then(|| (port, (!is_for_all).then(|| allowed.join(" "))))
+    let is_any = |net: &String| net == "*" || net == "0/0" || net == "0.0.0.0/0" || net == "::/0";
+    let is_for_all = clients.iter().any(is_any) && !clients.iter().any(|net| net.starts_with('!'));
+    let is_for_some = clients.iter().any(|net| !net.starts_with('!'));
+    (is_for_some && port != 0).then(|| (port, (!is_for_all).then(|| clients.join(" "))))
 }
 
 /// What a server said.
@@ -192,11 +210,14 @@ mod tests {
 
     #[test]
     fn chrony_serves_whom_it_allows() {
-        assert_eq!(chrony_serves("pool pool.example iburst\n# allow\n"), None);
-        assert_eq!(chrony_serves("allow 192.0.2.0/24\nallow 10\n"), Some((123, Some("192.0.2.0/24 10".into()))));
-        assert_eq!(chrony_serves("port 1123\n  allow\n"), Some((1123, None)));
-        assert_eq!(chrony_serves("allow 10/8\nallow all\n"), Some((123, None)));
-        assert_eq!(chrony_serves("allow\nport 0\n"), None);
+        let of = |text: &str| chrony_serves(text);
+        assert_eq!(of("pool pool.example iburst\n# allow\n"), None);
+        assert_eq!(of("allow 192.0.2.0/24\nallow 10\n"), Some((123, Some("192.0.2.0/24 10".into()))));
+        assert_eq!(of("port 1123\n  allow\n"), Some((1123, None)));
+        assert_eq!(of("deny 10/8\nallow all\n"), Some((123, None)));
+        assert_eq!(of("allow\nport 0\n"), None);
+        assert_eq!(of("allow 10/8\ndeny 10.1/16\n"), Some((123, Some("10/8 !10.1/16".into()))));
+        assert_eq!(of("deny all\n"), None);
         let text = "bindaddress 192.0.2.1\nBindAddress 192.0.2.2 # ours\nbindaddress /run/x\nbindaddress 2001:db8::1\n";
         assert_eq!(bind_addresses(text), ["192.0.2.2", "2001:db8::1"]);
     }

@@ -74,6 +74,9 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
             Some((port, addresses)) => listens(Some(&port), Some(&addresses)),
             None => listens(settings.value("port"), settings.value("listen_addresses")),
         };
+        if let Some(how) = starts.filter(|starts| *starts == "manual") {
+            finding.note(format!("{name} at port {port} is not exercised: its start.conf says '{how}'"));
+        }
         // Who starts it by hand or listens on no network has no clients that we could be.
         if addresses.is_empty() || starts.is_some_and(|starts| starts != "auto") {
             continue;

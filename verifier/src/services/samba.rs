@@ -12,6 +12,7 @@ use super::{
     included,
 };
 use crate::{
+    pattern::fits,
     service::{Service, Target, Tree},
     talk::Talk,
 };
@@ -34,6 +35,8 @@ const DAEMON: Daemon =
 /// Shares that are no directories of files, or another for everybody.
 const OTHERS: [&str; 5] = ["global", "homes", "printers", "print$", "ipc$"];
 
+/// What a server says where a file is there already.
+const LEFT_THERE: &str = "NT_STATUS_OBJECT_NAME_COLLISION";
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
     let dir = tree.installed("samba", "/etc/samba");
@@ -52,6 +55,9 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         port.insert("limited".into(), "yes".into());
     }
     port.extend(bound(server.addresses.iter().map(String::as_str)));
+    for other in &server.others {
+        finding.note(format!("port {other} is not exercised: the same smbd answers there as on port {}", server.port));
+    }
     let at = if server.is_local { At::Here } else { At::Partners };
     let shares = shares(&lines);
     if shares.is_empty() {
@@ -98,6 +104,8 @@ fn setting(line: &str) -> Option<(String, &str)> {
 struct Server {
     /// The first port that it listens on: 445, unless `smb ports` says otherwise.
     port: u16,
+    /// The others.
+    others: Vec<u16>,
     /// Whether it answers this server alone.
     is_local: bool,
     /// Whether it answers some addresses alone.
@@ -116,12 +124,15 @@ impl Server {
         };
         let global: Vec<(String, &str)> = lines.iter().filter(in_global).filter_map(|line| setting(line)).collect();
         let value = |name: &str| global.iter().rfind(|(key, _)| key == name).map(|(_, value)| *value);
-        let first = |ports: &str| ports.split([' ', ',']).next()?.parse().ok();
+        let ports = value("smbports").unwrap_or("445 139").split([' ', ',']).filter_map(|port| port.parse().ok());
+        let mut ports: Vec<u16> = ports.collect();
+        let port = if ports.is_empty() { 445 } else { ports.remove(0) };
         let interfaces = value("interfaces").unwrap_or_default();
         let own: Vec<String> = interfaces.split([' ', ',']).filter(|at| !at.is_empty()).map(interface).collect();
         let has_own = !own.is_empty() && value("bindinterfacesonly").is_some_and(is_yes);
         Server {
-            port: value("smbports").and_then(first).unwrap_or(445),
+            port,
+            others: ports,
             is_local: has_own && own.iter().all(|at| is_loopback(at)),
             is_limited: HOSTS.iter().any(|name| value(name).is_some_and(|hosts| !hosts.is_empty())),
             addresses: if has_own { own } else { vec![] },
@@ -184,6 +195,8 @@ fn shares(lines: &[String]) -> Vec<Share> {
             "serversmbencrypt" | "smbencrypt" => share.is_limited |= matches!(value, "required" | "mandatory"),
             key if HOSTS.contains(&key) => share.is_limited |= !value.is_empty(),
             "copy" => copied = Some(value),
+            // Files that nobody sees, the test file among them.
+            "vetofiles" => share.is_limited |= value.split('/').any(|hidden| !hidden.is_empty() && fits(hidden, FILE)),
             "available" if !is_yes => hidden.push(share.name.clone()),
             _ => (),
         }
@@ -211,8 +224,8 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     let is_limited = target.option("limited") == Some("yes");
     let said = match Talk::open(target, port)? {
         Ok(mut talk) => match negotiate(&mut talk) {
-            // Nothing but the end of the connection, as whoever is not let in sees it.
-            Err(Refused::Silent(why)) if is_limited => {
+            // The end of the connection, or little more, as whoever is not let in sees it.
+            Err(Refused::Silent(why) | Refused::Away(why)) if is_limited => {
                 let what =
                     format!("port {port} accepts; only some addresses are let in, and this server is none ({why})");
                 return Ok(Profile::ok(what));
@@ -252,6 +265,8 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
 enum Refused {
     /// It said nothing.
     Silent(String),
+    /// It sends away whoever comes from here.
+    Away(String),
     /// It said no, or something else.
     Said(String),
 }
@@ -259,7 +274,7 @@ enum Refused {
 impl Refused {
     fn why(self) -> String {
         match self {
-            Refused::Silent(why) | Refused::Said(why) => why,
+            Refused::Silent(why) | Refused::Away(why) | Refused::Said(why) => why,
         }
     }
 }
@@ -269,6 +284,10 @@ fn negotiate(talk: &mut Talk) -> Result<(), Refused> {
     talk.say(&hello()).map_err(Refused::Silent)?;
     let head = talk.exactly(4).map_err(Refused::Silent)?;
     let length = u32::from_be_bytes([0, head[1], head[2], head[3]]) as usize;
+    // An older protocol's word, with which whoever is not let in is sent away.
+    if head[0] == 0x83 {
+        return Err(Refused::Away("it sends this server away".into()));
+    }
     if head[0] != 0 || !(64..=65_536).contains(&length) {
         return Err(Refused::Said("what answers does not speak SMB".into()));
     }
@@ -336,7 +355,15 @@ impl Client<'_> {
     fn write(&self) -> anyhow::Result<Result<(), String>> {
         let own = format!("{FILE}-{}", own_name(self.target));
         let commands = format!("scopy {FILE} {own}; get {own} /dev/stdout; del {own}");
-        Ok(self.run(&commands)?.and_then(|output| self.judge(&output, &own)).map_err(|why| format!("writing: {why}")))
+        let mut output = self.run(&commands)?;
+        // A check that was cut off has left its own file there, which is removed now.
+        let is_left = |output: &Output| {
+            [&output.stdout, &output.stderr].iter().any(|said| String::from_utf8_lossy(said).contains(LEFT_THERE))
+        };
+        if output.as_ref().is_ok_and(is_left) {
+            output = self.run(&commands)?;
+        }
+        Ok(output.and_then(|output| self.judge(&output, &own)).map_err(|why| format!("writing: {why}")))
     }
 
     fn run(&self, commands: &str) -> anyhow::Result<Result<Output, String>> {
@@ -402,7 +429,8 @@ mod tests {
         let global = ["[global]", "writable = yes", "[a]", "path = /a", "[b]", "path = /b", "read only = yes"];
         let global: Vec<bool> = shares(&global.map(str::to_owned)).iter().map(|share| share.is_read_only).collect();
         assert_eq!(global, [false, true]);
-        assert_eq!(Server::read(&lines), Server { port: 4450, is_local: false, is_limited: false, addresses: vec![] });
+        let expected = Server { port: 4450, others: vec![139], is_local: false, is_limited: false, addresses: vec![] };
+        assert_eq!(Server::read(&lines), expected);
         assert_eq!(Server::read(&["[global]".to_owned()]).port, 445);
     }
 

@@ -15,14 +15,28 @@ pub struct Daemon {
     pub prepare: &'static str,
     /// Shell that says by its status whether the daemon takes the configuration.
     pub accepts: &'static str,
+    /// Shell that lists its names, where SetUp has no word of its own to compare.
+    pub names: &'static str,
     /// Shell that becomes the daemon, in the foreground; empty where this machine's kernel cannot have it.
     pub start: &'static str,
     /// Whether clients come over UDP.
     pub is_udp: bool,
+    /// Ports at which it is controlled, not used.
+    pub control: &'static [u16],
 }
 
-const NONE: Daemon =
-    Daemon { name: "", service: "", dir: "", is_other: false, prepare: "", accepts: "", start: "", is_udp: false };
+const NONE: Daemon = Daemon {
+    name: "",
+    service: "",
+    dir: "",
+    is_other: false,
+    prepare: "",
+    accepts: "",
+    names: "",
+    start: "",
+    is_udp: false,
+    control: &[],
+};
 
 pub const ALL: &[Daemon] = &[
     Daemon {
@@ -39,6 +53,7 @@ pub const ALL: &[Daemon] = &[
         dir: "/etc/apache2",
         prepare: "mkdir -p /run/lock",
         accepts: "apache2ctl -t",
+        names: "apache2ctl -t -D DUMP_VHOSTS",
         start: ". /etc/apache2/envvars; mkdir -p $APACHE_RUN_DIR $APACHE_LOCK_DIR; exec apache2 -D FOREGROUND",
         ..NONE
     },
@@ -122,7 +137,7 @@ pub const ALL: &[Daemon] = &[
         dir: "/etc/postgresql",
         prepare: "mkdir -p /run/postgresql; chown postgres /run/postgresql; cd /",
         accepts: "for one in /etc/postgresql/*/*/postgresql.conf; do v=${one#/etc/postgresql/}; setpriv --reuid=postgres --regid=postgres --init-groups /usr/lib/postgresql/${v%%/*}/bin/postgres -C port -c config_file=$one; done",
-        start: "cd /; for one in /etc/postgresql/*/*/postgresql.conf; do v=${one#/etc/postgresql/}; exec setpriv --reuid=postgres --regid=postgres --init-groups /usr/lib/postgresql/${v%%/*}/bin/postgres -c config_file=$one; done",
+        start: "cd /; for one in /etc/postgresql/*/*/postgresql.conf; do v=${one#/etc/postgresql/}; setpriv --reuid=postgres --regid=postgres --init-groups /usr/lib/postgresql/${v%%/*}/bin/postgres -c config_file=$one & done; wait",
         ..NONE
     },
     Daemon {
@@ -142,6 +157,7 @@ pub const ALL: &[Daemon] = &[
         accepts: "chronyd -p",
         start: "exec chronyd -d -x",
         is_udp: true,
+        control: &[323],
         ..NONE
     },
     Daemon {
@@ -149,12 +165,20 @@ pub const ALL: &[Daemon] = &[
         service: "ntp",
         dir: "/etc/ntpsec",
         is_other: true,
-        start: "exec ntpd -n -c /etc/ntpsec/ntp.conf",
         accepts: "true",
+        // For minutes it has not got the time itself, which is no false alarm: it is not started.
+        start: "",
         is_udp: true,
         ..NONE
     },
-    Daemon { name: "nfs", service: "nfs", dir: "/etc/exports", accepts: "true", ..NONE },
+    Daemon {
+        name: "nfs",
+        service: "nfs",
+        dir: "/etc/exports",
+        accepts: "true",
+        names: "exportfs -r; exportfs -s",
+        ..NONE
+    },
 ];
 
 /// The one of this name.

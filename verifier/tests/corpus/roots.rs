@@ -39,7 +39,7 @@ const DAEMONS: [&str; 27] = [
     "chrony",
 ];
 /// Those that cannot be installed beside one of these.
-const OTHERS: [&str; 5] = ["iproute2", "procps", "openssl", "exim4-daemon-light", "ntpsec"];
+const OTHERS: [&str; 6] = ["curl", "iproute2", "procps", "openssl", "exim4-daemon-light", "ntpsec"];
 
 /// Where they are kept: `$ATLAS_CACHE`, or `~/.cache/atlas`.
 fn cache() -> PathBuf {

@@ -34,16 +34,19 @@ pub fn compare(root: &Path, programs: &Path, case: &Case) -> Outcome {
     let script = format!(
         "{}in_root '{}' >\"$W/out/accepts\" 2>&1 || exit 3\n\
          in_root '/opt/atlas/programs/VerifyService {service} setup' >\"$W/out/asked\"\n\
-         in_root '/opt/atlas/programs/VerifyService {service} setup --root /mirror' >\"$W/out/read\"\n",
+         in_root '/opt/atlas/programs/VerifyService {service} setup --root /mirror' >\"$W/out/read\"\n\
+         in_root '{}' >\"$W/out/names\" 2>/dev/null || true\n",
         layout(case),
         case.daemon.accepts.replace('\'', "'\\''"),
+        case.daemon.names,
     );
     let mut room = Room::open(root, programs, case, &script);
     let is_good = room.ends();
     let found = |name: &str| serde_json::from_str::<Found>(&room.read(name));
     match (found("out/asked"), found("out/read")) {
         (Ok(asked), Ok(read)) if is_good => {
-            let lines = differences(case, &asked, &read);
+            let mut lines = differences(case, &asked, &read);
+            lines.extend(misnamed(case, &asked, &room.read("out/names")));
             if lines.is_empty() { Outcome::Same(asked) } else { Outcome::Different(lines) }
         }
         _ => {
@@ -57,6 +60,43 @@ pub fn compare(root: &Path, programs: &Path, case: &Case) -> Outcome {
             }
         }
     }
+}
+
+/// What a daemon that SetUp cannot ask in full says of its names all the same: Apache its hosts by port, NFS its directories.
+fn misnamed(case: &Case, found: &Found, said: &str) -> Vec<String> {
+    let of = |line: &str| -> Option<(String, String)> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match (case.daemon.name, &words[..]) {
+            ("apache", ["port", port, "namevhost", name, ..]) => Some((name.to_ascii_lowercase(), (*port).to_owned())),
+            ("apache", [at, name, file]) if file.starts_with('(') => {
+                Some((name.to_ascii_lowercase(), at.rsplit_once(':')?.1.to_owned()))
+            }
+            ("nfs", [path, ..]) if path.starts_with('/') => Some((path.replace("\\040", " "), String::new())),
+            _ => None,
+        }
+    };
+    let names: Vec<(String, String)> = said.lines().filter_map(of).collect();
+    let instances: Vec<(Option<&String>, &str)> = found
+        .instances
+        .iter()
+        .map(|one| {
+            (one.options.get("name").or(one.options.get("path")), one.options.get("port").map_or("", String::as_str))
+        })
+        .collect();
+    let is_said = |port: &str| found.notes.iter().any(|note| note.contains(port) && note.contains("no name"));
+    let missing = names.iter().filter(|(name, port)| {
+        // A host without a name of its own is given that of the server.
+        let is_it = |(known, at): &(Option<&String>, &str)| at == port && known.is_none_or(|known| known == name);
+        !instances.iter().any(is_it) && (port.is_empty() || !is_said(port)) && port != "*"
+    });
+    let invented = instances.iter().filter_map(|(name, port)| Some(((*name)?, *port))).filter(|(name, port)| {
+        !names.is_empty() && !names.iter().any(|(known, at)| known == *name && (at == port || at == "*"))
+    });
+    let missing =
+        missing.map(|(name, port)| format!("{}: {} has {name} {port}, and SetUp has not", case.name, case.daemon.name));
+    let invented = invented
+        .map(|(name, port)| format!("{}: SetUp has {name} {port}, and {} has not", case.name, case.daemon.name));
+    missing.chain(invented).collect()
 }
 
 /// What one view has and the other has not, in sentences.

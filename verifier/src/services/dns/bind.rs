@@ -9,6 +9,8 @@ use crate::{
     },
 };
 
+use std::collections::BTreeSet;
+
 const DAEMON: Daemon = Daemon { name: "bind", programs: &["named"], units: &["named.service", "bind9.service"] };
 /// How deep blocks may lie in each other.
 const MAX_DEPTH: usize = 16;
@@ -35,6 +37,9 @@ pub(super) fn bind(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<
     };
     files(&all, tree, finding);
     let server = server(&all);
+    for port in server.iter().flat_map(|server| unexercised(&all, server.port)) {
+        finding.note(format!("bind answers at port {port} too, which is not exercised"));
+    }
     if server.is_none() {
         finding.note("bind answers over TLS or HTTPS alone, and is not exercised".into());
     }
@@ -116,25 +121,40 @@ impl Files<'_> {
     }
 }
 
+/// The ports of one family at which it answers who asks in plain, and whether for this server alone. Over TLS or HTTPS, other clients come.
+fn plain(options: &[&Statement], name: &str, usual: u16) -> Vec<(u16, bool, Vec<String>)> {
+    let listens: Vec<&&Statement> = options.iter().filter(|option| option.is(name)).collect();
+    if listens.is_empty() {
+        return vec![(usual, false, vec![])];
+    }
+    let is_plain =
+        |listen: &&&Statement| listen.behind("tls").is_none_or(|tls| tls == "none") && listen.behind("http").is_none();
+    let plain = listens.into_iter().filter(is_plain).filter(|listen| !listen.addresses().all(|at| at == "none"));
+    let one = |listen: &&Statement| {
+        let port = listen.behind("port").and_then(|port| port.parse().ok()).unwrap_or(usual);
+        (port, listen.addresses().all(|at| is_loopback(&at)), listen.addresses().collect())
+    };
+    plain.map(one).collect()
+}
+
+fn usual_port(options: &[&Statement]) -> u16 {
+    let port = options.iter().rfind(|option| option.is("port"));
+    port.and_then(|port| port.words.get(1)?.parse().ok()).unwrap_or(53)
+}
+
+/// The ports besides this one, those of IPv6 among them.
+fn unexercised(all: &[Statement], exercised: u16) -> BTreeSet<u16> {
+    let options: Vec<&Statement> = find(all, "options").flat_map(|options| &options.block).collect();
+    let both = ["listen-on", "listen-on-v6"].map(|name| plain(&options, name, usual_port(&options)));
+    both.iter().flatten().map(|(port, ..)| *port).filter(|port| *port != exercised).collect()
+}
+
 /// What a configuration answers; `None` where it listens for nobody who asks in plain.
 fn server(all: &[Statement]) -> Option<Server> {
     let options: Vec<&Statement> = find(all, "options").flat_map(|options| &options.block).collect();
     let option = |name: &str| options.iter().find(|statement| statement.is(name)).copied();
-    let usual: u16 = option("port").and_then(|port| port.words.get(1)?.parse().ok()).unwrap_or(53);
-    let listens: Vec<&Statement> = options.iter().filter(|option| option.is("listen-on")).copied().collect();
-    // Over TLS or HTTPS, other clients come.
-    let is_plain =
-        |listen: &&&Statement| listen.behind("tls").is_none_or(|tls| tls == "none") && listen.behind("http").is_none();
-    let plain: Vec<(u16, bool, Vec<String>)> = listens
-        .iter()
-        .filter(is_plain)
-        .filter(|listen| !listen.addresses().all(|at| at == "none"))
-        .map(|listen| {
-            let port = listen.behind("port").and_then(|port| port.parse().ok()).unwrap_or(usual);
-            (port, listen.addresses().all(|at| is_loopback(&at)), listen.addresses().collect())
-        })
-        .collect();
-    let all_plain = if listens.is_empty() { vec![(usual, false, vec![])] } else { plain };
+    let usual = usual_port(&options);
+    let all_plain = plain(&options, "listen-on", usual);
     // The one that clients come to.
     let best = all_plain.iter().min_by_key(|(port, is_local, _)| (*is_local, *port != 53));
     let (port, is_local, addresses) = best?;
@@ -148,7 +168,7 @@ fn server(all: &[Statement]) -> Option<Server> {
         is_limited: all_limited,
         zones: vec![],
     };
-    let mut take = |block: &[Statement], limited: bool| {
+    let mut take = |block: &[Statement], limited: bool, is_of_view: bool| {
         for zone in find(block, "zone") {
             let is_own = find(&zone.block, "type")
                 .any(|kind| kind.words.get(1).is_some_and(|kind| OWN.contains(&kind.as_str())));
@@ -157,15 +177,16 @@ fn server(all: &[Statement]) -> Option<Server> {
             let is_limited = if own.is_some() { limited || is_limited(own) } else { limited || all_limited };
             let name = name.trim_end_matches('.').to_ascii_lowercase();
             if !server.zones.iter().any(|known| known.name == name) {
-                server.zones.push(Zone { name, is_limited });
+                server.zones.push(Zone { name, is_limited, is_of_view });
             }
         }
     };
-    take(all, false);
+    take(all, false, false);
     for view in find(all, "view") {
         let clients = is_limited(find(&view.block, "match-clients").next());
         let keys = find(&view.block, "match-destinations").next().is_some();
-        take(&view.block, clients || keys || is_limited(find(&view.block, "allow-query").next()));
+        let limited = clients || keys || is_limited(find(&view.block, "allow-query").next());
+        take(&view.block, limited, clients || keys);
     }
     Some(server)
 }
@@ -308,6 +329,8 @@ mod tests {
         let text = "view inner { match-clients { 10.0.0.0/8; }; zone \"a\" { type primary; }; };\n\
             view outer { match-clients { any; }; zone \"b\" { type secondary; }; zone \"c\" { type primary; allow-query { none; }; }; };";
         assert_eq!(one(text).2, zones(&[("a", true), ("b", false), ("c", true)]));
+        let of_views: Vec<bool> = read(text).unwrap().unwrap().zones.iter().map(|zone| zone.is_of_view).collect();
+        assert_eq!(of_views, [true, false, false]);
         let text = "options { allow-query { 10.0.0.0/8; }; }; zone \"a\" { type primary; }; zone \"b\" { type primary; allow-query { any; }; };";
         assert_eq!(one(text).2, zones(&[("a", true), ("b", false)]));
     }
@@ -325,6 +348,9 @@ mod tests {
             (server.port, server.is_local, server.zones.len())
         };
         assert_eq!(found(&root, false), (5300, true, 1));
+        let mut finding = Finding::default();
+        bind(&root.tree(), &mut finding).unwrap();
+        assert_eq!(finding.done().notes, ["bind answers at port 53 too, which is not exercised"], "over IPv6");
         root.program("usr/sbin/named", "");
         let says = "printf '/etc/bind/named.conf:4: option x is deprecated\nzone \"a\" {\n\ttype master;\n};\n'";
         root.program("usr/bin/named-checkconf", says);

@@ -9,6 +9,8 @@ use crate::{
     },
 };
 
+use std::collections::BTreeSet;
+
 const UNBOUND: Daemon = Daemon { name: "unbound", programs: &["unbound"], units: &["unbound.service"] };
 const DNSMASQ: Daemon = Daemon { name: "dnsmasq", programs: &["dnsmasq"], units: &["dnsmasq.service"] };
 /// What Debian passes over in dnsmasq's directory.
@@ -34,6 +36,8 @@ pub(super) struct Zone {
     pub(super) name: String,
     /// Whether some addresses alone may ask for it.
     pub(super) is_limited: bool,
+    /// Whether it is shown to some alone, and others meet another view.
+    pub(super) is_of_view: bool,
 }
 
 pub(super) fn unbound(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<Server>> {
@@ -45,15 +49,19 @@ pub(super) fn unbound(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
     finding.path(tree, dir);
     let own = Files { tree, finding, dir, left: MAX_FILES }.read(&main, 0)?;
     let mut text: String = own.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
-    // It is asked for one setting at a time; the last one that is read counts.
+    // It is asked for one setting at a time, the last ones of which its older releases do not have; the last value that is read counts.
+    let is_asked = dir == "/etc/unbound" && daemon::says(tree, finding, "unbound-checkconf", &["-o", "port"]).is_some();
     for setting in
-        if dir == "/etc/unbound" { &["port", "interface", "tls-port", "https-port", "access-control"][..] } else { &[] }
+        ["port", "interface", "access-control", "tls-port", "ssl-port", "https-port"].iter().filter(|_| is_asked)
     {
-        let Some(told) = daemon::says(tree, finding, "unbound-checkconf", &["-o", setting]) else { break };
+        let Some(told) = daemon::may_say(tree, "unbound-checkconf", &["-o", setting]) else { continue };
         text = text.lines().filter(|line| key(line) != Some(setting)).map(|line| format!("{line}\n")).collect();
         text.extend(told.lines().filter(|line| !line.is_empty()).map(|value| format!("{setting}: {value}\n")));
     }
     let server = unbound_text(&text);
+    for port in server.iter().flat_map(|server| unexercised(&text, server.port)) {
+        finding.note(format!("unbound answers at port {port} too, which is not exercised"));
+    }
     if server.is_none() {
         finding.note("unbound answers over TLS or HTTPS alone, and is not exercised".into());
     }
@@ -148,6 +156,13 @@ fn key(line: &str) -> Option<&str> {
     line.split('#').next()?.split_once(':').map(|(key, _)| key.trim())
 }
 
+/// The ports besides this one.
+fn unexercised(text: &str, exercised: u16) -> BTreeSet<u16> {
+    let interfaces = text.lines().filter(|line| matches!(key(line), Some("interface" | "ip-address")));
+    let ports = interfaces.filter_map(|line| line.split('#').next()?.rsplit_once('@')?.1.trim().parse().ok());
+    ports.filter(|port| *port != exercised).collect()
+}
+
 /// `None` where nobody is answered who asks in plain.
 fn unbound_text(text: &str) -> Option<Server> {
     let pairs: Vec<(&str, &str)> = text
@@ -203,7 +218,14 @@ pub(super) fn dnsmasq(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
         finding.path(tree, "/etc/dnsmasq.d");
         lines.extend(included::lines(tree, finding, file, &include)?);
     }
-    Ok(dnsmasq_lines(&lines))
+    let server = dnsmasq_lines(&lines);
+    if server.is_none() {
+        finding.note(
+            "dnsmasq answers for no names; that it gives out addresses (DHCP, ports 67 and 547) is not exercised"
+                .into(),
+        );
+    }
+    Ok(server)
 }
 
 fn dnsmasq_lines(lines: &[String]) -> Option<Server> {
@@ -259,10 +281,12 @@ mod tests {
     fn unbound_s_own_word_comes_before_its_files() {
         let root = Root::with(&[("etc/unbound/unbound.conf", "server:\n port: 9\n interface: ::1\n")]);
         root.program("usr/sbin/unbound", "");
-        let says = "case $2 in port) echo 54;; interface) echo 0.0.0.0; echo ::;; tls-port) echo 853;; https-port) echo 443;; esac";
+        let says = "case $2 in port) echo 54;; interface) echo 0.0.0.0; echo ::;; access-control) echo 0.0.0.0/0 allow;; *) exit 1;; esac";
         root.program("usr/sbin/unbound-checkconf", says);
-        let server = unbound(&root.tree().running(), &mut Finding::default()).unwrap().unwrap();
-        assert_eq!((server.port, server.is_local), (54, false));
+        let mut finding = Finding::default();
+        let server = unbound(&root.tree().running(), &mut finding).unwrap().unwrap();
+        assert_eq!((server.port, server.is_local, server.is_limited), (54, false, false));
+        assert!(finding.done().notes.is_empty(), "an old one knows no port for TLS");
         let own = unbound(&root.tree(), &mut Finding::default()).unwrap().unwrap();
         assert_eq!((own.port, own.is_local), (9, true));
     }

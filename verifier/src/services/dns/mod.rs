@@ -66,6 +66,7 @@ fn take(finding: &mut Finding, name: &str, server: config::Server) {
     let port = ("port".to_owned(), server.port.to_string());
     let bound = bound(server.addresses.iter().map(String::as_str));
     let limited = |is_limited: bool| is_limited.then(|| ("limited".to_owned(), "yes".to_owned()));
+    let seen = |is_of_view: bool| is_of_view.then(|| ("limited".to_owned(), "view".to_owned()));
     let mut zones = server.zones;
     zones.sort_by(|a, b| a.name.cmp(&b.name));
     zones.retain(|zone| !USUAL.contains(&zone.name.as_str()));
@@ -78,7 +79,8 @@ fn take(finding: &mut Finding, name: &str, server: config::Server) {
     }
     for zone in zones.into_iter().take(MAX_ZONES) {
         let own = [port.clone(), ("zone".into(), zone.name.clone())];
-        let options = own.into_iter().chain(bound.clone()).chain(limited(zone.is_limited)).collect();
+        let options = own.into_iter().chain(bound.clone()).chain(limited(zone.is_limited));
+        let options = options.chain(seen(zone.is_of_view)).collect();
         finding.instance(Instance { name: zone.name, options, at });
     }
 }
@@ -102,13 +104,22 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
         (None, None) => ("localhost", Kind::A),
     };
     let start = Instant::now();
-    let is_limited = target.option("limited") == Some("yes");
+    let limited = target.option("limited");
     let answer = match ask(target, port, name, kind)? {
-        Ok(answer) if is_limited && answer.is_refused() => {
+        // Who is shown another view is told what is known of the name there, if anything.
+        Ok(answer) if limited == Some("view") && !answer.is_authoritative => {
+            let what = "it answers; the zone is in a view for some, and this server may be none of them";
+            return Ok(Profile::ok(what).measure(target.time("answer", start, 500.0, None)?));
+        }
+        Ok(answer) if limited.is_some() && answer.is_refused() => {
             let what = "it answers, and refuses this server, which may not ask for that";
             return Ok(Profile::ok(what).measure(target.time("answer", start, 500.0, None)?));
         }
         Ok(answer) => answer,
+        // Whoever may not ask may get no answer at all; where nobody listens, the system says so. The server itself may ask.
+        Err(why) if limited.is_some() && !why.contains("refused") && !target.address()?.is_loopback() => {
+            return Ok(Profile::ok("not exercised: it answers some addresses, and this server may be none of them"));
+        }
         Err(why) => {
             return Ok(Profile::unacceptable(format!("no answer for {name} from port {port}: {why}")).hint(hint));
         }
@@ -123,8 +134,10 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
 /// What an answer says of the server.
 fn judge(answer: &Answer, name: &str, kind: Kind, expected: Option<&str>, is_named: bool) -> Result<String, String> {
     match (kind, &answer.records[..]) {
-        // Whatever it says of localhost, it says it.
-        (Kind::A, _) if !is_named && (matches!(answer.code, 0 | 3) || answer.is_refused()) => Ok("it answers".into()),
+        // Whatever it says of localhost, it says it: that it has nobody to ask, too.
+        (Kind::A, _) if !is_named && (matches!(answer.code, 0 | 2 | 3) || answer.is_refused()) => {
+            Ok("it answers".into())
+        }
         _ if answer.code != 0 => Err(format!("asked for {name}, it says {}", answer.said())),
         (_, []) => Err(format!("asked for {name}, it has no such record")),
         (Kind::Soa, _) if !answer.is_authoritative => {
@@ -237,6 +250,7 @@ mod tests {
         );
         assert!(judge(&answer(0, false, address()), "a.example", Kind::A, None, true).is_ok());
         assert!(judge(&answer(3, false, vec![]), "localhost", Kind::A, None, false).is_ok());
+        assert!(judge(&answer(2, false, vec![]), "localhost", Kind::A, None, false).is_ok());
         assert!(judge(&answer(5, false, vec![]), "a.example", Kind::A, None, true).unwrap_err().contains("REFUSED"));
         // One that looks up nothing for others refuses a name that is none of its own, and works.
         assert!(judge(&answer(5, false, vec![]), "localhost", Kind::A, None, false).is_ok());

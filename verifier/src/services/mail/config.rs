@@ -1,6 +1,6 @@
 //! What mail servers are configured to listen on.
 
-use crate::services::found::bound;
+use crate::services::found::{Six, reached};
 use atlas_model::verify::{At, Instance};
 use std::collections::BTreeMap;
 
@@ -31,6 +31,8 @@ pub(super) struct Listener {
     pub(super) is_local: bool,
     /// Where it listens, if not everywhere.
     pub(super) addresses: Vec<String>,
+    /// Whether it makes its certificate up, anew every few hours.
+    pub(super) renews_itself: bool,
     /// Whether it lets strangers wait before it greets, so as to find out robots.
     pub(super) is_wary: bool,
 }
@@ -44,7 +46,12 @@ impl Listener {
                 options.insert(key.into(), "yes".into());
             }
         }
-        options.extend(bound(self.addresses.iter().map(String::as_str)));
+        options.extend(reached(self.addresses.iter().map(String::as_str), Six::AndFour).1);
+        if self.renews_itself {
+            options.extend(
+                ["certificate-slow", "certificate-unacceptable"].map(|limit| (limit.to_owned(), "0".to_owned())),
+            );
+        }
         if self.is_wary {
             options.insert("answer-slow".into(), "12000".into());
         }

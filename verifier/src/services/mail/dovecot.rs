@@ -75,13 +75,17 @@ impl Settings {
         }
     }
 
-    fn has_imap(&self) -> bool {
-        let is_listed = self.value("protocols").is_some_and(|list| list.split([' ', ',']).any(|word| word == "imap"));
-        is_listed || self.value("protocols/imap").is_some_and(|is_on| is_on != "no")
+    fn has(&self, protocol: &str) -> bool {
+        let is_listed = self.value("protocols").is_some_and(|list| list.split([' ', ',']).any(|word| word == protocol));
+        is_listed || self.value(&format!("protocols/{protocol}")).is_some_and(|is_on| is_on != "no")
     }
 
     fn server(&self, finding: &mut Finding) -> Server {
-        if !self.has_imap() {
+        for (name, port) in [("pop3", "110"), ("pop3s", "995")].into_iter().filter(|_| self.has("pop3")) {
+            let port = self.value(&format!("service pop3-login/inet_listener {name}/port")).unwrap_or(port);
+            finding.note(format!("{name}:{port} is not exercised: of dovecot, IMAP alone is"));
+        }
+        if !self.has("imap") {
             return Server::default();
         }
         let has_tls = self.value("ssl").is_none_or(|ssl| ssl != "no");
@@ -121,7 +125,7 @@ impl Settings {
                 starts_tls: has_tls && !is_tls,
                 is_local,
                 addresses,
-                is_wary: false,
+                ..Listener::default()
             });
         }
         let of_23 = ["ssl_cert", "ssl_key"]

@@ -65,7 +65,11 @@ fn settings(told: &str) -> Server {
     let is_said =
         told.lines().any(|line| line.split('=').next().is_some_and(|key| key.trim() == "tls_advertise_hosts"));
     let offers = !is_said || !value("tls_advertise_hosts").is_empty();
-    listeners.iter_mut().for_each(|one| one.starts_tls = offers && !one.is_tls);
+    let is_made_up = value("tls_certificate").is_empty();
+    for one in &mut listeners {
+        one.starts_tls = offers && !one.is_tls;
+        one.renews_itself = is_made_up && (one.starts_tls || one.is_tls);
+    }
     Server { listeners, files: plain(["tls_certificate", "tls_privatekey"].map(|name| Some(value(name)))) }
 }
 
@@ -128,6 +132,15 @@ mod tests {
         let ports = answers("dc_local_interfaces='127.0.0.1.26;192.0.2.1.587'\n");
         assert_eq!(shown(&ports), [(26, false, true, true), (587, false, true, false)]);
         assert_eq!(ports.listeners[1].instance().options["bound"], "192.0.2.1");
+    }
+
+    #[test]
+    fn a_certificate_that_it_makes_up_is_renewed_by_itself() {
+        let instance = |told: &str| settings(told).listeners[0].instance();
+        let made_up = instance("local_interfaces = <; ::1\n");
+        assert_eq!(made_up.options["certificate-unacceptable"], "0");
+        assert_eq!(made_up.options["loopback"], "::1");
+        assert!(!instance("tls_certificate = /srv/a.pem\n").options.contains_key("certificate-unacceptable"));
     }
 
     #[test]

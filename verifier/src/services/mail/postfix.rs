@@ -241,7 +241,7 @@ fn listener(main: &Main, service: &str, options: &[&str], is_wary: bool) -> Opti
     let old = level.is_empty() && ["smtpd_use_tls", "smtpd_enforce_tls"].iter().any(|name| value(name) == "yes");
     let starts_tls = !is_tls && has_certificate && (matches!(level.as_str(), "may" | "encrypt") || old);
     let addresses = if host.is_empty() { interfaces } else { vec![host] }.into_iter().map(str::to_owned).collect();
-    Some(Listener { protocol: "smtp", port, is_tls, starts_tls, is_local, addresses, is_wary })
+    Some(Listener { protocol: "smtp", port, is_tls, starts_tls, is_local, addresses, is_wary, ..Listener::default() })
 }
 
 #[cfg(test)]

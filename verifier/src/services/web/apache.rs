@@ -1,6 +1,6 @@
 //! The configuration of Apache: a directive a line, and sections.
 
-use super::{Content, Site, Sites};
+use super::{Content, Refusal, Site, Sites};
 use crate::{
     here,
     service::Tree,
@@ -25,6 +25,18 @@ const MAX_MACRO: usize = 100_000;
 const MAX_HOSTS: usize = 1000;
 /// Modules that are part of Debian's program and never loaded.
 const BUILT_IN: [&str; 6] = ["core", "so", "http", "log_config", "unixd", "version"];
+
+/// What the directives of modules that are not always loaded begin with.
+const OF_MODULES: [(&str, &str); 8] = [
+    ("ssl", "ssl"),
+    ("rewrite", "rewrite"),
+    ("proxy", "proxy"),
+    ("header", "headers"),
+    ("expires", "expires"),
+    ("md", "md"),
+    ("wsgi", "wsgi"),
+    ("dav", "dav"),
+];
 
 /// A directive, and the sections that it stands in, outermost first: `["VirtualHost *:80", "Location /admin"]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,9 +114,10 @@ pub(super) fn sites(tree: &Tree, dir: &str, finding: &mut Finding) -> anyhow::Re
             }
         }
     }
-    if hosts.is_empty() {
-        sites.extend(listens.iter().map(|listen| site(listen, &[], &outside)));
-    }
+    // Where no virtual host is, the server as a whole answers.
+    let is_free = |listen: &&(String, u16)| !sites.iter().any(|site: &Site| site.port == listen.1);
+    let whole: Vec<Site> = listens.iter().filter(is_free).map(|listen| site(listen, &[], &outside)).collect();
+    sites.extend(whole);
     Ok(Some(Sites { sites, files }))
 }
 
@@ -154,8 +167,11 @@ fn site((address, port): &(String, u16), own: &[&Directive], outside: &[&Directi
         tls,
         name,
         content,
+        // Who shows no certificate gets no further than the handshake.
+        refusal: top("SSLVerifyClient")
+            .is_some_and(|who| tls && who.eq_ignore_ascii_case("require"))
+            .then_some(Refusal::Handshake),
         restricted,
-        refusal: None,
         certificate: top("SSLCertificateFile"),
         wants_proxy: own.iter().any(|one| one.is("RemoteIPProxyProtocol") && one.arg(0).eq_ignore_ascii_case("on")),
         is_plain_h2: false,
@@ -335,6 +351,12 @@ impl Reader<'_> {
                 BUILT_IN.contains(&name) || self.modules.iter().any(|module| module == name)
             }
             "ifdefine" => self.defined.contains_key(of),
+            // What a directive's name begins with says of which module it is.
+            "ifdirective" => {
+                let of = of.to_ascii_lowercase();
+                let module = OF_MODULES.iter().find(|(start, _)| of.starts_with(start)).map(|(_, module)| *module);
+                module.is_none_or(|module| self.modules.iter().any(|known| known == module))
+            }
             "iffile" => {
                 self.tree.exists(&if of.starts_with('/') { of.to_owned() } else { format!("{}/{of}", self.dir) })
             }
@@ -523,6 +545,31 @@ mod tests {
         let files = ["/srv/one", "/srv/two"].map(|root| Content::Files(root.into()));
         assert_eq!(shown[..2], [("a.example:80", &files[0]), ("b.example:80", &files[1])]);
         assert!(!shown.iter().any(|(name, _)| *name == "*:80" || name.ends_with(":81")), "{shown:?}");
+    }
+
+    #[test]
+    fn a_port_of_no_virtual_host_is_the_server_s_and_who_shows_no_certificate_is_refused() {
+        let sites = read(&[(
+            "etc/apache2/apache2.conf",
+            "Listen 80\nListen 443\n<VirtualHost *:443>\nServerName a.example\nSSLEngine on\nSSLVerifyClient require\n</VirtualHost>\n\
+             <VirtualHost *:444>\n</VirtualHost>\n",
+        )]);
+        let sites = sites.unwrap().unwrap().sites;
+        let shown: Vec<_> = sites.iter().map(|site| (site.port, site.name.as_deref(), site.refusal)).collect();
+        assert_eq!(shown, [(443, Some("a.example"), Some(Refusal::Handshake)), (80, None, None)]);
+    }
+
+    #[test]
+    fn a_directive_is_there_with_its_module() {
+        let ports = |module: &str| {
+            let main = format!(
+                "{module}\n<IfDirective SSLEngine>\nListen 443\n</IfDirective>\n<IfDirective !SSLEngine>\nListen 80\n</IfDirective>\n"
+            );
+            let sites = read(&[("etc/apache2/apache2.conf", &main)]).unwrap().unwrap().sites;
+            sites.iter().map(|site| site.port).collect::<Vec<_>>()
+        };
+        assert_eq!(ports(""), [80]);
+        assert_eq!(ports("LoadModule ssl_module x.so"), [443]);
     }
 
     #[test]
