@@ -55,6 +55,7 @@ pub const SCENARIOS: &[Scenario] = &[
     long("hibernated-and-swapped", hibernation::hibernated_and_swapped),
     long("root-on-lvm-on-another-array", roots::lvm_on_md),
     long("root-on-btrfs", roots::btrfs),
+    long("disks-silent-at-the-survey", silent_disks::at_the_survey),
     long("disks-silent-at-the-start", silent_disks::at_the_start),
     long("disks-silent-at-the-identity", silent_disks::at_the_identity),
     long("power-cuts-in-mid-cycle", power_cuts::act),

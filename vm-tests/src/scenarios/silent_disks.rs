@@ -11,6 +11,9 @@ use super::mirror::{FileSystem, data_area};
 use super::refused::stranger;
 use crate::{Context, Disk, Trigger, secs};
 
+/// Where a member says what it is a member of.
+const MD_SUPERBLOCK: Range<u64> = 4096..4352;
+
 /// Bytes of a member on which the first block of a file lies; `file` as debugfs takes it.
 fn first_block(member: &Disk, file: &str) -> Result<Range<u64>> {
     let (data, _) = data_area(member)?;
@@ -53,6 +56,12 @@ fn hangs_in(ctx: &Context, step: &str, at: impl Fn(&Disk) -> Result<Trigger>) ->
     ensure!(found.contains(&format!("the step '{step}'")), "{report:#}");
     ensure!(found.contains("its requests have had no answer for 40 s"), "{report:#}");
     Ok(report)
+}
+
+pub(crate) fn at_the_survey(ctx: &Context) -> Result<()> {
+    let report = boot_with(ctx, |_| Ok(Trigger::Read(MD_SUPERBLOCK)), "no-unbound-set")?;
+    ensure!(report["refusal"].to_string().contains("no answer within 15 s"), "{report:#}");
+    Ok(())
 }
 
 pub(crate) fn at_the_start(ctx: &Context) -> Result<()> {
