@@ -9,7 +9,8 @@
 //! It is empty after a boot, every file is looked at anew then; and a lack is never remembered, so that its end is seen at once.
 
 use super::{
-    facts::MARKER,
+    drivers,
+    facts::{self, MARKER},
     plan::{Item, Task},
     tool,
 };
@@ -19,7 +20,7 @@ use atlas_host::{durable, tree::Dir};
 use atlas_model::cycle::REPORTS;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -56,10 +57,17 @@ pub struct Kernel {
 /// The kernels in `/boot`, oldest name first.
 pub fn kernels(root: &Path) -> Vec<Kernel> {
     let marked = root.join(MARKER).exists();
-    kernels_by(root, |file| lack(file, marked))
+    // What is attached is attached to this machine, not to another one's tree.
+    let attached =
+        if root == Path::new("/") { facts::survey().unwrap_or_default().atlas_devices() } else { BTreeSet::new() };
+    let needed = drivers::of(Path::new("/sys"), &attached);
+    kernels_by(root, &needed, |file, version| {
+        let builtin = root.join("lib/modules").join(version).join("modules.builtin");
+        lack(file, marked, &needed, &std::fs::read_to_string(builtin).unwrap_or_default())
+    })
 }
 
-fn kernels_by(root: &Path, lack: impl Fn(&Path) -> Option<String>) -> Vec<Kernel> {
+fn kernels_by(root: &Path, needed: &BTreeSet<String>, lack: impl Fn(&Path, &str) -> Option<String>) -> Vec<Kernel> {
     let entries = std::fs::read_dir(root.join("boot")).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let mut versions: Vec<String> = names.filter_map(|name| Some(name.strip_prefix("vmlinuz-")?.to_owned())).collect();
@@ -70,9 +78,9 @@ fn kernels_by(root: &Path, lack: impl Fn(&Path) -> Option<String>) -> Vec<Kernel
     let mut kernel = |version: String| {
         let file = initramfs(root, &version);
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let looks = looks(&file, marked);
+        let looks = looks(&file, marked, needed);
         let known = looks.is_some() && before.well.get(&name) == looks.as_ref();
-        let lack = if known { None } else { lack(&file) };
+        let lack = if known { None } else { lack(&file, &version) };
         if let (None, Some(looks)) = (&lack, looks) {
             now.well.insert(name, looks);
         }
@@ -107,11 +115,11 @@ impl Remembered {
 }
 
 /// What changes with every change of a file, its content unread, or of what it should have; `None` where it is not there.
-fn looks(file: &Path, marked: bool) -> Option<String> {
+fn looks(file: &Path, marked: bool, needed: &BTreeSet<String>) -> Option<String> {
     let meta = std::fs::metadata(file).ok()?;
     let (changed, written) = ((meta.ctime(), meta.ctime_nsec()), (meta.mtime(), meta.mtime_nsec()));
     Some(format!(
-        "{} {} {} {}.{} {}.{}{}",
+        "{} {} {} {}.{} {}.{}{}{}",
         meta.dev(),
         meta.ino(),
         meta.size(),
@@ -119,7 +127,8 @@ fn looks(file: &Path, marked: bool) -> Option<String> {
         written.1,
         changed.0,
         changed.1,
-        if marked { " marked" } else { "" }
+        if marked { " marked" } else { "" },
+        needed.iter().map(|module| format!(" {module}")).collect::<String>()
     ))
 }
 
@@ -128,7 +137,7 @@ fn initramfs(root: &Path, version: &str) -> PathBuf {
 }
 
 /// On a server that is `marked` as ATLAS's own, an initramfs must have the mark: without it, the gate is closed only after the pivot.
-fn lack(initramfs: &Path, marked: bool) -> Option<String> {
+fn lack(initramfs: &Path, marked: bool, needed: &BTreeSet<String>, builtin: &str) -> Option<String> {
     if !initramfs.exists() {
         return Some(format!("there is no {}", initramfs.display()));
     }
@@ -142,7 +151,13 @@ fn lack(initramfs: &Path, marked: bool) -> Option<String> {
     } else if marked && !has(MARKER) {
         Some(format!("{} was made before 'atlas init' and lacks /{MARKER}", initramfs.display()))
     } else {
-        None
+        let missing = drivers::missing(needed, &listing, builtin).join(", ");
+        (!missing.is_empty()).then(|| {
+            format!(
+                "{} lacks drivers by which the disks of the Unbound set are attached: {missing}",
+                initramfs.display()
+            )
+        })
     }
 }
 
@@ -191,9 +206,10 @@ mod tests {
             std::fs::write(boot.join(format!("initrd.img-{version}")), format!("with atlas-boot {version}")).unwrap();
         }
         let listed = RefCell::new(Vec::new());
+        let needed = RefCell::new(BTreeSet::new());
         let look = || {
             listed.borrow_mut().clear();
-            let kernels = kernels_by(tmp.path(), |file| {
+            let kernels = kernels_by(tmp.path(), &needed.borrow(), |file, _| {
                 listed.borrow_mut().push(file.file_name().unwrap().to_string_lossy().into_owned());
                 let text = std::fs::read_to_string(file).unwrap_or_default();
                 (!text.contains("atlas-boot")).then(|| "it lacks it".to_owned())
@@ -202,6 +218,10 @@ mod tests {
         };
         assert_eq!(look(), (vec![true, true], vec!["initrd.img-1".into(), "initrd.img-2".into()]));
         assert_eq!(look(), (vec![true, true], vec![]));
+        // On another controller.
+        needed.borrow_mut().insert("ahci".to_owned());
+        assert_eq!(look().1.len(), 2);
+        assert_eq!(look().1, Vec::<String>::new());
         // As large as before.
         std::fs::write(boot.join("initrd.img-2"), "with nothing here 2").unwrap();
         for _ in 0..2 {

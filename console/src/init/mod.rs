@@ -13,6 +13,7 @@ pub mod act;
 pub mod answers;
 pub mod ask;
 pub mod check;
+pub mod drivers;
 mod early;
 pub mod erase;
 pub mod facts;
