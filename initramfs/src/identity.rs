@@ -121,6 +121,19 @@ fn warn_of_left(left: &[TreePath]) -> Vec<String> {
     left.iter().map(warn).collect()
 }
 
+/// How many paths are named that a Snapshot has and that stay as they are.
+const MAX_KEPT: usize = 20;
+
+/// What of the Snapshot is not installed, because it belongs to one machine: a list of before that was refused named it.
+fn warn_of_kept(kept: &[(TreePath, &'static str)]) -> Vec<String> {
+    let is_below_another = |path: &TreePath| kept.iter().any(|(other, _)| other != path && path.is_within(other));
+    let outermost = kept.iter().filter(|(path, _)| !is_below_another(path)).take(MAX_KEPT);
+    let warn = |(path, why): &(TreePath, &str)| {
+        format!("{path} of the Snapshot was not installed: {why}; take it off IdentFilePaths, and run 'ssSync create'")
+    };
+    outermost.map(warn).collect()
+}
+
 /// What is done with an identity once it is decided on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum How {
@@ -186,6 +199,7 @@ impl<'r> Identity<'r> {
         on_root::check(root, &snapshot.ident_paths).map_err(of_sid)?;
         let plan = clock.step("compare the identity", || Plan::make(root, &snapshot, FileSet::Ident));
         let plan = plan.map_err(of_sid)?;
+        identity.warnings.extend(warn_of_kept(plan.left()));
         let left = left_of_another(root, &identity.was, &snapshot);
         identity.warnings.extend(warn_of_left(&left));
         wanted.paths = snapshot.ident_paths.paths().iter().cloned().chain(left).collect();

@@ -4,6 +4,9 @@
 //! SyncFilePaths list that names such a path is refused when the Snapshot is made; a listed directory that *holds* one (`/etc/ssh`
 //! holds the host keys) is carried without it; and an installation leaves such a path as it is, whatever the Snapshot says.
 //!
+//! The identity, which moves with the disks, is another matter only for host keys and what names network cards. A directory that holds
+//! anything else of the table, as `/etc` does, is no identity, and accounts are none either.
+//!
 //! A `*` in the table stands for any characters within one component.
 
 use crate::{PathList, TreePath};
@@ -18,6 +21,8 @@ const NAMES: &str = "it ties names to the hardware addresses of one machine";
 const ATLAS: &str =
     "it says which machine this is and what is installed on it; ATLAS keeps it for each server by itself";
 const UNBOUND: &str = "it lies on the Unbound disks, which move between machines as a whole";
+const ACCOUNTS: &str =
+    "accounts belong to the system that is installed here; a SyncCycle carries people's accounts by itself";
 const PACKAGES: &str = "it records which packages are installed on one machine";
 
 /// Each with everything below it.
@@ -86,6 +91,49 @@ const TABLE: [(&str, &str); 62] = [
     ("/initrd.img", BOOT),
 ];
 
+/// What an identity must not have besides, each with everything below it.
+const NO_IDENTITY: [(&str, &str); 10] = [
+    ("/etc/group", ACCOUNTS),
+    ("/etc/group-", ACCOUNTS),
+    ("/etc/gshadow", ACCOUNTS),
+    ("/etc/gshadow-", ACCOUNTS),
+    ("/etc/passwd", ACCOUNTS),
+    ("/etc/passwd-", ACCOUNTS),
+    ("/etc/shadow", ACCOUNTS),
+    ("/etc/shadow-", ACCOUNTS),
+    ("/etc/subgid", ACCOUNTS),
+    ("/etc/subuid", ACCOUNTS),
+];
+
+fn no_identity() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    TABLE.iter().filter(|(_, why)| ![HOST_KEY, NAMES].contains(why)).chain(&NO_IDENTITY)
+}
+
+/// Why `path` stays with one machine although it is part of an identity that comes; `None` where nothing speaks against installing it.
+pub fn why_no_identity(path: &TreePath) -> Option<&'static str> {
+    no_identity().find(|(pattern, _)| relate(pattern, path) == Relation::Within).map(|(_, why)| *why)
+}
+
+/// The first pattern of what no identity may have that may have something below `dir`.
+pub fn no_identity_below(dir: &TreePath) -> Option<&'static str> {
+    no_identity().find(|(pattern, _)| relate(pattern, dir) == Relation::Holds).map(|(pattern, _)| *pattern)
+}
+
+/// Holds the paths of an identity against what belongs to one machine.
+///
+/// # Errors
+/// The first path that is, or holds, such a thing.
+pub fn check_identity(ident: &PathList) -> Result<(), Reserved> {
+    let refused = |path: &TreePath| {
+        let holds = |pattern| format!("it holds {pattern}, which belongs to one machine; list what is meant in it");
+        why_no_identity(path).map(str::to_owned).or_else(|| no_identity_below(path).map(holds))
+    };
+    match ident.paths().iter().find_map(|path| refused(path).map(|why| (path, why))) {
+        Some((path, why)) => Err(Reserved { path: path.clone(), cannot: "cannot be part of an identity", why }),
+        None => Ok(()),
+    }
+}
+
 /// Why `path` stays with one machine; `None` where nothing speaks against carrying it.
 pub fn why(path: &TreePath) -> Option<&'static str> {
     if is_test_data(path) {
@@ -106,14 +154,16 @@ pub fn below(dir: &TreePath) -> Option<&'static str> {
     TABLE.iter().find(|(pattern, _)| relate(pattern, dir) == Relation::Holds).map(|(pattern, _)| *pattern)
 }
 
-/// The line of a SyncFilePaths list that must not be there, and why.
+/// The line of a list that must not be there, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path} cannot be the same on every server: {why}")]
+#[error("{path} {cannot}: {why}")]
 pub struct Reserved {
     /// The listed path.
     pub path: TreePath,
+    /// What it cannot be.
+    cannot: &'static str,
     /// The reason.
-    pub why: &'static str,
+    pub why: String,
 }
 
 /// Holds the paths that are to be the same on every server against the table, and against those that make one server's identity.
@@ -124,7 +174,9 @@ pub fn check(sync: &PathList, ident: &PathList) -> Result<(), Reserved> {
     let own = "it is part of the identity (IdentFilePaths), which each server keeps for itself";
     let refused = |path: &TreePath| why(path).or_else(|| ident.covers(path).then_some(own));
     match sync.paths().iter().find_map(|path| refused(path).map(|why| (path, why))) {
-        Some((path, why)) => Err(Reserved { path: path.clone(), why }),
+        Some((path, why)) => {
+            Err(Reserved { path: path.clone(), cannot: "cannot be the same on every server", why: why.into() })
+        }
         None => Ok(()),
     }
 }
@@ -225,10 +277,47 @@ mod tests {
     }
 
     #[test]
+    fn an_identity_has_nothing_that_belongs_to_one_machine_and_no_directory_that_holds_it() {
+        let of = |text: &str| check_identity(&[path(text)].into_iter().collect());
+        for text in [
+            "/opt/atlas",
+            "/opt/atlas/EnvID",
+            "/opt",
+            "/etc/fstab",
+            "/etc/machine-id",
+            "/etc/mdadm/mdadm.conf",
+            "/etc/initramfs-tools",
+            "/etc/shadow",
+            "/etc/passwd",
+            "/boot",
+            "/unbound/www",
+            "/etc",
+            "/var/lib",
+        ] {
+            let refused = of(text).unwrap_err();
+            assert!(refused.to_string().starts_with(&format!("{text} cannot be part of an identity: ")), "{refused}");
+        }
+        for text in [
+            "/etc/hostname",
+            "/etc/hosts",
+            "/etc/network/interfaces",
+            "/etc/systemd/network",
+            "/etc/ssh",
+            "/etc/ssh/ssh_host_rsa_key",
+            "/etc/udev/rules.d",
+            "/var/lib/connman",
+        ] {
+            assert_eq!(of(text), Ok(()), "{text}");
+        }
+        assert!(of("/etc").unwrap_err().why.contains("it holds /etc/"));
+    }
+
+    #[test]
     fn every_pattern_is_a_path_and_stands_once() {
-        for (index, (pattern, _)) in TABLE.iter().enumerate() {
+        let all: Vec<_> = TABLE.iter().chain(&NO_IDENTITY).collect();
+        for (index, (pattern, _)) in all.iter().enumerate() {
             assert_eq!(path(pattern).to_string(), *pattern);
-            assert!(TABLE[..index].iter().all(|(other, _)| other != pattern), "{pattern}");
+            assert!(all[..index].iter().all(|(other, _)| other != pattern), "{pattern}");
         }
     }
 }

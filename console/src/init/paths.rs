@@ -2,7 +2,10 @@
 
 use super::{initramfs::chain, network::is_enabled, objection::Objection};
 use atlas_host::tree::{Dir, ObjectType};
-use atlas_model::{PathList, TreePath};
+use atlas_model::{
+    PathList, TreePath,
+    reserved::{self, Reserved},
+};
 use atlas_sid::on_root;
 
 /// What makes a Debian server who it is on the network.
@@ -55,6 +58,9 @@ impl FirstLists {
             .filter_map(|path| Some(Objection::new(format!("{path} cannot be listed: {}", obstacle(tree, path)?))))
             .map(|objection| objection.hint("name the real path, without links on the way"))
             .collect();
+        wrong.extend(reserved::check_identity(&ident.iter().cloned().collect()).err().map(of_one_machine));
+        let listed: PathList = ident.iter().cloned().collect();
+        wrong.extend(reserved::check(&sync.iter().cloned().collect(), &listed).err().map(of_one_machine));
         let enabled = WHERE_ENABLED.iter().filter(|(unit, _)| is_enabled(tree.shown(), unit)).map(|(_, path)| path);
         let mut usual: Vec<TreePath> =
             IDENTITY.iter().chain(enabled).filter_map(|path| TreePath::parse(path).ok()).collect();
@@ -86,6 +92,11 @@ impl FirstLists {
     pub fn sync_file(&self) -> String {
         self.sync.to_file(SYNC_HEADING)
     }
+}
+
+/// What a Snapshot would be refused for, too.
+fn of_one_machine(refused: Reserved) -> Objection {
+    Objection::new(refused.to_string()).hint("leave that path out, and list only what is meant")
 }
 
 /// The paths of an identity that are not on the root file system, where a boot installs it before anything else is mounted.
@@ -174,6 +185,22 @@ mod tests {
             texts(&[]).iter().any(|text| text.contains("/var/lib/connman")),
             "what runs here keeps its addresses there"
         );
+    }
+
+    #[test]
+    fn what_belongs_to_one_machine_is_an_objection_in_either_list() {
+        let tmp = tempfile::tempdir().unwrap();
+        let tree = Dir::open_root(tmp.path()).unwrap();
+        let of = |ident: &[&str], sync: &[&str]| {
+            let parse = |texts: &[&str]| texts.iter().map(|text| TreePath::parse(text).unwrap()).collect::<Vec<_>>();
+            let objections = FirstLists::for_tree(&tree, &parse(ident), &parse(sync)).err().unwrap_or_default();
+            objections.into_iter().map(|objection| objection.what).collect::<Vec<_>>()
+        };
+        for path in ["/opt/atlas", "/etc/fstab", "/etc", "/etc/shadow"] {
+            assert!(of(&[path], &[])[0].contains("cannot be part of an identity"), "{path}");
+        }
+        assert!(of(&[], &["/etc/fstab"])[0].contains("cannot be the same on every server"));
+        assert_eq!(of(&["/etc/ssh", "/etc/krb5.keytab"], &["/etc/nginx"]), Vec::<String>::new());
     }
 
     #[test]

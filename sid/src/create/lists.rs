@@ -42,6 +42,8 @@ impl Lists {
         for version in env_versions(&role_dir)?.into_iter().rev().filter(|version| *version <= env_version) {
             let dir = role_dir.dir(version.dir_name())?;
             let Some(ident) = read_list(&dir, FileSet::Ident.list_name())? else { continue };
+            reserved::check_identity(&ident)
+                .map_err(|source| SidError::Reserved { path: dir.show(FileSet::Ident.list_name()), source })?;
             let mut lists = Lists { files: vec![], ident, sync: PathList::default() };
             for name in dir.names(10_000)?.iter().filter_map(|name| name.to_str()) {
                 // SyncFilePaths itself is made from the others [104].

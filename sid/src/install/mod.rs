@@ -101,18 +101,23 @@ pub struct Protected {
     pub paths: PathList,
     /// Those that belong to the machine, too: [`reserved`].
     pub reserved: bool,
+    /// Those that no identity may have, too.
+    pub no_identity: bool,
 }
 
 impl Protected {
     /// Why `path` is left as it is.
     pub fn why(&self, path: &TreePath) -> Option<&'static str> {
         let reserved = self.reserved.then(|| reserved::why(path)).flatten();
+        let reserved = reserved.or_else(|| self.no_identity.then(|| reserved::why_no_identity(path)).flatten());
         reserved.or_else(|| self.paths.covers(path).then_some("it is kept as this server has it"))
     }
 
     /// Whether something that is left as it is may lie below `dir`.
     fn may_lie_below(&self, dir: &TreePath) -> bool {
-        self.reserved && reserved::below(dir).is_some() || self.paths.paths().iter().any(|path| path.is_within(dir))
+        self.reserved && reserved::below(dir).is_some()
+            || self.no_identity && reserved::no_identity_below(dir).is_some()
+            || self.paths.paths().iter().any(|path| path.is_within(dir))
     }
 }
 
@@ -131,7 +136,8 @@ impl<'a> Plan<'a> {
             entries: snapshot.manifest.of_set(set).as_slice(),
             files: snapshot.files(set)?,
             made: BTreeMap::new(),
-            protected: Protected::default(),
+            // Lists of before that was refused may have named what belongs to another machine.
+            protected: Protected { no_identity: set == FileSet::Ident, ..Protected::default() },
             trust: Trust::Bytes,
             differing: None,
             removes_strangers: true,

@@ -5,7 +5,7 @@ use crate::{create, server::Server};
 use anyhow::Context;
 use atlas_cli::{Exit, Hint, print, print_json};
 use atlas_model::{
-    PathList, TreePath,
+    TreePath,
     manifest::{Entry, FileSet, Kind},
     owners::Numbers,
 };
@@ -145,8 +145,12 @@ impl Restore {
     /// What has to be done for each set. What belongs to the machine and not to its role stays as it is.
     fn plans<'a>(&'a self, server: &Server, snapshot: &Snapshot) -> anyhow::Result<Vec<Plan<'a>>> {
         let sets = [
-            (FileSet::Sync, &self.sync, Protected { paths: snapshot.ident_paths.clone(), reserved: true }),
-            (FileSet::Ident, &self.ident, Protected { paths: PathList::default(), reserved: false }),
+            (
+                FileSet::Sync,
+                &self.sync,
+                Protected { paths: snapshot.ident_paths.clone(), reserved: true, no_identity: false },
+            ),
+            (FileSet::Ident, &self.ident, Protected { no_identity: true, ..Protected::default() }),
         ];
         let mut plans = Vec::new();
         for (set, entries, protected) in sets {

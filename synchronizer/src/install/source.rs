@@ -153,7 +153,7 @@ impl Brought {
             entries: &self.entries,
             files: source.snapshot.files(FileSet::Sync)?,
             made: self.made.clone(),
-            protected: Protected { paths, reserved: true },
+            protected: Protected { paths, reserved: true, no_identity: false },
             trust,
             differing: self.differing.clone().filter(|_| trust == Trust::Stat),
             removes_strangers: true,
