@@ -59,8 +59,8 @@ pub enum SidError {
         #[source]
         source: BadPathList,
     },
-    /// A list names what must not be the same on every server.
-    #[error("{} lists what cannot be synchronised", path.display())]
+    /// A list names what belongs to one machine.
+    #[error("{} lists what it must not", path.display())]
     Reserved {
         /// The file.
         path: PathBuf,
@@ -135,12 +135,14 @@ pub enum SidError {
         source: BadWorn,
     },
     /// A Snapshot would give another Role's identity to this one.
-    #[error("this server wears the identity of {worn}, and a Snapshot of {role} would be one of that")]
+    #[error("this server wears {worn}: a Snapshot of {role} would give that to whoever boots its disks")]
     ForeignIdentity {
         /// Of which a Snapshot was to be made.
         role: Role,
         /// Whose identity is in place.
         worn: String,
+        /// Whether there is a Snapshot of the Role, which a boot installs.
+        has_snapshot: bool,
     },
     /// git could not read or write the history.
     #[error("the history {} cannot be used", path.display())]

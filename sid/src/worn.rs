@@ -9,16 +9,24 @@
 //! Making a Snapshot is the other way in which an identity becomes a Role's: from then on its disks carry it to other servers.
 
 use crate::{
+    SidData,
     bound::ESD_DATA,
-    install::{Change, Staged},
+    install::{Change, Plan, Staged},
     layout::SidError,
+    snapshot::{self, Found},
 };
 use atlas_host::{FileError, durable, tree::Dir};
-use atlas_model::worn::{BadWorn, Foreign, RoleIdentity, Whose, Worn};
-use std::ffi::OsStr;
+use atlas_model::{
+    EnvVersion, Role, TreePath,
+    manifest::FileSet,
+    worn::{BadWorn, Foreign, RoleIdentity, Whose, Worn},
+};
+use std::{ffi::OsStr, time::SystemTime};
 
 /// The record, below [`ESD_DATA`].
 pub const FILE: &str = "Identity";
+/// Where `atlas init` puts the files that gave the addresses before, below [`ESD_DATA`].
+pub const BEFORE: &str = "identity-before";
 
 /// Reads the record; where there is none, nothing is known.
 pub fn read(root: &Dir) -> Result<Worn, SidError> {
@@ -76,22 +84,68 @@ pub fn wear(
 /// Before a Snapshot is made of the identity in place, for `identity`: from now on it is that Role's.
 ///
 /// # Errors
-/// Where the record says that another Role's is in place: a Snapshot would give it to this Role as well.
-pub fn give(root: &Dir, mut identity: RoleIdentity) -> Result<(), SidError> {
+/// Where the record says that another Role's is in place: a Snapshot would give it to this Role as well. Where this Role has a Snapshot
+/// that no boot installed here: a new one would replace its identity by that of this machine.
+pub fn give(root: &Dir, sid: &SidData, env: EnvVersion, mut identity: RoleIdentity) -> Result<(), SidError> {
     let (worn, _) = read_or_unknown(root)?;
+    let role = identity.role;
+    let foreign = |worn: String| {
+        let has_snapshot = sid.role_dir(role)?.map(|dir| snapshot::newest(&dir)).transpose()?.flatten().is_some();
+        Err(SidError::ForeignIdentity { role, worn, has_snapshot })
+    };
     if let Some(Foreign::Of(other)) = worn.foreign_to(&identity) {
-        return Err(SidError::ForeignIdentity { role: identity.role, worn: other.to_string() });
+        return foreign(format!("the identity of {other}"));
     }
-    if let Whose::Of(RoleIdentity { set: Some(set), .. }) = worn.whose {
-        identity.set.get_or_insert(set);
+    match &worn.whose {
+        Whose::Of(of) => identity.set = identity.set.or_else(|| of.set.clone()),
+        Whose::Own if !is_installed(root, sid, role, env, |_| true)? => {
+            return foreign(format!("an identity of its own, and not that of the Snapshot of {role}"));
+        }
+        // Its other files may have been changed here since.
+        Whose::Unknown if !is_installed(root, sid, role, env, tells_servers_apart)? => {
+            return foreign(format!(
+                "another identity than that of the Snapshot of {role}, and nobody wrote down whose"
+            ));
+        }
+        Whose::Own | Whose::Unknown => {}
     }
-    write(root, &Worn::of(identity))?;
+    if !write(root, &Worn::of(identity))? {
+        // Whatever is in place now is that Role's, what was changed since the record was written included. Not flushed: it is only good to know.
+        let _ = root.file(format!("{ESD_DATA}/{FILE}"))?.set_modified(SystemTime::now());
+    }
     Ok(())
+}
+
+/// Whether what `counts` of the identity in the Snapshot of `role` is in place here; also where there is no Snapshot.
+fn is_installed(
+    root: &Dir,
+    sid: &SidData,
+    role: Role,
+    env: EnvVersion,
+    counts: fn(&TreePath) -> bool,
+) -> Result<bool, SidError> {
+    let Some(role_dir) = sid.role_dir(role)? else { return Ok(true) };
+    if snapshot::newest(&role_dir)?.is_none() {
+        return Ok(true);
+    }
+    // One that cannot be read cannot be seen to be in place.
+    let Ok(Found::Exact(snapshot) | Found::Older(snapshot)) = snapshot::find_identity(&role_dir, role, env) else {
+        return Ok(false);
+    };
+    let plan = Plan::make(root, &snapshot, FileSet::Ident);
+    Ok(plan.is_ok_and(|plan| !plan.changes().iter().any(|change| counts(change.path()))))
+}
+
+/// Of an identity: what two servers never have alike.
+fn tells_servers_apart(path: &TreePath) -> bool {
+    let text = path.to_string();
+    text == "/etc/hostname" || text.starts_with("/etc/ssh/ssh_host_") || text == "/etc/machine-id"
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::create;
 
     fn pri() -> RoleIdentity {
         let (role, cluster) = ("PRI".parse().unwrap(), "bakery".parse().unwrap());
@@ -113,17 +167,57 @@ mod tests {
         assert!(matches!(read_or_unknown(&root), Err(SidError::Worn { source: BadWorn::UnknownFormat(2), .. })));
     }
 
+    /// A server of PRI's set; no Snapshot is made yet.
+    fn server(root: &std::path::Path) -> (Dir, SidData) {
+        for (path, content) in [
+            ("etc/hostname", "pri\n"),
+            ("etc/hosts", "127.0.1.1 pri\n"),
+            ("unbound/SID_DATA/PRI/Env1/IdentFilePaths", "/etc/hostname\n/etc/hosts\n"),
+        ] {
+            std::fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+            std::fs::write(root.join(path), content).unwrap();
+        }
+        let tree = Dir::open_root(root).unwrap();
+        let sid = SidData::open(&Dir::open_root(root.join("unbound")).unwrap()).unwrap();
+        (tree, sid)
+    }
+
     #[test]
     fn an_identity_of_which_a_snapshot_is_made_is_that_roles_and_goes_to_no_other() {
         let tmp = tempfile::tempdir().unwrap();
-        let root = Dir::open_root(tmp.path()).unwrap();
+        let (root, sid) = server(tmp.path());
         for before in [Worn::OWN, Worn::UNKNOWN, Worn::of(pri())] {
             write(&root, &before).unwrap();
-            give(&root, pri()).unwrap();
+            give(&root, &sid, EnvVersion::OLDEST, pri()).unwrap();
             assert_eq!(read(&root).unwrap(), Worn::of(pri()));
         }
         let sec = RoleIdentity { role: "SEC1".parse().unwrap(), ..pri() };
-        assert!(matches!(give(&root, sec), Err(SidError::ForeignIdentity { .. })));
+        let error = give(&root, &sid, EnvVersion::OLDEST, sec).unwrap_err();
+        assert!(matches!(error, SidError::ForeignIdentity { has_snapshot: false, .. }), "{error}");
         assert_eq!(read(&root).unwrap(), Worn::of(pri()), "nothing was written");
+    }
+
+    #[test]
+    fn a_machine_that_no_boot_gave_the_snapshots_identity_replaces_none() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (root, sid) = server(tmp.path());
+        create::create(&root, &sid, Role::Pri, EnvVersion::OLDEST).unwrap();
+        let give_as = |worn: &Worn| {
+            write(&root, worn).unwrap();
+            give(&root, &sid, EnvVersion::OLDEST, pri())
+        };
+        for worn in [Worn::OWN, Worn::UNKNOWN] {
+            give_as(&worn).expect("it is the identity of the Snapshot");
+        }
+        std::fs::write(tmp.path().join("etc/hosts"), "127.0.1.1 pri pri2\n").unwrap();
+        give_as(&Worn::UNKNOWN).expect("a file that was changed on the server with that name");
+        give_as(&Worn::of(pri())).expect("it wears it");
+        std::fs::write(tmp.path().join("etc/hostname"), "fresh\n").unwrap();
+        for worn in [Worn::OWN, Worn::UNKNOWN] {
+            let error = give_as(&worn).unwrap_err();
+            assert!(matches!(error, SidError::ForeignIdentity { has_snapshot: true, .. }), "{worn:?}: {error}");
+            assert_eq!(read(&root).unwrap(), worn);
+        }
+        give_as(&Worn::of(pri())).expect("its name was changed");
     }
 }

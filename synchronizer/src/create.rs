@@ -111,7 +111,8 @@ fn check_lists(server: &Server) -> anyhow::Result<Vec<String>> {
 fn give_identity(server: &Server) -> Result<(), SidError> {
     let paths = create::ident_list(&server.sid, server.role(), server.env_version())?.paths().to_vec();
     let set = server.file_system();
-    worn::give(&server.root, RoleIdentity { role: server.role(), cluster: server.config.cluster().clone(), set, paths })
+    let identity = RoleIdentity { role: server.role(), cluster: server.config.cluster().clone(), set, paths };
+    worn::give(&server.root, &server.sid, server.env_version(), identity)
 }
 
 /// Leaves word of the format and of who writes it, for a version that may be set later and cannot read it.
@@ -130,6 +131,9 @@ fn hint_for(error: &SidError, role: Role, env_version: EnvVersion) -> String {
         }
         SidError::Reserved { .. } => "take that line off the list; each server keeps such files for itself".into(),
         SidError::Elsewhere { .. } => "take that line off IdentFilePaths, or move the path to the root file system: a boot installs the identity before anything else is mounted".into(),
+        SidError::ForeignIdentity { has_snapshot: true, .. } => {
+            format!("reboot: that installs the identity of {role}; nothing was written")
+        }
         SidError::ForeignIdentity { .. } => {
             format!(
                 "give this server a name, addresses and host keys of its own: atlas init --role {role} … --hostname NAME --address ADDRESS/LENGTH"

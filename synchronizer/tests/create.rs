@@ -87,6 +87,19 @@ fn the_snapshot_holds_the_files_as_they_are_now() {
 }
 
 #[test]
+fn a_machine_that_wears_another_identity_replaces_none_and_is_told_to_reboot() {
+    let tmp = server();
+    assert!(ss_sync(tmp.path(), &[]).status.success());
+    // The disks are in another machine now, which was set up and not rebooted.
+    write(tmp.path(), "etc/hostname", "fresh\n");
+    write(tmp.path(), "opt/atlas/Identity", "format = 1\nworn = \"own\"\n");
+    let text = complaint(tmp.path());
+    assert!(text.contains("an identity of its own") && text.contains("try: reboot"), "{text}");
+    let snapshot = tmp.path().join("unbound/SID_DATA/PRI");
+    assert_eq!(read(&snapshot, "Env1/IdentFiles/etc/hostname"), "pri\n");
+}
+
+#[test]
 fn without_the_converter_for_an_older_version_nothing_is_published() {
     let tmp = server();
     write(tmp.path(), "opt/atlas/EnvID", "2\n");
