@@ -29,11 +29,18 @@ pub struct AcceptArgs {
     #[arg(long, value_name = "DEVICE|SERIAL")]
     pub device: Option<String>,
     /// Why you know better; it is recorded
-    #[arg(long)]
+    #[arg(long, value_parser = parse_reason)]
     pub reason: Option<String>,
     /// Do not ask; for consoles on which nothing can be typed
     #[arg(long, requires = "reason")]
     pub i_accept_the_risk: bool,
+}
+
+fn parse_reason(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("say why you know better; it is recorded".into()),
+        reason => Ok(reason.to_owned()),
+    }
 }
 
 /// Records an acceptance for the next boot.
@@ -135,4 +142,22 @@ pub fn use_up(root: &Dir, acceptance: &Acceptance) -> Result<(), FileError> {
     dir.rename(OsStr::new(FILE), &records, OsStr::new(&name), Rename::Replace)?;
     records.sync()?;
     dir.sync()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::args::{Args, Verb};
+    use clap::Parser;
+
+    #[test]
+    fn a_reason_says_something() {
+        let parse = |reason: &str| {
+            Args::try_parse_from(["atlas-boot", "accept", "missing-member", "--i-accept-the-risk", "--reason", reason])
+        };
+        for empty in ["", " ", "\t\n"] {
+            assert!(parse(empty).unwrap_err().to_string().contains("say why you know better"), "{empty:?}");
+        }
+        let Verb::Accept(accept) = parse(" the disk burnt ").unwrap().command else { panic!("another verb") };
+        assert_eq!(accept.reason.as_deref(), Some("the disk burnt"));
+    }
 }

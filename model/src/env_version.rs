@@ -71,8 +71,16 @@ pub type EnvId = EnvVersion;
 
 /// A text that is no EnvVersion.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("'{0}' is no EnvVersion; it is a whole number from 1 to {max}", max = EnvVersion::MAX)]
+#[error("'{0}' is no EnvVersion; it is a whole number from 1 to {max}{ends}", max = EnvVersion::MAX, ends = self.ends())]
 pub struct BadEnvVersion(pub String);
+
+impl BadEnvVersion {
+    /// What is not to be seen where such a file is looked at.
+    fn ends(&self) -> &'static str {
+        let has_return = self.0.contains("\\r");
+        if has_return { ". Line 1 ends with a carriage return (\\r): write it with a newline alone" } else { "" }
+    }
+}
 
 impl TryFrom<u32> for EnvVersion {
     type Error = BadEnvVersion;
