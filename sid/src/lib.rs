@@ -29,6 +29,7 @@
 //! - Files below a Role are never changed in place, so that the next Role directory may share them by hard links.
 
 pub mod accounts;
+pub mod addresses;
 pub mod bond;
 pub mod bound;
 pub mod convert;

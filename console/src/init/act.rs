@@ -91,7 +91,7 @@ impl<'a> Work<'a> {
             Task::SetRecord => self.write_set_record(),
             Task::PathLists => self.write_path_lists(),
             Task::KeepIdentity => own::write::keep(&self.site.tree),
-            Task::NewIdentity => self.write_new_identity(),
+            Task::NewIdentity { new_keys } => self.write_new_identity(*new_keys),
             Task::BoundData => self.write_bound_data(),
             Task::Marker => self.write_marker(),
             Task::MdadmConf => early::comment_out(&self.site.root, &facts::attached_sets()),
@@ -193,9 +193,9 @@ impl<'a> Work<'a> {
         Ok(transaction.publish_from_scratch()?)
     }
 
-    fn write_new_identity(&self) -> anyhow::Result<()> {
+    fn write_new_identity(&self, new_keys: bool) -> anyhow::Result<()> {
         match &self.answers.own {
-            Some(own::Answer::New(new)) => own::write::apply(self.site, new),
+            Some(own::Answer::New(new)) => own::write::apply(self.site, new, new_keys),
             _ => Err(anyhow::anyhow!("no new identity was given")),
         }
     }
@@ -277,7 +277,15 @@ mod tests {
         let is_recorded = worn != Worn::UNKNOWN;
         let worn = if is_recorded { worn } else { Worn::OWN };
         let set = SetSeen::Mounted { file_system: None, has_snapshot: false };
-        let identity = IdentityFacts { worn, is_recorded, set, network: Default::default(), same: vec![] };
+        let identity = IdentityFacts {
+            worn,
+            is_recorded,
+            set,
+            network: Default::default(),
+            addresses: Default::default(),
+            same_name: false,
+            is_as_asked: false,
+        };
         DataFacts {
             bound: facts::bound(&site.tree),
             identity,

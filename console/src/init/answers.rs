@@ -7,7 +7,7 @@ use super::{
 use crate::CalledWrongly;
 use atlas_model::{ClusterId, EnvVersion, MasterConfig, Partner, Role, TreePath};
 use atlas_sid::BoundData;
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 /// Make this machine a server of a cluster
 ///
@@ -92,6 +92,8 @@ fn parse_partner(text: &str) -> Result<Partner, String> {
 pub struct Known {
     /// What the Bound disk says.
     pub bound: Option<BoundData>,
+    /// Why it cannot be read, where something is there.
+    pub unreadable: Option<String>,
     /// What the mounted Unbound set says.
     pub config: Option<MasterConfig>,
     /// The devices of the Unbound set that is attached, if one is.
@@ -165,7 +167,11 @@ pub fn gather(args: &InitArgs, known: &Known, person: &mut dyn Person) -> anyhow
     let (Some(role), Some(cluster), Some(env_version), Some(storage), true) =
         (role, cluster, env_version, storage, missing.is_empty())
     else {
-        let text = format!("nobody can be asked here, and this is not given: {}", missing.join("; "));
+        let unreadable =
+            known.unreadable.as_ref().map(|why| format!(". What this server's own disk says cannot be read: {why}"));
+        let missing = missing.join("; ");
+        let text =
+            format!("nobody can be asked here, and this is not given: {missing}{}", unreadable.unwrap_or_default());
         return Err(CalledWrongly(text).into());
     };
     let config = MasterConfig::new(cluster, role, partners).map_err(|error| CalledWrongly(error.to_string()))?;
@@ -187,7 +193,7 @@ fn or_ask<T>(
 
 fn partners(args: &InitArgs, role: Role, known: &Known, person: &mut dyn Person) -> anyhow::Result<Vec<Partner>> {
     if !args.partners.is_empty() {
-        return Ok(args.partners.clone());
+        return checked(args.partners.clone(), &args.own);
     }
     if let Some(config) = known.config.as_ref().filter(|config| config.role() == role) {
         return Ok(config.partners().to_vec());
@@ -196,7 +202,7 @@ fn partners(args: &InitArgs, role: Role, known: &Known, person: &mut dyn Person)
     if !role.is_primary() {
         let host = person.ask("Host name or address of PRI?")?;
         partners.extend(host.filter(|host| !host.is_empty()).map(|host| Partner { role: Role::Pri, host }));
-        return Ok(partners);
+        return checked(partners, &args.own);
     }
     for number in 1..=Role::MAX_SECONDARIES {
         let more = if number == 1 { "" } else { " (empty: there is none)" };
@@ -205,7 +211,40 @@ fn partners(args: &InitArgs, role: Role, known: &Known, person: &mut dyn Person)
             _ => break,
         }
     }
+    checked(partners, &args.own)
+}
+
+/// Partners are other machines, each another one.
+fn checked(partners: Vec<Partner>, own: &OwnArgs) -> anyhow::Result<Vec<Partner>> {
+    let is_own = |host: &str| {
+        let is_name = own.hostname.as_ref().is_some_and(|name| host.eq_ignore_ascii_case(name.as_str()));
+        is_name || host.parse().is_ok_and(|host: IpAddr| own.addresses.iter().any(|address| address.ip == host))
+    };
+    for (index, Partner { role, host }) in partners.iter().enumerate() {
+        let twin = partners[..index].iter().find(|other| other.host.eq_ignore_ascii_case(host));
+        let wrong = if is_loopback(host) {
+            "that is every server's name for itself".to_owned()
+        } else if is_own(host) {
+            "that is what this server itself is to be called".to_owned()
+        } else if let Some(twin) = twin {
+            format!("that is the host of {}, too", twin.role)
+        } else {
+            continue;
+        };
+        return Err(CalledWrongly(format!("--partner {role}={host}: {wrong}")).into());
+    }
     Ok(partners)
+}
+
+fn is_loopback(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback() || address.is_unspecified() || address.is_multicast(),
+        Err(_) => {
+            let host = host.trim_end_matches('.').to_ascii_lowercase();
+            ["localhost", "ip6-localhost", "ip6-loopback", "localhost.localdomain"].contains(&host.as_str())
+                || host.ends_with(".localhost")
+        }
+    }
 }
 
 fn storage(args: &InitArgs, known: &Known, person: &mut dyn Person) -> anyhow::Result<Option<Storage>> {
@@ -283,11 +322,28 @@ mod tests {
     }
 
     #[test]
+    fn why_the_bound_disk_says_nothing_is_given_with_what_is_missing() {
+        let tmp = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(tmp.path().join("opt/atlas")).unwrap();
+        for (file, content) in [("EnvID", "1\r\n"), ("Cluster", "bakery\n")] {
+            std::fs::write(tmp.path().join("opt/atlas").join(file), content).unwrap();
+        }
+        let tree = atlas_host::tree::Dir::open_root(tmp.path()).unwrap();
+        let known = Known { unreadable: super::super::facts::bound(&tree).why_broken(), ..Known::default() };
+        let line = parse("--role PRI --partner SEC1=10.0.0.2 --disks /dev/vdb,/dev/vdc").unwrap();
+        let text = gather(&line, &known, &mut Nobody).unwrap_err().to_string();
+        for part in ["--cluster; --env-version.", "opt/atlas/EnvID", "Line 1 ends with a carriage return"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
     fn what_is_known_need_not_be_said_again() {
         let config =
             MasterConfig::parse(b"format=1\ncluster='bakery'\nrole='SEC1'\n[[partner]]\nrole='PRI'\nhost='a'\n");
         let known = Known {
             bound: Some(BoundData { env_id: EnvVersion::OLDEST, cluster: "bakery".parse().unwrap() }),
+            unreadable: None,
             config: Some(config.unwrap()),
             attached: vec!["/dev/vdb".into()],
             free_disks: vec![],
@@ -326,12 +382,22 @@ mod tests {
             "--hostname sec1 --address 10.0.0.1/24 --addresses-are-own",
             "--hostname sec1 --keep-identity",
             "--check --keep-identity",
+            "--hostname localhost --address 10.0.0.1/24",
+            "--hostname sec1.bakery.example --address 10.0.0.1/24",
+            "--hostname sec1 --address 10.0.0.0/24",
             "--ident-path etc/hosts",
             "--sync-path /etc/../shadow",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
         assert!(wrong(&format!("{PRI} --hostname pri2")).contains("--address"));
+        for host in ["localhost", "127.0.0.1", "::1", "LOCALHOST", "10.0.0.9", "pri"] {
+            let line = PRI.replace("10.0.0.2", host) + " --hostname PRI --address 10.0.0.9/24";
+            assert!(wrong(&line).contains(&format!("--partner SEC1={host}: that is ")), "{host}");
+        }
+        assert!(
+            wrong(&format!("{PRI} --partner SEC2=10.0.0.2")).contains("SEC2=10.0.0.2: that is the host of SEC1, too")
+        );
         assert!(wrong(&PRI.replace("SEC1=", "PRI=")).contains("PRI lists secondaries only"));
         assert!(wrong(&PRI.replace(",/dev/vdc", "")).contains("needs two disks"));
         assert!(wrong(&format!("{PRI} --degraded")).contains("name one"));

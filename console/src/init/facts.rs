@@ -1,12 +1,12 @@
 //! Looking at the machine, for the plan. Nothing here changes anything.
 
 use super::{
-    answers::{Known, Storage},
+    answers::{Answers, Known, Storage},
     early,
     initramfs::{Kernel, chain},
     machine::{BlockDevice, Machine},
     objection::Objection,
-    own::{self, network::Network, write::same_as_worn},
+    own::{self, addresses::Addresses, network::Network, write},
     plan::{Bound, DataFacts, IdentityFacts, SetFacts, SetSeen, SidFacts},
 };
 use anyhow::Context;
@@ -82,6 +82,7 @@ pub fn known(site: &Site, survey: &Survey, bound: &Bound) -> Known {
             Bound::Is(bound) => Some(bound.clone()),
             _ => None,
         },
+        unreadable: bound.why_broken(),
         config,
         free_disks: if attached.is_empty() { site.machine.free_disks() } else { vec![] },
         attached,
@@ -141,7 +142,8 @@ fn running_array(site: &Site, parts: &[BlockDevice]) -> Result<Option<BlockDevic
 }
 
 /// The files of both file systems.
-pub fn data(site: &Site, role: Role, own: Option<&own::Answer>, kernels: &[Kernel]) -> Result<DataFacts, Objection> {
+pub fn data(site: &Site, answers: &Answers, kernels: &[Kernel]) -> Result<DataFacts, Objection> {
+    let role = answers.config.role();
     if kernels.is_empty() {
         return Err(Objection::new(format!("no kernel is installed in {}", site.root.join("boot").display()))
             .hint("install one, as with 'apt install linux-image-amd64'"));
@@ -153,7 +155,7 @@ pub fn data(site: &Site, role: Role, own: Option<&own::Answer>, kernels: &[Kerne
     // An initramfs has a copy of the mark: those that were made before it are made anew.
     let lack = |kernel: &Kernel| kernel.lack.clone().or_else(|| (!marker).then(|| kernel.version.clone()));
     Ok(DataFacts {
-        identity: identity(site, role, own, &bound)?,
+        identity: identity(site, answers, &bound)?,
         bound,
         marker,
         sid,
@@ -187,7 +189,7 @@ fn has_record(site: &Site) -> bool {
 }
 
 /// The identity in place.
-fn identity(site: &Site, role: Role, own: Option<&own::Answer>, bound: &Bound) -> Result<IdentityFacts, Objection> {
+fn identity(site: &Site, answers: &Answers, bound: &Bound) -> Result<IdentityFacts, Objection> {
     let broken = |error: SidError| Objection::new(chain(&error)).hint("install the newer ATLAS on this server again");
     let (recorded, _) = worn::read_or_unknown(&site.tree).map_err(broken)?;
     // What wrote no record never gave this machine an identity, either.
@@ -197,15 +199,19 @@ fn identity(site: &Site, role: Role, own: Option<&own::Answer>, bound: &Bound) -
         if recorded.whose == Whose::Unknown && is_new { Worn { whose: Whose::Own, ..recorded } } else { recorded };
     let set = match site.mounted() {
         None => SetSeen::NotMounted,
-        Some(device) => {
-            SetSeen::Mounted { file_system: block::ext4_uuid(&device), has_snapshot: has_snapshot(site, role)? }
-        }
+        Some(device) => SetSeen::Mounted {
+            file_system: block::ext4_uuid(&device),
+            has_snapshot: has_snapshot(site, answers.config.role())?,
+        },
     };
-    let same = match own {
-        Some(own::Answer::New(new)) => same_as_worn(site, new),
-        _ => vec![],
+    let sid = site.mounted().and_then(|_| open_sid(&site.unbound()).ok().flatten());
+    let addresses = Addresses::look(site, &worn, &answers.config, sid.as_ref());
+    let (same_name, is_as_asked) = match &answers.own {
+        Some(own::Answer::New(new)) => (write::has_its_name(site, new), write::is_as_asked(site, new)),
+        _ => (false, false),
     };
-    Ok(IdentityFacts { worn, is_recorded, set, network: Network::of(&site.root, &site.machine.sys), same })
+    let network = Network::of(&site.root, &site.machine.sys);
+    Ok(IdentityFacts { worn, is_recorded, set, network, addresses, same_name, is_as_asked })
 }
 
 /// Whether the last boot gave this machine a Role, or tried to.

@@ -25,6 +25,7 @@ mod network;
 pub mod objection;
 pub mod own;
 pub mod paths;
+mod peek;
 pub mod plan;
 mod report;
 
@@ -97,7 +98,7 @@ fn init(args: &InitArgs, common: &Common, site: &Site, person: &mut dyn Person) 
     ask_for_identity(site, &mut answers, &kernels, &survey, &mut person)?;
     let plan = plan_everything(args, site, &answers, &kernels, survey, &mut person)?;
     let mut report = Report::new(&answers, args.dry_run, &plan.lists);
-    let preview: Vec<Item> = plan.set.iter().cloned().chain(plan_data(site, &answers, &kernels)?).collect();
+    let preview: Vec<Item> = plan.set.iter().chain(&plan.data).cloned().collect();
     if args.dry_run {
         report.items = preview;
         return Ok((report, Exit::Done));
@@ -115,6 +116,8 @@ fn init(args: &InitArgs, common: &Common, site: &Site, person: &mut dyn Person) 
 /// Everything that was decided before anything is changed.
 struct Plan {
     set: Vec<Item>,
+    /// The files, as far as they can be known before the set is mounted.
+    data: Vec<Item>,
     /// The device of the file system, where it is there already.
     device: Option<PathBuf>,
     lists: FirstLists,
@@ -137,19 +140,27 @@ fn plan_everything(
         );
     }
     let lists = keep(FirstLists::for_tree(&site.tree, &answers.ident_paths, &answers.sync_paths), &mut objections);
-    let data_facts = keep(data_facts(site, answers, kernels, Some(&survey)), &mut objections);
-    if let Some(data_facts) = &data_facts {
-        keep(plan::plan_data(answers, data_facts), &mut objections);
-    }
+    let mut data_facts = keep(data_facts(site, answers, kernels, Some(&survey)), &mut objections);
     let set_facts = keep(facts::set(site, &answers.storage, survey), &mut objections);
     let set = set_facts.as_ref().and_then(|facts| keep(plan::plan_set(&answers.storage, facts), &mut objections));
+    if let (Some(data), Some(set), Some(facts)) = (&mut data_facts, &set, &set_facts)
+        && data.identity.set == SetSeen::NotMounted
+    {
+        let makes = |item: &Item| matches!(item.task, Some(plan::Task::MakeFileSystem { .. }));
+        if set.items.iter().any(makes) {
+            data.identity.set = SetSeen::ToBeMade;
+        } else if args.dry_run {
+            keep(peek::complete(site, facts, answers.config.role(), data), &mut objections);
+        }
+    }
+    let data = data_facts.and_then(|facts| keep(plan::plan_data(answers, &facts), &mut objections));
     if let Some(set) = set.as_ref().filter(|_| objections.is_empty()) {
         objections.extend(erase::told_twice(&set.to_erase, args, person)?);
     }
     none_of(objections)?;
-    match (set_facts, set, lists) {
-        (Some(facts), Some(set), Some(lists)) => {
-            Ok(Plan { set: set.items, device: facts.top.map(|top| top.path), lists })
+    match (set_facts, set, data, lists) {
+        (Some(facts), Some(set), Some(data), Some(lists)) => {
+            Ok(Plan { set: set.items, data, device: facts.top.map(|top| top.path), lists })
         }
         _ => Err(anyhow::anyhow!("a part of the plan is missing although nothing is in its way")),
     }
@@ -162,7 +173,7 @@ fn data_facts(
     kernels: &[Kernel],
     before: Option<&Survey>,
 ) -> Result<plan::DataFacts, Objection> {
-    let mut facts = facts::data(site, answers.config.role(), answers.own.as_ref(), kernels)?;
+    let mut facts = facts::data(site, answers, kernels)?;
     let is_new = |survey: &Survey| match &answers.storage {
         Storage::Disks { disks, .. } => {
             let attached = survey.atlas_devices();
@@ -232,7 +243,7 @@ fn carry_out(
 
 fn confirmed(items: &[Item], person: &mut dyn Person) -> anyhow::Result<bool> {
     person.tell("\nThis is what will be done:");
-    for item in items.iter().filter(|item| item.task.is_some()) {
+    for item in items.iter().filter(|item| item.task.is_some() || item.is_open) {
         person.tell(&format!("  {}", report::line(item, true)));
     }
     Ok(person.ask("Go on? Type 'yes':")?.as_deref() == Some("yes"))

@@ -208,10 +208,10 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         fs::create_dir_all(tmp.path().join("real")).unwrap();
         symlink("real", tmp.path().join("link")).unwrap();
-        let (good, bad) = (TreePath::parse("/real/x").unwrap(), TreePath::parse("/link/x").unwrap());
+        let [ident, sync, bad] = ["/real/x", "/real/y", "/link/x"].map(|path| TreePath::parse(path).unwrap());
         let tree = Dir::open_root(tmp.path()).unwrap();
-        let lists = FirstLists::for_tree(&tree, std::slice::from_ref(&good), std::slice::from_ref(&good)).unwrap();
-        assert!(lists.ident.covers(&good) && lists.sync.covers(&good));
+        let lists = FirstLists::for_tree(&tree, std::slice::from_ref(&ident), std::slice::from_ref(&sync)).unwrap();
+        assert!(lists.ident.covers(&ident) && lists.sync.covers(&sync));
         let objections = FirstLists::for_tree(&tree, &[], &[bad]).unwrap_err();
         assert!(objections[0].what.contains("/link/x cannot be listed: a link"), "{objections:?}");
     }

@@ -21,6 +21,7 @@ pub(crate) struct Report {
 /// The word of an item: what was done, or would be.
 fn word(item: &Item, ahead: bool) -> &'static str {
     match &item.task {
+        None if item.is_open => "not known",
         None => "was so",
         Some(_) if ahead => "to do",
         Some(task) => task.done(),
@@ -80,7 +81,12 @@ impl Report {
         }
         text.push('\n');
         match &self.check {
-            None => text.push_str("Nothing was changed: this was a dry run.\n"),
+            None => {
+                text.push_str("Nothing was changed: this was a dry run.\n");
+                if self.items.iter().any(|item| item.is_open) {
+                    text.push_str("What is not known, the set says, which is not mounted: the real run compares it, and may refuse.\n");
+                }
+            }
             Some(_) if !self.changed() => text.push_str("Nothing was changed: everything was so already.\n"),
             Some(_) => {}
         }

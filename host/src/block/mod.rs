@@ -6,6 +6,7 @@
 
 mod examine;
 mod list;
+mod unmounted;
 
 pub use atlas_model::survey::Device;
 pub(crate) use examine::{Looked, survey_by};
@@ -13,6 +14,7 @@ pub use examine::{ext4_uuid, ext4_uuid_below, survey};
 pub(crate) use examine::{open_direct, read_block};
 pub(crate) use list::NOT_DISKS;
 pub use list::Sources;
+pub use unmounted::Unmounted;
 
 use crate::FileError;
 use libblkid_rs::{BlkidProbe, BlkidProbeRet};

@@ -15,9 +15,8 @@ use atlas_model::{
     Digest, Refusal, RefusalCode,
     address::{Link, Mac, Plan, Wanted, Wire},
     gate::Asked,
-    manifest::FileSet,
 };
-use atlas_sid::{SidData, SidError, snapshot};
+use atlas_sid::{SidData, SidError, addresses as sid_addresses};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -218,34 +217,14 @@ fn partners_of(places: &Places) -> Result<Vec<(IpAddr, String)>, SidError> {
     let mut found = Vec::new();
     for partner in sid.master_config()?.partners() {
         let of = partner.role.to_string();
-        found.extend(addresses_of(&partner.host, &hosts).into_iter().map(|address| (address, of.clone())));
-        let newest = |role_dir: &Dir| -> Result<Option<Dir>, SidError> {
-            let Some(version) = snapshot::newest(role_dir)? else { return Ok(None) };
-            let files = format!("{}/{}", version.dir_name(), FileSet::Ident.dir_name());
-            Ok(role_dir.dir(files).ok())
-        };
         // Without a Snapshot of it, its host is what is known.
-        if let Ok(Some(files)) = sid.role_dir(partner.role).and_then(|dir| dir.as_ref().map_or(Ok(None), newest)) {
-            found.extend(addresses::read(&files).addresses().into_iter().map(|address| (address, of.clone())));
-        }
+        let of_role = sid_addresses::of_role(&sid, partner.role).unwrap_or_default();
+        let all = sid_addresses::of_host(&partner.host, &hosts).into_iter().chain(of_role);
+        found.extend(all.map(|address| (address, of.clone())));
     }
     found.sort();
     found.dedup_by_key(|(address, _)| *address);
     Ok(found)
-}
-
-/// A host that is an address, or that `/etc/hosts` gives one.
-fn addresses_of(host: &str, hosts: &str) -> Vec<IpAddr> {
-    if let Ok(address) = host.parse() {
-        return vec![address];
-    }
-    let line = |line: &str| {
-        let line = line.split('#').next()?;
-        let mut words = line.split_whitespace();
-        let address: IpAddr = words.next()?.parse().ok()?;
-        words.any(|name| name.eq_ignore_ascii_case(host)).then_some(address)
-    };
-    hosts.lines().filter_map(line).filter(|address| !address.is_loopback()).collect()
 }
 
 /// Which partner has which card, as far as it answered for its address.
@@ -315,14 +294,5 @@ mod tests {
         assert_ne!(of(&[conflict(8, Said::Claim)]).fingerprint, known.fingerprint);
         assert_ne!(of(&[conflict(7, Said::Claim), conflict(8, Said::Claim)]).fingerprint, known.fingerprint);
         assert_eq!(refusal(&BTreeSet::new(), &names), None);
-    }
-
-    #[test]
-    fn a_partner_is_known_by_its_address_or_by_the_file_of_hosts() {
-        let hosts = "127.0.0.1 localhost pri\n192.168.77.1 pri.bakery PRI # main\n# 1.1.1.1 pri\nnonsense pri\n";
-        let shown = |host: &str| addresses_of(host, hosts).iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(shown("192.168.77.9"), ["192.168.77.9"]);
-        assert_eq!(shown("pri"), ["192.168.77.1"]);
-        assert!(shown("sec1").is_empty());
     }
 }

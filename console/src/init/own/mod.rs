@@ -10,6 +10,7 @@
 //!   flush ─ record  "own"
 //! ```
 
+pub mod addresses;
 pub mod network;
 pub mod write;
 
@@ -50,7 +51,7 @@ pub enum NewNetwork {
     Configured,
 }
 
-/// A name that a host may have: letters, digits and hyphens, in parts of up to 63 with dots between, at most 64 in all.
+/// The name of one host: letters, digits and hyphens, at most 63, without a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hostname(String);
 
@@ -64,15 +65,17 @@ impl Hostname {
 impl FromStr for Hostname {
     type Err = String;
     fn from_str(text: &str) -> Result<Hostname, String> {
-        let label = |part: &str| {
-            let inner = part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-            (1..=63).contains(&part.len()) && inner && !part.starts_with('-') && !part.ends_with('-')
-        };
-        // What the kernel keeps.
-        if text.len() <= 64 && text.split('.').all(label) {
-            Ok(Hostname(text.to_owned()))
-        } else {
-            Err(format!("'{}' is not a host name (a-z, 0-9, '-', at most 64)", text.escape_debug()))
+        let good = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let shown = text.escape_debug();
+        match text.split_once('.') {
+            Some((name, domain)) if !name.is_empty() && !domain.is_empty() => {
+                Err(format!("'{shown}' has a domain: give the name alone, as in {}", name.escape_debug()))
+            }
+            _ if text.eq_ignore_ascii_case("localhost") => Err("'localhost' is every server's name for itself".into()),
+            _ if good && (1..=63).contains(&text.len()) && !text.starts_with('-') && !text.ends_with('-') => {
+                Ok(Hostname(text.to_owned()))
+            }
+            _ => Err(format!("'{shown}' is not a host name (a-z, 0-9, '-', at most 63)")),
         }
     }
 }
@@ -80,7 +83,7 @@ impl FromStr for Hostname {
 /// The flags.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct OwnArgs {
-    /// Give this server this name and new ssh host keys, where it wears the identity of a role whose disks are elsewhere
+    /// Give this server this name; and new ssh host keys, where it wears the identity of a role whose disks are elsewhere
     #[arg(long, value_name = "NAME")]
     pub hostname: Option<Hostname>,
     /// … and this address, on this interface; @INTERFACE may be left out where there is only one
@@ -139,10 +142,23 @@ mod tests {
 
     #[test]
     fn a_host_name_is_one_that_the_kernel_and_dns_take() {
-        for good in ["sec1", "SEC-1.bakery.example", "1"] {
+        for good in ["sec1", "SEC-1", "1"] {
             assert_eq!(good.parse::<Hostname>().unwrap().as_str(), good);
         }
-        for bad in ["", "-a", "a-", "a..b", "a b", "ä", &"a".repeat(65), "a_b", "a\nb"] {
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "a..b",
+            "sec1.bakery.example",
+            "localhost",
+            "LocalHost",
+            "a b",
+            "ä",
+            &"a".repeat(65),
+            "a_b",
+            "a\nb",
+        ] {
             assert!(bad.parse::<Hostname>().is_err(), "{bad:?}");
         }
     }

@@ -42,10 +42,38 @@ impl FromStr for Address {
         let good = |name: &str| {
             (1..=15).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-:".contains(&b))
         };
+        if interface == Some("lo") {
+            return Err(format!(
+                "'{}' is not an address for a network: lo is this server's loopback",
+                text.escape_debug()
+            ));
+        }
+        if let Some(what) = not_of_a_host(ip, prefix) {
+            return Err(format!("{ip}/{prefix} is {what}, and not that of one server"));
+        }
         if ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || interface.is_some_and(|name| !good(name)) {
             return Err(wrong());
         }
         Ok(Address { ip, prefix, interface: interface.map(str::to_owned) })
+    }
+}
+
+/// What an address is that is all zeros, or all ones, after the prefix.
+fn not_of_a_host(ip: IpAddr, prefix: u8) -> Option<&'static str> {
+    match ip {
+        IpAddr::V4(ip) if prefix < 31 => {
+            let host = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
+            match u32::from(ip) & host {
+                0 => Some("the address of a network"),
+                all if all == host => Some("the broadcast address of a network"),
+                _ => None,
+            }
+        }
+        IpAddr::V6(ip) if prefix < 127 => {
+            let host = u128::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
+            (u128::from(ip) & host == 0).then_some("the address of a network's routers")
+        }
+        _ => None,
     }
 }
 
@@ -116,7 +144,8 @@ impl fmt::Display for Manager {
 
 const INTERFACES: &str = "etc/network/interfaces";
 
-fn list(root: &Path, dir: &str) -> Vec<PathBuf> {
+/// The files of a directory, below the root, sorted.
+pub(super) fn list(root: &Path, dir: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(root.join(dir)).into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries.map(|entry| Path::new(dir).join(entry.file_name())).collect();
     files.sort_unstable();
@@ -141,6 +170,8 @@ pub struct Network {
     pub by_network_manager: bool,
     /// The interfaces that are hardware.
     pub interfaces: Vec<String>,
+    /// All interfaces, bonds and bridges included.
+    pub names: Vec<String>,
     /// Every file from which a known manager may take addresses, below the root.
     pub files: Vec<PathBuf>,
 }
@@ -153,14 +184,15 @@ impl Network {
         let manager = Manager::ALL.iter().find(in_use).copied();
         let manager = manager.or_else(|| enabled.into_iter().find(|manager| manager.is_enabled(root)));
         let cards = std::fs::read_dir(sys.join("class/net")).into_iter().flatten().flatten();
-        let mut interfaces: Vec<String> = cards
-            .filter(|card| card.path().join("device").exists())
-            .filter_map(|card| card.file_name().into_string().ok())
-            .collect();
-        interfaces.sort_unstable();
+        let cards =
+            cards.filter_map(|card| Some((card.path().join("device").exists(), card.file_name().into_string().ok()?)));
+        let mut cards: Vec<(bool, String)> = cards.collect();
+        cards.sort_unstable();
+        let interfaces = cards.iter().filter(|(is_hardware, _)| *is_hardware).map(|(_, name)| name.clone()).collect();
+        let names = cards.into_iter().map(|(_, name)| name).collect();
         let files = Manager::ALL.iter().flat_map(|manager| manager.files(root)).collect();
         let by_network_manager = Manager::NetworkManager.is_enabled(root) && !Manager::Networkd.is_enabled(root);
-        Network { manager, by_network_manager, interfaces, files }
+        Network { manager, by_network_manager, interfaces, names, files }
     }
 
     /// The files that give this server `addresses`; in words what is missing, where they cannot be written.
@@ -171,6 +203,9 @@ impl Network {
         let mut by_interface: BTreeMap<&str, Vec<&Address>> = BTreeMap::new();
         for address in addresses {
             let interface = match (&address.interface, self.interfaces.as_slice()) {
+                (Some(interface), known) if !self.names.contains(interface) => {
+                    return Err(format!("this server has no interface '{interface}', it has {}", known.join(", ")));
+                }
                 (Some(interface), _) => interface,
                 (None, [only]) => only,
                 (None, []) => {
@@ -189,6 +224,9 @@ impl Network {
         for gateway in gateways {
             if gateways.iter().filter(|other| other.is_ipv4() == gateway.is_ipv4()).count() > 1 {
                 return Err("more than one gateway of a kind is given".into());
+            }
+            if addresses.iter().any(|address| address.ip == *gateway) {
+                return Err(format!("the gateway {gateway} is the address that this server is to have"));
             }
             if !addresses.iter().any(|address| is_within(*gateway, address)) {
                 return Err(format!("the gateway {gateway} is in the network of no address that is given"));
@@ -324,4 +362,29 @@ fn ifupdown(interfaces: &[Interface<'_>]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_that_of_one_server_on_a_network() {
+        for good in ["192.168.77.5/24", "192.168.77.0/31", "192.168.77.1/32@bond0", "10.0.255.0/16", "2001:db8::2/64"] {
+            assert_eq!(good.parse::<Address>().unwrap().to_string(), good);
+        }
+        for bad in [
+            "192.168.77.0/24",
+            "192.168.77.255/24",
+            "192.168.77.5/24@lo",
+            "2001:db8::/64",
+            "127.0.0.1/8",
+            "0.0.0.0/0",
+            "192.168.77.5/33",
+            "192.168.77.5",
+            "224.0.0.1/4",
+        ] {
+            assert!(bad.parse::<Address>().is_err(), "{bad}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     Hostname, NewIdentity, NewNetwork,
+    addresses::is_older_than_record,
     network::{Network, NewFile},
 };
 use crate::init::{facts::Site, tool};
@@ -15,22 +16,24 @@ use atlas_model::{
     TreePath,
     worn::{Whose, Worn},
 };
-use atlas_sid::{bound::ESD_DATA, worn};
+use atlas_sid::{
+    bound::ESD_DATA,
+    worn::{self, BEFORE},
+};
 use std::{
     ffi::OsStr,
-    net::IpAddr,
     path::{Path, PathBuf},
 };
 
-/// Where the network's files of before go, below [`ESD_DATA`].
-const BEFORE: &str = "identity-before";
 const SSH: &str = "etc/ssh";
+const HOSTNAME: &str = "etc/hostname";
 const MACHINE_ID: &str = "/etc/machine-id";
 /// More than any such file has.
 const MAX_FILE: usize = 1 << 20;
 
 /// Puts a new identity in the place of what is there, and says so on the Bound disk when it is durable.
-pub fn apply(site: &Site, new: &NewIdentity) -> anyhow::Result<()> {
+/// `new_keys`: others have those that are there.
+pub fn apply(site: &Site, new: &NewIdentity, new_keys: bool) -> anyhow::Result<()> {
     let (worn, _) = worn::read_or_unknown(&site.tree).context("read whose identity this server wears")?;
     if let NewNetwork::Write { addresses, gateways } = &new.network {
         let network = Network::of(&site.root, &site.machine.sys);
@@ -38,7 +41,9 @@ pub fn apply(site: &Site, new: &NewIdentity) -> anyhow::Result<()> {
         write_network(&site.tree, &files, &network.files).context("write the addresses")?;
     }
     write_name(&site.tree, &new.hostname).context("write the name")?;
-    make_host_keys(site).context("make the ssh host keys")?;
+    if new_keys {
+        make_host_keys(site).context("make the ssh host keys")?;
+    }
     if is_of(&worn, MACHINE_ID) {
         write_machine_id(&site.tree).context("make a machine id")?;
     }
@@ -103,15 +108,19 @@ fn write_name(tree: &Dir, hostname: &Hostname) -> Result<(), FileError> {
     Ok(())
 }
 
-/// /etc/hosts for a server of this name: Debian has its name at 127.0.1.1. Other lines name other machines, the old name's owner among them.
+/// /etc/hosts for a server of this name: Debian has its name at 127.0.1.1, and the domain there stays. Other lines name other machines, the
+/// old name's owner among them.
 fn hosts_with(before: &str, hostname: &str) -> String {
-    let short = hostname.split('.').next().unwrap_or(hostname);
-    let names = if short == hostname { hostname.to_owned() } else { format!("{hostname} {short}") };
+    let is_own = |line: &&str| line.split_whitespace().next() == Some("127.0.1.1");
+    let old_name = before.lines().find(is_own).and_then(|line| line.split_whitespace().nth(1));
+    let names = match old_name.and_then(|name| name.split_once('.')) {
+        Some((_, domain)) => format!("{hostname}.{domain} {hostname}"),
+        None => hostname.to_owned(),
+    };
     let own = format!("127.0.1.1\t{names}\n");
-    let is_own = |line: &str| line.split_whitespace().next() == Some("127.0.1.1");
     let mut text: String =
-        before.lines().map(|line| if is_own(line) { own.clone() } else { format!("{line}\n") }).collect();
-    if !before.lines().any(is_own) {
+        before.lines().map(|line| if is_own(&line) { own.clone() } else { format!("{line}\n") }).collect();
+    if old_name.is_none() {
         text.push_str(&own);
     }
     text
@@ -140,34 +149,34 @@ fn write_machine_id(tree: &Dir) -> anyhow::Result<()> {
     Ok(durable::write(&tree.dir("etc")?, OsStr::new("machine-id"), id.as_bytes(), 0o444)?)
 }
 
-/// What of a new identity is that of the one in place, which another server has: in words.
-pub fn same_as_worn(site: &Site, new: &NewIdentity) -> Vec<String> {
-    let read = |path: &Path| std::fs::read_to_string(site.root.join(path)).unwrap_or_default();
-    let mut same = Vec::new();
-    if read(Path::new("etc/hostname")).trim().eq_ignore_ascii_case(new.hostname.as_str()) {
-        same.push(format!("the name {} is that of the identity in place", new.hostname.as_str()));
-    }
-    if let NewNetwork::Write { addresses, .. } = &new.network {
-        let files = Network::of(&site.root, &site.machine.sys).files;
-        for address in addresses {
-            if let Some(file) = files.iter().find(|file| has_address(&read(file), address.ip)) {
-                same.push(format!("{} is an address of the identity in place (/{})", address.ip, file.display()));
-            }
-        }
-    }
-    same
+fn hostname(site: &Site) -> String {
+    std::fs::read_to_string(site.root.join(HOSTNAME)).unwrap_or_default().trim().to_owned()
 }
 
-/// Whether a text has this address, as a word.
-fn has_address(text: &str, ip: IpAddr) -> bool {
-    let is_part = |c: char| c.is_ascii_hexdigit() || c == '.' || c == ':';
-    text.split(|c| !is_part(c)).any(|word| word.parse::<IpAddr>() == Ok(ip))
+/// Whether the name is that of the identity in place, and no `atlas init` that was cut off has written it.
+pub fn has_its_name(site: &Site, new: &NewIdentity) -> bool {
+    hostname(site).eq_ignore_ascii_case(new.hostname.as_str()) && is_older_than_record(site, Path::new(HOSTNAME))
+}
+
+/// Whether name and addresses are those of `new` already, and no others.
+pub fn is_as_asked(site: &Site, new: &NewIdentity) -> bool {
+    let network = Network::of(&site.root, &site.machine.sys);
+    let are_so = match &new.network {
+        NewNetwork::Configured => true,
+        NewNetwork::Write { addresses, gateways } => network.files_for(addresses, gateways).is_ok_and(|files| {
+            let is_so = |file: &NewFile| {
+                std::fs::read(site.root.join(&file.path)).is_ok_and(|is| is == file.content.as_bytes())
+            };
+            files.iter().all(is_so) && network.files.iter().all(|path| files.iter().any(|file| file.path == *path))
+        }),
+    };
+    are_so && hostname(site) == new.hostname.as_str()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::init::machine::Machine;
+    use crate::init::{machine::Machine, own::addresses::Addresses};
     use atlas_model::worn::RoleIdentity;
     use std::{fs, os::unix::fs::symlink};
 
@@ -240,7 +249,7 @@ mod tests {
             // Twice: as it is when the first time was cut off at its end.
             for _ in 0..2 {
                 worn::write(&site.tree, &Worn::UNKNOWN).unwrap();
-                apply(&site, &new("192.168.1.2/24")).unwrap();
+                apply(&site, &new("192.168.1.2/24"), true).unwrap();
                 let written = fs::read_to_string(tmp.path().join(path)).unwrap();
                 assert!(written.contains(part), "{unit}: {written}");
                 assert!(old == path || !tmp.path().join(old).exists(), "{old} is still there");
@@ -261,7 +270,7 @@ mod tests {
     fn the_name_is_new_and_other_machines_keep_theirs() {
         let before = "127.0.0.1 localhost\n127.0.1.1 pri.bakery.example pri\n192.168.1.1 pri\n";
         let after = "127.0.0.1 localhost\n127.0.1.1\tsec1.bakery.example sec1\n192.168.1.1 pri\n";
-        assert_eq!(hosts_with(before, "sec1.bakery.example"), after);
+        assert_eq!(hosts_with(before, "sec1"), after);
         assert_eq!(hosts_with("::1 localhost\n", "sec1"), "::1 localhost\n127.0.1.1\tsec1\n");
     }
 
@@ -283,21 +292,98 @@ mod tests {
         };
         worn::write(&site.tree, &Worn::of(identity)).unwrap();
         let configured = NewIdentity { network: NewNetwork::Configured, ..new("192.168.1.2/24") };
-        apply(&site, &configured).unwrap();
+        apply(&site, &configured, true).unwrap();
         let read = |path: &str| fs::read_to_string(tmp.path().join(path)).unwrap();
         assert!(read("etc/ssh/ssh_host_ed25519_key").contains("PRIVATE KEY"));
         assert_eq!((read("etc/machine-id").trim().len(), read("etc/hostname").as_str()), (32, "sec1\n"));
         assert_eq!(worn::read(&site.tree).unwrap(), Worn::OWN);
     }
 
+    fn of_pri(paths: &[&str]) -> Worn {
+        let paths = paths.iter().map(|path| TreePath::parse(path).unwrap()).collect();
+        let (role, cluster) = (atlas_model::Role::Pri, "bakery".parse().unwrap());
+        Worn::of(RoleIdentity { role, cluster, set: None, paths })
+    }
+
+    fn seen(site: &Site, worn: &Worn, host: &str) -> Addresses {
+        let config = format!("format=1\ncluster='bakery'\nrole='SEC1'\n[[partner]]\nrole='PRI'\nhost='{host}'\n");
+        let config = atlas_model::MasterConfig::parse(config.as_bytes()).unwrap();
+        Addresses::look(site, worn, &config, None)
+    }
+
     #[test]
-    fn what_the_operator_gives_must_not_be_what_the_other_has() {
+    fn the_addresses_of_the_identity_in_place_are_those_of_files_that_nobody_changed_since_it_came() {
         let tmp = tempfile::tempdir().unwrap();
-        let network = "[Network]\nAddress=192.168.1.2/24\nGateway=192.168.1.254\n";
-        let files = [("etc/hostname", "SEC1\n"), ("etc/systemd/network/x.network", network)];
+        let network = |last: u8| format!("[Network]\nAddress=192.168.1.{last}/24\nGateway=192.168.1.254\n");
+        let lan = "etc/systemd/network/x.network";
+        let files = [("etc/hostname", "SEC1\n"), (lan, &*network(1)), ("etc/hosts", "192.168.1.9 pri\n")];
         let site = server(tmp.path(), &files, &["systemd-networkd.service"]);
-        assert_eq!(same_as_worn(&site, &new("192.168.1.2/24")).len(), 2);
-        assert_eq!(same_as_worn(&site, &new("192.168.1.25/24")).len(), 1, "the name");
+        let worn = of_pri(&["/etc/systemd/network"]);
+        worn::write(&site.tree, &worn).unwrap();
+        let at = |last: u8| format!("192.168.1.{last}").parse::<std::net::IpAddr>().unwrap();
+        let before = seen(&site, &worn, "pri");
+        assert_eq!(before.in_place, [(at(1), lan.to_owned())]);
+        assert_eq!(before.partners, [(at(9), "PRI (pri)".to_owned())]);
+        assert_eq!(before.worn[0].0, at(1));
+        assert!(has_its_name(&site, &new("192.168.1.2/24")));
+        assert!(seen(&site, &of_pri(&["/etc/hosts"]), "pri").worn.is_empty(), "the file is not part of that identity");
+
+        // The clock of files is coarse.
+        let written = fs::metadata(tmp.path().join("opt/atlas/Identity")).unwrap().modified().unwrap();
+        while fs::metadata(tmp.path().join(lan)).unwrap().modified().unwrap() <= written {
+            fs::write(tmp.path().join(lan), network(2)).unwrap();
+        }
+        let after = seen(&site, &worn, "nobody");
+        assert_eq!((after.in_place[0].0, after.worn, after.partners), (at(2), vec![], vec![]));
+        assert!(after.unknown[0].contains("'nobody', the host of PRI, has no address here"), "{:?}", after.unknown);
+    }
+
+    #[test]
+    fn what_an_init_that_was_cut_off_has_set_aside_is_known_as_the_others_and_what_it_wrote_is_not() {
+        let tmp = tempfile::tempdir().unwrap();
+        let lan = "etc/systemd/network/x.network";
+        let files = [("etc/hostname", "pri\n"), (lan, "[Network]\nAddress=192.168.1.1/24\n")];
+        let site = server(tmp.path(), &files, &["systemd-networkd.service"]);
+        let worn = of_pri(&["/etc/systemd/network", "/etc/hostname"]);
+        worn::write(&site.tree, &worn).unwrap();
+        apply(&site, &new("192.168.1.2/24"), true).unwrap();
+        // Cut off before the record: it is put back with its time.
+        let modified = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+        worn::write(&site.tree, &worn).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(tmp.path().join("opt/atlas/Identity"))
+            .unwrap()
+            .set_modified(modified)
+            .unwrap();
+        let seen = seen(&site, &worn, "192.168.1.9");
+        assert_eq!(seen.worn, [("192.168.1.1".parse().unwrap(), format!("/opt/atlas/identity-before/{lan} has it"))]);
+        assert!(!has_its_name(&site, &new("192.168.1.2/24")), "the same command goes on");
+    }
+
+    #[test]
+    fn what_netplan_is_to_give_an_interface_counts_and_not_what_it_gave_at_the_last_boot() {
+        let tmp = tempfile::tempdir().unwrap();
+        let yaml = "network:\n  ethernets:\n    eth0:\n      addresses: [192.168.1.2/24, '2001:db8::2/64'] # 10.0.0.1/8\n      \
+                    routes: [{to: 10.0.0.0/8, via: 192.168.1.254}]\n      nameservers: {addresses: [192.168.1.1]}\n";
+        let old = "[Network]\nAddress=192.168.1.1/24\n";
+        let files = [("etc/netplan/50.yaml", yaml), ("run/systemd/network/10-netplan-eth0.network", old)];
+        let site = server(tmp.path(), &files, &[]);
+        let addresses: Vec<String> =
+            seen(&site, &Worn::OWN, "192.168.1.1").in_place.iter().map(|(ip, _)| ip.to_string()).collect();
+        assert_eq!(addresses, ["192.168.1.2", "2001:db8::2"]);
+    }
+
+    #[test]
+    fn what_was_asked_for_and_done_is_known_to_be_so() {
+        let tmp = tempfile::tempdir().unwrap();
+        let files = [("etc/hostname", "fresh\n"), ("etc/ssh/ssh_host_x_key", "its own")];
+        let site = server(tmp.path(), &files, &["systemd-networkd.service"]);
+        assert!(!is_as_asked(&site, &new("192.168.1.2/24")));
+        apply(&site, &new("192.168.1.2/24"), false).unwrap();
+        assert!(is_as_asked(&site, &new("192.168.1.2/24")) && !is_as_asked(&site, &new("192.168.1.3/24")));
+        let key = fs::read_to_string(tmp.path().join("etc/ssh/ssh_host_x_key")).unwrap();
+        assert_eq!(key, "its own");
     }
 
     #[test]
@@ -312,6 +398,8 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let site = server(tmp.path(), &[], &["networking.service"]);
         assert!(why(&site, "10.0.0.1/24", "10.0.1.2").contains("network of no address"));
+        assert!(why(&site, "10.0.0.1/24", "10.0.0.1").contains("the gateway 10.0.0.1 is the address that this server"));
+        assert!(why(&site, "10.0.0.1/24@eth7", "10.0.0.2").contains("no interface 'eth7', it has eth0"));
         fs::create_dir_all(tmp.path().join("sys/class/net/eth1/device")).unwrap();
         assert!(why(&site, "10.0.0.1/24", "10.0.0.2").contains("one of eth0, eth1"));
     }

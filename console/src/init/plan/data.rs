@@ -3,7 +3,7 @@
 use super::{
     super::{answers::Answers, objection::Objection},
     Item, Task,
-    identity::{IdentityFacts, plan_identity},
+    identity::{IdentityFacts, SetSeen, plan_identity},
     list,
 };
 use atlas_model::MasterConfig;
@@ -18,6 +18,16 @@ pub enum Bound {
     Is(BoundData),
     /// A part is lost or damaged; it is written anew.
     Broken(String),
+}
+
+impl Bound {
+    /// Why it cannot be read.
+    pub fn why_broken(&self) -> Option<String> {
+        match self {
+            Bound::Broken(why) => Some(why.clone()),
+            Bound::Nothing | Bound::Is(_) => None,
+        }
+    }
 }
 
 /// What the Unbound file system has of this Role.
@@ -59,18 +69,22 @@ pub fn plan_data(answers: &Answers, facts: &DataFacts) -> Result<Vec<Item>, Vec<
     let (role, cluster) = (config.role(), config.cluster());
     let partners = list(config.partners().iter().map(|partner| format!("{}={}", partner.role, partner.host)));
     let bound_is_so = matches!(&facts.bound, Bound::Is(_));
+    // What the set has of it is not known before it is mounted.
+    let is_closed = facts.identity.set == SetSeen::NotMounted && facts.sid.config.is_none();
+    let on_the_set =
+        |is_so, what: String, task| if is_closed { Item::open(what) } else { Item::needed(is_so, what, task) };
     Ok(vec![
-        Item::needed(
+        on_the_set(
             facts.sid.config.is_some(),
             format!("MasterConfig: {role} of cluster {cluster}, partners {partners}"),
             Task::MasterConfig,
         ),
-        Item::needed(
+        on_the_set(
             facts.has_record,
-            "SID_DATA/Set, /opt/atlas/Set: how the set is made, and that it is whole",
+            "SID_DATA/Set, /opt/atlas/Set: how the set is made, and that it is whole".into(),
             Task::SetRecord,
         ),
-        Item::needed(facts.sid.has_role, format!("the path lists of {role}"), Task::PathLists),
+        on_the_set(facts.sid.has_role, format!("the path lists of {role}"), Task::PathLists),
         identity,
         Item::needed(
             bound_is_so,
@@ -144,7 +158,7 @@ fn contradictions(answers: &Answers, facts: &DataFacts) -> Vec<Objection> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{super::answers::Storage, SetSeen, testing::whats},
+        super::{super::answers::Storage, testing::whats},
         *,
     };
     use atlas_model::{EnvVersion, worn::Worn};
@@ -166,7 +180,15 @@ mod tests {
         let has_role = config.is_some();
         let sid = SidFacts { config, has_role };
         let (worn, set) = (Worn::OWN, SetSeen::NotMounted);
-        let identity = IdentityFacts { worn, is_recorded: true, set, network: Default::default(), same: vec![] };
+        let identity = IdentityFacts {
+            worn,
+            is_recorded: true,
+            set,
+            network: Default::default(),
+            addresses: Default::default(),
+            same_name: false,
+            is_as_asked: false,
+        };
         DataFacts {
             bound,
             identity,

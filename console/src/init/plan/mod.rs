@@ -58,8 +58,11 @@ pub enum Task {
     PathLists,
     /// Note that the identity in place is this server's own.
     KeepIdentity,
-    /// Give this server a name, addresses and host keys of its own.
-    NewIdentity,
+    /// Give this server a name and addresses of its own.
+    NewIdentity {
+        /// And new host keys: others have those that are there.
+        new_keys: bool,
+    },
     /// Write EnvID and Cluster.
     BoundData,
     /// Say on the root file system that ATLAS decides about the network.
@@ -83,7 +86,7 @@ impl Task {
             | Task::SetRecord
             | Task::PathLists
             | Task::KeepIdentity
-            | Task::NewIdentity
+            | Task::NewIdentity { .. }
             | Task::BoundData
             | Task::Marker
             | Task::MdadmConf
@@ -97,19 +100,26 @@ impl Task {
 pub struct Item {
     /// In words.
     pub what: String,
-    /// `None`: it was so already.
+    /// `None`: it was so already, or it `is_open`.
     pub task: Option<Task>,
+    /// Only the mounted set says what is left to do.
+    pub is_open: bool,
 }
 
 impl Item {
     /// Something is left to do.
     fn todo(what: impl Into<String>, task: Task) -> Item {
-        Item { what: what.into(), task: Some(task) }
+        Item { what: what.into(), task: Some(task), is_open: false }
     }
 
     /// Nothing is left to do.
     fn was_so(what: impl Into<String>) -> Item {
-        Item { what: what.into(), task: None }
+        Item { what: what.into(), task: None, is_open: false }
+    }
+
+    /// What is left to do is not known before the set is mounted.
+    fn open(what: impl Into<String>) -> Item {
+        Item { what: what.into(), task: None, is_open: true }
     }
 
     fn needed(is_so: bool, what: impl Into<String>, task: Task) -> Item {
