@@ -58,9 +58,9 @@ impl FirstLists {
             .filter_map(|path| Some(Objection::new(format!("{path} cannot be listed: {}", obstacle(tree, path)?))))
             .map(|objection| objection.hint("name the real path, without links on the way"))
             .collect();
-        wrong.extend(reserved::check_identity(&ident.iter().cloned().collect()).err().map(of_one_machine));
+        wrong.extend(reserved::check_identity(&ident.iter().cloned().collect()).err().as_ref().map(of_one_machine));
         let listed: PathList = ident.iter().cloned().collect();
-        wrong.extend(reserved::check(&sync.iter().cloned().collect(), &listed).err().map(of_one_machine));
+        wrong.extend(reserved::check(&sync.iter().cloned().collect(), &listed).err().as_ref().map(of_one_machine));
         let enabled = WHERE_ENABLED.iter().filter(|(unit, _)| is_enabled(tree.shown(), unit)).map(|(_, path)| path);
         let mut usual: Vec<TreePath> =
             IDENTITY.iter().chain(enabled).filter_map(|path| TreePath::parse(path).ok()).collect();
@@ -95,7 +95,7 @@ impl FirstLists {
 }
 
 /// What a Snapshot would be refused for, too.
-fn of_one_machine(refused: Reserved) -> Objection {
+fn of_one_machine(refused: &Reserved) -> Objection {
     Objection::new(refused.to_string()).hint("leave that path out, and list only what is meant")
 }
 
