@@ -98,7 +98,7 @@ impl Found {
 
     /// Why this server must not take its addresses, if it must not.
     pub(crate) fn refusal(&self, answers: &Answers) -> Option<Refusal> {
-        refusal(&answers.conflicts, &names(&self.others, &answers.others))
+        refusal(&answers.conflicts, &names(&self.others, &answers.others), &self.own)
     }
 }
 
@@ -238,7 +238,7 @@ fn names(partners: &[(IpAddr, String)], answered: &BTreeMap<IpAddr, BTreeSet<Mac
 }
 
 /// The refusal for these conflicts; `None` where there are none.
-fn refusal(conflicts: &BTreeSet<Conflict>, names: &BTreeMap<Mac, String>) -> Option<Refusal> {
+fn refusal(conflicts: &BTreeSet<Conflict>, names: &BTreeMap<Mac, String>, own: &BTreeSet<Mac>) -> Option<Refusal> {
     if conflicts.is_empty() {
         return None;
     }
@@ -251,7 +251,15 @@ fn refusal(conflicts: &BTreeSet<Conflict>, names: &BTreeMap<Mac, String>) -> Opt
     let mut situation = BTreeSet::new();
     for Conflict { address, interface, vlan, mac, said } in conflicts {
         let wire = vlan.map_or_else(|| interface.clone(), |id| format!("{interface}, VLAN {id}"));
-        let who = names.get(mac).map(|name| format!(": the card of {name}")).unwrap_or_default();
+        let who = match names.get(mac) {
+            Some(name) => format!(": the card of {name}"),
+            // This server has claimed nothing yet.
+            None if own.contains(mac) => {
+                ": a card of this server has that number, too, so it is a copy of this machine, or a loop of cables"
+                    .into()
+            }
+            None => String::new(),
+        };
         let does = if *said == Said::Claim { "is used by" } else { "is asked for by" };
         refusal = refusal.found(format!("{address} {does} {mac}, heard on {wire}{who}"));
         situation.insert(format!("{address} {mac}"));
@@ -281,7 +289,9 @@ mod tests {
         let partner = ("192.168.77.2".parse().unwrap(), "SEC1".to_owned());
         let answered = [("192.168.77.2".parse().unwrap(), [Mac([2, 0, 0, 0, 0, 7])].into())].into();
         let names = names(&[partner], &answered);
-        let of = |conflicts: &[Conflict]| refusal(&conflicts.iter().cloned().collect(), &names).unwrap();
+        let of = |conflicts: &[Conflict]| {
+            refusal(&conflicts.iter().cloned().collect(), &names, &[Mac([2, 0, 0, 0, 0, 9])].into()).unwrap()
+        };
         let known = of(&[conflict(7, Said::Claim)]);
         assert_eq!(known.code, RefusalCode::AddressInUse);
         assert_eq!(
@@ -293,6 +303,8 @@ mod tests {
         assert!(asking.what.contains("about to take") && asking.fingerprint == known.fingerprint);
         assert_ne!(of(&[conflict(8, Said::Claim)]).fingerprint, known.fingerprint);
         assert_ne!(of(&[conflict(7, Said::Claim), conflict(8, Said::Claim)]).fingerprint, known.fingerprint);
-        assert_eq!(refusal(&BTreeSet::new(), &names), None);
+        let copied = of(&[conflict(9, Said::Claim)]);
+        assert!(copied.found[0].ends_with("so it is a copy of this machine, or a loop of cables"), "{copied:?}");
+        assert_eq!(refusal(&BTreeSet::new(), &names, &BTreeSet::new()), None);
     }
 }
