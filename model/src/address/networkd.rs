@@ -10,13 +10,14 @@ pub fn network(plan: &mut Plan, file: &str, text: &str) {
     let mut one = Described { file: file.to_owned(), exclusive: true, ..Described::default() };
     let mut taken = true;
     let mut uppers = Vec::new();
+    let mut unclear = Vec::new();
     for line in ini::lines(text) {
         let Ok(ini::Line { section, key, value }) = line else {
             plan.unclear(file, format_args!("'{}' is not understood", line.err().unwrap_or_default()));
             continue;
         };
         match (section, key) {
-            ("Match", key) => matched(plan, file, &mut one.cards, key, &value),
+            ("Match", key) => unclear.extend(matched(&mut one.cards, key, &value)),
             ("Network" | "Address", "Address") if value.is_empty() => one.addresses.clear(),
             ("Network" | "Address", "Address") => one.addresses.extend(plan.address(file, &value)),
             ("Network", upper) if UPPERS.contains(&upper) => {
@@ -36,10 +37,15 @@ pub fn network(plan: &mut Plan, file: &str, text: &str) {
     if !taken {
         one.addresses.clear();
     }
+    // Which cards a file is for matters only where it has addresses: systemd brings a dozen that have none.
+    if !one.addresses.is_empty() {
+        unclear.iter().for_each(|what| plan.unclear(file, what));
+    }
     plan.describe(one);
 }
 
-fn matched(plan: &mut Plan, file: &str, cards: &mut Cards, key: &str, value: &str) {
+/// Gives what of it is not understood.
+fn matched(cards: &mut Cards, key: &str, value: &str) -> Option<String> {
     let words = || value.split_whitespace();
     match key {
         "Name" => cards.names.extend(words().map(|word| word.trim_matches('"').to_owned())),
@@ -52,9 +58,10 @@ fn matched(plan: &mut Plan, file: &str, cards: &mut Cards, key: &str, value: &st
         "Type" if value.split_whitespace().any(|kind| kind == "ether") => {}
         _ => {
             cards.perhaps = true;
-            plan.unclear(file, format_args!("'{key}={value}' in [Match] is not understood; it is taken to fit"));
+            return Some(format!("'{key}={value}' in [Match] is not understood; it is taken to fit"));
         }
     }
+    None
 }
 
 /// Reads a `.netdev` file: the number of a VLAN.
@@ -103,9 +110,17 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_said_and_taken_to_fit() {
         let mut plan = Plan::default();
-        network(&mut plan, "a.network", "[Match]\nPath=pci-*\nType=ether\n[Network]\nAddress=nonsense\n");
+        let text = "[Match]\nPath=pci-*\nType=ether\n[Network]\nAddress=nonsense\nAddress=1.2.3.4/8\n";
+        network(&mut plan, "a.network", text);
         assert!(plan.described[0].cards.perhaps);
-        assert!(plan.not_understood[0].contains("Path=pci-*") && plan.not_understood[1].contains("nonsense"));
+        assert!(plan.not_understood[0].contains("nonsense") && plan.not_understood[1].contains("Path=pci-*"));
+        let mut plan = Plan::default();
+        network(
+            &mut plan,
+            "80-container-ve.network",
+            "[Match]\nKind=veth\nDriver=veth\n[Network]\nAddress=0.0.0.0/28\n",
+        );
+        assert!(plan.not_understood.is_empty(), "{plan:?}");
         network(&mut plan, "b.network", "[Match]\nName=a\n[Network]\nAddress=1.2.3.4/8\nAddress=\n");
         network(&mut plan, "c.network", "[Match]\nName=a\n[Link]\nUnmanaged=yes\n[Network]\nAddress=1.2.3.4/8\n");
         assert!(plan.is_empty());
