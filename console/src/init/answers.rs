@@ -225,7 +225,7 @@ fn checked(partners: Vec<Partner>, own: &OwnArgs) -> anyhow::Result<Vec<Partner>
         let wrong = if is_loopback(host) {
             "that is every server's name for itself".to_owned()
         } else if is_own(host) {
-            "that is what this server itself is to be called".to_owned()
+            "that is what this server itself is to have".to_owned()
         } else if let Some(twin) = twin {
             format!("that is the host of {}, too", twin.role)
         } else {

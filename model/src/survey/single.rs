@@ -178,7 +178,7 @@ fn remedies(refusal: Refusal, attached: &Attached<'_>) -> Refusal {
         .remedy("see whether the kernel says that an end is hidden: dmesg | grep -i hpa")
         .remedy("if one of the disks is a copy, or was taken out of the set, shut down and remove it")
         .remedy(
-            "if it is a copy on a hardware RAID, and the mirror is used no more: make a set there with 'atlas init', and copy the files",
+            "if it is a copy on a hardware RAID, and the mirror is used no more: make a set there with 'atlas init', and copy all files but SID_DATA/Set",
         );
     match (attached.singles.as_slice(), attached.sets.is_empty()) {
         ([single], true) if !is_recorded_mirror(attached.survey, single) => refusal.remedy(format!(

@@ -296,14 +296,15 @@ fn stubborn(ctx: &Context, part: Part, with_set: bool) -> Result<(Lan, Server)> 
     Ok((lan, server))
 }
 
-/// Pushes the other card in, and lets both ask for an address of their net.
+/// Pushes the other card in, and lets both ask for an address of their net: by their names, because networkd takes what it has not configured itself
+/// from a card.
 fn try_both_cards(server: &Server) -> Result<()> {
     server.push_card(0)?;
     server
         .sh("for n in $(seq 100); do [ ! -e /sys/class/net/eth1 ] || break; sleep 0.2; done
                systemctl is-active --quiet systemd-networkd || exit 9; ip link set eth1 up; ip address replace 192.168.78.1/24 dev eth1
                for n in $(seq 100); do ! ip -4 -o address show dev eth0 | grep -q 192.168.77 || break; sleep 0.2; done
-               for address in 192.168.77.99 192.168.78.99; do ping -c 1 -W 1 $address || true; done")
+               ping -c 1 -W 1 -I eth0 192.168.77.99; ping -c 1 -W 1 -I eth1 192.168.78.99; true")
         .map(drop)
 }
 

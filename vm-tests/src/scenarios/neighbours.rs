@@ -29,12 +29,12 @@ mkfs.ext4 -q -L SCRATCH /dev/md8; mdadm --stop /dev/md8";
     Ok(())
 }
 
-/// The Unbound set as a hardware RAID shows it: one device with the file system on it.
+/// The Unbound set as a hardware RAID shows it: one device with the file system on it; copied from a mirror but for the mirror's record.
 pub(crate) fn hardware_raid(ctx: &Context) -> Result<()> {
     let cast = Cast::get()?;
     let disks = cast.members(ctx, LEFT)?.into_iter().chain([ctx.blank_disk("HWRAID", 96)?]).collect();
     let copy = "members='/dev/vdb /dev/vdc'; start_set; mkfs.ext4 -q -L ATLAS-UNBOUND /dev/vdd
-mkdir /mnt/new; mount -t ext4 /dev/vdd /mnt/new; cp -a /mnt/set/. /mnt/new/; umount /mnt/new; stop_set";
+mkdir /mnt/new; mount -t ext4 /dev/vdd /mnt/new; cp -a /mnt/set/. /mnt/new/; rm /mnt/new/SID_DATA/Set; umount /mnt/new; stop_set";
     let (mut disks, _) = workbench(ctx, "bench", disks, copy)?;
     let one = disks.pop().ok_or_else(|| anyhow::anyhow!("the workbench lost a disk"))?;
     let mut server = cast.bare(ctx, RIGHT, "init=/probe")?.disk(one).build();

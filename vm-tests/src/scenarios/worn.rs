@@ -59,13 +59,19 @@ pub(crate) fn repaired_server_gets_its_own(ctx: &Context) -> Result<()> {
         left.insert(ctx.blank_disk(serial, super::cast::MEMBER_MIB)?)?;
     }
     ensure!(up(&mut left)?["refusal"]["code"] == "no-unbound-set");
-    let of_pri = format!("{LEFT_AS_SEC1} --hostname pri --address {PRI_ADDRESS}/24");
-    for (command, why) in [
-        (LEFT_AS_SEC1, "this server wears the identity of PRI of cluster bakery"),
-        (&of_pri, "is an address of the identity in place"),
+    // Its network file still says so.
+    let kept = format!("{LEFT_AS_SEC1} --hostname sec1 --addresses-are-own");
+    let partner = format!("{LEFT_AS_SEC1} --hostname sec1 --address {PRI_ADDRESS}/24");
+    let name = format!("{LEFT_AS_SEC1} --hostname pri --address {SEC_ADDRESS}/24");
+    for (command, code, why) in [
+        (LEFT_AS_SEC1, 1, "this server wears the identity of PRI of cluster bakery"),
+        (&kept, 1, PRI_ADDRESS),
+        (&partner, 2, "that is what this server itself is to have"),
+        (&name, 1, "the name pri is that of the identity in place"),
     ] {
         let refused = left.exec(command, secs(240))?;
-        ensure!(refused.code == 1 && refused.error_text().contains(why), "{} {}", refused.code, refused.error_text());
+        let said = refused.error_text();
+        ensure!(refused.code == code && said.contains(why), "{command}: {} {said}", refused.code);
     }
     let own = format!("{LEFT_AS_SEC1} --hostname sec1 --address {SEC_ADDRESS}/24");
     let said = left.exec(&own, secs(240))?;
