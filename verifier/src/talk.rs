@@ -133,16 +133,21 @@ mod tests {
     use super::*;
     use std::{cell::RefCell, net::TcpListener};
 
-    #[test]
-    fn that_nobody_listens_is_remembered_when_the_kernel_says_it_no_more() {
-        let target = Target {
+    /// This machine, for a moment.
+    fn nearby() -> Target {
+        Target {
             host: "127.0.0.1".into(),
             role: None,
             instance: String::new(),
             options: Default::default(),
             until: Instant::now() + Duration::from_millis(400),
             root: "/".into(),
-        };
+        }
+    }
+
+    #[test]
+    fn that_nobody_listens_is_remembered_when_the_kernel_says_it_no_more() {
+        let target = nearby();
         let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         // The second question, and the third, meet somebody who is silent.
         let silent = RefCell::new(vec![]);
@@ -162,14 +167,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         std::thread::spawn(move || behave(listener.accept().unwrap().0));
-        let target = Target {
-            host: "127.0.0.1".into(),
-            role: None,
-            instance: String::new(),
-            options: Default::default(),
-            until: Instant::now() + Duration::from_millis(400),
-            root: "/".into(),
-        };
+        let target = nearby();
         Talk::open(&target, port).unwrap().unwrap()
     }
 
