@@ -14,8 +14,11 @@ use super::cast::{Cast, LEFT, PAGE, PRI_ADDRESS, RIGHT, SEC_ADDRESS};
 use crate::{Context, Disk, Lan, Server, secs};
 
 const ACCEPT: &str = "atlas-boot accept address-in-use --reason 'the other one is on the table' --i-accept-the-risk";
-/// What asking may cost, as an emulated server on a busy machine measures it, in microseconds; the window is one second.
-const ASKING_US: u64 = 2_000_000;
+/// The window in which an answer is waited for, in microseconds.
+const WINDOW_US: u64 = 1_000_000;
+/// Where asking counts as hung. An emulated server on a busy machine takes seconds for what a real one does in milliseconds; what asking costs is
+/// measured by `cargo xtask bench boot`.
+const HUNG_US: u64 = 15_000_000;
 
 /// A second server with the same disks, as `dd` makes them.
 fn clone_of_left(ctx: &Context, lan: &Lan) -> Result<Server> {
@@ -69,7 +72,7 @@ pub(crate) fn clone_beside_pri(ctx: &Context) -> Result<()> {
     clone.wait_console("ATLAS REFUSED TO TAKE A ROLE: address-in-use", secs(240))?;
     clone.wait_console("The network stays down", secs(10))?;
     clone.wait_booted(secs(240))?;
-    assert_refused(&lan, &clone, &card(&left)?)?;
+    assert_refused(ctx, &lan, &clone, &card(&left)?)?;
     ensure!(client.sh(&format!("timeout 20 wget -qO- http://{PRI_ADDRESS}/"))? == PAGE, "PRI no longer serves");
     ensure!(gate_of(&left)?["duplicates"].is_null(), "the questions were taken for claims: {:#}", gate_of(&left)?);
 
@@ -92,7 +95,7 @@ pub(crate) fn clone_beside_pri(ctx: &Context) -> Result<()> {
     left.power_cut()
 }
 
-fn assert_refused(lan: &Lan, clone: &Server, mac: &str) -> Result<()> {
+fn assert_refused(ctx: &Context, lan: &Lan, clone: &Server, mac: &str) -> Result<()> {
     let report: Value = serde_json::from_slice(&clone.read_file("/run/atlas/boot.json")?)?;
     ensure!(report["refusal"]["code"] == "address-in-use", "{report:#}");
     let (found, expected) =
@@ -104,7 +107,8 @@ fn assert_refused(lan: &Lan, clone: &Server, mac: &str) -> Result<()> {
     let asked = gate_of(clone)?["asked"].clone();
     let us = |name: &str| asked[name].as_u64().with_context(|| format!("no {name} in {asked:#}"));
     let took = us("took_us")? - us("prepared_us")?;
-    ensure!((1_000_000..ASKING_US).contains(&took), "asking took {took} us: {asked:#}");
+    ctx.note(&format!("asking took {} ms", took / 1000))?;
+    ensure!((WINDOW_US..HUNG_US).contains(&took), "asking took {took} us: {asked:#}");
     Ok(())
 }
 
