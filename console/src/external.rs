@@ -3,13 +3,13 @@
 use crate::CalledWrongly;
 use anyhow::Context;
 use atlas_cli::Common;
+use atlas_host::process;
 use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},
     io,
     os::unix::{ffi::OsStrExt, fs::PermissionsExt, process::CommandExt},
     path::Path,
-    process::Command,
 };
 
 const PREFIX: &str = "atlas-";
@@ -32,7 +32,7 @@ pub(crate) fn become_program(words: &[OsString], common: &Common) -> anyhow::Err
     }
     let mut program = OsString::from(PREFIX);
     program.push(name);
-    let error = Command::new(&program).args(rest).args(passed_on(common)).exec();
+    let error = process::plain(&program).args(rest).args(passed_on(common)).exec();
     match error.kind() {
         io::ErrorKind::NotFound => known(),
         _ => {

@@ -14,7 +14,10 @@
 
 use crate::Error;
 use anyhow::{Context, Result, bail};
-use atlas_host::tree::{Dir, ObjectType};
+use atlas_host::{
+    process,
+    tree::{Dir, ObjectType},
+};
 use landlock::{
     ABI, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
     RulesetStatus,
@@ -25,12 +28,7 @@ use nix::{
     sys::resource::{Resource, setrlimit},
     unistd::{Gid, Uid, chdir, chroot, fchownat, geteuid, setgid, setgroups, setuid},
 };
-use std::{
-    fs,
-    os::unix::fs::symlink,
-    path::Path,
-    process::{Command, ExitCode},
-};
+use std::{fs, os::unix::fs::symlink, path::Path, process::ExitCode};
 
 /// The first argument that makes a converter the confined parent of a part's program.
 pub const VERB: &str = "confined";
@@ -82,7 +80,7 @@ pub(crate) fn run(work: &Path, part_dir: &Path, run: &str, direction: &str) -> R
         write_only_below(&work.join("files"), true)?;
         part_dir.join(run)
     };
-    let mut command = Command::new(&program);
+    let mut command = process::plain(&program);
     command.arg(direction).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C.UTF-8");
     let status = command.status().with_context(|| format!("run {}", part_dir.join(run).display()))?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))

@@ -26,6 +26,9 @@ use std::{
 /// How much of a program's output is kept, each of standard output and error, in bytes.
 pub const OUTPUT_LIMIT: usize = 1 << 20;
 
+/// The language of every program that is run: what it says is read here, and its numbers have points.
+const LANGUAGE: [(&str, &str); 1] = [("LC_ALL", "C.UTF-8")];
+
 /// How long a program that was killed may take to end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -142,7 +145,7 @@ impl Command {
         self
     }
 
-    /// Gives it no variable of this process's environment but PATH, and those set with [`Command::env`].
+    /// Gives it no variable of this process's environment but PATH, the language, and those set with [`Command::env`].
     pub fn own_env(mut self) -> Command {
         self.inherits_env = false;
         self
@@ -231,9 +234,9 @@ impl Command {
     }
 
     fn prepared(&self) -> std::process::Command {
-        let mut command = std::process::Command::new(&self.program);
+        let mut command = plain(&self.program);
         if !self.inherits_env {
-            command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+            command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).envs(LANGUAGE);
         }
         command.args(&self.args).envs(self.envs.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
@@ -277,6 +280,13 @@ impl Command {
             pause = (pause * 2).min(Duration::from_millis(20));
         }
     }
+}
+
+/// A program in the language of all that are run, for who hands this process over to it, or waits for it in a way of its own.
+pub fn plain(program: impl AsRef<OsStr>) -> std::process::Command {
+    let mut command = std::process::Command::new(program);
+    command.envs(LANGUAGE).env_remove("LANGUAGE");
+    command
 }
 
 /// Waits for one that was killed. One that waits for a disk does not end before the disk answers; it is left to itself then.
@@ -370,80 +380,4 @@ pub fn ended_by_signal(status: ExitStatus) -> Option<i32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    fn sh(script: &str) -> Command {
-        Command::new("sh").args(["-c", script])
-    }
-
-    #[test]
-    fn output_and_failure_are_told() {
-        assert_eq!(sh("echo a; echo b >&2").run().unwrap().text(), "a\n");
-        let error = sh("echo out; echo 'no space' >&2; exit 3").run().unwrap_err().to_string();
-        assert!(error.contains("exit status: 3") && error.ends_with("no space"), "{error}");
-        assert!(matches!(Command::new("/nonexistent").run(), Err(ProcessError::Start { .. })));
-    }
-
-    #[test]
-    fn the_deadline_ends_children_too() {
-        let tmp = tempfile::tempdir().unwrap();
-        let script = format!("sleep 60 & echo $! > {}/pid; wait", tmp.path().display());
-        let error = sh(&script).deadline(Duration::from_millis(300)).run().unwrap_err();
-        assert!(matches!(error, ProcessError::Deadline { .. }), "{error}");
-        let pid: i32 = std::fs::read_to_string(tmp.path().join("pid")).unwrap().trim().parse().unwrap();
-        let until = Instant::now() + Duration::from_secs(5);
-        let gone = || {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.is_empty() || stat.contains(") Z ")
-        };
-        while !gone() && Instant::now() < until {
-            std::thread::yield_now();
-        }
-        assert!(gone(), "the child of the stopped program still runs");
-    }
-
-    #[test]
-    fn endless_output_is_kept_to_the_bound() {
-        let output = sh("head -c 3000000 /dev/zero").run().unwrap();
-        assert_eq!(output.stdout.len(), OUTPUT_LIMIT);
-    }
-
-    #[test]
-    fn a_conversation_carries_more_than_a_pipe_holds_both_ways() {
-        let sent = vec![b'x'; 3 << 20];
-        let answer = Command::new("cat").converse(
-            |mut input| input.write_all(&sent),
-            |output| {
-                let mut got = Vec::new();
-                output.read_to_end(&mut got).map(|_| got)
-            },
-        );
-        assert!(answer.unwrap().unwrap() == sent);
-    }
-
-    #[test]
-    fn a_conversation_with_a_program_that_fails_or_hangs_ends_with_its_fault() {
-        let feed = |mut input: ChildStdin| input.write_all(&vec![b'x'; 1 << 20]);
-        let error = sh("echo 'no room' >&2; exit 7").converse(feed, |_| Ok(())).unwrap_err().to_string();
-        assert!(error.contains("status: 7") && error.ends_with("no room"), "{error}");
-        let hangs =
-            sh("sleep 60").deadline(Duration::from_millis(200)).converse(feed, |out| out.read_to_end(&mut vec![]));
-        assert!(matches!(hangs, Err(ProcessError::Deadline { .. })), "{hangs:?}");
-        let ours = Command::new("cat").converse(|_| Err(io::Error::other("our own")), |_| Ok(()));
-        assert_eq!(ours.unwrap().unwrap_err().to_string(), "our own");
-    }
-
-    #[test]
-    fn an_environment_of_its_own_has_what_was_given_and_the_path() {
-        let text = Command::new("env").own_env().env("ATLAS_ROLE", "PRI").run().unwrap().text();
-        let names: Vec<&str> = text.lines().filter_map(|line| line.split('=').next()).collect();
-        assert!(names.contains(&"ATLAS_ROLE") && names.contains(&"PATH") && names.len() == 2, "{text}");
-    }
-
-    #[test]
-    fn a_program_never_waits_for_our_input() {
-        assert_eq!(Command::new("cat").deadline(Duration::from_secs(5)).run().unwrap().text(), "");
-    }
-}
+mod tests;

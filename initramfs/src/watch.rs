@@ -12,7 +12,10 @@
 //! may, or a disk that it waits for has answered nothing for STALL, the parent refuses, and the boot goes on to a login.
 
 use crate::{PROGRAM, Places, refuse};
-use atlas_host::stall::{self, Stalls};
+use atlas_host::{
+    process,
+    stall::{self, Stalls},
+};
 use atlas_model::{BootReport, Outcome, Refusal, RefusalCode, report::Step};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -95,7 +98,7 @@ impl Default for Limits {
 
 /// Has the work done by a child of this program, and gives its report, or that of how it failed.
 pub fn boot(places: &Places) -> BootReport {
-    let mut worker = std::process::Command::new("/proc/self/exe");
+    let mut worker = process::plain("/proc/self/exe");
     worker.args(["boot", "--worker", "--root"]).arg(&places.root).arg("--run").arg(&places.run);
     watch(&mut worker, &places.root, &Limits::default())
 }

@@ -2,6 +2,7 @@
 //!
 //! Every run waits for them, thousands a day, so nothing here sleeps to look again: the end of a handler's output wakes it.
 
+use atlas_host::process;
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -16,7 +17,7 @@ use std::{
         unix::process::CommandExt,
     },
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
@@ -82,9 +83,9 @@ impl Running {
         let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed(errno.into()))?;
         fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|errno| failed(errno.into()))?;
         let stderr = writer.try_clone().map_err(failed)?;
-        let child = Command::new(program(name))
-            .args(args)
+        let child = process::plain(program(name))
             .env("LC_ALL", "C")
+            .args(args)
             .stdin(Stdio::null())
             .stdout(writer)
             .stderr(stderr)
