@@ -19,6 +19,7 @@
 //! | [`survey`] | the superblocks of all disks | a disk that never answers |
 //! | [`mount`] | mounts | |
 //! | [`net`] | network interfaces, and a lock on all of them | a frame that is sent before it may be |
+//! | [`room`] | a place for a daemon beside the one that runs | a trial that changes what it tries |
 //! | [`rehearsal`] | a device whose writes go to memory | writing to a disk before it is known that one may |
 //!
 //! `unsafe` is allowed here alone, each block with the reason why it is sound.
@@ -36,6 +37,7 @@ pub mod net;
 pub mod object;
 pub mod process;
 pub mod rehearsal;
+pub mod room;
 pub mod stall;
 pub mod stamp;
 mod steps;

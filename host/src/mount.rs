@@ -53,21 +53,30 @@ pub fn own_mounts() -> Result<(), FileError> {
 /// Shows the tree at `at` read-only to this process, which must have mounts of its own. Other file systems mounted below stay as they are.
 pub fn show_read_only(at: &Path) -> Result<(), FileError> {
     use nix::mount::MsFlags;
-    let mount = |source: Option<&Path>, flags| {
-        nix::mount::mount(source, at, None::<&str>, flags, None::<&str>).map_err(FileError::on("show read-only", at))
-    };
     if at != Path::new("/") {
-        mount(Some(at), MsFlags::MS_BIND | MsFlags::MS_REC)?;
+        nix::mount::mount(Some(at), at, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+            .map_err(FileError::on("show read-only", at))?;
     }
-    let flags = remount_flags(at, Access::ReadOnly);
-    mount(None, flags | MsFlags::MS_BIND)
+    show_mount_read_only(at)
+}
+
+/// The same of what is mounted at exactly `at`.
+pub fn show_mount_read_only(at: &Path) -> Result<(), FileError> {
+    let flags = remount_flags(at, Access::ReadOnly) | nix::mount::MsFlags::MS_BIND;
+    nix::mount::mount(None::<&str>, at, None::<&str>, flags, None::<&str>).map_err(FileError::on("show read-only", at))
 }
 
 /// Shows the directory `at` with all that is changed in it from now on in `upper`; `work` is an empty directory beside that.
 pub fn overlay(at: &Path, upper: &Path, work: &Path) -> Result<(), FileError> {
+    overlay_of(at, at, upper, work)
+}
+
+/// The same at `at` of another directory, `lower`.
+pub fn overlay_of(lower: &Path, at: &Path, upper: &Path, work: &Path) -> Result<(), FileError> {
     let escape = |path: &Path| path.display().to_string().replace('\\', "\\\\").replace(',', "\\,").replace(':', "\\:");
     // Directories are renamed, too: without redirect_dir, only those that were made above could be.
-    let data = format!("lowerdir={},upperdir={},workdir={},redirect_dir=on", escape(at), escape(upper), escape(work));
+    let data =
+        format!("lowerdir={},upperdir={},workdir={},redirect_dir=on", escape(lower), escape(upper), escape(work));
     nix::mount::mount(Some("atlas"), at, Some("overlay"), nix::mount::MsFlags::empty(), Some(data.as_str()))
         .map_err(FileError::on("mount an overlay over", at))
 }

@@ -180,6 +180,9 @@ somebody.")]
     /// Installs where only the services' checks see it; run by 'ssSync install'
     #[command(hide = true)]
     RehearseInstall(install::Rehearse),
+    /// Starts a service in a place of its own; run by 'ssSync rehearse-install'
+    #[command(hide = true)]
+    StartApart(install::StartApart),
 }
 
 /// The definition of the program, for man pages and completions.
@@ -205,5 +208,6 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         Verb::Hooks { point } => hooks::run_and_tell(common, *point),
         Verb::Serve => serve::run(common),
         Verb::RehearseInstall(rehearse) => install::run_rehearsal(common, rehearse),
+        Verb::StartApart(start) => install::start_apart(common, start),
     }
 }

@@ -136,15 +136,23 @@ fn files_that_name_an_address_of_pri_s_are_installed_all_the_same() {
     );
     world.cycle();
     world.write("pri/etc/web/web.conf", "address 192.0.2.1\n");
-    program("sec/usr/bin/unshare", "exit 1");
+    // As unshare is called: what it runs makes the network of $6, where $7 says whether any address may be listened on.
+    program("sec/usr/bin/unshare", "shift 8\nANYWHERE=1\nexport ANYWHERE\nexec \"$@\"");
     let report = world.cycle();
-    assert_eq!(outcome(&report, "web"), "held", "what listens nowhere is not installed");
+    assert_eq!(
+        outcome(&report, "web"),
+        "held",
+        "what passes with this server's addresses in a network of its own has another fault"
+    );
     assert!(report.to_string().contains("192.0.2.1:80 failed"), "it says what the check said first: {report}");
     assert_eq!(world.read("sec/etc/web/web.conf"), "good 1\n");
+    program("sec/usr/bin/unshare", "exit 1");
+    assert_eq!(outcome(&world.report(&["--retry"]), "web"), "held", "what listens nowhere is not installed");
 
     program(
         "sec/usr/bin/unshare",
-        "[ \"$1 $6\" = '--net 192.0.2.1 192.0.2.10' ] || exit 9\nshift\nANYWHERE=1\nexport ANYWHERE\nexec \"$@\"",
+        "[ \"$1\" = --net ] || exit 9\ncase $6 in *'eth0 192.0.2.10/32'*) ANYWHERE=$7 ;; esac\n\
+        case $6 in *'lo 192.0.2.1/32'*) ;; *) ANYWHERE= ;; esac\nshift 8\nexport ANYWHERE\nexec \"$@\"",
     );
     world.told();
     let report = world.report(&["--retry"]);
@@ -154,6 +162,33 @@ fn files_that_name_an_address_of_pri_s_are_installed_all_the_same() {
     assert_eq!(outcome(&world.report(&[]), "web"), "unchanged");
     world.write("pri/etc/web/web.conf", "good 2\n");
     assert_eq!(outcome(&world.cycle(), "web"), "reloaded");
+}
+
+#[test]
+fn a_service_whose_check_does_not_listen_is_started_in_a_room_with_pri_s_addresses_and_names() {
+    let world = World::with_service("/etc/web\n");
+    world.write("pri/unbound/SID_DATA/PRI/Env1/IdentFilePaths", "/etc/hostname\n/etc/hosts\n");
+    world.write("pri/etc/hosts", "192.0.2.10 www.example.org\n");
+    world.write("sec/run/atlas/x", "");
+    let table = world.read("sec/etc/atlas/services.d/web.toml");
+    world.write("sec/etc/atlas/services.d/web.toml", &format!("{table}start = [\"webstart\"]\n"));
+    // It listens where a name leads, as its file says; and leaves something behind.
+    let start = "#!/bin/sh\necho $$ > /run/web.pid || exit 7\necho x >> /etc/web/started || exit 8\nread how name < /etc/web/web.conf\n\
+        [ \"$how\" = listen ] || exit 0\nwhile read -r at host; do [ \"$host\" = \"$name\" ] && exit 0; done < /etc/hosts\nexit 1\n";
+    world.write("sec/usr/sbin/webstart", start);
+    fs::set_permissions(world.path("sec/usr/sbin/webstart"), PermissionsExt::from_mode(0o755)).unwrap();
+    assert_eq!(outcome(&world.cycle(), "web"), "reloaded");
+    for (listen, expected) in [("www.example.org", "only-as-pri"), ("www.elsewhere.org", "reloaded")] {
+        world.write("pri/etc/web/web.conf", &format!("listen {listen}\n"));
+        let report = world.cycle();
+        assert_eq!((outcome(&report, "web").as_str(), &report["rehearsal"]), (expected, &"done".into()), "{report}");
+        assert_eq!(world.read("sec/etc/web/web.conf"), format!("listen {listen}\n"));
+    }
+    assert!(
+        !world.there("sec/run/web.pid") && !world.there("sec/etc/web/started"),
+        "what it wrote is gone with its room"
+    );
+    assert_nothing_left(&world);
 }
 
 #[test]

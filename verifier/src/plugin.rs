@@ -62,6 +62,9 @@ pub enum Mode {
     },
     /// Exercise it on a server
     Verify(Box<VerifyArgs>),
+    /// Starts and exercises what waits for PRI's addresses, in namespaces of its own; run by 'as-pri verify'
+    #[command(hide = true)]
+    Apart(services::Apart),
 }
 
 /// What to exercise.
@@ -124,6 +127,7 @@ pub fn run(args: &Args) -> ExitCode {
                 found.and_then(|found| print_json(&found)).map(|()| atlas_cli::Exit::Done),
             )
         }
+        Mode::Apart(apart) => atlas_cli::finish("VerifyService", true, services::run_apart(apart)),
         Mode::Verify(verify) => {
             let profile = exercise(args.service, verify);
             let told = if verify.json { print_json(&profile) } else { print(nagios_line(args.service.name, &profile)) };

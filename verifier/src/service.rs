@@ -252,7 +252,7 @@ impl Target {
             // Its clients come to this address, whichever one the server is known by.
             Some(Role::Pri) => Ok(Target { host: all.first().map_or(own, |at| (*at).to_owned()), ..self }),
             Some(_) => Err(format!(
-                "not exercised: it listens on {} alone, where this server is when it is PRI",
+                "not exercised from here: it listens on {} alone, where this server is when it is PRI; it exercises that itself (as-pri)",
                 all.join(" and ")
             )),
             None => Ok(self),

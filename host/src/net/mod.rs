@@ -7,6 +7,7 @@
 //! | [`packet`], [`arp`], [`ndp`] | the frames of these |
 //! | [`cards`] | network cards, brought up without an address |
 //! | [`gate`] | a lock on all interfaces: no frame leaves while it is closed |
+//! | [`replica`] | a network of a program's own that looks like another server's |
 //! | [`rtnetlink`] | the kernel's list of interfaces, and their queueing disciplines |
 
 pub mod addresses;
@@ -16,6 +17,7 @@ pub mod gate;
 pub mod ndp;
 pub mod packet;
 pub mod probe;
+pub mod replica;
 pub mod rtnetlink;
 
 use crate::{FileError, process::ProcessError};

@@ -1,40 +1,55 @@
-//! What a service's check says in a network that has PRI's addresses.
+//! What a service says in a network that has PRI's addresses.
+//!
+//! ```text
+//!  check passes ──► the service starts in a room with this server's addresses ──yes──► it works here
+//!      │                     └no─► it starts in one with PRI's ──yes──► it works as PRI (else: as its check said)
+//!      └fails ────► it fails with this server's addresses alone, too, and passes with PRI's ──► it works as PRI
+//! ```
 //!
 //! What listens on an address of PRI's cannot do so here before the swap, and has to afterwards: its files are installed where they are whole there, and
-//! nobody is told of them, because this server's service could only fail.
+//! it is not reloaded here, where it could only fail. That the same program does with this server's addresses what it does now shows that
+//! addresses, interfaces and names are the only difference.
 
-use atlas_host::net::addresses;
+use atlas_cli::{Common, Exit};
+use atlas_host::{net::replica::Replica, room, room::Room};
 use atlas_model::manifest::FileSet;
 use atlas_sid::Snapshot;
-use std::net::{IpAddr, UdpSocket};
+use std::{
+    net::{IpAddr, UdpSocket},
+    path::Path,
+    time::Duration,
+};
 
-/// What the system says of an address that it does not have.
-const NO_ADDRESS: &str = "Cannot assign requested address";
-/// Runs what follows the first argument, addresses, in a network of its own that has these, and in which any other may be listened on.
-const THERE: &str = "for at in $1; do ip address add \"$at\" dev lo; done 2>/dev/null; ip link set lo up 2>/dev/null\n\
-    for version in 4 6; do echo 1 > /proc/sys/net/ipv$version/ip_nonlocal_bind; done 2>/dev/null; shift; exec \"$@\"";
+/// How long a daemon may take to start.
+const START: Duration = Duration::from_secs(20);
 
-/// The addresses of PRI's identity, as far as its files say them.
-pub(super) fn addresses_in(snapshot: &Snapshot) -> Vec<IpAddr> {
+/// The network of PRI, as far as the files of its identity say it.
+pub(super) fn network_of(snapshot: &Snapshot) -> Replica {
     let files = snapshot.files(FileSet::Ident).ok().flatten();
-    files.map(|files| addresses::read(&files).addresses()).unwrap_or_default()
+    files.map(|files| Replica::of_identity(&files)).unwrap_or_default()
 }
 
-/// The program and arguments by which a check is made in PRI's network, where its complaint is of an address that this server does not have.
-pub(super) fn check(check: &[String], complaint: &str, pris: &[IpAddr]) -> Option<(&'static str, Vec<String>)> {
-    let named = named(complaint);
-    let mut all: Vec<IpAddr> = pris.iter().chain(&named).copied().filter(|address| is_elsewhere(*address)).collect();
-    // postfix tells its log alone what is wrong.
-    let may_be_of_addresses = complaint.trim_end().ends_with(':') && !all.is_empty();
-    let is_of_one = complaint.contains(NO_ADDRESS) || named.iter().any(|address| all.contains(address));
-    if !is_of_one && !may_be_of_addresses {
-        return None;
-    }
-    all.sort_unstable();
-    all.dedup();
-    let all: Vec<String> = all.iter().map(ToString::to_string).collect();
-    let first = ["--net", "sh", "-c", THERE, "sh", &all.join(" ")].map(str::to_owned);
-    Some(("unshare", first.into_iter().chain(check.iter().cloned()).collect()))
+/// Whether what fails here, with this complaint, does so for want of what PRI's network has.
+pub(super) fn passes(check: &[String], complaint: &str, pri: &Replica, run: impl Fn(&[String]) -> bool) -> bool {
+    let here = Replica::of_this_server();
+    let named = named(complaint).into_iter().filter(|address| is_elsewhere(*address));
+    let pri = named.fold(pri.clone(), Replica::with).with_interfaces_of(&here);
+    !run(&here.words(check)) && run(&pri.words(check))
+}
+
+/// Whether a daemon, started by these words, starts where PRI's network is and not with what this server has. `root` is this process's alone.
+pub(super) fn starts(start: &[String], root: &Path, pri: &Replica) -> bool {
+    let here = Replica::of_this_server();
+    let start_in = |network: &Replica, hosts: Option<&str>| {
+        let Ok(own) = std::env::current_exe() else { return false };
+        let mut words =
+            vec![own.display().to_string(), "start-apart".into(), "--root".into(), root.display().to_string()];
+        words.extend(hosts.map(|hosts| format!("--hosts={hosts}")));
+        words.push("--".into());
+        words.extend_from_slice(start);
+        room::apart(network, &words).deadline(START + Duration::from_secs(5)).run().is_ok()
+    };
+    !start_in(&here, None) && start_in(&pri.clone().with_interfaces_of(&here), pri.hosts())
 }
 
 /// The addresses in a sentence, each perhaps with a port or a length behind it.
@@ -53,34 +68,50 @@ fn is_elsewhere(address: IpAddr) -> bool {
     !address.is_unspecified() && !address.is_loopback() && UdpSocket::bind((address, 0)).is_err()
 }
 
+/// The arguments of the process that starts a daemon in a room.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StartApart {
+    /// What /etc/hosts says there
+    #[arg(long)]
+    hosts: Option<String>,
+    /// What starts it
+    #[arg(last = true, required = true)]
+    words: Vec<String>,
+}
+
+/// `ssSync start-apart`, run in namespaces of its own; what it starts ends with it.
+pub(crate) fn run(common: &Common, args: &StartApart) -> anyhow::Result<Exit> {
+    let room = Room::furnish(&common.root, args.hosts.as_deref())?;
+    let words: Vec<&str> = args.words.iter().map(String::as_str).collect();
+    room.command(&words).deadline(START).run()?;
+    Ok(Exit::Done)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn there(complaint: &str, pris: &[&str]) -> Option<String> {
-        let pris: Vec<IpAddr> = pris.iter().map(|address| address.parse().unwrap()).collect();
-        check(&["nginx".into(), "-t".into()], complaint, &pris).map(|(_, args)| args[5].clone())
-    }
+    use std::cell::RefCell;
 
     #[test]
-    fn a_complaint_of_an_address_that_is_not_here_is_looked_into_where_it_is() {
-        let of_nginx = "[emerg] bind() to 192.0.2.1:80 failed (99: Cannot assign requested address)";
-        assert_eq!(there(of_nginx, &["192.0.2.9"]).as_deref(), Some("192.0.2.1 192.0.2.9"));
-        let of_postfix = "fatal: parameter inet_interfaces: no local interface found for 192.0.2.1";
-        assert_eq!(there(of_postfix, &[]).as_deref(), Some("192.0.2.1"));
-        let of_nothing = "'postfix check' failed (exit status: 1): ";
-        assert_eq!(there(of_nothing, &["192.0.2.9"]).as_deref(), Some("192.0.2.9"));
-        assert_eq!(there(of_nothing, &["127.0.0.1"]), None);
-        let by_name = "could not bind to pri.example: Cannot assign requested address";
-        assert_eq!(there(by_name, &[]).as_deref(), Some(""));
-        assert_eq!(there("bind() to [2001:db8::1]:80 failed", &[]).as_deref(), Some("2001:db8::1"));
-        for other in [
-            "bind() to 0.0.0.0:80 failed (98: Address already in use)",
-            "bind() to 127.0.0.1:80 failed (98: Address already in use)",
-            "unknown directive \"lsten\" in /etc/nginx/nginx.conf:3",
-        ] {
-            assert_eq!(there(other, &["192.0.2.9"]), None, "{other}");
-        }
+    fn what_fails_here_is_looked_into_with_this_server_s_addresses_and_with_pri_s() {
+        let complaint = "bind() to 192.0.2.1:80 failed (99: Cannot assign requested address)";
+        let check = ["nginx", "-t"].map(str::to_owned);
+        let pri = Replica::default().with("192.0.2.9".parse().unwrap());
+        let look = |with_this: bool, with_pris: bool| {
+            let seen = RefCell::new(vec![]);
+            let run = |words: &[String]| {
+                let is_pris = words[6].contains("192.0.2.9/32");
+                assert_eq!(is_pris, words[6].contains("192.0.2.1/32"), "what the complaint names is there, too");
+                assert!(words.ends_with(&check) && words[0] == "unshare", "{words:?}");
+                seen.borrow_mut().push(is_pris);
+                if is_pris { with_pris } else { with_this }
+            };
+            (passes(&check, complaint, &pri, run), seen.into_inner())
+        };
+        assert_eq!(look(false, true), (true, vec![false, true]));
+        assert_eq!(look(false, false), (false, vec![false, true]));
+        // A port that is taken here is free in every network of its own: that is no matter of addresses.
+        assert_eq!(look(true, true), (false, vec![false]));
     }
 
     #[test]

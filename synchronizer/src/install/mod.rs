@@ -4,7 +4,8 @@
 //!   bring      PRI's SyncFiles with this server's numbers; accounts merged, not copied            source.rs
 //!   compare    only what differs; what PRI removed goes; what belongs to this machine stays       sid::install
 //!   guard      what looks like a source that was not mounted is refused                           guard.rs
-//!   rehearse   the same installation in a private overlay; each service's check sees it           rehearse.rs
+//!   rehearse   the same installation in a private overlay; each service's check sees it,          rehearse.rs
+//!              with this server's addresses and, where it complains, with PRI's                   as_pri.rs
 //!   keep       what will be replaced                                                              sid::keep
 //!   stage      beside the targets, flushed; a full disk fails here and nothing is changed         sid::install
 //!   publish    one exchange of names per object; taken back where one fails
@@ -27,9 +28,11 @@ mod rehearse;
 mod services;
 mod source;
 
+pub use as_pri::StartApart;
 pub use record::{Held, Installed, ServiceState};
 pub use rehearse::Rehearse;
 
+pub(crate) use as_pri::run as start_apart;
 pub use command::Options;
 pub(crate) use command::run;
 pub(crate) use rehearse::run as run_rehearsal;

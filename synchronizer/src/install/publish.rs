@@ -78,7 +78,7 @@ impl Run<'_> {
         kept: &Kept,
         brought: &Brought,
     ) -> anyhow::Result<()> {
-        let (root, addresses) = (self.root.shown(), self.source.addresses());
+        let (root, pri) = (self.root.shown(), self.source.network());
         let not_rehearsed = matches!(self.report.rehearsal, Rehearsed::NotPossible(_));
         let mut watched: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         let mut fallen: BTreeMap<&str, String> = BTreeMap::new();
@@ -87,7 +87,7 @@ impl Run<'_> {
             // What a run that was cut off has left to tell was not rehearsed in this one.
             let is_known = !not_rehearsed && !left.contains(&service.name);
             let checked = match is_known {
-                false => service.check(root, &addresses),
+                false => service.check(root, &pri),
                 true if self.as_pri.contains(&service.name) => Ok(Works::AsPri),
                 true => Ok(Works::Here),
             };

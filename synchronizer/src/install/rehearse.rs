@@ -119,9 +119,9 @@ pub(crate) fn run(common: &Common, args: &Rehearse) -> anyhow::Result<Exit> {
         brought.plan(&source, &root, &[], trust)?.stage(&root)?.commit()?;
     }
     let (services, _) = services::read(&root)?;
-    let (mut said, addresses) = (Said::default(), source.addresses());
+    let (mut said, pri) = (Said::default(), source.network());
     for service in services.iter().filter(|service| args.services.lines().any(|name| name == service.name)) {
-        match service.check(&common.root, &addresses) {
+        match service.rehearse(&common.root, &pri) {
             Ok(Works::Here) => {}
             Ok(Works::AsPri) => drop(said.as_pri.insert(service.name.clone())),
             Err(complaint) => drop(said.complaints.insert(service.name.clone(), complaint)),

@@ -4,11 +4,10 @@
 
 use super::as_pri;
 use anyhow::{Context, ensure};
-use atlas_host::{process::Command, tree::Dir};
+use atlas_host::{net::replica::Replica, process::Command, tree::Dir};
 use atlas_model::{Digest, TreePath, manifest::Entry};
 use serde::Deserialize;
 use std::{
-    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -45,6 +44,8 @@ pub(super) struct Service {
     program: Option<String>,
     #[serde(default)]
     check: Vec<String>,
+    #[serde(default)]
+    start: Vec<String>,
     #[serde(default = "half_a_minute")]
     seconds: u64,
     #[serde(default)]
@@ -129,16 +130,24 @@ impl Service {
         self.seconds
     }
 
-    /// Lets the service say whether it could work with its files as they are now, here or, with these addresses, as PRI; what it complains of
-    /// otherwise.
-    pub(super) fn check(&self, root: &Path, pris: &[IpAddr]) -> Result<Works, String> {
-        let Some((program, args)) = self.check.split_first() else { return Ok(Works::Here) };
+    /// Lets the service say whether it could work with its files as they are now, here or, with what PRI's network has, as PRI; what it
+    /// complains of otherwise.
+    pub(super) fn check(&self, root: &Path, pri: &Replica) -> Result<Works, String> {
         let deadline = Duration::from_secs(self.seconds);
-        let Err(why) = run(root, program, args, deadline) else { return Ok(Works::Here) };
-        match as_pri::check(&self.check, &why, pris) {
-            Some((program, args)) if run(root, program, &args, deadline).is_ok() => Ok(Works::AsPri),
-            _ => Err(why),
+        let run =
+            |words: &[String]| words.split_first().map_or(Ok(()), |(program, args)| run(root, program, args, deadline));
+        match run(&self.check) {
+            Ok(()) => Ok(Works::Here),
+            Err(why) if as_pri::passes(&self.check, &why, pri, |words| run(words).is_ok()) => Ok(Works::AsPri),
+            Err(why) => Err(why),
         }
+    }
+
+    /// The same, and where its check says nothing of addresses, by starting one beside that which runs. The tree at `root` is this process's alone.
+    pub(super) fn rehearse(&self, root: &Path, pri: &Replica) -> Result<Works, String> {
+        let works = self.check(root, pri)?;
+        let is_as_pri = works == Works::Here && !self.start.is_empty() && as_pri::starts(&self.start, root, pri);
+        Ok(if is_as_pri { Works::AsPri } else { works })
     }
 
     /// Makes it read its files where it runs.

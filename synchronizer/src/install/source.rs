@@ -3,7 +3,7 @@
 use super::as_pri;
 use anyhow::{Context, bail};
 use atlas_cli::Hint;
-use atlas_host::tree::Dir;
+use atlas_host::{net::replica::Replica, tree::Dir};
 use atlas_model::{
     Digest, EnvVersion, Owners, PathList, Role, TreePath,
     manifest::{Entry, FileSet, Kind},
@@ -18,7 +18,6 @@ use atlas_sid::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     path::Path,
 };
 
@@ -83,9 +82,9 @@ impl Source {
         &self.identity
     }
 
-    /// PRI's addresses.
-    pub(super) fn addresses(&self) -> Vec<IpAddr> {
-        as_pri::addresses_in(&self.snapshot)
+    /// PRI's network.
+    pub(super) fn network(&self) -> Replica {
+        as_pri::network_of(&self.snapshot)
     }
 
     /// What is to be on the server whose tree is `root`. `seen`: this server's own Snapshot, where that was taken a moment ago.

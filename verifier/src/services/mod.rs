@@ -1,6 +1,7 @@
 //! The services that ATLAS itself knows how to exercise, one file each. Others are programs in `/etc/atlas/verify.d`, or Nagios plugins.
 
 mod access;
+mod as_pri;
 mod atlas;
 mod certificate;
 mod connectivity;
@@ -30,10 +31,14 @@ mod time;
 mod trust;
 mod web;
 
+pub use as_pri::Apart;
+pub(crate) use as_pri::run as run_apart;
+
 use crate::service::Service;
 
 /// All of them, by name.
 pub const SERVICES: &[Service] = &[
+    as_pri::SERVICE,
     atlas::SERVICE,
     connectivity::SERVICE,
     disk::SERVICE,

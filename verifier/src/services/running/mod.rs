@@ -33,7 +33,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::Path,
 };
-use table::{SERVERS, Server};
+pub(crate) use table::{Beside, SERVERS, Server};
 
 pub(super) const SERVICE: Service = Service {
     name: "services",

@@ -2,19 +2,19 @@
 
 /// One program that can provide a service.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     /// The services, as SetUp names them.
-    pub(super) services: &'static [&'static str],
+    pub(crate) services: &'static [&'static str],
     /// The package, for people.
-    pub(super) package: &'static str,
+    pub(crate) package: &'static str,
     /// Its configuration: without it, the program is not what provides the service here.
-    pub(super) config: &'static str,
+    pub(crate) config: &'static str,
     /// Its units; one of them suffices.
     pub(super) units: &'static [&'static str],
     /// The unit of one instance that SetUp found, where each has one of its own; `None` for a name that is none of a unit.
     pub(super) unit_of: fn(&str) -> Option<String>,
     /// Its program.
-    pub(super) program: &'static str,
+    pub(crate) program: &'static str,
     /// The program and arguments by which it looks at its own configuration and changes nothing; empty where it has none.
     pub(super) check: &'static [&'static str],
     /// Directories that it does not start, or does not work, without; and the accounts that each may belong to, the usual one first.
@@ -23,6 +23,17 @@ pub(super) struct Server {
     pub(super) modules: &'static [&'static str],
     /// Whether clients come by UDP.
     pub(super) is_udp: bool,
+    /// How it is tried where PRI's addresses are.
+    pub(crate) beside: Beside,
+}
+
+/// How one is started beside the one that runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Beside {
+    /// By this script, which leaves it in the background.
+    Start(&'static str),
+    /// Not at all, because …
+    Never(&'static str),
 }
 
 const PLAIN: Server = Server {
@@ -36,10 +47,11 @@ const PLAIN: Server = Server {
     directories: &[],
     modules: &[],
     is_udp: false,
+    beside: Beside::Never("two of it cannot run at once"),
 };
 
 /// The ones that Debian 11, 12 and 13 have.
-pub(super) const SERVERS: &[Server] = &[
+pub(crate) const SERVERS: &[Server] = &[
     Server {
         services: &["ssh"],
         package: "openssh-server",
@@ -47,6 +59,7 @@ pub(super) const SERVERS: &[Server] = &[
         units: &["ssh.service", "ssh.socket"],
         program: "usr/sbin/sshd",
         check: &["sshd", "-t"],
+        beside: Beside::Start("mkdir -p /run/sshd && exec /usr/sbin/sshd"),
         ..PLAIN
     },
     Server {
@@ -57,6 +70,7 @@ pub(super) const SERVERS: &[Server] = &[
         program: "usr/sbin/nginx",
         check: &["nginx", "-t", "-q"],
         directories: &[("var/log/nginx", &["root", "www-data"]), ("var/lib/nginx", &["root", "www-data"])],
+        beside: Beside::Start("exec nginx"),
         ..PLAIN
     },
     Server {
@@ -67,6 +81,7 @@ pub(super) const SERVERS: &[Server] = &[
         program: "usr/sbin/apache2",
         check: &["apache2ctl", "-t"],
         directories: &[("var/log/apache2", &["root", "www-data"])],
+        beside: Beside::Start("exec apache2ctl start"),
         ..PLAIN
     },
     Server {
@@ -77,6 +92,7 @@ pub(super) const SERVERS: &[Server] = &[
         program: "usr/sbin/rpc.nfsd",
         directories: &[("var/lib/nfs", &["statd", "root"])],
         modules: &["nfsd"],
+        beside: Beside::Never("the kernel has one NFS server"),
         ..PLAIN
     },
     Server {
@@ -87,6 +103,7 @@ pub(super) const SERVERS: &[Server] = &[
         program: "usr/sbin/smbd",
         check: &["testparm", "-s"],
         directories: &[("var/lib/samba", &["root"]), ("var/lib/samba/private", &["root"])],
+        beside: Beside::Start("mkdir -p /run/samba && exec smbd -D"),
         ..PLAIN
     },
     Server {
@@ -98,6 +115,7 @@ pub(super) const SERVERS: &[Server] = &[
         check: &["named-checkconf"],
         directories: &[("var/cache/bind", &["root", "bind"])],
         is_udp: true,
+        beside: Beside::Start("install -d -o bind -g bind /run/named && exec named -u bind"),
         ..PLAIN
     },
     Server {
@@ -108,6 +126,7 @@ pub(super) const SERVERS: &[Server] = &[
         program: "usr/sbin/unbound",
         check: &["unbound-checkconf"],
         is_udp: true,
+        beside: Beside::Start("exec unbound"),
         ..PLAIN
     },
     Server {
@@ -118,6 +137,9 @@ pub(super) const SERVERS: &[Server] = &[
         program: "usr/sbin/dnsmasq",
         check: &["dnsmasq", "--test"],
         is_udp: true,
+        beside: Beside::Start(
+            "install -d -o dnsmasq /run/dnsmasq && exec dnsmasq -7 /etc/dnsmasq.d,.dpkg-dist,.dpkg-old,.dpkg-new",
+        ),
         ..PLAIN
     },
     Server {
@@ -128,6 +150,7 @@ pub(super) const SERVERS: &[Server] = &[
         program: "usr/sbin/chronyd",
         directories: &[("var/lib/chrony", &["_chrony"])],
         is_udp: true,
+        beside: Beside::Never("a second one would steer the clock"),
         ..PLAIN
     },
     Server {
@@ -137,6 +160,7 @@ pub(super) const SERVERS: &[Server] = &[
         units: &["ntpsec.service"],
         program: "usr/sbin/ntpd",
         is_udp: true,
+        beside: Beside::Never("a second one would steer the clock"),
         ..PLAIN
     },
     Server {
@@ -146,6 +170,7 @@ pub(super) const SERVERS: &[Server] = &[
         units: &["postfix.service"],
         program: "usr/sbin/postfix",
         directories: &[("var/spool/postfix", &["root"]), ("var/lib/postfix", &["postfix"])],
+        beside: Beside::Never("a second one would deliver what is in the queue"),
         ..PLAIN
     },
     Server {
@@ -155,6 +180,7 @@ pub(super) const SERVERS: &[Server] = &[
         units: &["exim4.service"],
         program: "usr/sbin/exim4",
         directories: &[("var/spool/exim4", &["Debian-exim"])],
+        beside: Beside::Never("a second one would deliver what is in the queue"),
         ..PLAIN
     },
     Server {
@@ -164,6 +190,7 @@ pub(super) const SERVERS: &[Server] = &[
         units: &["dovecot.service"],
         program: "usr/sbin/dovecot",
         check: &["doveconf", "-n"],
+        beside: Beside::Start("exec dovecot"),
         ..PLAIN
     },
     Server {
@@ -180,6 +207,7 @@ pub(super) const SERVERS: &[Server] = &[
         },
         program: "usr/bin/pg_ctlcluster",
         directories: &[("var/lib/postgresql", &["postgres"])],
+        beside: Beside::Never("two cannot work with the same data"),
         ..PLAIN
     },
     Server {
@@ -189,6 +217,7 @@ pub(super) const SERVERS: &[Server] = &[
         units: &["mariadb.service"],
         program: "usr/sbin/mariadbd",
         directories: &[("var/lib/mysql", &["mysql"])],
+        beside: Beside::Never("two cannot work with the same data"),
         ..PLAIN
     },
 ];

@@ -4,6 +4,7 @@ use super::{PAGE, page};
 use crate::{
     service::Target,
     services::{
+        as_pri::APART,
         curl::{self, Answer},
         trust::{self, Distrust},
     },
@@ -53,7 +54,7 @@ impl Site<'_> {
         };
         let complaint = match root {
             Some(root) => is_page(&first, root),
-            None => (first.status >= 500).then(|| format!("/ answers {}", first.status)),
+            None => (first.status >= 500 && !self.is_of_another(&first)).then(|| format!("/ answers {}", first.status)),
         };
         if let Some(complaint) = complaint {
             return Ok(Profile::unacceptable(complaint));
@@ -82,6 +83,11 @@ impl Site<'_> {
         }
         let judged = trust::judge(self.target, profile, &first, distrust, "web")?;
         Ok(judged.unwrap_or_else(|| Profile::unknown("the certificate's end could not be read from curl's words")))
+    }
+
+    /// Whether it only says that whom it passes requests on to is not there, where nobody can be.
+    fn is_of_another(&self, answer: &Answer) -> bool {
+        self.target.option(APART).is_some() && (502..=504).contains(&answer.status)
     }
 
     fn not_refused(&self, answer: &Answer) -> Profile {
@@ -114,7 +120,7 @@ impl Site<'_> {
         for path in self.target.option("restricted").unwrap_or_default().split_whitespace() {
             let complaint = match self.ask(path)? {
                 // Some sites say that there is no such page, rather than that it is closed.
-                Ok(answer) if (400..500).contains(&answer.status) => continue,
+                Ok(answer) if (400..500).contains(&answer.status) || self.is_of_another(&answer) => continue,
                 Ok(answer) if answer.status < 400 => {
                     format!("{path} should be restricted, and is open to anybody (it answers {})", answer.status)
                 }

@@ -1,0 +1,57 @@
+use super::*;
+use crate::here::testing::Server as Tree;
+
+fn instance(name: &str, key: &str, addresses: &str) -> String {
+    format!(r#"{{"name":"{name}","at":"partners","options":{{"port":"80","{key}":"{addresses}"}}}}"#)
+}
+
+fn found(instances: &[String]) -> Services {
+    let text = format!(r#"{{"format":1,"services":{{"web":{{"instances":[{}]}}}}}}"#, instances.join(","));
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn who_waits_listens_on_addresses_alone_that_this_server_does_not_have() {
+    let all = [
+        instance("a", BOUND, "192.0.2.10"),
+        instance("b", BOUND, "192.0.2.10 127.0.0.1"),
+        instance("c", BESIDE, "192.0.2.10"),
+        instance("d", "name", "www"),
+        instance("e", BOUND, "192.0.2.10").replace("partners", "here"),
+    ];
+    let found = found(&all);
+    assert_eq!(waiting(&found).iter().map(|(_, one)| one.name.as_str()).collect::<Vec<_>>(), ["a", "c"]);
+}
+
+#[test]
+fn each_program_that_is_here_is_started_and_one_that_is_not_is_named() {
+    let server = Tree::new();
+    let found = found(&[instance("a", BOUND, "192.0.2.10")]);
+    let waiting = waiting(&found);
+    let (none, not) = tasks(&server.target(), &waiting);
+    assert!(none.is_empty() && not[0].contains("no program for it is here"), "{not:?}");
+    server.write("etc/apache2/apache2.conf", "");
+    server.write("etc/nginx/nginx.conf", "");
+    server.program("usr/sbin/nginx", "");
+    let (tasks, not) = tasks(&server.target(), &waiting);
+    assert!(not.is_empty());
+    assert_eq!(
+        tasks[0].start,
+        [("nginx".to_owned(), "exec nginx".to_owned())],
+        "only its configuration is left of the other"
+    );
+}
+
+#[test]
+fn what_was_found_is_told_with_the_weightiest_first_and_every_reason() {
+    let well = ("web/a".to_owned(), Profile::ok("it answers"));
+    let not = "postgresql is not exercised as PRI, because two cannot work with the same data".to_owned();
+    let exercised = Exercised { found: vec![well.clone()], faults: vec![], not: vec![not.clone()] };
+    let profile = judged(exercised);
+    assert_eq!(profile.verdict, Verdict::Ok);
+    assert_eq!(profile.summary, format!("works in a network that has PRI's addresses: web/a; {not}"));
+    let bad = ("web/b".to_owned(), Profile::unacceptable("nothing comes"));
+    let profile = judged(Exercised { found: vec![well, bad], ..Exercised::default() });
+    assert_eq!((profile.verdict, profile.summary.as_str()), (Verdict::Unacceptable, "as PRI, web/b: nothing comes"));
+    assert!(profile.hint.is_some());
+}
