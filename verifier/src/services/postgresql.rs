@@ -4,7 +4,7 @@
 //! merely lets nobody unknown in. Options: `user`, `database` (as the user is called), `credentials` (a file as `PGPASSFILE` names it).
 
 use super::{
-    daemon::{self, Daemon},
+    daemon::{self, Daemon, Rights},
     database,
     found::{Finding, Six, reached},
 };
@@ -104,9 +104,9 @@ fn told(
     }
     let file = format!("config_file={config}");
     let mut ask = |name: &str| {
-        let args = ["--reuid=postgres", "--regid=postgres", "--init-groups", "--", program, "-C", name, "-c", &file];
         let data = data.map_or_else(Vec::new, |data| vec!["-D", data]);
-        daemon::says(tree, finding, "setpriv", &[&args[..], &data].concat()).map(|said| said.trim().to_owned())
+        let args = [&["-C", name, "-c", &file], &data[..]].concat();
+        daemon::says_with(tree, finding, Rights::Of("postgres"), program, &args).map(|said| said.trim().to_owned())
     };
     let port = ask("port")?;
     Some((port, ask("listen_addresses")?))
@@ -351,9 +351,8 @@ mod tests {
             ("etc/postgresql/15/main/postgresql.conf", "port = 9\n"),
             ("etc/postgresql/13/main/postgresql.conf", ""),
         ]);
-        server.program("usr/lib/postgresql/15/bin/postgres", "");
-        let says = "[ \"$6\" = -C ] || exit 1; case $7 in port) echo 5444;; *) echo '*';; esac";
-        server.program("usr/bin/setpriv", says);
+        let says = "[ \"$1\" = -C ] || exit 1; case $2 in port) echo 5444;; *) echo '*';; esac";
+        server.program("usr/lib/postgresql/15/bin/postgres", says);
         let found = find(&server.tree().running()).unwrap().instances;
         let shown: Vec<_> = found.iter().map(|one| (one.name.as_str(), one.options["port"].as_str(), one.at)).collect();
         assert_eq!(shown, [("15/main", "5444", At::Partners)]);

@@ -10,7 +10,7 @@ use super::{Content, Refusal, Site, Sites};
 use crate::{
     service::Tree,
     services::{
-        daemon::{self, Daemon},
+        daemon::{self, Daemon, Rights},
         found::Finding,
     },
 };
@@ -18,6 +18,8 @@ use location::{argument, chosen, find, has};
 use text::Directive;
 
 pub(super) const DAEMON: Daemon = Daemon { name: "nginx", programs: &["nginx"], units: &["nginx.service"] };
+/// Before it tells, it opens its logs and ports, and makes its directories where they are not there.
+const RIGHTS: Rights = Rights::ReadsAnd(&["dac_override", "chown", "net_bind_service"]);
 /// The most ports of a range that are exercised.
 const MAX_RANGE: u16 = 10;
 
@@ -28,7 +30,7 @@ pub(super) fn sites(tree: &Tree, dir: &str, finding: &mut Finding) -> anyhow::Re
         return Ok(None);
     }
     let usual = dir == "/etc/nginx";
-    let told = usual.then(|| daemon::says(tree, finding, "nginx", &["-T", "-q"])).flatten();
+    let told = usual.then(|| daemon::says_with(tree, finding, RIGHTS, "nginx", &["-T", "-q"])).flatten();
     let Some(config) = text::read(tree, dir, &main, told.as_deref())? else { return Ok(None) };
     let mut sites = Sites { files: config.files, ..Sites::default() };
     files(&config.directives, dir, &mut sites.files);

@@ -4,17 +4,14 @@
 //!  the program, its unit, its process ─► is_there: a configuration that a package left, or a client brought, is no service
 //!  nginx -T, sshd -T, postconf, …     ─► says: what the daemon takes its configuration for; it is right where our own reading differs
 //! ```
-//!
-//! A daemon is asked with a deadline, in the language C, with nothing of this process's environment, and by words that change nothing. It
-//! cannot be asked about a tree that is not the running server's; then the files are read as well as we can.
 
-use super::found::Finding;
+mod word;
+
+pub(super) use word::{Rights, may_say, says, says_with};
+
 use crate::{here, seen::Look, service::Tree};
-use atlas_host::process::Command;
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
-/// How long a daemon may think about its configuration.
-const DEADLINE: Duration = Duration::from_secs(8);
 /// Where programs lie, of packages and of who built them.
 const PROGRAMS: [&str; 6] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
 /// Where units lie, the weightiest place first.
@@ -95,44 +92,6 @@ fn unit_at(tree: &Tree, path: &str) -> Option<bool> {
     Some(!is_masked && (meta.is_symlink() || meta.len() > 0))
 }
 
-/// What a daemon's program prints of its configuration; `None` where it cannot be asked, and the files have to be read. One that complains
-/// is a note: what is wrong with its configuration is found by `services`.
-pub(super) fn says(tree: &Tree, finding: &mut Finding, program: &str, args: &[&str]) -> Option<String> {
-    match asked(tree, program, args)? {
-        Ok(said) => Some(said),
-        Err(why) => {
-            finding.note(why);
-            None
-        }
-    }
-}
-
-/// The same of what one of its releases may not know of: then it has nothing to say, which is no note.
-pub(super) fn may_say(tree: &Tree, program: &str, args: &[&str]) -> Option<String> {
-    asked(tree, program, args)?.ok()
-}
-
-fn asked(tree: &Tree, program: &str, args: &[&str]) -> Option<Result<String, String>> {
-    if !tree.is_running() {
-        return None;
-    }
-    let path = PROGRAMS.iter().map(|dir| format!("{dir}/{program}")).find(|path| tree.exists(path))?;
-    tree.look(Look::File, &path);
-    let path = here::below(tree.path(), &path);
-    let output = Command::new(&path).args(args).own_env().env("LC_ALL", "C").deadline(DEADLINE).run();
-    Some(match output {
-        Ok(output) if output.stdout.len() < LONGEST => Ok(output.text()),
-        Ok(_) => Err(format!("{program} {} says more than is kept of it; its files were read instead", args.join(" "))),
-        Err(error) => {
-            let why = atlas_cli::in_one_line(&error.into());
-            Err(format!("{program} does not tell its configuration, its files were read instead: {why}"))
-        }
-    })
-}
-
-/// As much as is kept of what a program prints.
-const LONGEST: usize = atlas_host::process::OUTPUT_LIMIT;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,19 +120,5 @@ mod tests {
         server.remove("proc");
         server.write("etc/atlas/InstalledServices", "nginx = \"/opt/nginx\"\n");
         assert!(NGINX.is_there(&server.tree()), "the operator says so");
-    }
-
-    #[test]
-    fn a_daemon_is_asked_on_the_running_server_alone_and_its_complaint_is_a_note() {
-        let server = Server::new();
-        server.program("usr/sbin/nginx", "[ -z \"$HOME\" ] && echo \"$LC_ALL $1\"");
-        let mut finding = Finding::default();
-        assert_eq!(says(&server.tree(), &mut finding, "nginx", &["-T"]), None);
-        assert_eq!(says(&server.tree().running(), &mut finding, "nginx", &["-T"]).as_deref(), Some("C -T\n"));
-        assert_eq!(says(&server.tree().running(), &mut finding, "named", &[]), None);
-        server.program("usr/sbin/nginx", "echo 'bad directive' >&2; exit 1");
-        assert_eq!(says(&server.tree().running(), &mut finding, "nginx", &["-T"]), None);
-        let notes = finding.done().notes;
-        assert!(notes.len() == 1 && notes[0].contains("bad directive"), "{notes:?}");
     }
 }

@@ -1,0 +1,172 @@
+use super::super::{Content, Refusal};
+use super::*;
+use crate::here::testing::Server;
+
+fn read(files: &[(&str, &str)]) -> anyhow::Result<Option<Sites>> {
+    sites(&Server::with(files).tree(), "/etc/apache2", &mut Finding::default())
+}
+
+const MAIN: &str = "IncludeOptional mods-enabled/*.load\nInclude ports.conf\nIncludeOptional sites-enabled/*.conf\n\
+    <FilesMatch \"^\\.ht\">\n  Require all denied\n</FilesMatch>\n<Directory />\n  Require all denied\n</Directory>\n<Directory /srv>\n  Require all granted\n</Directory>\n";
+const PORTS: &str =
+    "Listen 80\n<IfModule ssl_module>\n  Listen 443\n</IfModule>\n<IfModule mod_gnutls.c>\n  Listen 444\n</IfModule>\n";
+
+#[test]
+fn virtual_hosts_are_found_with_what_they_serve_and_what_they_keep_closed() {
+    let sites = read(&[
+        ("etc/apache2/apache2.conf", MAIN),
+        ("etc/apache2/ports.conf", PORTS),
+        ("etc/apache2/mods-enabled/ssl.load", "LoadModule ssl_module /usr/lib/apache2/modules/mod_ssl.so\n"),
+        (
+            "etc/apache2/sites-enabled/a.conf",
+            "Define top /srv/shop\n<VirtualHost *:80>\n  ServerName shop.example:80\n  DocumentRoot ${top}\n\
+            <Directory /srv/shop/staff>\n AuthType Basic\n Require valid-user\n </Directory>\n</VirtualHost>\n\
+            <VirtualHost *:443>\n  DocumentRoot \"/srv/the shop\"\n SSLEngine on\n SSLCertificateFile /etc/ssl/shop.pem\n\
+            <Location /admin>\n <RequireAll>\n Require user \\\n anne\n </RequireAll>\n </Location>\n</VirtualHost>\n\
+            <VirtualHost *:80>\n  ServerName old.example\n DocumentRoot /srv/old\n Redirect permanent / https://shop.example/\n</VirtualHost>\n",
+        ),
+    ]);
+    let sites = sites.unwrap().unwrap();
+    let [plain, tls, old] = &sites.sites[..] else { panic!("{sites:?}") };
+    assert_eq!((plain.port, plain.tls, plain.name.as_deref()), (80, false, Some("shop.example")));
+    assert_eq!(plain.content, Content::Files("/srv/shop".into()));
+    assert_eq!(plain.restricted, ["/.htaccess", "/staff/"]);
+    assert_eq!((tls.port, tls.tls, &tls.content), (443, true, &Content::Files("/srv/the shop".into())));
+    assert_eq!(tls.restricted, ["/.htaccess", "/admin"]);
+    assert_eq!((old.name.as_deref(), &old.content), (Some("old.example"), &Content::Any));
+    let included = ["mods-enabled/ssl.load", "ports.conf", "sites-enabled/a.conf"];
+    let files = included.map(|file| format!("/etc/apache2/{file}")).into_iter().chain(["/etc/ssl/shop.pem".into()]);
+    assert_eq!(sites.files, files.collect::<Vec<_>>());
+}
+
+fn all(text: &str) -> Vec<(String, Content, Vec<String>)> {
+    let sites = read(&[("etc/apache2/apache2.conf", text)]).unwrap().unwrap().sites;
+    let name = |site: &Site| format!("{}:{}", site.name.as_deref().unwrap_or("*"), site.port);
+    sites.into_iter().map(|site| (name(&site), site.content, site.restricted)).collect()
+}
+
+#[test]
+fn pages_that_not_everybody_gets_are_not_asked_for() {
+    let host = |more: &str| {
+        let text = format!(
+            "Listen 80\n<FilesMatch \"^\\.ht\">\n Require all denied\n</FilesMatch>\n<Directory />\n Require all denied\n</Directory>\n\
+            <Directory /srv>\n Require all granted\n</Directory>\n<VirtualHost *:80>\n ServerName a.example\n DocumentRoot /srv/a\n{more}\n</VirtualHost>\n"
+        );
+        all(&text).remove(0)
+    };
+    let open = host("<Directory /srv/a/staff>\n Require ip 10.0.0.0/8\n</Directory>\nAlias /icons /usr/share/icons\n");
+    assert_eq!((open.1, open.2), (Content::Files("/srv/a".into()), vec!["/.htaccess".to_owned()]));
+    for limit in [
+        "<Location />\n Require ip 10.0.0.0/8\n</Location>",
+        "<Directory /srv/a/>\n Require host a.example\n</Directory>",
+        "<Directory /srv/a>\n Order deny,allow\n Deny from all\n Allow from 10.0.0.0/8\n</Directory>",
+        "SSLVerifyClient require",
+        "Alias / /srv/other/",
+        "<Location />\n ProxyPass http://127.0.0.1:8080/\n</Location>",
+        "<If \"%{HTTPS} != 'on'\">\n Redirect permanent https://a.example/\n</If>",
+    ] {
+        assert_eq!(host(limit).1, Content::Any, "{limit}");
+    }
+    let sent = host("Redirect permanent / https://a.example/");
+    assert_eq!((sent.1, sent.2), (Content::Any, vec![]), "it is sent elsewhere before anybody looks who may read");
+}
+
+#[test]
+fn macros_and_conditions_are_followed_and_each_host_is_met_once() {
+    let text = "Listen 80\n<Macro Host $name $name2>\n<VirtualHost *:80>\nServerName $name\nDocumentRoot /srv/$name2\n</VirtualHost>\n</Macro>\n\
+        Use Host a.example one\nUse host http://b.example:80 two\nUndefMacro Host\n\
+        <IfFile /etc/gone>\nListen 81\n</IfFile>\n<VirtualHost *:80>\nDocumentRoot /srv/never\n</VirtualHost>\n\
+        <VirtualHost *:80>\nServerName A.example\nServerName a.example\n</VirtualHost>\n";
+    let sites = all(text);
+    let shown: Vec<(&str, &Content)> = sites.iter().map(|(name, content, _)| (name.as_str(), content)).collect();
+    let files = ["/srv/one", "/srv/two"].map(|root| Content::Files(root.into()));
+    assert_eq!(shown[..2], [("a.example:80", &files[0]), ("b.example:80", &files[1])]);
+    assert!(!shown.iter().any(|(name, _)| *name == "*:80" || name.ends_with(":81")), "{shown:?}");
+}
+
+#[test]
+fn a_port_of_no_virtual_host_is_the_server_s_and_who_shows_no_certificate_is_refused() {
+    let sites = read(&[(
+        "etc/apache2/apache2.conf",
+        "Listen 80\nListen 443\n<VirtualHost *:443>\nServerName a.example\nSSLEngine on\nSSLVerifyClient require\n</VirtualHost>\n\
+         <VirtualHost *:444>\n</VirtualHost>\n",
+    )]);
+    let sites = sites.unwrap().unwrap().sites;
+    let shown: Vec<_> = sites.iter().map(|site| (site.port, site.name.as_deref(), site.refusal)).collect();
+    assert_eq!(shown, [(443, Some("a.example"), Some(Refusal::Handshake)), (80, None, None)]);
+}
+
+#[test]
+fn a_directive_is_there_with_its_module() {
+    let ports = |module: &str| {
+        let main = format!(
+            "{module}\n<IfDirective SSLEngine>\nListen 443\n</IfDirective>\n<IfDirective !SSLEngine>\nListen 80\n</IfDirective>\n"
+        );
+        let sites = read(&[("etc/apache2/apache2.conf", &main)]).unwrap().unwrap().sites;
+        sites.iter().map(|site| site.port).collect::<Vec<_>>()
+    };
+    assert_eq!(ports(""), [80]);
+    assert_eq!(ports("LoadModule ssl_module x.so"), [443]);
+}
+
+#[test]
+fn a_directory_is_included_with_all_that_is_in_it() {
+    let sites = read(&[
+        ("etc/apache2/apache2.conf", "Listen 80\nInclude more\n"),
+        ("etc/apache2/more/a", "<VirtualHost *:80>\nServerName a.example\n</VirtualHost>\n"),
+        ("etc/apache2/more/b/c.conf", "<VirtualHost *:80>\nServerName c.example\n</VirtualHost>\n"),
+    ]);
+    let names: Vec<_> = sites.unwrap().unwrap().sites.into_iter().map(|site| site.name).collect();
+    assert_eq!(names, [Some("a.example".to_owned()), Some("c.example".to_owned())]);
+}
+
+#[test]
+fn a_file_that_includes_itself_is_told() {
+    let error = read(&[("etc/apache2/apache2.conf", "Include apache2.conf\n")]).unwrap_err();
+    assert!(error.to_string().contains("16 deep"), "{error}");
+    assert!(read(&[]).unwrap().is_none());
+    let error = read(&[("etc/apache2/apache2.conf", &"<a>\n".repeat(100))]).unwrap_err();
+    assert!(error.to_string().contains("32 deep"), "{error}");
+}
+
+#[test]
+fn what_is_defined_is_put_in_once_and_makes_no_word_endless() {
+    let root = |value: &str, root: &str| {
+        let main = format!("Listen 80\nDefine a {value}\nDefine b ${{a}}/b\nDocumentRoot {root}\n");
+        read(&[("etc/apache2/apache2.conf", &main)]).unwrap().unwrap().sites.remove(0).content
+    };
+    assert_eq!(root("/srv", "${b}/c"), Content::Files("/srv/b/c".into()));
+    assert_eq!(root("/srv", "/x${c"), Content::Any);
+    let long = "/x".repeat(1500);
+    assert_eq!(root(&long, &"${a}".repeat(100_000)), Content::Any);
+}
+
+#[test]
+fn apache_s_own_word_comes_before_its_files_and_both_say_what_travels() {
+    let server = Server::with(&[
+        ("etc/apache2/apache2.conf", "Listen 9\nIncludeOptional sites/*\nIncludeOptional /srv/*.conf\n"),
+        ("etc/apache2/envvars", ""),
+        ("etc/apache2/sites/a", "<VirtualHost *:9>\nServerName read.example\n</VirtualHost>\n"),
+        ("srv/empty.conf", "# nothing counts here\n"),
+        (&INFO[1..], ""),
+    ]);
+    let says = "printf '# In file: /etc/apache2/apache2.conf\\n#   1:\\nListen 80\\n# In file: macro %s (defined on line 1 of \"/x\")\\n\
+        #   4:\\n<VirtualHost *:80>\\n  #   5:\\n  ServerName told.example\\n  #   6:\\n  DocumentRoot \"/srv/a b\"\\n</VirtualHost>\\n' h\n";
+    server.program("bin/sh", &format!("[ \"$1 $3\" = '-c apache2' ] && {says}"));
+    let found = |tree: Tree, finding: &mut Finding| {
+        let sites = sites(&tree, "/etc/apache2", finding).unwrap().unwrap();
+        let names: Vec<_> = sites.sites.iter().map(|site| (site.name.clone().unwrap(), site.port)).collect();
+        (names, sites.files)
+    };
+    let (names, files) = found(server.tree().running(), &mut Finding::default());
+    assert_eq!(names, [("told.example".to_owned(), 80)]);
+    assert_eq!(files, ["/etc/apache2/apache2.conf", "/etc/apache2/sites/a", "/srv/empty.conf"]);
+    server.program("bin/sh", "echo 'Syntax error' >&2; exit 1");
+    let mut finding = Finding::default();
+    assert_eq!(found(server.tree().running(), &mut finding).0, [("read.example".to_owned(), 9)]);
+    let notes = finding.done().notes;
+    assert!(
+        notes.len() == 1 && notes[0].starts_with("apache2 does not tell") && notes[0].contains("Syntax error"),
+        "{notes:?}"
+    );
+}
