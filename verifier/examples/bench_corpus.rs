@@ -60,12 +60,17 @@ struct Tally {
 
 fn main() {
     let wanted = wanted();
-    let tasks = Mutex::new(tasks(&wanted));
+    let tasks = tasks(&wanted);
+    let all = tasks.len();
+    let tasks = Mutex::new(tasks);
     let tally = Mutex::new(Tally::default());
     std::thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
-                while let Some(task) = { tasks.lock().unwrap().pop_front() } {
+                while let Some((task, left)) = next(&tasks) {
+                    if left > 0 && left.is_multiple_of(25) {
+                        eprintln!("bench: {left} of {all} are left");
+                    }
                     try_one(&wanted, &task, &tally);
                 }
             });
@@ -131,6 +136,13 @@ fn tasks(wanted: &Wanted) -> VecDeque<Task> {
         }
     }
     all
+}
+
+/// The next one, and how many are left behind it.
+fn next(tasks: &Mutex<VecDeque<Task>>) -> Option<(Task, usize)> {
+    let mut tasks = tasks.lock().unwrap();
+    let task = tasks.pop_front()?;
+    Some((task, tasks.len()))
 }
 
 /// Says it at once, and keeps it.

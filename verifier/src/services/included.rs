@@ -10,47 +10,65 @@ const MAX_FILES: usize = 1000;
 /// The most lines of all files together.
 const MAX_LINES: usize = 100_000;
 
-/// The lines of a file, and in place of each line for which `include` gives files, theirs. None where the file is not there. What is included is
-/// synchronised, wherever it lies.
+/// Files of which one names others: so many, so deep, and each that is named synchronised, wherever it lies.
+pub(super) struct Files<'r> {
+    tree: &'r Tree,
+    finding: &'r mut Finding,
+    left: usize,
+}
+
+impl<'r> Files<'r> {
+    pub(super) fn new(tree: &'r Tree, finding: &'r mut Finding) -> Files<'r> {
+        Files { tree, finding, left: MAX_FILES }
+    }
+
+    /// The text of one, which so many others lead to; empty where it is not there.
+    pub(super) fn text(&mut self, path: &str, depth: usize) -> anyhow::Result<String> {
+        anyhow::ensure!(depth <= MAX_DEPTH, "{path}: files include each other more than {MAX_DEPTH} deep");
+        anyhow::ensure!(self.left > 0, "{path}: there are more than {MAX_FILES} files");
+        self.left -= 1;
+        if depth > 0 {
+            self.finding.path(self.tree, path);
+        }
+        Ok(self.tree.read(path)?.unwrap_or_default())
+    }
+
+    /// Those that a pattern stands for.
+    pub(super) fn matching(&self, pattern: &str) -> Vec<String> {
+        self.tree.matching(pattern)
+    }
+}
+
+/// The lines of a file, and in place of each line for which `include` gives files, theirs. None where the file is not there.
 pub(super) fn lines(
     tree: &Tree,
     finding: &mut Finding,
     path: &str,
     include: &dyn Fn(&str) -> Option<Vec<String>>,
 ) -> anyhow::Result<Vec<String>> {
-    let mut reader = Reader { tree, finding, include, files: 0, lines: vec![] };
-    reader.read(path, 0)?;
-    Ok(reader.lines)
+    let mut lines = vec![];
+    read(&mut Files::new(tree, finding), path, 0, include, &mut lines)?;
+    Ok(lines)
 }
 
-struct Reader<'r> {
-    tree: &'r Tree,
-    finding: &'r mut Finding,
-    include: &'r dyn Fn(&str) -> Option<Vec<String>>,
-    files: usize,
-    lines: Vec<String>,
-}
-
-impl Reader<'_> {
-    fn read(&mut self, path: &str, depth: usize) -> anyhow::Result<()> {
-        anyhow::ensure!(depth <= MAX_DEPTH, "{path}: files include each other more than {MAX_DEPTH} deep");
-        anyhow::ensure!(self.files < MAX_FILES, "{path}: there are more than {MAX_FILES} files");
-        self.files += 1;
-        if depth > 0 {
-            self.finding.path(self.tree, path);
+fn read(
+    files: &mut Files<'_>,
+    path: &str,
+    depth: usize,
+    include: &dyn Fn(&str) -> Option<Vec<String>>,
+    lines: &mut Vec<String>,
+) -> anyhow::Result<()> {
+    for line in files.text(path, depth)?.lines() {
+        match include(line.trim()) {
+            Some(named) => named.iter().try_for_each(|file| read(files, file, depth + 1, include, lines))?,
+            None => lines.push(line.trim().to_owned()),
         }
-        for line in self.tree.read(path)?.unwrap_or_default().lines() {
-            match (self.include)(line.trim()) {
-                Some(files) => files.iter().try_for_each(|file| self.read(file, depth + 1))?,
-                None => self.lines.push(line.trim().to_owned()),
-            }
-            anyhow::ensure!(
-                self.lines.len() <= MAX_LINES,
-                "{path}: with all that is included there are more than {MAX_LINES} lines"
-            );
-        }
-        Ok(())
+        anyhow::ensure!(
+            lines.len() <= MAX_LINES,
+            "{path}: with all that is included there are more than {MAX_LINES} lines"
+        );
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -58,7 +76,7 @@ mod tests {
     use super::*;
     use crate::here::testing::Server;
 
-    fn read(files: &[(&str, &str)]) -> anyhow::Result<Vec<String>> {
+    fn all(files: &[(&str, &str)]) -> anyhow::Result<Vec<String>> {
         let server = Server::with(files);
         lines(&server.tree(), &mut Finding::default(), "/a", &|line| {
             line.strip_prefix("+").map(|file| vec![file.to_owned()])
@@ -67,7 +85,7 @@ mod tests {
 
     #[test]
     fn what_a_line_includes_stands_in_its_place() {
-        assert_eq!(read(&[("a", "1\n +/b\n+/gone\n 4"), ("b", "2\n3\n")]).unwrap(), ["1", "2", "3", "4"]);
+        assert_eq!(all(&[("a", "1\n +/b\n+/gone\n 4"), ("b", "2\n3\n")]).unwrap(), ["1", "2", "3", "4"]);
     }
 
     #[test]
@@ -84,7 +102,7 @@ mod tests {
 
     #[test]
     fn files_without_end_are_told() {
-        let error = |files: &[(&str, &str)]| read(files).unwrap_err().to_string();
+        let error = |files: &[(&str, &str)]| all(files).unwrap_err().to_string();
         assert!(error(&[("a", "+/a")]).contains("8 deep"));
         assert!(error(&[("a", &"+/b\n".repeat(100)), ("b", &"+/c\n".repeat(100)), ("c", "")]).contains("1000 files"));
         assert!(error(&[("a", &"\n".repeat(100_001))]).contains("100000 lines"));

@@ -66,7 +66,8 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     if let Some(server) = server {
         finding.path(tree, dir);
         named(told.as_ref().unwrap_or(&lines)).iter().for_each(|file| finding.path(tree, file));
-        let (at, where_to) = reached(server.addresses.iter().map(String::as_str), Six::Alone);
+        let six = if server.addresses.iter().any(|at| at == "::") { six(version(tree).as_deref()) } else { Six::Alone };
+        let (at, where_to) = reached(server.addresses.iter().map(String::as_str), six);
         finding.instance(Instance {
             name: server.port.to_string(),
             options: [("port".to_owned(), server.port.to_string())].into_iter().chain(where_to).collect(),
@@ -119,6 +120,16 @@ fn version(tree: &Tree) -> Option<String> {
     let version = packages.iter().find(|(name, _)| is_server(name)).map(|(_, version)| version)?;
     let numbers: Vec<&str> = version.split_once(':').map_or(version.as_str(), |(_, rest)| rest).split('.').collect();
     Some(numbers.get(..2)?.join("."))
+}
+
+/// What `::` means: before it could listen on several addresses, it took IPv4 as well there.
+fn six(version: Option<&str>) -> Six {
+    let number = |version: &str| -> Option<(u32, u32)> {
+        let (major, minor) = version.split_once('.')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    let is_old = version.and_then(number).is_some_and(|version| version < (10, 11));
+    if is_old { Six::AndFour } else { Six::Alone }
 }
 
 /// The server that is configured; `None` where only clients are, or where it is on no network.
@@ -295,6 +306,23 @@ mod tests {
         assert_eq!(server("[mysqld] # ours\nSKIP_NETWORKING\n"), None);
         let lines = ["ssl_cert = /srv/a.pem # ours", "SSL-KEY=\"/srv/a.key\"", "ssl", "port = 1", "ssl-ca = a.pem"];
         assert_eq!(named(&lines.map(str::to_owned)), ["/srv/a.pem", "/srv/a.key"]);
+    }
+
+    #[test]
+    fn an_old_one_takes_ipv4_too_where_it_listens_on_all_of_ipv6() {
+        let at = |version: &str| {
+            let status = format!("Package: mariadb-server\nStatus: install ok installed\nVersion: {version}\n");
+            let server = Server::with(&[
+                ("etc/mysql/my.cnf", "[mysqld]\nbind-address = ::\n"),
+                ("var/lib/dpkg/status", &status),
+            ]);
+            server.program("usr/sbin/mariadbd", "");
+            find(&server.tree()).unwrap().instances.remove(0).at
+        };
+        assert_eq!(
+            (at("1:10.5.29-0+deb11u1"), at("1:10.11.14-0+deb12u2"), at("1:11.8.3-1")),
+            (At::Partners, At::Here, At::Here)
+        );
     }
 
     #[test]

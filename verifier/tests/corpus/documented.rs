@@ -59,7 +59,13 @@ const WHOLE: &[Whole] = &[
     Whole { daemon: "chrony", from: "usr/share/doc/chrony/examples/*", to: "/etc/chrony/chrony.conf", setup: "" },
     Whole { daemon: "samba", from: "usr/share/doc/samba/examples/*", to: "/etc/samba/smb.conf", setup: "" },
     Whole { daemon: "samba", from: "usr/share/samba/smb.conf*", to: "/etc/samba/smb.conf", setup: "" },
-    Whole { daemon: "postfix", from: "usr/share/postfix/main.cf*", to: "/etc/postfix/main.cf", setup: "" },
+    Whole {
+        daemon: "postfix",
+        from: "usr/share/postfix/main.cf*",
+        to: "/etc/postfix/main.cf",
+        // The package's postinst says it, and without it smtpd ends as soon as somebody comes.
+        setup: "grep -q '^compatibility_level' /etc/postfix/main.cf || echo 'compatibility_level = 2' >>/etc/postfix/main.cf",
+    },
     Whole { daemon: "postfix", from: "usr/share/postfix/master.cf*", to: "/etc/postfix/master.cf", setup: "" },
     Whole {
         daemon: "mariadb",
@@ -117,7 +123,7 @@ const PAGES: &[Pages] = &[
         from: "usr/share/doc/postfix-doc/html",
         to: "/etc/postfix/main.cf",
         words: &["/etc/postfix/main.cf:"],
-        before: "compatibility_level = 3.5\n",
+        before: "compatibility_level = 2\n",
         setup: "",
     },
 ];

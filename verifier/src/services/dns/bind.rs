@@ -1,23 +1,18 @@
 //! What bind9 is configured to answer: `named-checkconf -p` prints it whole, or its files are read.
 
-use super::config::{Server, Zone};
+use super::server::{Server, Zone, say_rest};
 use crate::{
     service::Tree,
     services::{
         daemon::{self, Daemon},
         found::{Finding, is_loopback},
+        included::Files,
     },
 };
-
-use std::collections::BTreeSet;
 
 const DAEMON: Daemon = Daemon { name: "bind", programs: &["named"], units: &["named.service", "bind9.service"] };
 /// How deep blocks may lie in each other.
 const MAX_DEPTH: usize = 16;
-/// How deep files may include each other.
-const MAX_INCLUDES: usize = 8;
-/// The most files.
-const MAX_FILES: usize = 1000;
 /// The types of zones that are answered for out of data of one's own.
 const OWN: [&str; 4] = ["master", "primary", "slave", "secondary"];
 
@@ -29,7 +24,7 @@ pub(super) fn bind(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<
     }
     finding.path(tree, dir);
     // What it includes travels, whoever is asked.
-    let own = Files { tree, finding, left: MAX_FILES }.read(&main, 0);
+    let own = read(&mut Files::new(tree, finding), &main, 0);
     let told = (dir == "/etc/bind").then(|| daemon::says(tree, finding, "named-checkconf", &["-p", "-x"])).flatten();
     let all = match told {
         Some(told) => statements(&mut words(&without_remarks(&told)).into_iter(), 0)?,
@@ -37,12 +32,7 @@ pub(super) fn bind(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<
     };
     files(&all, tree, finding);
     let server = server(&all);
-    for port in server.iter().flat_map(|server| unexercised(&all, server.port)) {
-        finding.note(format!("bind answers at port {port} too, which is not exercised"));
-    }
-    if server.is_none() {
-        finding.note("bind answers over TLS or HTTPS alone, and is not exercised".into());
-    }
+    say_rest(finding, "bind", server.as_ref(), ports(&all));
     Ok(server)
 }
 
@@ -83,42 +73,28 @@ fn without_remarks(told: &str) -> String {
     told.lines().filter(|line| !is_remark(line)).map(|line| format!("{line}\n")).collect()
 }
 
-/// Its files, each of which may include others wherever a statement may stand.
-struct Files<'t> {
-    tree: &'t Tree,
-    finding: &'t mut Finding,
-    left: usize,
+/// A file, which may include others wherever a statement may stand.
+fn read(files: &mut Files<'_>, path: &str, depth: usize) -> anyhow::Result<Vec<Statement>> {
+    let text = files.text(path, depth)?;
+    with_included(files, statements(&mut words(&text).into_iter(), 0)?, depth)
 }
 
-impl Files<'_> {
-    fn read(&mut self, path: &str, depth: usize) -> anyhow::Result<Vec<Statement>> {
-        anyhow::ensure!(depth <= MAX_INCLUDES, "{path}: files include each other more than {MAX_INCLUDES} deep");
-        anyhow::ensure!(self.left > 0, "{path}: there are more than {MAX_FILES} files");
-        self.left -= 1;
-        if depth > 0 {
-            self.finding.path(self.tree, path);
-        }
-        let text = self.tree.read(path)?.unwrap_or_default();
-        self.with_included(statements(&mut words(&text).into_iter(), 0)?, depth)
-    }
-
-    fn with_included(&mut self, statements: Vec<Statement>, depth: usize) -> anyhow::Result<Vec<Statement>> {
-        let mut all = vec![];
-        for mut statement in statements {
-            match &statement.words[..] {
-                [include, pattern] if include == "include" && statement.block.is_empty() => {
-                    for file in self.tree.matching(pattern) {
-                        all.extend(self.read(&file, depth + 1)?);
-                    }
-                }
-                _ => {
-                    statement.block = self.with_included(statement.block, depth)?;
-                    all.push(statement);
+fn with_included(files: &mut Files<'_>, statements: Vec<Statement>, depth: usize) -> anyhow::Result<Vec<Statement>> {
+    let mut all = vec![];
+    for mut statement in statements {
+        match &statement.words[..] {
+            [include, pattern] if include == "include" && statement.block.is_empty() => {
+                for file in files.matching(pattern) {
+                    all.extend(read(files, &file, depth + 1)?);
                 }
             }
+            _ => {
+                statement.block = with_included(files, statement.block, depth)?;
+                all.push(statement);
+            }
         }
-        Ok(all)
     }
+    Ok(all)
 }
 
 /// The ports of one family at which it answers who asks in plain, and whether for this server alone. Over TLS or HTTPS, other clients come.
@@ -142,11 +118,11 @@ fn usual_port(options: &[&Statement]) -> u16 {
     port.and_then(|port| port.words.get(1)?.parse().ok()).unwrap_or(53)
 }
 
-/// The ports besides this one, those of IPv6 among them.
-fn unexercised(all: &[Statement], exercised: u16) -> BTreeSet<u16> {
+/// The ports at which it answers, those of IPv6 among them.
+fn ports(all: &[Statement]) -> impl Iterator<Item = u16> {
     let options: Vec<&Statement> = find(all, "options").flat_map(|options| &options.block).collect();
     let both = ["listen-on", "listen-on-v6"].map(|name| plain(&options, name, usual_port(&options)));
-    both.iter().flatten().map(|(port, ..)| *port).filter(|port| *port != exercised).collect()
+    both.into_iter().flatten().map(|(port, ..)| port)
 }
 
 /// What a configuration answers; `None` where it listens for nobody who asks in plain.

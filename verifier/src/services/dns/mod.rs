@@ -8,8 +8,10 @@
 //! Questions go over UDP, as clients' do.
 
 mod bind;
-mod config;
+mod dnsmasq;
 mod message;
+mod server;
+mod unbound;
 
 use super::found::{Finding, bound};
 use crate::{
@@ -43,8 +45,8 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
     let servers = [
         ("bind", bind::bind(tree, &mut finding)),
-        ("unbound", config::unbound(tree, &mut finding)),
-        ("dnsmasq", config::dnsmasq(tree, &mut finding)),
+        ("unbound", unbound::unbound(tree, &mut finding)),
+        ("dnsmasq", dnsmasq::dnsmasq(tree, &mut finding)),
     ];
     for (name, server) in servers {
         match server {
@@ -61,7 +63,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     Ok(finding.done())
 }
 
-fn take(finding: &mut Finding, name: &str, server: config::Server) {
+fn take(finding: &mut Finding, name: &str, server: server::Server) {
     let at = if server.is_local { At::Here } else { At::Partners };
     let port = ("port".to_owned(), server.port.to_string());
     let bound = bound(server.addresses.iter().map(String::as_str));

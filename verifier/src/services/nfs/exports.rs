@@ -27,55 +27,103 @@ pub(super) enum Root {
     Another,
 }
 
+impl Root {
+    /// Who it may be taken for where it is both to some.
+    fn and(self, other: Root) -> Root {
+        if other > self { other } else { self }
+    }
+}
+
+/// How it is given to one client.
+#[derive(Debug)]
+struct Given {
+    is_writable: bool,
+    root: Root,
+    is_pseudo_root: bool,
+    is_plain: bool,
+}
+
+impl Given {
+    /// By options for all and those of its own, in this order. What stands behind `sec=` holds for those ways of proving who one is alone, and
+    /// what a list says before it holds for them as well; but a list of its own says nothing of those that the one for all has named.
+    fn by(lists: &[&str]) -> Given {
+        // Whether it is writable, and whether root, and all, are nobody: of ways that nobody names, and of each that is named.
+        let mut usual = (false, true, false);
+        let mut ways: Vec<(&str, (bool, bool, bool))> = vec![];
+        let mut has_number = false;
+        let mut is_pseudo_root = false;
+        for list in lists {
+            let mut named: Vec<&str> = vec![];
+            for option in list.split(',') {
+                if let Some(of) = option.strip_prefix("sec=") {
+                    named = of.split(':').collect();
+                    for way in &named {
+                        if !ways.iter().any(|(known, _)| known == way) {
+                            ways.push((way, usual));
+                        }
+                    }
+                }
+                has_number |= option.starts_with("anonuid=") && option != "anonuid=65534";
+                is_pseudo_root |= matches!(option, "fsid=0" | "fsid=root");
+                let held = ways.iter_mut().filter(|(way, _)| named.contains(way)).map(|(_, said)| said);
+                for (is_writable, is_nobody, are_all) in held.chain([&mut usual]) {
+                    match option {
+                        "rw" | "ro" => *is_writable = option == "rw",
+                        "all_squash" | "no_all_squash" => *are_all = option == "all_squash",
+                        "root_squash" | "no_root_squash" => *is_nobody = option == "root_squash",
+                        _ => {}
+                    }
+                }
+            }
+        }
+        let is_kerberos = |way: &str| way.starts_with("krb5");
+        let (is_writable, is_nobody, are_all) =
+            ways.iter().find(|(way, _)| !is_kerberos(way)).or(ways.first()).map_or(usual, |(_, said)| *said);
+        let root = match (has_number, is_nobody || are_all) {
+            (true, _) => Root::Another,
+            (_, true) => Root::Nobody,
+            (_, false) => Root::Itself,
+        };
+        let is_plain = ways.is_empty() || ways.iter().any(|(way, _)| !is_kerberos(way));
+        Given { is_writable, root, is_pseudo_root, is_plain }
+    }
+}
+
 /// Reads lines such as `/srv/data 192.0.2.0/24(rw,no_root_squash) *(ro)`.
 pub(super) fn exports(text: &str) -> Vec<Export> {
     let text = text.replace("\\\n", " ");
     let (mut exports, mut defaults) = (Vec::<Export>::new(), String::new());
     for line in text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()) {
         let Some((path, clients)) = path(line) else { continue };
-        let (mut options, mut names): (Vec<String>, Vec<String>) = (vec![], vec![]);
+        let (mut options, mut names): (Vec<(String, String)>, Vec<String>) = (vec![], vec![]);
         for client in clients.split_whitespace() {
             match (client.strip_prefix('-'), client.split_once('(')) {
                 (Some(all), _) => defaults = all.to_owned(),
                 (_, Some((name, own))) => {
                     names.push(name.to_owned());
-                    options.push(format!("{defaults},{}", own.trim_end_matches(')')));
+                    options.push((defaults.clone(), own.trim_end_matches(')').to_owned()));
                 }
                 _ => {
                     names.push(client.to_owned());
-                    options.push(defaults.clone());
+                    options.push((defaults.clone(), String::new()));
                 }
             }
         }
         if options.is_empty() {
             names.push("*".to_owned());
-            options.push(defaults.clone());
+            options.push((defaults.clone(), String::new()));
         }
         // Options without a name are for everybody.
         names.iter_mut().filter(|name| name.is_empty()).for_each(|name| "*".clone_into(name));
-        let says = |options: &str, wanted: &[&str]| options.split(',').any(|option| wanted.contains(&option));
-        let kerberos = |options: &str| {
-            let kinds = options.split(',').filter_map(|option| option.strip_prefix("sec=")).next_back();
-            kinds.is_some_and(|kinds| kinds.split(':').all(|kind| kind.starts_with("krb5")))
-        };
+        let given: Vec<Given> = options.iter().map(|(all, own)| Given::by(&[all, own])).collect();
         defaults.clear();
-        let last = |options: &str, these: [&'static str; 2]| {
-            options.rsplit(',').find_map(|is| these.into_iter().find(|option| *option == is))
-        };
         let export = Export {
             path,
-            is_writable: options.iter().all(|options| last(options, ["rw", "ro"]) == Some("rw")),
-            root: options.iter().fold(Root::Itself, |root, options| {
-                match last(options, ["root_squash", "no_root_squash"]) {
-                    _ if options.contains("anonuid=") => Root::Another,
-                    Some("no_root_squash") => root,
-                    _ if root == Root::Another => root,
-                    _ => Root::Nobody,
-                }
-            }),
+            is_writable: given.iter().all(|given| given.is_writable),
+            root: given.iter().map(|given| given.root).fold(Root::Itself, Root::and),
             clients: names,
-            is_pseudo_root: options.iter().any(|options| says(options, &["fsid=0", "fsid=root"])),
-            is_plain: !options.iter().all(|options| kerberos(options)),
+            is_pseudo_root: given.iter().any(|given| given.is_pseudo_root),
+            is_plain: given.iter().any(|given| given.is_plain),
         };
         match exports.iter_mut().find(|known| known.path == export.path) {
             None => exports.push(export),
@@ -84,7 +132,7 @@ pub(super) fn exports(text: &str) -> Vec<Export> {
                 known.is_pseudo_root |= export.is_pseudo_root;
                 known.is_plain |= export.is_plain;
                 known.clients.extend(export.clients);
-                known.root = if export.root > known.root { export.root } else { known.root };
+                known.root = known.root.and(export.root);
             }
         }
     }
@@ -139,6 +187,21 @@ mod tests {
         let expected =
             [("*", true, true), ("192.0.2.0/24 @group", false, true), ("*", false, false), ("*", false, true)];
         assert_eq!(shown, expected.map(|(clients, root, plain)| (clients.to_owned(), root, plain)));
+    }
+
+    #[test]
+    fn what_an_export_says_of_one_way_of_proving_who_one_is_holds_for_that_alone() {
+        let shown = |text: &str| {
+            let all = exports(text);
+            (all[0].is_writable, all[0].root, all[0].is_plain)
+        };
+        assert_eq!(shown("/a *(sec=krb5p,rw,sec=sys,ro)"), (false, Root::Nobody, true));
+        assert_eq!(shown("/a *(rw,no_root_squash,sec=sys:krb5)"), (true, Root::Itself, true));
+        // exportfs itself takes what is said of one client for nothing here.
+        assert_eq!(shown("/a -sec=sys *(rw,no_root_squash)"), (false, Root::Nobody, true));
+        assert_eq!(shown("/a *(rw,no_root_squash,all_squash)").1, Root::Nobody);
+        assert_eq!(shown("/a -rw *(no_root_squash)"), (true, Root::Itself, true));
+        assert_eq!(shown("/a *(rw,all_squash,anonuid=65534)").1, Root::Nobody, "which is nobody");
     }
 
     #[test]

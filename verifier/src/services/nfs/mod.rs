@@ -12,8 +12,17 @@ mod call;
 mod client;
 mod exports;
 
-use super::{access, daemon::Daemon, found::Finding, given, given::FILE};
-use crate::service::{Service, Target, Tree};
+use super::{
+    access,
+    daemon::{self, Daemon},
+    found::Finding,
+    given,
+    given::FILE,
+};
+use crate::{
+    seen::Look,
+    service::{Service, Target, Tree},
+};
 use atlas_model::verify::{Found, Instance, Profile, TestData, Worse};
 use exports::{Export, Root};
 use std::{collections::BTreeMap, time::Instant};
@@ -45,6 +54,9 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     for file in files {
         all.extend(exports::exports(&tree.read(&file)?.unwrap_or_default()));
     }
+    if dir == "/etc" {
+        as_exported(&mut all, tree, &mut finding);
+    }
     let pseudo = all.iter().find(|export| export.is_pseudo_root).map(|export| export.path.clone());
     all.into_iter().for_each(|export| take(&mut finding, tree, export, pseudo.as_deref()));
     let names = [
@@ -60,6 +72,25 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         names.iter().for_each(|name| finding.path(tree, &format!("{dir}/{name}")));
     }
     Ok(finding.done())
+}
+
+/// Takes what is exported as `exportfs -s` says it: to whom, and how. What is exported by hand, or not at all for now, is said.
+fn as_exported(all: &mut [Export], tree: &Tree, finding: &mut Finding) {
+    // Where it stands until the next `exportfs -r`, or boot.
+    tree.look(Look::File, "/var/lib/nfs/etab");
+    let told = daemon::says(tree, finding, "exportfs", &["-s"]).map(|told| exports::exports(&told)).unwrap_or_default();
+    for export in all.iter_mut().filter(|_| !told.is_empty()) {
+        match told.iter().find(|told| told.path == export.path) {
+            Some(told) => *export = told.clone(),
+            None => finding.note(format!("{} is in /etc/exports and not exported: exportfs -r says why", export.path)),
+        }
+    }
+    for export in told.iter().filter(|told| !all.iter().any(|known| known.path == told.path)) {
+        finding.note(format!(
+            "{} is exported, but not by /etc/exports, and gone after the next boot: it is not exercised",
+            export.path
+        ));
+    }
 }
 
 /// Adds an export with its test file. `pseudo` is what clients of NFS 4 see as `/`.
@@ -80,7 +111,10 @@ fn take(finding: &mut Finding, tree: &Tree, export: Export, pseudo: Option<&str>
         options.insert(PATH_4.into(), below(pseudo, &path).unwrap_or_default());
     }
     if !export.clients.iter().any(|client| client == "*") {
-        options.insert(access::CLIENTS.into(), export.clients.join(" "));
+        let mut clients = export.clients;
+        clients.sort();
+        clients.dedup();
+        options.insert(access::CLIENTS.into(), clients.join(" "));
     }
     if export.is_plain {
         let placed = format!("{}/{FILE}", path.trim_end_matches('/'));
@@ -168,6 +202,35 @@ mod tests {
         assert_eq!(owners, expected);
         assert_eq!(found.paths, ["/etc/exports", "/etc/exports.d"]);
         assert_eq!(found.problems, ["the exported directory /srv/gone is not there"]);
+    }
+
+    #[test]
+    fn what_exportfs_says_of_an_export_comes_before_the_file() {
+        let server =
+            crate::here::testing::Server::with(&[("etc/exports", "/srv/a *(rw)\n/srv/b *(rw)\n"), ("srv/a/x", "")]);
+        server.program("usr/sbin/rpc.nfsd", "");
+        server.program(
+            "usr/sbin/exportfs",
+            "[ $1 = -s ] && printf '/srv/a  192.0.2.1(sync,sec=sys,ro)\\n/srv/c *(ro)\\n'",
+        );
+        let shown = |tree: &Tree| {
+            let found = find(tree).unwrap();
+            let all: Vec<String> =
+                found.instances.iter().map(|one| format!("{} {}", one.name, one.options["access"])).collect();
+            (all, found.notes)
+        };
+        assert_eq!(shown(&server.tree()), (vec!["/srv/a rw".to_owned(), "/srv/b rw".to_owned()], vec![]));
+        let (all, notes) = shown(&server.tree().running());
+        assert_eq!(all, ["/srv/a ro", "/srv/b rw"]);
+        assert!(
+            notes.len() == 2
+                && notes[0].starts_with("/srv/b is in /etc/exports")
+                && notes[1].starts_with("/srv/c is exported"),
+            "{notes:?}"
+        );
+        // Nothing is exported: its server does not run.
+        server.program("usr/sbin/exportfs", "");
+        assert_eq!(shown(&server.tree().running()).0, ["/srv/a rw", "/srv/b rw"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! ntp: a server that gives others the time has it itself, and it is ours.
 
+mod ntpsec;
+
 use super::{
     access,
     daemon::{self, Daemon},
@@ -26,8 +28,6 @@ pub(super) const SERVICE: Service = Service {
 };
 
 const CHRONY: Daemon = Daemon { name: "chrony", programs: &["chronyd"], units: &["chrony.service", "chronyd.service"] };
-const NTPSEC: Daemon =
-    Daemon { name: "ntpsec", programs: &["ntpd"], units: &["ntpsec.service", "ntp.service", "ntpd.service"] };
 /// Between 1900, NTP's first year, and 1970, in seconds.
 const EPOCH: f64 = 2_208_988_800.0;
 const LENGTH: usize = 48;
@@ -56,19 +56,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
             server(&mut finding, "chrony", port, where_to.chain(clients).collect(), at);
         }
     }
-    let ntpsec = tree.installed("ntpsec", "/etc/ntpsec");
-    if let Some(text) = tree.read(&format!("{ntpsec}/ntp.conf"))?.filter(|_| NTPSEC.is_there(tree)) {
-        finding.path(tree, ntpsec);
-        // It serves whom nothing else is said of.
-        let ignored = |line: &str| {
-            line.trim_start().starts_with("restrict") && line.contains("default") && line.contains("ignore")
-        };
-        if text.lines().any(ignored) {
-            finding.note("ntpsec is not exercised: at port 123 it answers nobody but those whom it names".into());
-        } else {
-            server(&mut finding, "ntpsec", 123, BTreeMap::new(), At::Partners);
-        }
-    }
+    ntpsec::find(tree, &mut finding)?;
     Ok(finding.done())
 }
 

@@ -1,44 +1,16 @@
-//! What unbound and dnsmasq are configured to answer; and what is known of a server.
+//! What unbound is configured to answer: `unbound-checkconf -o` says each setting, or its files are read.
 
+use super::server::{Server, say_rest};
 use crate::{
     service::Tree,
     services::{
         daemon::{self, Daemon},
         found::{Finding, is_loopback},
-        included,
+        included::Files,
     },
 };
 
-use std::collections::BTreeSet;
-
 const UNBOUND: Daemon = Daemon { name: "unbound", programs: &["unbound"], units: &["unbound.service"] };
-const DNSMASQ: Daemon = Daemon { name: "dnsmasq", programs: &["dnsmasq"], units: &["dnsmasq.service"] };
-/// What Debian passes over in dnsmasq's directory.
-const LEFT: [&str; 3] = [".dpkg-dist", ".dpkg-old", ".dpkg-new"];
-
-/// One server.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Server {
-    pub(super) port: u16,
-    /// The zones that it knows by itself.
-    pub(super) zones: Vec<Zone>,
-    /// Whether it answers this server alone.
-    pub(super) is_local: bool,
-    /// Where it listens, if not everywhere.
-    pub(super) addresses: Vec<String>,
-    /// Whether it answers some addresses alone.
-    pub(super) is_limited: bool,
-}
-
-/// A zone of its own.
-#[derive(Debug, PartialEq)]
-pub(super) struct Zone {
-    pub(super) name: String,
-    /// Whether some addresses alone may ask for it.
-    pub(super) is_limited: bool,
-    /// Whether it is shown to some alone, and others meet another view.
-    pub(super) is_of_view: bool,
-}
 
 pub(super) fn unbound(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<Server>> {
     let dir = tree.installed("unbound", "/etc/unbound");
@@ -47,7 +19,7 @@ pub(super) fn unbound(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
         return Ok(None);
     }
     finding.path(tree, dir);
-    let own = Files { tree, finding, dir, left: MAX_FILES }.read(&main, 0)?;
+    let own = read(&mut Files::new(tree, finding), dir, &main, 0)?;
     let mut text: String = own.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
     // It is asked for one setting at a time, the last ones of which its older releases do not have; the last value that is read counts.
     let is_asked = dir == "/etc/unbound" && daemon::says(tree, finding, "unbound-checkconf", &["-o", "port"]).is_some();
@@ -59,45 +31,26 @@ pub(super) fn unbound(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
         text.extend(told.lines().filter(|line| !line.is_empty()).map(|value| format!("{setting}: {value}\n")));
     }
     let server = unbound_text(&text);
-    for port in server.iter().flat_map(|server| unexercised(&text, server.port)) {
-        finding.note(format!("unbound answers at port {port} too, which is not exercised"));
-    }
-    if server.is_none() {
-        finding.note("unbound answers over TLS or HTTPS alone, and is not exercised".into());
-    }
+    let interfaces = text.lines().filter(|line| matches!(key(line), Some("interface" | "ip-address")));
+    let ports = interfaces.filter_map(|line| line.split('#').next()?.rsplit_once('@')?.1.trim().parse().ok());
+    say_rest(finding, "unbound", server.as_ref(), ports);
     Ok(server)
 }
 
-/// Its files; blanks and ends of lines count the same between a setting and the next.
-struct Files<'t> {
-    tree: &'t Tree,
-    finding: &'t mut Finding,
-    dir: &'t str,
-    left: usize,
-}
-
-impl Files<'_> {
-    /// Settings with their values, in order.
-    fn read(&mut self, path: &str, depth: usize) -> anyhow::Result<Vec<(String, String)>> {
-        anyhow::ensure!(depth <= MAX_DEPTH, "{path}: files include each other more than {MAX_DEPTH} deep");
-        anyhow::ensure!(self.left > 0, "{path}: there are more than {MAX_FILES} files");
-        self.left -= 1;
-        if depth > 0 {
-            self.finding.path(self.tree, path);
+/// Its settings with their values, in order; blanks and ends of lines count the same between a setting and the next.
+fn read(files: &mut Files<'_>, dir: &str, path: &str, depth: usize) -> anyhow::Result<Vec<(String, String)>> {
+    let mut all: Vec<(String, String)> = vec![];
+    for (key, value) in settings(&files.text(path, depth)?) {
+        if key != "include" && key != "include-toplevel" {
+            all.push((key, value));
+            continue;
         }
-        let mut all: Vec<(String, String)> = vec![];
-        for (key, value) in settings(&self.tree.read(path)?.unwrap_or_default()) {
-            if key != "include" && key != "include-toplevel" {
-                all.push((key, value));
-                continue;
-            }
-            let pattern = if value.starts_with('/') { value } else { format!("{}/{value}", self.dir) };
-            for file in self.tree.matching(&pattern) {
-                all.extend(self.read(&file, depth + 1)?);
-            }
+        let pattern = if value.starts_with('/') { value } else { format!("{dir}/{value}") };
+        for file in files.matching(&pattern) {
+            all.extend(read(files, dir, &file, depth + 1)?);
         }
-        Ok(all)
     }
+    Ok(all)
 }
 
 /// `interface: 0.0.0.0 port:53 # why`: settings, each with its words up to the next one. What stands in quotes is a word, and never a setting.
@@ -147,20 +100,8 @@ const GLUED: [&str; 9] = [
     "include",
     "include-toplevel",
 ];
-/// How deep unbound's files may include each other.
-const MAX_DEPTH: usize = 8;
-/// The most of them.
-const MAX_FILES: usize = 1000;
-
 fn key(line: &str) -> Option<&str> {
     line.split('#').next()?.split_once(':').map(|(key, _)| key.trim())
-}
-
-/// The ports besides this one.
-fn unexercised(text: &str, exercised: u16) -> BTreeSet<u16> {
-    let interfaces = text.lines().filter(|line| matches!(key(line), Some("interface" | "ip-address")));
-    let ports = interfaces.filter_map(|line| line.split('#').next()?.rsplit_once('@')?.1.trim().parse().ok());
-    ports.filter(|port| *port != exercised).collect()
 }
 
 /// `None` where nobody is answered who asks in plain.
@@ -196,52 +137,6 @@ fn unbound_text(text: &str) -> Option<Server> {
         addresses: there.collect(),
         is_limited: !may_all,
     })
-}
-
-pub(super) fn dnsmasq(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<Server>> {
-    let main = tree.installed("dnsmasq", "/etc/dnsmasq.conf");
-    if !tree.exists(main) || !DNSMASQ.is_there(tree) {
-        return Ok(None);
-    }
-    finding.path(tree, main);
-    let include = |line: &str| {
-        let (key, value) = line.split('#').next()?.split_once('=')?;
-        let value = value.split(',').next()?.trim();
-        match key.trim() {
-            "conf-file" => Some(vec![value.to_owned()]),
-            "conf-dir" => Some(tree.matching(&format!("{}/*", value.trim_end_matches('/')))),
-            _ => None,
-        }
-    };
-    let mut lines = included::lines(tree, finding, main, &include)?;
-    for file in tree.matching("/etc/dnsmasq.d/*").iter().filter(|file| !LEFT.iter().any(|end| file.ends_with(end))) {
-        finding.path(tree, "/etc/dnsmasq.d");
-        lines.extend(included::lines(tree, finding, file, &include)?);
-    }
-    let server = dnsmasq_lines(&lines);
-    if server.is_none() {
-        finding.note(
-            "dnsmasq answers for no names; that it gives out addresses (DHCP, ports 67 and 547) is not exercised"
-                .into(),
-        );
-    }
-    Ok(server)
-}
-
-fn dnsmasq_lines(lines: &[String]) -> Option<Server> {
-    let value = |key: &'static str| {
-        lines
-            .iter()
-            .filter_map(move |line| line.split('#').next()?.trim().strip_prefix(key)?.trim_start().strip_prefix('='))
-            .map(str::trim)
-    };
-    let port = value("port").next_back().map_or(Ok(53), |port| port.parse()).unwrap_or(53);
-    let at: Vec<&str> =
-        value("listen-address").chain(value("interface")).flat_map(|at| at.split(',')).map(str::trim).collect();
-    let is_local = !at.is_empty() && at.iter().all(|at| is_loopback(at));
-    // Port 0 means that it only gives out addresses.
-    let addresses = at.into_iter().map(str::to_owned).collect();
-    (port != 0).then_some(Server { port, zones: vec![], is_local, addresses, is_limited: false })
 }
 
 #[cfg(test)]
@@ -289,17 +184,5 @@ mod tests {
         assert!(finding.done().notes.is_empty(), "an old one knows no port for TLS");
         let own = unbound(&root.tree(), &mut Finding::default()).unwrap().unwrap();
         assert_eq!((own.port, own.is_local), (9, true));
-    }
-
-    #[test]
-    fn dnsmasq_is_read_with_all_that_it_includes() {
-        let root = Root::with(&[
-            ("etc/dnsmasq.conf", "port=54 # ours\nconf-dir=/srv/dns/,*.conf\n"),
-            ("srv/dns/a.conf", "interface=lo\n"),
-            ("etc/dnsmasq.d/old.dpkg-old", "port=0\n"),
-        ]);
-        let server = dnsmasq(&root.tree(), &mut Finding::default()).unwrap().unwrap();
-        assert_eq!((server.port, server.is_local), (54, true));
-        assert_eq!(dnsmasq_lines(&["port=0".to_owned()]), None);
     }
 }

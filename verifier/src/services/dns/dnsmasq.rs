@@ -1,0 +1,125 @@
+//! What dnsmasq is configured to answer. It has no word for that: its files are read, and what the running one was started with.
+
+use super::server::Server;
+use crate::{
+    here,
+    service::Tree,
+    services::{
+        daemon::Daemon,
+        found::{Finding, is_loopback},
+        included,
+    },
+};
+
+const DAEMON: Daemon = Daemon { name: "dnsmasq", programs: &["dnsmasq"], units: &["dnsmasq.service"] };
+/// What Debian passes over in its directory.
+const LEFT: [&str; 3] = [".dpkg-dist", ".dpkg-old", ".dpkg-new"];
+
+pub(super) fn dnsmasq(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<Server>> {
+    let main = tree.installed("dnsmasq", "/etc/dnsmasq.conf");
+    if !tree.exists(main) || !DAEMON.is_there(tree) {
+        return Ok(None);
+    }
+    finding.path(tree, main);
+    let include = |line: &str| {
+        let (key, value) = line.split('#').next()?.split_once('=')?;
+        let value = value.split(',').next()?.trim();
+        match key.trim() {
+            "conf-file" => Some(vec![value.to_owned()]),
+            "conf-dir" => Some(tree.matching(&format!("{}/*", value.trim_end_matches('/')))),
+            _ => None,
+        }
+    };
+    let mut lines = included::lines(tree, finding, main, &include)?;
+    for file in tree.matching("/etc/dnsmasq.d/*").iter().filter(|file| !LEFT.iter().any(|end| file.ends_with(end))) {
+        finding.path(tree, "/etc/dnsmasq.d");
+        lines.extend(included::lines(tree, finding, file, &include)?);
+    }
+    lines.extend(arguments(tree)?);
+    let server = self::server(&lines);
+    if server.is_none() {
+        finding.note(
+            "dnsmasq answers for no names; that it gives out addresses (DHCP, ports 67 and 547) is not exercised"
+                .into(),
+        );
+    }
+    Ok(server)
+}
+
+/// What the running one was started with, as lines of its file: `/etc/default/dnsmasq` and drop-ins of its unit say more than the file does.
+fn arguments(tree: &Tree) -> anyhow::Result<Vec<String>> {
+    // Others run beside it, of libvirt and the like. This file is written anew at each start.
+    let pid = tree.read("/run/dnsmasq/dnsmasq.pid")?.unwrap_or_default();
+    let Ok(pid) = pid.trim().parse::<u32>() else { return Ok(vec![]) };
+    let line = here::text(tree.path(), &format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = line.split('\0');
+    if !words.next().is_some_and(|program| program.rsplit('/').next() == Some("dnsmasq")) {
+        return Ok(vec![]);
+    }
+    let mut lines = vec![];
+    while let Some(word) = words.next() {
+        let short = SHORT.iter().find_map(|(short, name)| Some((name, word.strip_prefix(short)?)));
+        match (word.strip_prefix("--"), short) {
+            (Some(long), _) => lines.push(long.to_owned()),
+            (None, Some((name, ""))) => lines.push(format!("{name}={}", words.next().unwrap_or_default())),
+            (None, Some((name, value))) => lines.push(format!("{name}={value}")),
+            (None, None) => {}
+        }
+    }
+    Ok(lines)
+}
+
+/// Short names of what counts here.
+const SHORT: [(&str, &str); 3] = [("-p", "port"), ("-a", "listen-address"), ("-i", "interface")];
+
+fn server(lines: &[String]) -> Option<Server> {
+    let value = |key: &'static str| {
+        lines
+            .iter()
+            .filter_map(move |line| line.split('#').next()?.trim().strip_prefix(key)?.trim_start().strip_prefix('='))
+            .map(str::trim)
+    };
+    let port = value("port").next_back().map_or(Ok(53), |port| port.parse()).unwrap_or(53);
+    let at: Vec<&str> =
+        value("listen-address").chain(value("interface")).flat_map(|at| at.split(',')).map(str::trim).collect();
+    let is_local = !at.is_empty() && at.iter().all(|at| is_loopback(at));
+    // Port 0 means that it only gives out addresses.
+    let addresses = at.into_iter().map(str::to_owned).collect();
+    (port != 0).then_some(Server { port, zones: vec![], is_local, addresses, is_limited: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::here::testing::Server as Root;
+
+    #[test]
+    fn dnsmasq_is_read_with_all_that_it_includes() {
+        let root = Root::with(&[
+            ("etc/dnsmasq.conf", "port=54 # ours\nconf-dir=/srv/dns/,*.conf\n"),
+            ("srv/dns/a.conf", "interface=lo\n"),
+            ("etc/dnsmasq.d/old.dpkg-old", "port=0\n"),
+        ]);
+        let found = dnsmasq(&root.tree(), &mut Finding::default()).unwrap().unwrap();
+        assert_eq!((found.port, found.is_local), (54, true));
+        assert_eq!(server(&["port=0".to_owned()]), None);
+    }
+
+    #[test]
+    fn what_dnsmasq_was_started_with_comes_last() {
+        let root = Root::with(&[("etc/dnsmasq.conf", "port=54\n"), ("run/dnsmasq/dnsmasq.pid", "42\n")]);
+        let found = |root: &Root| {
+            let server = dnsmasq(&root.tree(), &mut Finding::default()).unwrap().unwrap();
+            (server.port, server.addresses)
+        };
+        assert_eq!(found(&root), (54, vec![]));
+        root.write(
+            "proc/42/cmdline",
+            "/usr/sbin/dnsmasq\0-x\0/run/dnsmasq/dnsmasq.pid\0-p\x005300\0--listen-address=192.0.2.1\0-u\0dnsmasq\0",
+        );
+        assert_eq!(found(&root), (5300, vec!["192.0.2.1".to_owned()]));
+        // The number is another program's by now.
+        root.write("proc/42/cmdline", "sleep\0-p\x0055\0");
+        assert_eq!(found(&root), (54, vec![]));
+    }
+}
