@@ -9,7 +9,11 @@ pub(super) const CLIENTS: &str = "clients";
 /// Whether this server is among those whom an instance is for; `None` where that cannot be told, because it says names or groups.
 /// Without the option it is for everybody.
 pub(super) fn is_let_in(target: &Target) -> anyhow::Result<Option<bool>> {
-    let Some(clients) = target.option(CLIENTS) else { return Ok(Some(true)) };
+    target.option(CLIENTS).map_or(Ok(Some(true)), |clients| is_among(target, clients))
+}
+
+/// Whether this server is among these addresses, networks and names, with a `!` before who is not; `None` where that cannot be told.
+pub(super) fn is_among(target: &Target, clients: &str) -> anyhow::Result<Option<bool>> {
     let own = source(target)?;
     let mut is_known = own.is_some();
     for client in clients.split_whitespace() {

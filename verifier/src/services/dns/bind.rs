@@ -144,7 +144,7 @@ fn server(all: &[Statement]) -> Option<Server> {
         is_limited: all_limited,
         zones: vec![],
     };
-    let mut take = |block: &[Statement], limited: bool, is_of_view: bool| {
+    let mut take = |block: &[Statement], limited: bool, is_of_view: bool, shadowed: &[String]| {
         for zone in find(block, "zone") {
             let is_own = find(&zone.block, "type")
                 .any(|kind| kind.words.get(1).is_some_and(|kind| OWN.contains(&kind.as_str())));
@@ -153,16 +153,20 @@ fn server(all: &[Statement]) -> Option<Server> {
             let is_limited = if own.is_some() { limited || is_limited(own) } else { limited || all_limited };
             let name = name.trim_end_matches('.').to_ascii_lowercase();
             if !server.zones.iter().any(|known| known.name == name) {
-                server.zones.push(Zone { name, is_limited, is_of_view });
+                server.zones.push(Zone { name, is_limited, is_of_view, shadowed: shadowed.to_vec() });
             }
         }
     };
-    take(all, false, false);
+    take(all, false, false, &[]);
+    let mut shadowed = vec![];
     for view in find(all, "view") {
-        let clients = is_limited(find(&view.block, "match-clients").next());
+        let matched = find(&view.block, "match-clients").next();
+        let clients = is_limited(matched);
         let keys = find(&view.block, "match-destinations").next().is_some();
         let limited = clients || keys || is_limited(find(&view.block, "allow-query").next());
-        take(&view.block, limited, clients || keys);
+        take(&view.block, limited, clients || keys, &shadowed);
+        // The first view that fits is the one that is shown.
+        shadowed.extend(matched.into_iter().flat_map(Statement::addresses).map(|who| who.replace(' ', "")));
     }
     Some(server)
 }
@@ -307,6 +311,9 @@ mod tests {
         assert_eq!(one(text).2, zones(&[("a", true), ("b", false), ("c", true)]));
         let of_views: Vec<bool> = read(text).unwrap().unwrap().zones.iter().map(|zone| zone.is_of_view).collect();
         assert_eq!(of_views, [true, false, false]);
+        let shadowed: Vec<String> =
+            read(text).unwrap().unwrap().zones.iter().map(|zone| zone.shadowed.join(" ")).collect();
+        assert_eq!(shadowed, ["", "10.0.0.0/8", "10.0.0.0/8"], "who is shown the first view is not shown the second");
         let text = "options { allow-query { 10.0.0.0/8; }; }; zone \"a\" { type primary; }; zone \"b\" { type primary; allow-query { any; }; };";
         assert_eq!(one(text).2, zones(&[("a", true), ("b", false)]));
     }

@@ -53,7 +53,7 @@ fn arguments(tree: &Tree) -> anyhow::Result<Vec<String>> {
     let Ok(pid) = pid.trim().parse::<u32>() else { return Ok(vec![]) };
     let line = here::text(tree.path(), &format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let mut words = line.split('\0');
-    if !words.next().is_some_and(|program| program.rsplit('/').next() == Some("dnsmasq")) {
+    if words.next().is_none_or(|program| program.rsplit('/').next() != Some("dnsmasq")) {
         return Ok(vec![]);
     }
     let mut lines = vec![];

@@ -13,7 +13,10 @@ mod message;
 mod server;
 mod unbound;
 
-use super::found::{Finding, bound};
+use super::{
+    access,
+    found::{Finding, bound},
+};
 use crate::{
     service::{Service, Target, Tree},
     talk,
@@ -38,6 +41,8 @@ pub(super) const SERVICE: Service = Service {
 
 /// The most zones that are exercised of one server.
 const MAX_ZONES: usize = 200;
+/// The option that names who is shown another view than that of the zone.
+const SHADOWED: &str = "shadowed";
 /// Zones that every installation has; they say nothing of this one.
 const USUAL: [&str; 4] = ["localhost", "127.in-addr.arpa", "0.in-addr.arpa", "255.in-addr.arpa"];
 
@@ -82,7 +87,8 @@ fn take(finding: &mut Finding, name: &str, server: server::Server) {
     for zone in zones.into_iter().take(MAX_ZONES) {
         let own = [port.clone(), ("zone".into(), zone.name.clone())];
         let options = own.into_iter().chain(bound.clone()).chain(limited(zone.is_limited));
-        let options = options.chain(seen(zone.is_of_view)).collect();
+        let shadowed = (!zone.shadowed.is_empty()).then(|| (SHADOWED.to_owned(), zone.shadowed.join(" ")));
+        let options = options.chain(seen(zone.is_of_view)).chain(shadowed).collect();
         finding.instance(Instance { name: zone.name, options, at });
     }
 }
@@ -106,7 +112,12 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
         (None, None) => ("localhost", Kind::A),
     };
     let start = Instant::now();
-    let limited = target.option("limited");
+    // Perhaps this server is one of those.
+    let is_shadowed = match target.option(SHADOWED) {
+        Some(clients) => access::is_among(target, clients)? != Some(false),
+        None => false,
+    };
+    let limited = if is_shadowed { Some("view") } else { target.option("limited") };
     let answer = match ask(target, port, name, kind)? {
         // Who is shown another view is told what is known of the name there, if anything.
         Ok(answer) if limited == Some("view") && !answer.is_authoritative => {
