@@ -8,14 +8,14 @@ use crate::{
     machine::Machine,
     refuse,
     role::{self, Start},
-    unbound::ARRAY,
+    unbound::{self, ReadOnlySet},
     watch::Voice,
 };
 use atlas_host::{mount, tree::Dir};
 use atlas_model::{BootReport, Outcome, Refusal, RefusalCode, report::SetReport, survey::SetKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Decides as a boot would. The Unbound file system has to be mounted, as it is on a server that runs.
+/// Decides as a boot would. Where the Unbound file system is not mounted, it is, read-only and for this program alone, until it was looked into.
 pub fn check(places: &Places) -> BootReport {
     let mut report = BootReport::begin(PROGRAM);
     let mut clock = Clock::new(Voice::default());
@@ -76,35 +76,37 @@ fn decide(
         degraded: choice.degraded,
         file_system: "mounted".into(),
     });
-    let at = places.unbound();
-    if !mount::is_mount_point(&at).map_err(|error| refuse::of_file("look at /unbound", &error))? {
-        return Err(not_mounted(found));
+    if mount::is_mount_point(&places.unbound()).map_err(|error| refuse::of_file("look at /unbound", &error))? {
+        return look(places, root, start, found, report, clock);
     }
-    look(places, root, start, found, report, clock)
+    // Mounted for this program alone: nobody else sees what is here for a moment.
+    mount::own_mounts().map_err(|error| not_mounted().caused_by(&error))?;
+    let choice = &found.choice;
+    let set = clock.step("start the Unbound set read-only", || match running(found) {
+        Some(device) => ReadOnlySet::of_another(places, choice, device),
+        None => ReadOnlySet::start(places, choice),
+    })?;
+    report.set = Some(SetReport { file_system: "looked into, not mounted".into(), ..set.describe(choice) });
+    let answer = look(places, root, start, found, report, clock);
+    // udev looks at a new array, too, and it cannot be stopped meanwhile.
+    unbound::settle();
+    set.release();
+    answer
 }
 
-/// The set is there, and its content is unknown. The commands change nothing on it.
-fn not_mounted(found: &Found) -> Refusal {
-    let array = match &found.choice.kind {
-        SetKind::Single { device } => Some(device.clone()),
-        SetKind::Mirror { devices, .. } => {
-            let members = found.survey.devices.iter().filter(|d| devices.iter().any(|path| d.path == Path::new(path)));
-            let mut holders = members.flat_map(|device| &device.holders);
-            holders.find(|holder| holder.starts_with("md")).map(|holder| format!("/dev/{holder}"))
-        }
-    };
-    let (start, stop) = match (&array, &found.choice.kind) {
-        (None, SetKind::Mirror { devices, .. }) => (
-            format!("mdadm --assemble --readonly --run --config=none {ARRAY} {} && ", devices.join(" ")),
-            format!("; mdadm --stop {ARRAY}"),
-        ),
-        _ => (String::new(), String::new()),
-    };
-    let device = array.as_deref().unwrap_or(ARRAY);
+/// The array of the set, where somebody started it.
+fn running(found: &Found) -> Option<PathBuf> {
+    let SetKind::Mirror { devices, .. } = &found.choice.kind else { return None };
+    let members =
+        found.survey.devices.iter().filter(|device| devices.iter().any(|path| device.path == Path::new(path)));
+    let mut holders = members.flat_map(|device| &device.holders);
+    holders.find(|holder| holder.starts_with("md")).map(|holder| Path::new("/dev").join(holder))
+}
+
+fn not_mounted() -> Refusal {
     Refusal::new(RefusalCode::Internal, "The Unbound set is there, but not mounted, so its content is unknown.")
         .because("what it says of the role cannot be checked")
-        .remedy(format!("to see what a boot would say of its content: {start}mount -o ro,noload {device} /unbound && atlas-boot check; umount /unbound{stop}"))
-        .remedy("or reboot")
+        .remedy("run 'atlas-boot check' as root: it starts the set read-only, looks, and stops it")
 }
 
 /// What a boot would make of the mounted set.
@@ -127,39 +129,20 @@ pub(crate) fn look(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::same_answer::Bench;
     use atlas_model::{
         ext4,
         md::testing::half,
         survey::{Device, Member, Survey},
     };
-    use std::time::Duration;
 
-    struct Still(Survey);
-
-    impl Disks for Still {
-        fn arrivals(&mut self) -> atlas_host::arrivals::Arrivals {
-            atlas_host::arrivals::Arrivals::default()
-        }
-        fn survey(&mut self) -> Result<Survey, Refusal> {
-            Ok(self.0.clone())
-        }
-        fn clear(&mut self, _: &Survey) -> Vec<String> {
-            vec![]
-        }
-        fn now(&self) -> Duration {
-            Duration::ZERO
-        }
-        fn pause(&mut self, _: Duration) {}
-        fn say(&mut self, _: &str) {}
-    }
-
-    fn remedy(holder: Option<&str>) -> String {
+    fn found(holders: &[&str]) -> Found {
         let ext4 = || Some(ext4::testing::superblock("ATLAS-UNBOUND", 5));
         let member =
             |device: &str, number| Member { device: device.into(), serial: None, md: half(number), ext4: ext4() };
         let device = |path: &str| Device {
             path: path.into(),
-            holders: holder.into_iter().map(str::to_owned).collect(),
+            holders: holders.iter().map(|holder| (*holder).to_owned()).collect(),
             ..Device::default()
         };
         let survey = Survey {
@@ -167,23 +150,13 @@ mod tests {
             devices: vec![device("/dev/vdb"), device("/dev/vdc")],
             ..Survey::default()
         };
-        not_mounted(&decide::at_once(&mut Still(survey), None).unwrap()).remedy.remove(0)
+        decide::at_once(&mut Bench::of(survey), None).unwrap()
     }
 
     #[test]
-    fn a_set_that_is_not_mounted_is_looked_into_without_a_write() {
-        let pushed_in = remedy(None);
-        for part in [
-            "mdadm --assemble --readonly --run --config=none /dev/md/atlas-unbound /dev/vdb /dev/vdc && mount -o ro,noload",
-            "atlas-boot check; umount /unbound; mdadm --stop /dev/md/atlas-unbound",
-        ] {
-            assert!(pushed_in.contains(part), "{part} in {pushed_in}");
-        }
-        let running = remedy(Some("md127"));
-        assert!(
-            running.contains("mount -o ro,noload /dev/md127 /unbound") && !running.contains("--assemble"),
-            "{running}"
-        );
-        assert!(!running.contains("--stop"), "{running}");
+    fn an_array_that_somebody_started_is_looked_into_as_it_runs() {
+        assert_eq!(running(&found(&[])), None);
+        assert_eq!(running(&found(&["md127"])), Some(PathBuf::from("/dev/md127")));
+        assert_eq!(running(&found(&["dm-0"])), None, "who holds it otherwise is no array to mount");
     }
 }

@@ -1,5 +1,5 @@
 //! `atlas-boot check` gives the answer that a boot would give, for every arrangement of disks, Bound and Unbound content: drawn at random, on
-//! real trees. What only a boot meets, a set that cannot be started, is not in it: a question is asked where the set is mounted.
+//! real trees. Starting the set is one function for both, and in the machines.
 
 use crate::{
     PROGRAM, Places,
@@ -31,9 +31,15 @@ use std::{
 };
 
 /// The same disks at every look; time is counted, not waited for.
-struct Bench {
+pub(crate) struct Bench {
     survey: Survey,
     now: Duration,
+}
+
+impl Bench {
+    pub(crate) fn of(survey: Survey) -> Bench {
+        Bench { survey, now: Duration::ZERO }
+    }
 }
 
 impl Disks for Bench {
@@ -139,7 +145,7 @@ impl World {
 
     fn disks(&self, start: &Start) -> Bench {
         let survey = Survey { bound_record: start.record.clone(), ..self.bench.clone() };
-        Bench { survey, now: Duration::ZERO }
+        Bench::of(survey)
     }
 }
 

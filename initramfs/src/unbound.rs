@@ -34,6 +34,8 @@ pub struct ReadOnlySet<'p> {
     device: PathBuf,
     /// What md made of the members; `None` for a single device.
     array: Option<Array>,
+    /// Somebody else started the array, and it goes on without this program.
+    is_anothers: bool,
     /// There is work to do on the file system; it was done here, in memory.
     rehearsal: Option<Rehearsal>,
 }
@@ -41,15 +43,29 @@ pub struct ReadOnlySet<'p> {
 impl<'p> ReadOnlySet<'p> {
     /// Starts and mounts the chosen set.
     pub fn start(places: &'p Places, choice: &SetChoice) -> Result<ReadOnlySet<'p>, Refusal> {
-        let (device, array) = match &choice.kind {
-            SetKind::Single { device } => (PathBuf::from(device), None),
-            SetKind::Mirror { uuid, devices } => {
-                let device = assemble(&uuid.to_string(), devices)?;
-                let array = md::array(Path::new("/sys"), Path::new("/proc"), &device);
-                (device, array)
-            }
+        let device = match &choice.kind {
+            SetKind::Single { device } => PathBuf::from(device),
+            SetKind::Mirror { uuid, devices } => assemble(&uuid.to_string(), devices)?,
         };
-        let mut set = ReadOnlySet { places, device, array, rehearsal: None };
+        Self::mounted(places, choice, device, false)
+    }
+
+    /// Mounts the chosen set, which somebody else runs as `device`.
+    pub fn of_another(places: &'p Places, choice: &SetChoice, device: PathBuf) -> Result<ReadOnlySet<'p>, Refusal> {
+        Self::mounted(places, choice, device, true)
+    }
+
+    fn mounted(
+        places: &'p Places,
+        choice: &SetChoice,
+        device: PathBuf,
+        is_anothers: bool,
+    ) -> Result<ReadOnlySet<'p>, Refusal> {
+        let array = match &choice.kind {
+            SetKind::Single { .. } => None,
+            SetKind::Mirror { .. } => md::array(Path::new("/sys"), Path::new("/proc"), &device),
+        };
+        let mut set = ReadOnlySet { places, device, array, is_anothers, rehearsal: None };
         match set.verify(choice).and_then(|()| set.mount(&choice.ext4)) {
             Ok(()) => Ok(set),
             Err(refusal) => {
@@ -102,8 +118,8 @@ impl<'p> ReadOnlySet<'p> {
     pub fn release(mut self) {
         let _ = mount::unmount(&self.places.unbound());
         self.rehearsal = None;
-        if self.array.is_some() {
-            let _ = Command::new("mdadm").arg("--stop").arg(&self.device).run();
+        if self.array.is_some() && !self.is_anothers {
+            let _ = md::stop(&self.device);
         }
     }
 

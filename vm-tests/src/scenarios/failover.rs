@@ -167,6 +167,8 @@ pub(crate) fn refused_until_accepted(ctx: &Context) -> Result<()> {
     right.wait_console("Why do you know better", secs(60))?;
     right.type_line("the other disk burned")?;
     right.wait_console("holds for the next boot", secs(60))?;
+    let check = right.exec("atlas-boot check", secs(120))?;
+    ensure!(check.code == 0 && check.text().contains("PRI"), "check says {:?}", check.text());
     right.shutdown(secs(120))?;
 
     up(&mut right)?;

@@ -107,6 +107,8 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("other-arrays-work-as-before", neighbours::other_arrays_work_as_before),
     vm("hardware-raid", neighbours::hardware_raid),
     vm("root-disk-comes-late", others_hands::root_disk_comes_late),
+    vm("second-half-comes-late", others_hands::second_half_comes_late),
+    vm("resume-names-a-swap-that-is-gone", others_hands::resume_names_a_swap_that_is_gone),
     vm("assembled-by-hand-after-a-refusal", others_hands::assembled_by_hand_after_a_refusal),
     vm("array-line-in-the-initramfs", others_hands::array_line_in_the_initramfs),
     vm("disks-that-hide-half-a-mirror", disks::halves_that_hide_it),

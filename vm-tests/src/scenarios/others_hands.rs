@@ -3,6 +3,8 @@
 //!
 //! ```text
 //! root disk comes 5 s late ─ local-block: mdadm --assemble --scan, each second ─ the set is found as it was, and taken
+//! the second half comes late ── waited for ────────────────────────────────── the set is whole, and taken
+//! resume= names a swap that is gone ── nothing is waited for, nothing assembles ── taken
 //! the administrator's mdadm.conf in the initramfs names the set by UUID ─ it is started ─ stopped, and taken
 //! refused ─ mdadm --assemble --scan on the console ─ nothing runs
 //! ```
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::bench::{Seen, install_probe, probed};
+use super::bench::{Seen, install_probe, probe, probed};
 use super::cast::{Cast, LEFT, RIGHT};
 use super::refused::{Root, assert_refuses, stranger};
 use crate::cpio::Archive;
@@ -57,6 +59,43 @@ pub(crate) fn root_disk_comes_late(ctx: &Context) -> Result<()> {
     taken_untouched(&seen)?;
     ensure!(seen.report["warnings"] == serde_json::json!([]), "somebody had started it: {:#}", seen.report);
     Ok(())
+}
+
+/// What is missing is waited for: a slow disk does not make a set degraded, nor refused.
+pub(crate) fn second_half_comes_late(ctx: &Context) -> Result<()> {
+    let cast = Cast::get()?;
+    let [first, second] = LEFT.members();
+    let builder = cast.bare(ctx, RIGHT, "init=/probe")?.disk(cast.disk(ctx, &first)?);
+    let mut server = builder.late_disk(cast.disk(ctx, &second)?).build();
+    install_probe(&mut server)?;
+    server.start()?;
+    server.wait_console("waiting for the missing member of the Unbound set", secs(120))?;
+    server.plug(&second)?;
+    taken_untouched(&probed(&mut server)?)
+}
+
+/// A swap to wake from that is no longer there: Debian waits for it, and has mdadm start everything meanwhile. With ATLAS nobody wakes, so
+/// nobody waits.
+pub(crate) fn resume_names_a_swap_that_is_gone(ctx: &Context) -> Result<()> {
+    let cast = Cast::get()?;
+    let mut builder = cast.bare(ctx, RIGHT, "init=/probe resume=UUID=0cf94a3b-3a6c-4b1a-a1fc-24b8a8e0a3c1")?;
+    for disk in cast.members(ctx, LEFT)? {
+        builder = builder.disk(disk);
+    }
+    let mut server = builder.build();
+    if let Boot::Kernel { append, .. } = &mut server.boot {
+        *append = append.replace(" quiet", "");
+    }
+    install_probe(&mut server)?;
+    taken_untouched(&probe(&mut server)?)?;
+    let waits = "Waiting for suspend/resume device";
+    ensure!(!server.console().text().contains(waits), "it waited for the swap");
+
+    // The fault was there: without what ATLAS does first in the initramfs, the swap is waited for.
+    overlay(ctx, &mut server, "scripts/init-top/atlas", 0o755, "#!/bin/sh\nexit 0\n")?;
+    server.start()?;
+    server.wait_console(waits, secs(120))?;
+    server.power_cut()
 }
 
 /// An initramfs made by hand names the set: it is started by mdadm while the root disk is waited for, stopped, and taken.
