@@ -47,8 +47,20 @@ struct Work {
     /// Since when the disk owes an answer.
     asked: Option<Instant>,
     failed: Option<String>,
+    /// Why what people said is not known, or not any more.
+    unread: Option<String>,
     given_up: usize,
     is_over: bool,
+}
+
+impl Work {
+    /// Takes in what people said. What cannot be read now was said all the same, and holds.
+    fn read(&mut self, notes: anyhow::Result<Notes>) {
+        match notes {
+            Ok(notes) => (self.notes, self.unread) = (notes, None),
+            Err(error) => self.unread = Some(in_one_line(&error)),
+        }
+    }
 }
 
 impl Shared {
@@ -63,7 +75,8 @@ impl Keeper {
     /// # Errors
     /// No thread can be had.
     pub fn start(store: Store) -> std::io::Result<Keeper> {
-        let work = Work { notes: store.notes(), ..Work::default() };
+        let mut work = Work::default();
+        work.read(store.notes());
         let shared = Arc::new(Shared { work: Mutex::new(work), wake: Condvar::new(), looked: Condvar::new() });
         let own = Arc::clone(&shared);
         std::thread::Builder::new().name("keeper".into()).spawn(move || keep(&store, &own))?;
@@ -93,6 +106,11 @@ impl Keeper {
             work = self.0.looked.wait_timeout_while(work, PATIENCE, is_due).unwrap_or_else(PoisonError::into_inner).0;
         }
         work.notes.clone()
+    }
+
+    /// Why what people said cannot be read.
+    pub fn unread(&self) -> Option<String> {
+        self.0.lock().unread.clone()
     }
 
     /// What is wrong with keeping: there is no answer for longer than `patience`, or there was an error.
@@ -138,7 +156,8 @@ fn keep(store: &Store, shared: &Shared) {
         if let Some(why) = failed.as_ref().filter(|why| work.failed.as_ref() != Some(why)) {
             tracing::error!("{why}");
         }
-        (work.asked, work.failed, work.notes, work.looks.1) = (None, failed, notes, look);
+        (work.asked, work.failed, work.looks.1) = (None, failed, look);
+        work.read(notes);
         drop(work);
         shared.looked.notify_all();
     }
@@ -184,7 +203,13 @@ mod tests {
         let said = crate::results::Acknowledged { since: 1, why: "known".into() };
         other.change_notes(|notes| drop(notes.acknowledged.insert("SEC1/web".into(), said))).unwrap();
         assert_eq!(keeper.notes().acknowledged.len(), 1, "what was said a moment ago is not known");
-        assert_eq!(keeper.trouble(Duration::from_secs(20)), None);
+        assert_eq!((keeper.trouble(Duration::from_secs(20)), keeper.unread()), (None, None));
+
+        std::fs::write(dir.with_file_name("notes.json"), "{").unwrap();
+        assert_eq!(keeper.notes().acknowledged.len(), 1, "what was said is forgotten");
+        assert!(keeper.unread().unwrap().contains("notes.json"), "nobody is told");
+        std::fs::remove_file(dir.with_file_name("notes.json")).unwrap();
+        assert_eq!((keeper.notes().acknowledged.len(), keeper.unread()), (0, None));
     }
 
     /// A pipe that nobody reads is a file whose opening never comes back, like that of one on a dead disk.

@@ -31,6 +31,7 @@ pub mod results;
 mod seen;
 pub mod service;
 pub mod services;
+mod settable;
 pub mod settings;
 pub mod setup;
 pub mod show;

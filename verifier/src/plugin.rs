@@ -10,7 +10,7 @@
 
 use crate::{
     service::{Service, Target, Tree},
-    services,
+    services, settable,
 };
 use atlas_cli::{in_one_line, print, print_json};
 use atlas_model::{
@@ -154,6 +154,9 @@ fn exercise(service: &Service, args: &VerifyArgs) -> Profile {
         Err(why) => return Profile::ok(why),
     };
     let profile = (service.verify)(&target).unwrap_or_else(|error| Profile::unknown(in_one_line(&error)));
+    for measure in &profile.measures {
+        debug_assert!(settable::is_measure(service.name, &measure.name), "{} is not settable", measure.name);
+    }
     if profile.verdict.exit_code() == 0 { profile } else { target.waiting().map_or(profile, Profile::ok) }
 }
 

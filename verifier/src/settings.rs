@@ -70,6 +70,9 @@ pub struct Settings {
     /// To whom.
     #[serde(rename = "channel")]
     pub channels: Vec<Channel>,
+    /// The file, as it was written.
+    #[serde(skip)]
+    pub text: String,
 }
 
 impl Default for Settings {
@@ -83,6 +86,7 @@ impl Default for Settings {
             outside: vec![],
             alert: AlertSettings::default(),
             channels: vec![],
+            text: String::new(),
         }
     }
 }
@@ -225,9 +229,10 @@ impl Settings {
     /// # Errors
     /// Where a line is not understood, or says what cannot be.
     pub fn parse(content: &[u8]) -> anyhow::Result<Settings> {
-        let settings: Settings = toml::from_str(std::str::from_utf8(content)?)?;
+        let text = std::str::from_utf8(content)?;
+        let settings: Settings = toml::from_str(text)?;
         settings.check()?;
-        Ok(settings)
+        Ok(Settings { text: text.to_owned(), ..settings })
     }
 
     fn check(&self) -> anyhow::Result<()> {

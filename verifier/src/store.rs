@@ -5,6 +5,7 @@ use crate::{
     results::{Notes, Record},
 };
 use anyhow::Context;
+use atlas_cli::Hint;
 use atlas_host::{durable, lock::Lock, tree::Dir};
 use atlas_model::{EnvVersion, Role, verify::Verdict};
 use atlas_sid::SidData;
@@ -13,6 +14,8 @@ use std::{
     collections::BTreeMap, ffi::OsStr, fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, time::Duration,
 };
 
+/// What people said.
+const NOTES: &str = "notes.json";
 const MAX_STATE: usize = 32 << 20;
 /// Beyond this size the log begins anew; the one before is kept.
 const MAX_LOG: u64 = 4 << 20;
@@ -140,19 +143,25 @@ impl Store {
         Ok(events)
     }
 
-    /// What people said; a file that cannot be read counts as nothing said.
-    pub fn notes(&self) -> Notes {
-        let content = self.role.read_if_there("notes.json", MAX_STATE).ok().flatten();
-        content.and_then(|content| serde_json::from_slice(&content).ok()).unwrap_or_default()
+    /// What people said. A file that cannot be read is an error: it may say that somebody has taken a problem on, or that a server is in
+    /// maintenance.
+    pub fn notes(&self) -> anyhow::Result<Notes> {
+        let Some(content) = self.role.read_if_there(NOTES, MAX_STATE)? else { return Ok(Notes::default()) };
+        let path = self.role.show(NOTES).display().to_string();
+        let notes: Notes = serde_json::from_slice(&content)
+            .with_context(|| format!("read what was acknowledged, and what is in maintenance, in {path}"))
+            .hint(format!("mend it, or give up what was said: mv {path} {path}.broken"))?;
+        anyhow::ensure!(notes.format <= 1, "{path} is of format {}; this program reads format 1", notes.format);
+        Ok(notes)
     }
 
     /// Changes what people said, one at a time.
     pub fn change_notes(&self, change: impl FnOnce(&mut Notes)) -> anyhow::Result<()> {
         let _lock = Lock::take(&self.role, OsStr::new(".lock"), Duration::from_secs(10))?;
-        let mut notes = self.notes();
+        let mut notes = self.notes()?;
         notes.format = 1;
         change(&mut notes);
-        durable::write(&self.role, OsStr::new("notes.json"), &serde_json::to_vec_pretty(&notes)?, 0o600)
+        durable::write(&self.role, OsStr::new(NOTES), &serde_json::to_vec_pretty(&notes)?, 0o600)
             .context("keep what was said")
     }
 }
@@ -208,6 +217,20 @@ mod tests {
     }
 
     #[test]
+    fn notes_that_cannot_be_read_are_not_taken_for_none_and_stay() {
+        let tmp = tempfile::tempdir().unwrap();
+        let store = store(tmp.path());
+        let path = tmp.path().join("SID_DATA/Verifier/PRI/notes.json");
+        for (broken, why) in [("{\"format\":1,\"ackn", "notes.json"), ("{\"format\":2}", "format 2")] {
+            std::fs::write(&path, broken).unwrap();
+            let error = format!("{:#}", store.notes().unwrap_err());
+            assert!(error.contains(why), "{error}");
+            assert!(store.change_notes(|notes| notes.acknowledged.clear()).is_err());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), broken);
+        }
+    }
+
+    #[test]
     fn what_people_say_adds_up() {
         let tmp = tempfile::tempdir().unwrap();
         let store = store(tmp.path());
@@ -215,6 +238,6 @@ mod tests {
             let said = crate::results::Acknowledged { since: 1, why: "known".into() };
             store.change_notes(|notes| drop(notes.acknowledged.insert(key.into(), said))).unwrap();
         }
-        assert_eq!(store.notes().acknowledged.len(), 2);
+        assert_eq!(store.notes().unwrap().acknowledged.len(), 2);
     }
 }

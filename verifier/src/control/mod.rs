@@ -24,6 +24,7 @@ use crate::{
     catalogue::{self, Known},
     exchange,
     keeper::Keeper,
+    settable,
     settings::Settings,
     store::{Event, Store},
 };
@@ -188,26 +189,24 @@ impl Control {
     /// Takes in what may have changed: settings, services, what people said.
     fn look_again(&mut self) {
         let root = self.identity.root.clone();
-        match Settings::read(&root) {
-            Ok(settings) if settings != self.settings => {
-                tracing::info!("the settings have changed");
-                if settings.channels != self.settings.channels {
-                    self.channels = Channels::start(&settings.channels, &root);
+        let unread = match Settings::read(&root) {
+            Ok(settings) => {
+                if settings != self.settings {
+                    tracing::info!("the settings have changed");
+                    if settings.channels != self.settings.channels {
+                        self.channels = Channels::start(&settings.channels, &root);
+                    }
+                    self.settings = settings;
                 }
-                self.settings = settings;
-                self.own("settings", Profile::ok("the settings are in use"));
+                None
             }
-            Ok(_) => self.own("settings", Profile::ok("the settings are in use")),
-            Err(error) => self.own(
-                "settings",
-                Profile::new(Verdict::Slow, format!("{}; what was set before holds", in_one_line(&error)))
-                    .hint("mend /etc/atlas/verifier.toml"),
-            ),
-        }
+            Err(error) => Some(format!("{}; what was set before holds", in_one_line(&error))),
+        };
         let services = match services(&root) {
             Ok(services) => services,
             Err(error) => {
                 self.own("services", Profile::unknown(in_one_line(&error)).hint("on PRI: VerifierControl setup"));
+                self.tell_of_settings(unread, &[]);
                 return;
             }
         };
@@ -230,7 +229,22 @@ impl Control {
             here: &here,
             settings: &self.settings,
         };
+        let heard = settable::Known { root: &root, plugins: &plugins, services: &services, here: &here };
+        let without_effect = settable::without_effect(&self.settings, &heard);
+        self.tell_of_settings(unread, &without_effect);
         self.runner.keep_to(catalogue::plan(&known));
+    }
+
+    /// A word that nobody understands is told, and not taken for one that counts.
+    fn tell_of_settings(&self, unread: Option<String>, without_effect: &[String]) {
+        let first = without_effect.first().map(|first| format!("{first}{}", more(without_effect)));
+        self.own(
+            "settings",
+            match unread.or(first) {
+                None => Profile::ok("the settings are in use"),
+                Some(what) => Profile::new(Verdict::Slow, what).hint("mend /etc/atlas/verifier.toml"),
+            },
+        );
     }
 
     /// What SetUp could not do is a finding like any other [430(7)].
@@ -275,6 +289,14 @@ impl Control {
                 Some(trouble) => {
                     Profile::unacceptable(trouble).hint("dmesg; mdadm --detail /dev/md/atlas-unbound; df /unbound")
                 }
+            },
+        );
+        self.own(
+            "notes",
+            match self.keeper.unread() {
+                None => Profile::ok("what people said is known"),
+                Some(why) => Profile::new(Verdict::Slow, format!("{why}; what they had said before holds"))
+                    .hint("mend the file, or give up what was acknowledged and is in maintenance: move it away (mv)"),
             },
         );
         let broken = self.channels.broken();
