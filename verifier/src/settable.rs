@@ -120,6 +120,8 @@ fn settable(service: &str) -> Option<&'static Settable> {
 pub(crate) struct Known<'k> {
     /// This server's tree.
     pub root: &'k Path,
+    /// Where the programs lie that the settings name: `/`.
+    pub programs: &'k Path,
     /// The VerifyServices.
     pub plugins: &'k [Plugin],
     /// What SetUp on PRI found.
@@ -169,7 +171,7 @@ pub(crate) fn without_effect(settings: &Settings, known: &Known<'_>) -> Vec<Stri
             let command = table.get("command").and_then(|command| command.get_ref().as_array()?.first());
             if let Some(program) = command
                 && let Some(path) = program.get_ref().as_str()
-                && let Some(why) = not_a_program(known.root, path)
+                && let Some(why) = not_a_program(known.programs, path)
             {
                 found.add(program.span().start, &format!("{all} {name}"), &why);
             }
@@ -289,7 +291,8 @@ mod tests {
         let instance = Instance { name: "shop.example:443".into(), options: BTreeMap::new(), at: At::Partners };
         let found = FoundService { instances: vec![instance], problems: vec![], notes: vec![] };
         let services = Services { format: 1, services: BTreeMap::from([("web".into(), found)]) };
-        let known = Known { root: tmp.path(), plugins: &plugins, services: &services, here: &BTreeMap::new() };
+        let root = tmp.path();
+        let known = Known { root, programs: root, plugins: &plugins, services: &services, here: &BTreeMap::new() };
         without_effect(&Settings::parse(text.as_bytes()).unwrap(), &known)
     }
 

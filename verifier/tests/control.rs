@@ -218,3 +218,28 @@ fn a_server_that_was_not_set_up_yet_is_waited_for() {
     fs::write(&config, text).unwrap();
     wait("it begins", &log, || server.findings().is_some());
 }
+
+#[test]
+fn settings_that_mean_nothing_are_told_and_notes_that_cannot_be_read_stay() {
+    let mut server = Server::new("PRI", "127.0.75.1", ("SEC1", "127.0.75.2"));
+    let good = fs::read_to_string(server.path("etc/atlas/verifier.toml")).unwrap();
+    let notes = server.path("unbound/SID_DATA/Verifier/PRI/notes.json");
+    server.write("unbound/SID_DATA/Verifier/PRI/notes.json", "{");
+    server.start();
+    let log = server.path("log");
+    wait("all that is set counts", &log, || server.verdict("PRI/verifier/settings") == Some(Verdict::Ok));
+    server.write("etc/atlas/verifier.toml", &format!("{good}[service.wbe]\noff = true\n"));
+    wait("what does not is told", &log, || server.verdict("PRI/verifier/settings") == Some(Verdict::Slow));
+    let (_, text) = server.results(&["show", "PRI/verifier/settings"]);
+    let line = good.lines().count() + 1;
+    assert!(text.contains(&format!("line {line}: [service.wbe]")) && text.contains("did you mean 'web'?"), "{text}");
+    server.write("etc/atlas/verifier.toml", &good);
+    wait("it is clear again", &log, || server.verdict("PRI/verifier/settings") == Some(Verdict::Ok));
+
+    assert_eq!(server.verdict("PRI/verifier/notes"), Some(Verdict::Slow));
+    let (code, text) = server.results(&["ack", "PRI/verifier/notes", "seen"]);
+    assert!(code == Some(1) && text.contains("notes.json"), "{code:?} {text}");
+    assert_eq!(fs::read_to_string(&notes).unwrap(), "{", "what was said is lost");
+    fs::remove_file(&notes).unwrap();
+    wait("they are known", &log, || server.verdict("PRI/verifier/notes") == Some(Verdict::Ok));
+}

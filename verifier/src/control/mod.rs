@@ -229,7 +229,8 @@ impl Control {
             here: &here,
             settings: &self.settings,
         };
-        let heard = settable::Known { root: &root, plugins: &plugins, services: &services, here: &here };
+        let programs = Path::new("/");
+        let heard = settable::Known { root: &root, programs, plugins: &plugins, services: &services, here: &here };
         let without_effect = settable::without_effect(&self.settings, &heard);
         self.tell_of_settings(unread, &without_effect);
         self.runner.keep_to(catalogue::plan(&known));
