@@ -29,7 +29,8 @@ const fn of(service: &'static str, measures: &'static [&'static str], options: &
 }
 
 /// Of all services, by name. Each answer of a check is held against it where assertions are on.
-const SETTABLE: [Settable; 19] = [
+const SETTABLE: [Settable; 20] = [
+    of("as-pri", &[], &[]),
     of("atlas", &[], &[]),
     of("connectivity", &["answer", "lost", "fragmented", "rate"], &["fragments"]),
     of("disk", &["space", "inodes", "space*", "inodes*", "*/worn", "*/temperature", "*/grown-defects"], &[]),
