@@ -49,8 +49,8 @@ pub struct Scenario {
 /// What to run, and how.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Only scenarios whose name contains this.
-    pub filter: Option<String>,
+    /// Only scenarios whose name contains one of these; all where there is none.
+    pub filters: Vec<String>,
     /// The dearest tier to run.
     pub tier: Tier,
     /// How many at a time.
@@ -63,9 +63,16 @@ pub struct Options {
     pub json: Option<PathBuf>,
 }
 
+impl Options {
+    /// Whether its filters let the scenario of this name through.
+    pub fn selects(&self, name: &str) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|part| name.contains(part.as_str()))
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
-        Self { filter: None, tier: Tier::Vm, jobs: 2, logs: "target/vm-tests".into(), keep_logs: false, json: None }
+        Self { filters: vec![], tier: Tier::Vm, jobs: 2, logs: "target/vm-tests".into(), keep_logs: false, json: None }
     }
 }
 
@@ -105,11 +112,9 @@ pub struct Outcome {
 /// # Errors
 /// Nothing was selected, or the summary cannot be written.
 pub fn run_table(table: &[Scenario], options: &Options) -> Result<Summary> {
-    let wanted = |scenario: &&Scenario| {
-        scenario.tier <= options.tier && options.filter.as_deref().is_none_or(|part| scenario.name.contains(part))
-    };
+    let wanted = |scenario: &&Scenario| scenario.tier <= options.tier && options.selects(scenario.name);
     let selected: Vec<_> = table.iter().filter(wanted).collect();
-    ensure!(!selected.is_empty(), "no scenario is selected (filter {:?})", options.filter);
+    ensure!(!selected.is_empty(), "no scenario is selected (filters {:?})", options.filters);
     let start = Instant::now();
     let next = AtomicUsize::new(0);
     let outcomes: Mutex<Vec<Option<Outcome>>> = Mutex::new(vec![None; selected.len()]);
@@ -217,9 +222,11 @@ mod tests {
     fn a_filter_and_a_tier_select_and_selecting_nothing_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let options = Options { tier: Tier::Fast, logs: folder.path().to_owned(), ..Options::default() };
-        let only_good = Options { filter: Some("oo".into()), ..options.clone() };
+        let only_good = Options { filters: vec!["oo".into()], ..options.clone() };
         assert_eq!(run_table(TABLE, &only_good).unwrap().scenarios.len(), 1);
-        let too_dear = Options { filter: Some("dear".into()), ..options };
+        let both = Options { filters: vec!["oo".into(), "ba".into()], ..options.clone() };
+        assert_eq!(run_table(TABLE, &both).unwrap().scenarios.len(), 2);
+        let too_dear = Options { filters: vec!["dear".into()], ..options };
         assert!(run_table(TABLE, &too_dear).is_err());
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn run() -> Result<Vec<Row>> {
     say("two servers boot, and every fault of the table is brought about on the secondary: an hour or so");
     let logs = process::repository().join("target/latent-faults");
     let options = atlas_vm_tests::Options {
-        filter: Some("latent-faults".into()),
+        filters: vec!["latent-faults".into()],
         tier: Tier::Long,
         logs: logs.clone(),
         keep_logs: true,

@@ -210,15 +210,14 @@ fn package_and_image(arguments: &Arguments) -> Result<Count> {
 
 fn scenarios(arguments: &Arguments) -> Result<Count> {
     let options = atlas_vm_tests::Options {
-        filter: arguments.filter.clone(),
+        filters: arguments.filter.iter().cloned().collect(),
         tier: if arguments.long { VmTier::Long } else { VmTier::Vm },
         logs: process::repository().join("target/vm-tests"),
         ..atlas_vm_tests::Options::default()
     };
     let filter: Vec<&str> = arguments.filter.as_deref().into_iter().collect();
     let harness = cargo_tests::run(&["--package", "atlas-vm-tests", "--test", "*"], &[], &filter)?;
-    let is_selected = |name: &str| options.filter.as_deref().is_none_or(|filter| name.contains(filter));
-    if !atlas_vm_tests::SCENARIOS.iter().any(|scenario| is_selected(scenario.name)) {
+    if !atlas_vm_tests::SCENARIOS.iter().any(|scenario| options.selects(scenario.name)) {
         return Ok(harness);
     }
     let summary = atlas_vm_tests::run(&options)?;
