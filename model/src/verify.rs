@@ -8,6 +8,8 @@
 //!
 //! The formats are documented for whoever writes a VerifyService, in docs/verify-services.md.
 
+mod lacking;
+
 use crate::{EnvVersion, Role, TreePath};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
@@ -148,12 +150,15 @@ pub struct Profile {
     /// The numbers behind it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub measures: Vec<Measure>,
+    /// The services for which no program is installed on the server: why they do not answer needs no other word.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<String>,
 }
 
 impl Profile {
     /// A verdict and its sentence.
     pub fn new(verdict: Verdict, summary: impl Into<String>) -> Profile {
-        Profile { format: 1, verdict, summary: summary.into(), hint: None, measures: vec![] }
+        Profile { format: 1, verdict, summary: summary.into(), hint: None, measures: vec![], lacks: vec![] }
     }
 
     /// The service does what it should.

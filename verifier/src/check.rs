@@ -134,7 +134,8 @@ pub fn read_json(output: &Output) -> Result<Profile, String> {
         return Err("its summary is empty".into());
     }
     let measures = profile.measures.into_iter().map(tidy_measure).collect();
-    Ok(Profile { summary: tidy(&profile.summary), hint: profile.hint.as_deref().map(tidy), measures, ..profile })
+    let lacks = profile.lacks.iter().take(MAX_ITEMS).map(|service| tidy(service)).collect();
+    Ok(Profile { summary: tidy(&profile.summary), hint: profile.hint.as_deref().map(tidy), measures, lacks, ..profile })
 }
 
 /// What is shown on terminals shows all its characters, and has an end.
@@ -161,7 +162,7 @@ fn from_nagios(output: &Output) -> Profile {
             (Verdict::Unknown, format!("the plugin says nothing ({}): {}", output.status, tidy(&output.complaint())));
     }
     let measures = words(numbers).iter().take(MAX_ITEMS).filter_map(|word| performance(word)).collect();
-    Profile { format: 1, verdict, summary, hint: None, measures }
+    Profile { measures, ..Profile::new(verdict, summary) }
 }
 
 /// Splits performance data at blanks that are not in quotes.

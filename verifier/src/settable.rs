@@ -29,7 +29,7 @@ const fn of(service: &'static str, measures: &'static [&'static str], options: &
 }
 
 /// Of all services, by name. Each answer of a check is held against it where assertions are on.
-const SETTABLE: [Settable; 20] = [
+const SETTABLE: [Settable; 21] = [
     of("as-pri", &[], &[]),
     of("atlas", &[], &[]),
     of("connectivity", &["answer", "lost", "fragmented", "rate"], &["fragments"]),
@@ -58,6 +58,7 @@ const SETTABLE: [Settable; 20] = [
     of("mariadb", &["answer", "query"], &["port", "credentials", "database"]),
     of("nfs", &["answer", "mount", "read", "write", "lock"], &["path", "path-4", "access", "kerberos", "clients"]),
     of("ntp", &["answer", "offset"], &["port", "clients"]),
+    of("packages", &[], &["packages"]),
     of("postgresql", &["answer", "query"], &["port", "user", "database", "credentials"]),
     of("raid", &[], &[]),
     of("samba", &["answer", "read", "write"], &["port", "share", "path", "access", "guest", "credentials", "limited"]),

@@ -312,6 +312,20 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_is_not_installed_there_stands_in_the_way_once() {
+        let sec = Role::Sec(1);
+        let answer = after_finding(|findings| {
+            findings.observed[0].profile = Profile::unacceptable("refused");
+            findings.observed.push(Observed { instance: "shop:443".into(), ..findings.observed[0].clone() });
+            let lacking = Profile { lacks: vec!["web".into()], ..Profile::unacceptable("nginx is not installed here") };
+            their(findings).observed.push(observed(sec, "packages", lacking.hint("apt install nginx")));
+        });
+        let told: Vec<(&str, &str)> =
+            answer.reasons.iter().map(|reason| (reason.what.as_str(), reason.hint.as_str())).collect();
+        assert_eq!(told, [("SEC1/packages, seen by SEC1: nginx is not installed here", "apt install nginx")]);
+    }
+
+    #[test]
     fn a_service_that_does_not_work_stands_in_the_way_whoever_saw_it() {
         let bad = || Profile::unacceptable("no answer").hint("look there");
         let answer = after_finding(|findings| findings.observed[0].profile = bad());

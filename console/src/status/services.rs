@@ -53,7 +53,7 @@ pub(super) fn of(facts: &Facts, role: Role) -> Services {
         // That it is not heard is told already, and what was compared with what it said then has ended with it.
         let is_said =
             silent && observed.about == Some(role) && ["verifier", "cold-boot"].contains(&observed.service.as_str());
-        if decides && !is_said {
+        if decides && !is_said && !findings.is_of_what_is_lacking(observed) {
             checks += usize::from(observed.about == Some(role) && observed.service != "verifier");
             services.weigh(by, observed, findings.time, role);
         }
@@ -102,8 +102,10 @@ pub(super) fn count(facts: &Facts, role: Role) -> String {
     let own = findings.observed.iter();
     let heard =
         findings.heard.iter().filter(|heard| heard.silent.is_none()).filter_map(|heard| heard.findings.as_deref());
-    let all: Vec<&Observed> =
-        own.chain(heard.flat_map(|said| &said.observed)).filter(|observed| observed.about == Some(role)).collect();
+    let all: Vec<&Observed> = own
+        .chain(heard.flat_map(|said| &said.observed))
+        .filter(|observed| observed.about == Some(role) && !findings.is_of_what_is_lacking(observed))
+        .collect();
     let count = |verdict| {
         all.iter().filter(|observed| !observed.is_stale(findings.time) && observed.profile.verdict == verdict).count()
     };

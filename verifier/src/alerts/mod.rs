@@ -141,7 +141,8 @@ pub fn concerns(findings: &Findings, open: &BTreeMap<String, Open>, settings: &A
     let concern = |(key, seen): (&String, &Vec<(Role, &Observed)>)| {
         let (_, worst) = seen.iter().max_by_key(|(_, observed)| weight(observed))?;
         let is_bad = weight(worst) > if settings.slow { 0 } else { Verdict::Slow.weight() };
-        if !is_bad || unreachable(worst) && !open.contains_key(key) {
+        let is_of_another = unreachable(worst) || findings.is_of_what_is_lacking(worst);
+        if !is_bad || is_of_another && !open.contains_key(key) {
             return None;
         }
         let by: Vec<String> =
@@ -314,6 +315,24 @@ mod tests {
             boots_with: None,
             broken_channels: vec![],
         }
+    }
+
+    #[test]
+    fn of_a_server_that_is_not_installed_there_is_one_concern_whatever_it_serves() {
+        let refused = |service: &str, instance: &str| Observed {
+            instance: instance.into(),
+            ..observed(Role::Sec(1), service, Profile::unacceptable("refused"))
+        };
+        let mut pri = findings(Role::Pri, vec![refused("web", "a:80"), refused("web", "b:80"), refused("dns", "")]);
+        let lacking = Profile { lacks: vec!["web".into()], ..Profile::unacceptable("nginx is not installed here") };
+        let said = findings(Role::Sec(1), vec![observed(Role::Sec(1), "packages", lacking.hint("apt install nginx"))]);
+        pri.heard.push(Heard { role: Role::Sec(1), time: Some(0), silent: None, findings: Some(Box::new(said)) });
+        let keys = |findings: &Findings| -> Vec<String> {
+            concerns(findings, &BTreeMap::new(), &SETTINGS).into_iter().map(|concern| concern.key).collect()
+        };
+        assert_eq!(keys(&pri), ["SEC1/dns", "SEC1/packages"]);
+        pri.heard[0].silent = Some(atlas_model::verify::Silent { since: 0, why: "timeout".into() });
+        assert_eq!(keys(&pri).len(), 3, "what it said before it fell silent is not relied on");
     }
 
     #[test]

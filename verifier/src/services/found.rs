@@ -34,6 +34,8 @@ impl Finding {
     /// Adds a file or directory to synchronise, where it is there, with every link on the way to it. One that belongs to this machine
     /// alone is a problem; what a package brought is there on every server.
     pub(super) fn path(&mut self, tree: &Tree, path: &str) {
+        // What stands in a directory of links and is renewed there, under other names each time, is only whole as a whole.
+        let path = if path.starts_with("/etc/letsencrypt/") { "/etc/letsencrypt" } else { path };
         if Path::new(path).starts_with(Path::new("/").join(UNBOUND_MOUNT)) {
             self.note(format!("{path} is on the Unbound disks: a secondary has it when it is PRI, and not before"));
         } else if tree.exists(path) {
@@ -42,6 +44,24 @@ impl Finding {
                 tree.look(Look::Under, path);
                 self.one(path);
             });
+        }
+    }
+
+    /// Adds the files that settings of these names lead to: `KEY = /path`, `KEY: "/path"`, `KEY how=it-is-read /path`.
+    pub(super) fn named<'l>(&mut self, tree: &Tree, lines: impl Iterator<Item = &'l str>, keys: &[&str]) {
+        for line in lines.map(str::trim) {
+            let rest = |key: &&str| {
+                let start = line.get(..key.len()).filter(|start| start.eq_ignore_ascii_case(key))?;
+                line.strip_prefix(start).filter(|rest| rest.starts_with([' ', '\t', '=', ':']))
+            };
+            let words = keys.iter().find_map(rest).unwrap_or_default();
+            let words = words.split(|c: char| c.is_whitespace() || "=:,<\"'".contains(c));
+            let is_file = |word: &&str| word.starts_with('/') && !word.contains(['%', '$', '*']);
+            words
+                .clone()
+                .filter(is_file)
+                .filter(|_| !words.clone().any(|word| word == "home"))
+                .for_each(|file| self.path(tree, file));
         }
     }
 
@@ -234,6 +254,30 @@ mod tests {
         let mut none = [one(None)];
         beside(&mut none);
         assert!(none[0].options.is_empty());
+    }
+
+    #[test]
+    fn a_store_whose_names_rotate_travels_as_a_whole() {
+        let server = crate::here::testing::Server::with(&[
+            ("etc/letsencrypt/archive/a/fullchain3.pem", ""),
+            ("etc/letsencrypt/renewal/a.conf", ""),
+            ("srv/acme/a-17.pem", ""),
+        ]);
+        server.link("../../archive/a/fullchain3.pem", "etc/letsencrypt/live/a/fullchain.pem");
+        server.link("a-17.pem", "srv/acme/a.pem");
+        let mut finding = Finding::default();
+        finding.path(&server.tree(), "/etc/letsencrypt/live/a/fullchain.pem");
+        finding.path(&server.tree(), "/srv/acme/a.pem");
+        assert_eq!(finding.done().paths, ["/etc/letsencrypt", "/srv/acme/a.pem", "/srv/acme/a-17.pem"]);
+    }
+
+    #[test]
+    fn files_that_settings_name_travel_in_every_form_of_a_setting() {
+        let server = crate::here::testing::Server::with(&[("srv/a", ""), ("srv/b", ""), ("srv/c", ""), ("srv/d", "")]);
+        let mut finding = Finding::default();
+        let text = "Key File = /srv/a\n args = scheme=crypt /srv/b\nkey: \"/srv/c\" # why\nkeyed /srv/d\nkey gone\nargs = home=/srv/d\nargs = /srv/%d\n";
+        finding.named(&server.tree(), text.lines(), &["key file", "args", "key"]);
+        assert_eq!(finding.done().paths, ["/srv/a", "/srv/b", "/srv/c"]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod mail;
 mod mariadb;
 mod nfs;
 mod ntp;
+mod packages;
 mod postgresql;
 mod raid;
 mod running;
@@ -33,6 +34,9 @@ mod web;
 
 pub use as_pri::Apart;
 pub(crate) use as_pri::run as run_apart;
+
+#[cfg(test)]
+mod named_tests;
 
 use crate::service::Service;
 
@@ -49,6 +53,7 @@ pub const SERVICES: &[Service] = &[
     mariadb::SERVICE,
     nfs::SERVICE,
     ntp::SERVICE,
+    packages::SERVICE,
     postgresql::SERVICE,
     raid::SERVICE,
     running::SERVICE,

@@ -12,6 +12,9 @@ use crate::{
 };
 
 const DAEMON: Daemon = Daemon { name: "dnsmasq", programs: &["dnsmasq"], units: &["dnsmasq.service"] };
+/// Settings that name files.
+const NAMED: [&str; 7] =
+    ["addn-hosts", "hostsdir", "dhcp-hostsfile", "dhcp-hostsdir", "dhcp-optsfile", "dhcp-optsdir", "servers-file"];
 /// What Debian passes over in its directory.
 const LEFT: [&str; 3] = [".dpkg-dist", ".dpkg-old", ".dpkg-new"];
 
@@ -36,6 +39,7 @@ pub(super) fn dnsmasq(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
         lines.extend(included::lines(tree, finding, file, &include)?);
     }
     lines.extend(arguments(tree)?);
+    finding.named(tree, lines.iter().map(String::as_str), &NAMED);
     let server = self::server(&lines);
     if server.is_none() {
         finding.note(

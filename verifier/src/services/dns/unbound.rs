@@ -21,6 +21,7 @@ pub(super) fn unbound(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
     finding.path(tree, dir);
     let own = read(&mut Files::new(tree, finding), dir, &main, 0)?;
     let mut text: String = own.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
+    finding.named(tree, text.lines(), &OF_UNBOUND);
     // It is asked for one setting at a time, the last ones of which its older releases do not have; the last value that is read counts.
     let is_asked = dir == "/etc/unbound" && daemon::says(tree, finding, "unbound-checkconf", &["-o", "port"]).is_some();
     for setting in
@@ -100,6 +101,10 @@ const GLUED: [&str; 9] = [
     "include",
     "include-toplevel",
 ];
+/// Settings that name files.
+const OF_UNBOUND: [&str; 6] =
+    ["tls-service-key", "tls-service-pem", "ssl-service-key", "ssl-service-pem", "root-hints", "tls-cert-bundle"];
+
 fn key(line: &str) -> Option<&str> {
     line.split('#').next()?.split_once(':').map(|(key, _)| key.trim())
 }

@@ -26,6 +26,7 @@ pub(super) fn dovecot(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Serv
         let pattern = if pattern.starts_with('/') { pattern.into() } else { format!("{dir}/{pattern}") };
         Some(tree.matching(&pattern))
     })?;
+    finding.named(tree, own.iter().map(|line| without_comment(line)), &NAMED);
     let told = (dir == "/etc/dovecot").then(|| daemon::says(tree, finding, "doveconf", &["-n"])).flatten();
     let mut settings = Settings::read(&told.map_or(own.clone(), |told| told.lines().map(str::to_owned).collect()));
     // A key is never printed.
@@ -33,6 +34,19 @@ pub(super) fn dovecot(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Serv
     let server = settings.server(finding);
     Ok(server)
 }
+
+/// Settings that name files besides certificates: accounts above all.
+const NAMED: [&str; 9] = [
+    "args",
+    "passwd_file_path",
+    "ssl_ca",
+    "ssl_client_ca_file",
+    "ssl_server_ca_file",
+    "ssl_alt_cert",
+    "ssl_alt_key",
+    "ssl_dh",
+    "auth_krb5_keytab",
+];
 
 /// Settings, each by the blocks around it and its name, all joined by `/`.
 #[derive(Debug, Default)]

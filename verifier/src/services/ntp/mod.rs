@@ -46,6 +46,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
                 _ => None,
             }
         })?;
+        finding.named(tree, own.iter().map(String::as_str), &NAMED);
         let told = (chrony == "/etc/chrony").then(|| daemon::says(tree, &mut finding, "chronyd", &["-p"])).flatten();
         // The file of keys beside it is needed as well.
         finding.path(tree, chrony);
@@ -59,6 +60,9 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     ntpsec::find(tree, &mut finding)?;
     Ok(finding.done())
 }
+
+/// What chrony needs from elsewhere.
+const NAMED: [&str; 4] = ["keyfile", "ntsserverkey", "ntsservercert", "ntstrustedcerts"];
 
 fn server(finding: &mut Finding, name: &str, port: u16, mut options: BTreeMap<String, String>, at: At) {
     options.insert("port".into(), port.to_string());

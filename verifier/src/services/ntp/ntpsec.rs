@@ -33,6 +33,7 @@ pub(super) fn find(tree: &Tree, finding: &mut Finding) -> anyhow::Result<()> {
     for file in [main].into_iter().chain(tree.matching(&format!("{dir}/ntp.d/*.conf"))) {
         lines.extend(included::lines(tree, finding, &file, &include)?);
     }
+    finding.named(tree, lines.iter().map(String::as_str), &["keys"]);
     let Some(clients) = clients(&lines) else {
         finding.note("ntpsec is not exercised: at port 123 it answers nobody but this server".into());
         return Ok(());

@@ -71,7 +71,13 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
         .collect();
     let units = units(target, &candidates, &services, &mut faults);
     let (mut seen, mut waiting) = (Vec::new(), Vec::new());
-    for server in &candidates {
+    // What a secondary has not installed is told once, by `packages`.
+    let is_told = |server: &Server| {
+        target.role.is_some_and(|role| role != Role::Pri)
+            && found.services.contains_key("packages")
+            && !here::is_there(&target.root, server.program)
+    };
+    for server in candidates.iter().filter(|server| !is_told(server)) {
         let provides = provides(&target.root, server, units.as_ref());
         let other = candidates.iter().any(|other| {
             other.services.iter().any(|name| server.services.contains(name))

@@ -127,10 +127,8 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
 fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
     finding.path(tree, dir);
     for file in sites.files {
-        // What stands in a directory of links and is renewed there is only whole as a whole.
-        let whole = if file.starts_with("/etc/letsencrypt/") { "/etc/letsencrypt" } else { &file };
-        if whole.starts_with('/') {
-            finding.path(tree, whole);
+        if file.starts_with('/') {
+            finding.path(tree, &file);
         }
     }
     let mut instances = vec![];

@@ -100,7 +100,7 @@ fn is_met(new: &Site, sites: &[Site]) -> bool {
 }
 
 /// Files that Apache cannot do without.
-const NAMED: [&str; 10] = [
+const NAMED: [&str; 19] = [
     "SSLCertificateFile",
     "SSLCertificateKeyFile",
     "SSLCertificateChainFile",
@@ -111,6 +111,15 @@ const NAMED: [&str; 10] = [
     "SSLCADNRequestFile",
     "AuthUserFile",
     "AuthGroupFile",
+    "AuthDBMUserFile",
+    "AuthDBMGroupFile",
+    "AuthzSVNAccessFile",
+    "SSLCACertificatePath",
+    "SSLCARevocationPath",
+    "SSLCADNRequestPath",
+    "SSLProxyCACertificatePath",
+    "SSLProxyMachineCertificateChainFile",
+    "SSLOCSPResponderCertificateFile",
 ];
 /// `80`, `*:80`, `192.0.2.1:80`, `[::]:80`, `_default_:443`; the port is 0 for `*` and a name alone.
 fn address(text: &str) -> Option<(String, u16)> {
