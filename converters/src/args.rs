@@ -1,5 +1,6 @@
 //! The command lines of `atlas-convert` and of `SyncConverterN`.
 
+use crate::Direction;
 use atlas_model::EnvVersion;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -53,6 +54,27 @@ pub enum Verb {
     /// Convert every Snapshot on the Unbound disks each way and back, in memory, and say what is lost meanwhile
     #[command(after_help = "Examples:\n  atlas-convert check\n  atlas-convert check --root /mnt/server --json")]
     Check,
+    /// Which rules made what a program complains of; run by 'ssSync install'
+    #[command(hide = true)]
+    Trace {
+        /// The conversion
+        #[command(flatten)]
+        conversion: Traced,
+        /// What the program said
+        complaint: String,
+    },
+}
+
+/// A conversion that was made.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Traced {
+    /// Which way
+    pub direction: Way,
+    /// The newer of the two EnvVersions
+    #[arg(value_name = "N")]
+    pub newer: EnvVersion,
+    /// The Snapshot that was converted
+    pub source: PathBuf,
 }
 
 /// A conversion by hand.
@@ -90,9 +112,18 @@ pub(crate) struct SyncConverterArgs {
 
 /// Which way, as it is written.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Way {
+pub enum Way {
     /// From Env(N-1) to EnvN
     Newer,
     /// From EnvN to Env(N-1)
     Older,
+}
+
+impl From<Way> for Direction {
+    fn from(way: Way) -> Direction {
+        match way {
+            Way::Newer => Direction::Newer,
+            Way::Older => Direction::Older,
+        }
+    }
 }

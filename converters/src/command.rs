@@ -3,10 +3,11 @@
 pub use crate::args::Args;
 use crate::{
     Converter, Direction,
-    args::{Conversion, SyncConverterArgs, Verb, Way},
+    args::{Conversion, SyncConverterArgs, Traced, Verb},
     check, confine, load,
     part::{FileRule, KeyRule, LineRule, Made, Part, Pattern, ProgramRule, Rule, TextRule},
     program::Programs,
+    trace,
 };
 use anyhow::Context;
 use atlas_cli::{Exit, Hint, Table, print, print_json};
@@ -31,10 +32,7 @@ pub fn sync_converter(number: u32) -> ExitCode {
     }
     let args = SyncConverterArgs::parse();
     let name = format!("SyncConverter{number}");
-    let direction = match args.direction {
-        Way::Newer => Direction::Newer,
-        Way::Older => Direction::Older,
-    };
+    let direction = args.direction.into();
     let result = EnvVersion::try_from(number).context("read the number of this converter").and_then(|newer| {
         convert(&args.root, &Conversion { newer, source: args.source, target: args.target }, direction)
     });
@@ -70,6 +68,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         Verb::List => list(root, args.common.json),
         Verb::Explain { newer, part } => explain(root, *newer, part, args.common.json),
         Verb::Check => check::run(root, args.common.json),
+        Verb::Trace { conversion, complaint } => trace(root, conversion, complaint),
     }
 }
 
@@ -94,6 +93,19 @@ fn convert(root: &Path, conversion: &Conversion, direction: Direction) -> anyhow
     )?;
     for path in done.left_out {
         print(format!("{path}: what was kept of the {} version no longer fits everywhere", direction.name()))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Prints the rules that made what a complaint names, one a line.
+fn trace(root: &Path, way: &Traced, complaint: &str) -> anyhow::Result<Exit> {
+    let converter = load(root, way.newer)?;
+    let from = Dir::open_root(&way.source)?;
+    let scratch = tempfile::tempdir().context("make a directory for programs of parts")?;
+    let programs = Programs::below(scratch.path(), &own_path());
+    let direction = way.direction.into();
+    for rule in trace::rules_of(&converter, &from, direction, &programs, complaint)? {
+        print(format!("{rule} (SyncConverter{})", way.newer.number()))?;
     }
     Ok(Exit::Done)
 }
@@ -171,7 +183,7 @@ fn explained(part: &Part, newer: EnvVersion, lines: &[String]) -> String {
     )
 }
 
-fn explain_rule(rule: &Rule) -> String {
+pub(crate) fn explain_rule(rule: &Rule) -> String {
     let files = |patterns: &[Pattern]| patterns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match rule {
         Rule::Move(older, newer) => format!("{older} ↔ {newer}"),

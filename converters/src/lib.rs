@@ -27,6 +27,7 @@ pub mod residue;
 mod rule;
 pub mod snapshot;
 mod syntax;
+mod trace;
 pub mod transform;
 pub mod tree;
 

@@ -27,7 +27,7 @@ pub(crate) fn apply(part: &Part, tree: &mut Tree, direction: Direction, programs
     }
 }
 
-fn apply_rule(rule: &Rule, tree: &mut Tree, direction: Direction, programs: &Programs) -> Result<(), Error> {
+pub(crate) fn apply_rule(rule: &Rule, tree: &mut Tree, direction: Direction, programs: &Programs) -> Result<(), Error> {
     match rule {
         Rule::Move(older, newer) => {
             let (from, to) = direction.order(older, newer);

@@ -192,6 +192,26 @@ fn a_service_whose_check_does_not_listen_is_started_in_a_room_with_pri_s_address
 }
 
 #[test]
+fn a_complaint_names_the_rule_of_the_converter_that_made_the_line() {
+    let world = World::with_service("/etc/web\n");
+    world.cycle();
+    let convert = "#!/bin/sh\n[ \"$1 $2 $3 $4 $5\" = 'trace older 2 /unbound/SID_DATA/PRI/Env2 --' ] || exit 1\n\
+        case $6 in *'bad is no directive'*) echo \"rule 'good ↔ bad' of part 'web' (SyncConverter2)\" ;; esac\n";
+    world.write("sec/opt/atlas/bin/atlas-convert", convert);
+    fs::set_permissions(world.path("sec/opt/atlas/bin/atlas-convert"), PermissionsExt::from_mode(0o755)).unwrap();
+    world.write("pri/etc/web/web.conf", "bad 2\n");
+    world.send();
+    let told = lines(&world.report(&[]), "problems").remove(0);
+    assert!(told.ends_with("bad is no directive"), "nothing was converted: {told}");
+    fs::create_dir(world.path("sec/unbound/SID_DATA/PRI/Env2")).unwrap();
+    let told = lines(&world.report(&["--retry"]), "problems").remove(0);
+    assert!(
+        told.ends_with("bad is no directive; made by the converter: rule 'good ↔ bad' of part 'web' (SyncConverter2)"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_service_that_does_not_run_is_checked_and_left_alone() {
     let world = World::with_service("/etc/web\n");
     world.write("sec/units/web.service", "down\n");

@@ -6,6 +6,7 @@
 //!   guard      what looks like a source that was not mounted is refused                           guard.rs
 //!   rehearse   the same installation in a private overlay; each service's check sees it,          rehearse.rs
 //!              with this server's addresses and, where it complains, with PRI's                   as_pri.rs
+//!   hold       what a check complains of, with the converter's rule that made it                  made_by.rs
 //!   keep       what will be replaced                                                              sid::keep
 //!   stage      beside the targets, flushed; a full disk fails here and nothing is changed         sid::install
 //!   publish    one exchange of names per object; taken back where one fails
@@ -22,6 +23,7 @@
 mod as_pri;
 mod command;
 mod guard;
+mod made_by;
 mod publish;
 mod record;
 mod rehearse;
@@ -307,6 +309,7 @@ impl Run<'_> {
                 return Ok(true);
             }
             for (name, why) in said.complaints {
+                let why = made_by::with_rules(self.root.shown(), self.source, self.env_version, why);
                 self.hold(&name, why.clone(), &brought)?;
                 self.outcomes.insert(name, Outcome::Held(why));
             }

@@ -1,7 +1,7 @@
 //! From the decision to the last service: keep, stage, publish, tell, put back.
 
 use super::{
-    NAMED, Outcome, Rehearsed, Run, parents,
+    NAMED, Outcome, Rehearsed, Run, made_by, parents,
     record::Pending,
     services::{self, Service, Told, Works},
     source::Brought,
@@ -115,6 +115,7 @@ impl Run<'_> {
         let services = self.services;
         for service in services.iter().filter(|service| fallen.contains_key(service.name.as_str())) {
             let why = fallen[service.name.as_str()].clone();
+            let why = made_by::with_rules(root, self.source, self.env_version, why);
             self.put_back(service, why, kept, brought)?;
         }
         Ok(())
