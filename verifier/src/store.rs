@@ -179,7 +179,8 @@ mod tests {
     #[test]
     fn what_is_kept_comes_back_and_what_is_broken_begins_anew() {
         let tmp = tempfile::tempdir().unwrap();
-        let open = Open { verdict: Verdict::Slow, summary: "x".into(), first: 1, last: 2, escalated: false };
+        let open =
+            Open { verdict: Verdict::Slow, summary: "x".into(), first: 1, last: 2, escalated: false, by: vec![] };
         let state = State { format: 1, records: BTreeMap::new(), open: BTreeMap::from([("SEC1/web".into(), open)]) };
         store(tmp.path()).save(&state).unwrap();
         assert_eq!(store(tmp.path()).load(), state);

@@ -243,3 +243,33 @@ fn settings_that_mean_nothing_are_told_and_notes_that_cannot_be_read_stay() {
     fs::remove_file(&notes).unwrap();
     wait("they are known", &log, || server.verdict("PRI/verifier/notes") == Some(Verdict::Ok));
 }
+
+#[test]
+fn a_restart_ends_no_problem() {
+    let mut pri = Server::new("PRI", "127.0.76.1", ("SEC1", "127.0.76.2"));
+    let own = "#!/bin/sh\n[ $1 = setup ] && exec echo '{\"format\":1,\"instances\":[{\"name\":\"a\",\"at\":\"here\"}]}'\n\
+               echo '{\"format\":1,\"verdict\":\"unacceptable\",\"summary\":\"it is broken here\"}'; exit 2\n";
+    pri.write("etc/atlas/verify.d/own", own);
+    fs::set_permissions(pri.path("etc/atlas/verify.d/own"), fs::Permissions::from_mode(0o755)).unwrap();
+    pri.write(
+        "etc/atlas/verifier.toml",
+        &(fs::read_to_string(pri.path("etc/atlas/verifier.toml")).unwrap() + "[service.own]\ninterval = 1\n"),
+    );
+    pri.start();
+    let log = pri.path("log");
+    wait("it is told", &log, || pri.count("problem PRI/own/a") == 1);
+    assert_eq!(pri.results(&["ack", "PRI/own/a", "Ann looks"]).0, Some(0));
+    pri.stop();
+    fs::remove_file(pri.path("run/atlas/verifier.json")).unwrap();
+    pri.start();
+    wait("what is here has been found again", &log, || {
+        pri.findings().is_some_and(|findings| {
+            let at = |key: &str| findings.observed.iter().find(|one| one.key() == key).map(|one| one.checked);
+            at("PRI/own/a").zip(at("PRI/verifier/setup")).is_some_and(|(own, _)| own > findings.started + 1)
+        })
+    });
+    assert_eq!(pri.alerts().iter().filter(|line| line.ends_with("PRI/own/a")).count(), 1, "{:?}", pri.alerts());
+    let findings = pri.findings().unwrap();
+    let own = findings.observed.iter().find(|one| one.key() == "PRI/own/a").unwrap();
+    assert_eq!(own.acknowledged.as_deref(), Some("Ann looks"), "it is forgotten who looks");
+}

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! PRI tells of everything that it knows, its own findings and its partners'. A secondary tells only while PRI does not come to ask: then
-//! nobody else would.
+//! nobody else would. A problem is over when each server that saw it says so: one that is silent, or that has just begun, does not say so.
 //!
 //! Invariants: [`step`] is pure, and what was told survives a restart, so that nothing is told twice; a channel that does not work holds
 //! up no other.
@@ -30,6 +30,8 @@ pub struct Concern {
     pub verdict: Verdict,
     /// Its sentence, and who saw it.
     pub summary: String,
+    /// Who saw it.
+    pub by: Vec<Role>,
     /// What to do.
     pub hint: Option<String>,
     /// Since when, in seconds since 1970.
@@ -52,6 +54,9 @@ pub struct Open {
     /// Whether it was escalated.
     #[serde(default)]
     pub escalated: bool,
+    /// Who saw it last.
+    #[serde(default)]
+    pub by: Vec<Role>,
 }
 
 /// Why an alert is sent.
@@ -145,13 +150,14 @@ pub fn concerns(findings: &Findings, open: &BTreeMap<String, Open>, settings: &A
         if !is_bad || is_of_another && !open.contains_key(key) {
             return None;
         }
-        let by: Vec<String> =
-            seen.iter().filter(|(_, observed)| weight(observed) > 0).map(|(by, _)| by.to_string()).collect();
+        let by: Vec<Role> = seen.iter().filter(|(_, observed)| weight(observed) > 0).map(|(by, _)| *by).collect();
+        let seen_by: Vec<String> = by.iter().map(ToString::to_string).collect();
         let flapping = if worst.flapping { " (it keeps changing)" } else { "" };
         Some(Concern {
             key: key.clone(),
             verdict: if worst.flapping { worst.profile.verdict.or(Verdict::Slow) } else { worst.profile.verdict },
-            summary: format!("{}{flapping}; seen by {}", worst.profile.summary, by.join(", ")),
+            summary: format!("{}{flapping}; seen by {}", worst.profile.summary, seen_by.join(", ")),
+            by,
             hint: worst.profile.hint.clone(),
             since: worst.since,
             is_quiet: worst.acknowledged.is_some() || worst.maintenance_until.is_some(),
@@ -165,13 +171,13 @@ fn weight(observed: &Observed) -> u8 {
     observed.profile.verdict.or(flapping).weight()
 }
 
-/// Decides what is to be told now, and notes in `open` that it is.
+/// Decides what is to be told now, and by whom (`from`), and notes in `open` that it is. `answers`: whether what a server sees is known now.
 pub fn step(
     open: &mut BTreeMap<String, Open>,
     concerns: &[Concern],
     settings: &AlertSettings,
-    from: &str,
-    now: u64,
+    (from, now): (&str, u64),
+    answers: impl Fn(Role) -> bool,
 ) -> Vec<Alert> {
     let alert = |kind, key: &str, verdict, summary: &str, hint: Option<&String>, since| Alert {
         format: 1,
@@ -186,7 +192,11 @@ pub fn step(
     };
     let mut alerts = Vec::new();
     open.retain(|key, told| {
-        let is_over = concerns.iter().all(|concern| concern.key != *key);
+        let concern = concerns.iter().find(|concern| concern.key == *key);
+        if let Some(concern) = concern {
+            told.by.clone_from(&concern.by);
+        }
+        let is_over = concern.is_none() && told.by.iter().all(|by| answers(*by));
         if is_over {
             let summary = format!("it was: {}", told.summary);
             alerts.push(alert(Kind::Recovered, key, Verdict::Ok, &summary, None, now));
@@ -201,6 +211,7 @@ pub fn step(
             first: now,
             last: now,
             escalated: false,
+            by: concern.by.clone(),
         });
         (entry.verdict, entry.last) = (concern.verdict, now);
         entry.summary.clone_from(&concern.summary);
@@ -237,7 +248,15 @@ mod tests {
     const SETTINGS: AlertSettings = AlertSettings { repeat_minutes: 60, escalate_minutes: 30, slow: true };
 
     fn concern(verdict: Verdict) -> Concern {
-        Concern { key: "SEC1/web".into(), verdict, summary: "gone".into(), hint: None, since: 0, is_quiet: false }
+        Concern {
+            key: "SEC1/web".into(),
+            verdict,
+            summary: "gone".into(),
+            by: vec![Role::Pri],
+            hint: None,
+            since: 0,
+            is_quiet: false,
+        }
     }
 
     fn kinds(alerts: &[Alert]) -> Vec<Kind> {
@@ -248,8 +267,9 @@ mod tests {
     fn a_problem_is_told_once_then_repeated_escalated_and_ended() {
         let mut open = BTreeMap::new();
         let bad = [concern(Verdict::Unacceptable)];
-        let mut at =
-            |concerns: &[Concern], minute: u64| kinds(&step(&mut open, concerns, &SETTINGS, "PRI", minute * 60));
+        let mut at = |concerns: &[Concern], minute: u64| {
+            kinds(&step(&mut open, concerns, &SETTINGS, ("PRI", minute * 60), |_| true))
+        };
         assert_eq!(at(&bad, 0), [Kind::Problem]);
         assert_eq!(at(&bad, 1), []);
         assert_eq!(at(&bad, 30), [Kind::Escalated]);
@@ -262,7 +282,7 @@ mod tests {
     #[test]
     fn what_gets_worse_is_told_and_what_gets_better_is_not() {
         let mut open = BTreeMap::new();
-        let mut at = |verdict| kinds(&step(&mut open, &[concern(verdict)], &SETTINGS, "PRI", 0));
+        let mut at = |verdict| kinds(&step(&mut open, &[concern(verdict)], &SETTINGS, ("PRI", 0), |_| true));
         assert_eq!(at(Verdict::Slow), [Kind::Problem]);
         assert_eq!(at(Verdict::Unacceptable), [Kind::Worse]);
         assert_eq!(at(Verdict::Slow), []);
@@ -272,20 +292,31 @@ mod tests {
     fn what_somebody_knows_about_is_told_when_it_is_over_alone() {
         let mut open = BTreeMap::new();
         let quiet = Concern { is_quiet: true, ..concern(Verdict::Unacceptable) };
-        assert!(step(&mut open, std::slice::from_ref(&quiet), &SETTINGS, "PRI", 0).is_empty());
-        assert!(step(&mut open, &[], &SETTINGS, "PRI", 1).is_empty(), "never told, never over");
-        step(&mut open, &[concern(Verdict::Unacceptable)], &SETTINGS, "PRI", 2);
-        assert!(step(&mut open, &[quiet], &SETTINGS, "PRI", 100_000).is_empty());
-        assert_eq!(kinds(&step(&mut open, &[], &SETTINGS, "PRI", 100_001)), [Kind::Recovered]);
+        assert!(step(&mut open, std::slice::from_ref(&quiet), &SETTINGS, ("PRI", 0), |_| true).is_empty());
+        assert!(step(&mut open, &[], &SETTINGS, ("PRI", 1), |_| true).is_empty(), "never told, never over");
+        step(&mut open, &[concern(Verdict::Unacceptable)], &SETTINGS, ("PRI", 2), |_| true);
+        assert!(step(&mut open, &[quiet], &SETTINGS, ("PRI", 100_000), |_| true).is_empty());
+        assert_eq!(kinds(&step(&mut open, &[], &SETTINGS, ("PRI", 100_001), |_| true)), [Kind::Recovered]);
+    }
+
+    #[test]
+    fn a_problem_is_over_when_whoever_saw_it_says_so() {
+        let mut open = BTreeMap::new();
+        let seen = Concern { by: vec![Role::Sec(1)], ..concern(Verdict::Unacceptable) };
+        step(&mut open, &[seen], &SETTINGS, ("PRI", 0), |_| true);
+        let mut later =
+            |answers: bool| kinds(&step(&mut open, &[], &SETTINGS, ("PRI", 1), |who| answers || who == Role::Pri));
+        assert_eq!(later(false), [], "silence is no recovery");
+        assert_eq!(later(true), [Kind::Recovered]);
     }
 
     #[test]
     fn what_was_told_before_a_restart_is_not_told_again() {
         let mut open = BTreeMap::new();
-        step(&mut open, &[concern(Verdict::Slow)], &SETTINGS, "PRI", 0);
+        step(&mut open, &[concern(Verdict::Slow)], &SETTINGS, ("PRI", 0), |_| true);
         let text = serde_json::to_string(&open).unwrap();
         let mut open: BTreeMap<String, Open> = serde_json::from_str(&text).unwrap();
-        assert!(step(&mut open, &[concern(Verdict::Slow)], &SETTINGS, "PRI", 60).is_empty());
+        assert!(step(&mut open, &[concern(Verdict::Slow)], &SETTINGS, ("PRI", 60), |_| true).is_empty());
     }
 
     fn observed(about: Role, service: &str, profile: Profile) -> Observed {
@@ -356,7 +387,13 @@ mod tests {
         let found = concerns(&pri, &BTreeMap::new(), &SETTINGS);
         assert_eq!(found.iter().map(|concern| concern.key.as_str()).collect::<Vec<_>>(), ["SEC1/connectivity"]);
         let mut open = BTreeMap::new();
-        step(&mut open, &[Concern { key: "SEC1/web".into(), ..concern(Verdict::Unacceptable) }], &SETTINGS, "PRI", 0);
+        step(
+            &mut open,
+            &[Concern { key: "SEC1/web".into(), ..concern(Verdict::Unacceptable) }],
+            &SETTINGS,
+            ("PRI", 0),
+            |_| true,
+        );
         assert_eq!(concerns(&pri, &open, &SETTINGS).len(), 2, "what was told is not taken back for that");
     }
 

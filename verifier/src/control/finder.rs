@@ -19,13 +19,13 @@ const EVERY: Duration = Duration::from_secs(45);
 /// What was found last.
 #[derive(Debug)]
 pub(super) struct Finder {
-    found: Arc<Mutex<BTreeMap<String, Vec<Instance>>>>,
+    found: Arc<Mutex<Option<BTreeMap<String, Vec<Instance>>>>>,
 }
 
 impl Finder {
     /// Begins to look.
     pub(super) fn start(root: &Path, built_in: PathBuf, board: Arc<Board>) -> Finder {
-        let found = Arc::<Mutex<BTreeMap<String, Vec<Instance>>>>::default();
+        let found = Arc::<Mutex<Option<BTreeMap<String, Vec<Instance>>>>>::default();
         let (shared, root) = (Arc::clone(&found), root.to_owned());
         std::thread::spawn(move || {
             loop {
@@ -38,13 +38,12 @@ impl Finder {
                         .hint(format!("VerifyService {name} setup")),
                 };
                 board.take(about, "verifier", "setup", EVERY.as_secs(), profile);
-                let here = all.into_iter().map(|(name, found)| (name, found.instances)).collect();
+                let mut here: BTreeMap<_, _> = all.into_iter().map(|(name, found)| (name, found.instances)).collect();
                 let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 // One whose SetUp failed keeps what it had: it is not gone for that.
-                let old = std::mem::replace(&mut *shared, here);
-                old.into_iter()
-                    .filter(|(name, _)| failed.contains_key(name))
-                    .for_each(|(name, last)| drop(shared.insert(name, last)));
+                let old = shared.take().unwrap_or_default();
+                here.extend(old.into_iter().filter(|(name, _)| failed.contains_key(name)));
+                *shared = Some(here);
                 drop(shared);
                 let boots_with = cold_boot::gather(&root);
                 board.lock().boots_with = Some(boots_with);
@@ -54,8 +53,8 @@ impl Finder {
         Finder { found }
     }
 
-    /// By the name of the service.
-    pub(super) fn here(&self) -> BTreeMap<String, Vec<Instance>> {
+    /// By the name of the service; `None` until it was looked for the first time.
+    pub(super) fn here(&self) -> Option<BTreeMap<String, Vec<Instance>>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

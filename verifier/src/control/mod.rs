@@ -219,7 +219,7 @@ impl Control {
                 Some(why) => Profile::new(Verdict::Slow, why).hint("chown root, chmod 755; or remove it"),
             },
         );
-        let here = self.finder.here();
+        let (here, is_known) = (self.finder.here().unwrap_or_default(), self.finder.here().is_some());
         let (role, partners) = (self.identity.config.role(), self.identity.config.partners().to_vec());
         let known = Known {
             role,
@@ -233,7 +233,7 @@ impl Control {
         let heard = settable::Known { root: &root, programs, plugins: &plugins, services: &services, here: &here };
         let without_effect = settable::without_effect(&self.settings, &heard);
         self.tell_of_settings(unread, &without_effect);
-        self.runner.keep_to(catalogue::plan(&known));
+        self.runner.keep_to(catalogue::plan(&known), is_known);
     }
 
     /// A word that nobody understands is told, and not taken for one that counts.
@@ -314,10 +314,16 @@ impl Control {
         (inner.notes, inner.broken_channels) = (notes, broken);
         let findings = inner.findings(true);
         let tells = role == Role::Pri || inner.asked.elapsed() > PRI_ASKS;
+        let own = self.finder.here().is_some().then_some(role);
         let alerts = if tells {
             let concerns = alerts::concerns(&findings, &inner.open, &self.settings.alert);
             let from = format!("{role} of {}", self.identity.config.cluster());
-            alerts::step(&mut inner.open, &concerns, &self.settings.alert, &from, now)
+            let heard = findings.heard.iter().filter(|heard| heard.silent.is_none() && heard.findings.is_some());
+            let answering: Vec<Role> = heard.map(|heard| heard.role).chain(own).collect();
+            let partners: Vec<Role> = self.identity.config.partners().iter().map(|partner| partner.role).collect();
+            // Whoever is no partner any more will never say anything.
+            let answers = |who: Role| answering.contains(&who) || who != role && !partners.contains(&who);
+            alerts::step(&mut inner.open, &concerns, &self.settings.alert, (&from, now), answers)
         } else {
             // PRI tells; what it was told of meanwhile is its own affair.
             inner.open.clear();

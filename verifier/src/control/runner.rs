@@ -40,7 +40,7 @@ impl Runner {
     }
 
     /// Makes the checks that run those of `plan`. One that is in both goes on undisturbed.
-    pub(super) fn keep_to(&mut self, plan: Vec<Check>) {
+    pub(super) fn keep_to(&mut self, plan: Vec<Check>, is_all: bool) {
         let mut wanted: BTreeMap<String, Check> =
             plan.into_iter().map(|check| (key(check.about, &check.service, &check.instance), check)).collect();
         self.running.retain(|key, running| {
@@ -66,6 +66,9 @@ impl Runner {
                 Ok(thread) => drop(self.running.insert(key, Running { check, stop, thread: Some(thread) })),
                 Err(error) => tracing::error!("{key} cannot be verified: {error}"),
             }
+        }
+        if !is_all {
+            return;
         }
         // What the Verifier says of itself and of its partners is no check.
         let goes_on = |key: &str| self.running.get(key).is_some_and(|running| !running.stop.load(Ordering::SeqCst));
@@ -152,10 +155,10 @@ mod tests {
         let board = Arc::new(Board::new(Role::Pri, EnvVersion::OLDEST, State::default()));
         let mut runner = Runner::new(Arc::clone(&board));
         let good = check("good", "echo fine");
-        runner.keep_to(vec![check("stuck", "sleep 25"), good.clone()]);
+        runner.keep_to(vec![check("stuck", "sleep 25"), good.clone()], true);
         wait(&board, "the good one is not verified", |board| board.last(&good).is_some());
         assert!(board.last(&check("stuck", "")).is_none());
-        runner.keep_to(vec![]);
+        runner.keep_to(vec![], true);
         wait(&board, "it is not forgotten", |board| board.lock().findings(true).observed.is_empty());
     }
 
@@ -172,7 +175,7 @@ mod tests {
         let board = Arc::new(Board::new(Role::Pri, EnvVersion::OLDEST, State::default()));
         let mut runner = Runner::new(Arc::clone(&board));
         let check = check("web", &script);
-        runner.keep_to(vec![check.clone()]);
+        runner.keep_to(vec![check.clone()], true);
         wait(&board, "it did not run four times", |_| std::fs::read_to_string(&runs).is_ok_and(|text| text.len() >= 4));
         let verdicts = board.lock().take_events().len();
         assert_eq!(verdicts, 1, "a glitch is no change");
