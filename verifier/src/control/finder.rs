@@ -16,16 +16,19 @@ use std::{
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(45);
 
+/// What is here, by the name of the service.
+type Here = BTreeMap<String, Vec<Instance>>;
+
 /// What was found last.
 #[derive(Debug)]
 pub(super) struct Finder {
-    found: Arc<Mutex<Option<BTreeMap<String, Vec<Instance>>>>>,
+    found: Arc<Mutex<Option<Here>>>,
 }
 
 impl Finder {
     /// Begins to look.
     pub(super) fn start(root: &Path, built_in: PathBuf, board: Arc<Board>) -> Finder {
-        let found = Arc::<Mutex<Option<BTreeMap<String, Vec<Instance>>>>>::default();
+        let found = Arc::<Mutex<Option<Here>>>::default();
         let (shared, root) = (Arc::clone(&found), root.to_owned());
         std::thread::spawn(move || {
             loop {
@@ -54,7 +57,7 @@ impl Finder {
     }
 
     /// By the name of the service; `None` until it was looked for the first time.
-    pub(super) fn here(&self) -> Option<BTreeMap<String, Vec<Instance>>> {
+    pub(super) fn here(&self) -> Option<Here> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
