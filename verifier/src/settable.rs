@@ -89,7 +89,7 @@ const SETTABLE: [Settable; 21] = [
     ),
 ];
 /// What SetUp finds of where a service can be reached; it may be said by hand, too.
-const REACHED: [&str; 3] = ["bound", "loopback", "beside"];
+const REACHED: [&str; 4] = ["bound", "loopback", "beside", "socket"];
 /// How alike two names are for the one to be meant by the other, 1 being the same.
 const ALIKE: f64 = 0.6;
 

@@ -2,15 +2,15 @@
 
 use crate::{
     seen::Look,
-    service::{BESIDE, BOUND, LOOPBACK, Tree},
+    service::{BESIDE, BOUND, LOOPBACK, Target, Tree},
 };
 use atlas_model::{
     TreePath, reserved,
-    verify::{At, Found, Instance, MAX_ITEMS, TestData},
+    verify::{At, Found, Instance, MAX_ITEMS, Profile, TestData},
 };
 use atlas_sid::layout::UNBOUND_MOUNT;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
 };
@@ -23,6 +23,20 @@ impl Default for Finding {
     fn default() -> Finding {
         Finding(Found { format: 1, ..Found::default() })
     }
+}
+
+/// The option of one that listens on no network.
+const SOCKET: &str = "socket";
+
+/// A server that listens on no network, only on a socket of its own: no partner can come to it, and whether it runs is looked at by `services`.
+pub(super) fn on_a_socket(name: &str) -> Instance {
+    Instance { name: name.into(), options: BTreeMap::from([(SOCKET.into(), "only".into())]), at: At::Here }
+}
+
+/// What is to be said of such a one.
+pub(super) fn is_on_a_socket(target: &Target) -> Option<Profile> {
+    let told = "not exercised: it listens on a socket alone; 'services' says whether it runs";
+    target.option(SOCKET).map(|_| Profile::ok(told))
 }
 
 impl Finding {

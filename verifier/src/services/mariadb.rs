@@ -6,7 +6,7 @@
 use super::{
     daemon::{self, Daemon},
     database,
-    found::{Finding, Six, reached},
+    found::{self, Finding, Six, reached},
     included,
 };
 use crate::{
@@ -66,6 +66,10 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     if let Some(server) = server {
         finding.path(tree, dir);
         named(told.as_ref().unwrap_or(&lines)).iter().for_each(|file| finding.path(tree, file));
+        if !server.is_networked {
+            finding.instance(found::on_a_socket("socket"));
+            return Ok(finding.done());
+        }
         let six = if server.addresses.iter().any(|at| at == "::") { six(version(tree).as_deref()) } else { Six::Alone };
         let (at, where_to) = reached(server.addresses.iter().map(String::as_str), six);
         finding.instance(Instance {
@@ -96,6 +100,8 @@ fn named(lines: &[String]) -> Vec<String> {
 }
 
 struct Server {
+    /// Whether clients come over the network at all.
+    is_networked: bool,
     port: u16,
     /// Where it listens.
     addresses: Vec<String>,
@@ -159,10 +165,13 @@ fn server(lines: &[String], version: Option<&str>) -> Option<Server> {
         }
     }
     let addresses = address.split(',').map(|at| at.trim().to_owned()).collect();
-    (is_there && is_networked && port != 0).then_some(Server { port, addresses })
+    is_there.then_some(Server { is_networked: is_networked && port != 0, port, addresses })
 }
 
 fn verify(target: &Target) -> anyhow::Result<Profile> {
+    if let Some(told) = found::is_on_a_socket(target) {
+        return Ok(told);
+    }
     let port = target.port(3306)?;
     let hint = format!(
         "on that server: systemctl status mariadb mysql; journalctl -u mariadb; ss -ltnp 'sport = :{port}'; nft list ruleset"
@@ -292,7 +301,8 @@ mod tests {
     #[test]
     fn a_server_is_there_where_its_section_is() {
         let server = |text: &str| {
-            super::server(&text.lines().map(str::to_owned).collect::<Vec<_>>(), Some("10.11")).map(|server| {
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            super::server(&lines, Some("10.11")).filter(|server| server.is_networked).map(|server| {
                 (server.port, !server.addresses.contains(&"*".to_owned()) && server.addresses != ["0.0.0.0"])
             })
         };
@@ -306,6 +316,16 @@ mod tests {
         assert_eq!(server("[mysqld] # ours\nSKIP_NETWORKING\n"), None);
         let lines = ["ssl_cert = /srv/a.pem # ours", "SSL-KEY=\"/srv/a.key\"", "ssl", "port = 1", "ssl-ca = a.pem"];
         assert_eq!(named(&lines.map(str::to_owned)), ["/srv/a.pem", "/srv/a.key"]);
+    }
+
+    #[test]
+    fn one_on_a_socket_alone_is_looked_at_by_its_unit() {
+        let server = Server::with(&[("etc/mysql/my.cnf", "[mysqld]\nskip-networking\n")]);
+        let found = find(&server.tree()).unwrap();
+        let instance = &found.instances[0];
+        assert_eq!((instance.at, found.paths.contains(&"/etc/mysql".to_owned())), (At::Here, true), "{found:?}");
+        let target = Target { options: instance.options.clone(), ..server.target() };
+        assert!(verify(&target).unwrap().summary.contains("a socket alone"));
     }
 
     #[test]

@@ -5,7 +5,10 @@
 //! SEC: verify ─► their programs are here, or one fault that names all; `lacks` says of which services nothing else needs to be told
 //! ```
 
-use super::running::SERVERS;
+use super::{
+    daemon::may_start,
+    running::{SERVERS, Server},
+};
 use crate::{
     here,
     service::{Service, Target, Tree},
@@ -33,7 +36,9 @@ const PACKAGES: &str = "packages";
 
 fn find(tree: &Tree) -> Found {
     let is_there = |path: &str| tree.exists(&format!("/{path}"));
-    let here = SERVERS.iter().filter(|server| is_there(server.program) && is_there(server.config));
+    // A unit that is masked is one that PRI does not run.
+    let runs = |server: &&Server| is_there(server.program) && is_there(server.config) && may_start(tree, server.units);
+    let here = SERVERS.iter().filter(runs);
     let pairs = here.flat_map(|server| server.services.iter().map(|service| format!("{service}:{}", server.package)));
     let pairs: Vec<String> = pairs.collect();
     let options = BTreeMap::from([(PACKAGES.to_owned(), pairs.join(" "))]);
@@ -51,6 +56,12 @@ fn on_pri(found: &Services) -> BTreeMap<&str, BTreeSet<&str>> {
         }
     }
     all
+}
+
+/// Whether PRI runs the server of this package; where nobody has said so yet, it may.
+pub(super) fn may_run_on_pri(found: &Services, package: &str) -> bool {
+    let on_pri = on_pri(found);
+    !found.services.contains_key(SERVICE.name) || on_pri.values().any(|packages| packages.contains(package))
 }
 
 fn verify(target: &Target) -> anyhow::Result<Profile> {
@@ -89,7 +100,7 @@ fn judged(on_pri: &BTreeMap<&str, BTreeSet<&str>>, is_here: impl Fn(&str) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::here::testing::Server;
+    use crate::here::testing::Server as Machine;
     use atlas_model::verify::{FoundService, Verdict};
 
     fn services(names: &[&str], packages: &str) -> String {
@@ -104,13 +115,32 @@ mod tests {
         serde_json::to_string(&Services { format: 1, services: all }).unwrap()
     }
 
-    fn verify_as(server: &Server, role: Role) -> Profile {
+    #[test]
+    fn a_unit_that_pri_masked_is_of_no_server_that_pri_runs() {
+        let pri = Machine::with(&[
+            ("etc/unbound/unbound.conf", ""),
+            ("etc/bind/named.conf", ""),
+            ("lib/systemd/system/named.service", "[Unit]\n"),
+            ("lib/systemd/system/unbound.service", "[Unit]\n"),
+        ]);
+        pri.program("usr/sbin/unbound", "");
+        pri.program("usr/sbin/named", "");
+        let packages = || find(&pri.tree()).instances.remove(0).options.remove(PACKAGES).unwrap();
+        assert_eq!(packages(), "dns:bind9 dns:unbound");
+        pri.link("/dev/null", "etc/systemd/system/unbound.service");
+        assert_eq!(packages(), "dns:bind9");
+        let found: Services = serde_json::from_str(&services(&["dns"], &packages())).unwrap();
+        assert!(may_run_on_pri(&found, "bind9") && !may_run_on_pri(&found, "unbound"));
+        assert!(may_run_on_pri(&Services::default(), "unbound"), "nobody has said so");
+    }
+
+    fn verify_as(server: &Machine, role: Role) -> Profile {
         (SERVICE.verify)(&Target { role: Some(role), ..server.target() }).unwrap()
     }
 
     #[test]
     fn pri_says_which_servers_it_has() {
-        let server = Server::new();
+        let server = Machine::new();
         assert_eq!(find(&server.tree()).instances[0].options[PACKAGES], "");
         for config in ["etc/nginx/nginx.conf", "etc/apache2/apache2.conf"] {
             server.write(config, "");
@@ -125,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_server_that_a_secondary_has_not_is_one_fault_with_one_line_that_installs_it() {
-        let server = Server::new();
+        let server = Machine::new();
         server.write(SERVICES, &services(&["web", "smtp"], "web:nginx smtp:postfix mail:postfix dns:bind9"));
         let lacking = verify_as(&server, Role::Sec(1));
         assert_eq!(lacking.verdict, Verdict::Unacceptable);
@@ -140,7 +170,7 @@ mod tests {
 
     #[test]
     fn one_of_two_servers_of_a_service_is_a_fault_and_the_service_is_exercised() {
-        let server = Server::new();
+        let server = Machine::new();
         server.write(SERVICES, &services(&["web"], "web:nginx web:apache2"));
         server.program("usr/sbin/nginx", "");
         let lacking = verify_as(&server, Role::Sec(1));

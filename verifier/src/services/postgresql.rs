@@ -6,7 +6,7 @@
 use super::{
     daemon::{self, Daemon, Rights},
     database,
-    found::{Finding, Six, reached},
+    found::{self, Finding, Six, reached},
 };
 use crate::{
     service::{Service, Target, Tree},
@@ -29,7 +29,8 @@ pub(super) const SERVICE: Service = Service {
 const DAEMON: Daemon = Daemon {
     name: "postgresql",
     programs: &["/usr/lib/postgresql/*/bin/postgres", "postgres"],
-    units: &["postgresql.service", "postgresql@.service"],
+    // The clusters' own are started by this one.
+    units: &["postgresql.service"],
 };
 /// Where Debian has each version.
 const PROGRAMS: &str = "/usr/lib/postgresql";
@@ -77,8 +78,17 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         if let Some(how) = starts.filter(|starts| *starts == "manual") {
             finding.note(format!("{name} at port {port} is not exercised: its start.conf says '{how}'"));
         }
-        // Who starts it by hand or listens on no network has no clients that we could be.
-        if addresses.is_empty() || starts.is_some_and(|starts| starts != "auto") {
+        let unit = format!("postgresql@{}.service", name.replace('/', "-"));
+        let is_masked = daemon::unit_of(tree, &unit) == Some(false);
+        if is_masked {
+            finding.note(format!("{name} is not exercised: {unit} is masked"));
+        }
+        // Who starts it by hand has no clients that we could be.
+        if is_masked || starts.is_some_and(|starts| starts != "auto") {
+            continue;
+        }
+        if addresses.is_empty() {
+            finding.instance(found::on_a_socket(name));
             continue;
         }
         let (at, where_to) = reached(addresses.iter().map(String::as_str), Six::Alone);
@@ -192,6 +202,9 @@ fn listens(port: Option<&str>, addresses: Option<&str>) -> (u16, Vec<String>) {
 }
 
 fn verify(target: &Target) -> anyhow::Result<Profile> {
+    if let Some(told) = found::is_on_a_socket(target) {
+        return Ok(told);
+    }
     let port = target.port(5432)?;
     let hint = format!(
         "on that server: pg_lsclusters; systemctl status 'postgresql@*'; tail /var/log/postgresql/*.log; ss -ltnp 'sport = :{port}'"
@@ -324,6 +337,28 @@ mod tests {
         assert_eq!(one("listen_addresses = 'localhost, 192.0.2.1'\nListen_Addresses=''\n"), (5432, vec![]));
         assert_eq!(one("portal = 7\nlisten_addresses = 'localhost'\n"), (5432, local));
         assert_eq!(setting("a.b = 'it''s \\'so\\'' # x"), Some(("a.b".into(), "it's 'so'".into())));
+    }
+
+    #[test]
+    fn what_is_masked_is_no_server_and_one_on_a_socket_alone_is_looked_at_by_its_unit() {
+        let server = Server::with(&[
+            ("var/lib/dpkg/status", ""),
+            ("lib/systemd/system/postgresql.service", "[Unit]\n"),
+            ("lib/systemd/system/postgresql@.service", "[Unit]\n"),
+            ("etc/postgresql/15/main/postgresql.conf", "listen_addresses = '*'\n"),
+            ("etc/postgresql/15/quiet/postgresql.conf", "listen_addresses = ''\n"),
+        ]);
+        server.program("usr/lib/postgresql/15/bin/postgres", "");
+        let found = |server: &Server| {
+            let all = find(&server.tree()).unwrap().instances;
+            all.into_iter().map(|one| (one.name, one.at)).collect::<Vec<_>>()
+        };
+        let (main, quiet) = (("15/main".to_owned(), At::Partners), ("15/quiet".to_owned(), At::Here));
+        assert_eq!(found(&server), [main, quiet.clone()]);
+        server.link("/dev/null", "etc/systemd/system/postgresql@15-main.service");
+        assert_eq!(found(&server), [quiet]);
+        server.link("/dev/null", "etc/systemd/system/postgresql.service");
+        assert_eq!(found(&server), []);
     }
 
     #[test]

@@ -30,8 +30,10 @@ pub(super) const SERVICE: Service = Service {
     verify,
 };
 
-const DAEMON: Daemon =
-    Daemon { name: "samba", programs: &["smbd"], units: &["smbd.service", "samba-ad-dc.service", "samba.service"] };
+const DAEMON: Daemon = Daemon { name: "samba", programs: &["smbd"], units: &["smbd.service", "samba.service"] };
+/// The same program as a domain's controller; its unit is there on every server, and starts nothing on one that is none.
+const CONTROLLER: Daemon =
+    Daemon { name: "samba", programs: &["samba", "smbd"], units: &["samba-ad-dc.service", "samba.service"] };
 /// Shares that are no directories of files, or another for everybody.
 const OTHERS: [&str; 5] = ["global", "homes", "printers", "print$", "ipc$"];
 
@@ -42,11 +44,22 @@ const LEFT_THERE: &str = "NT_STATUS_OBJECT_NAME_COLLISION";
 const NAMED: [&str; 6] =
     ["username map", "smb passwd file", "passdb backend", "tls keyfile", "tls certfile", "tls cafile"];
 
+/// Whether a configuration makes it the controller of an Active Directory.
+fn is_controller(text: &str) -> bool {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").to_ascii_lowercase();
+    let settings = text.lines().filter_map(|line| line.split_once('='));
+    let roles = settings.filter(|(name, _)| words(name) == "server role").map(|(_, role)| words(role));
+    let names = ["active directory domain controller", "domain controller", "dc"];
+    roles.last().is_some_and(|role| names.contains(&role.as_str()))
+}
+
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
     let dir = tree.installed("samba", "/etc/samba");
     let main = format!("{dir}/smb.conf");
-    if !tree.exists(&main) || !DAEMON.is_there(tree) {
+    let Some(text) = tree.read(&main)? else { return Ok(finding.done()) };
+    let daemon = if is_controller(&text) { CONTROLLER } else { DAEMON };
+    if !daemon.is_there(tree) {
         return Ok(finding.done());
     }
     finding.path(tree, dir);
@@ -438,6 +451,26 @@ mod tests {
         let expected = Server { port: 4450, others: vec![139], is_local: false, is_limited: false, addresses: vec![] };
         assert_eq!(Server::read(&lines), expected);
         assert_eq!(Server::read(&["[global]".to_owned()]).port, 445);
+    }
+
+    #[test]
+    fn one_whose_unit_is_masked_is_none_though_that_of_a_controller_is_not() {
+        let server = crate::here::testing::Server::with(&[
+            ("var/lib/dpkg/status", ""),
+            ("lib/systemd/system/smbd.service", "[Unit]\n"),
+            ("lib/systemd/system/samba-ad-dc.service", "[Unit]\n"),
+            ("etc/samba/smb.conf", "[global]\n[data]\npath = /srv\n"),
+        ]);
+        server.program("usr/sbin/smbd", "");
+        let found = || find(&server.tree()).unwrap().instances.len();
+        assert_eq!(found(), 1);
+        server.link("/dev/null", "etc/systemd/system/smbd.service");
+        assert_eq!(found(), 0);
+        server.write(
+            "etc/samba/smb.conf",
+            "[global]\nServer  Role = Active Directory Domain Controller\n[data]\npath = /srv\n",
+        );
+        assert_eq!(found(), 1);
     }
 
     #[test]

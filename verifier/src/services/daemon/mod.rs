@@ -59,13 +59,8 @@ impl Daemon {
         self.programs.iter().find_map(lies)
     }
 
-    /// Whether a unit is there that is not masked, or a script of old; or there is nothing that starts anything.
     fn may_start(&self, tree: &Tree) -> bool {
-        let state = |unit: &str| UNITS.iter().find_map(|dir| unit_at(tree, &format!("{dir}/{unit}")));
-        let script = |unit: &&&str| tree.exists(&format!("/etc/init.d/{}", unit.split('.').next().unwrap_or_default()));
-        let states: Vec<bool> = self.units.iter().filter_map(|unit| state(unit)).collect();
-        let has_units = UNITS.iter().any(|dir| !tree.names(dir).is_empty());
-        states.contains(&true) || (states.is_empty() && (!has_units || self.units.iter().any(|unit| script(&unit))))
+        may_start(tree, self.units)
     }
 
     /// Whether a process of it runs.
@@ -80,6 +75,19 @@ impl Daemon {
             names.iter().any(|known| !name.is_empty() && known.get(..15).unwrap_or(known) == name)
         })
     }
+}
+
+/// Whether one of these units is there and not masked, or a script of old; or there is nothing that starts anything.
+pub(super) fn may_start(tree: &Tree, units: &[&str]) -> bool {
+    let script = |unit: &&str| tree.exists(&format!("/etc/init.d/{}", unit.split('.').next().unwrap_or_default()));
+    let states: Vec<bool> = units.iter().filter_map(|unit| unit_of(tree, unit)).collect();
+    let has_units = UNITS.iter().any(|dir| !tree.names(dir).is_empty());
+    states.contains(&true) || (states.is_empty() && (!has_units || units.iter().any(script)))
+}
+
+/// Whether a unit may run, by the weightiest place that has it; `None` where none has.
+pub(super) fn unit_of(tree: &Tree, unit: &str) -> Option<bool> {
+    UNITS.iter().find_map(|dir| unit_at(tree, &format!("{dir}/{unit}")))
 }
 
 /// Whether a unit is there and may run; `None` where it is not there. Masked, it is a link to `/dev/null`.

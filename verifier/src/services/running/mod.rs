@@ -16,6 +16,7 @@ mod kernel;
 mod listening;
 mod table;
 
+use super::packages;
 use crate::{
     here::{self, Faults},
     service::{BOUND, Service, Target},
@@ -66,7 +67,9 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     let candidates: Vec<&Server> = SERVERS
         .iter()
         .filter(|server| {
-            server.services.iter().any(|name| names.contains(name)) && here::is_there(&target.root, server.config)
+            server.services.iter().any(|name| names.contains(name))
+                && here::is_there(&target.root, server.config)
+                && packages::may_run_on_pri(&found, server.package)
         })
         .collect();
     let units = units(target, &candidates, &services, &mut faults);

@@ -10,7 +10,7 @@ pub(crate) struct Server {
     /// Its configuration: without it, the program is not what provides the service here.
     pub(crate) config: &'static str,
     /// Its units; one of them suffices.
-    pub(super) units: &'static [&'static str],
+    pub(crate) units: &'static [&'static str],
     /// The unit of one instance that SetUp found, where each has one of its own; `None` for a name that is none of a unit.
     pub(super) unit_of: fn(&str) -> Option<String>,
     /// Its program.
