@@ -48,9 +48,9 @@ const NAMED: [&str; 6] =
 fn is_controller(text: &str) -> bool {
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").to_ascii_lowercase();
     let settings = text.lines().filter_map(|line| line.split_once('='));
-    let roles = settings.filter(|(name, _)| words(name) == "server role").map(|(_, role)| words(role));
+    let mut roles = settings.filter(|(name, _)| words(name) == "server role").map(|(_, role)| words(role));
     let names = ["active directory domain controller", "domain controller", "dc"];
-    roles.last().is_some_and(|role| names.contains(&role.as_str()))
+    roles.next_back().is_some_and(|role| names.contains(&role.as_str()))
 }
 
 fn find(tree: &Tree) -> anyhow::Result<Found> {
