@@ -37,7 +37,7 @@ fn path(text: &str) -> TreePath {
 }
 
 /// What files may hold besides what the rules name.
-const LINES: [&str; 37] = [
+const LINES: [&str; 41] = [
     "",
     "# a comment",
     "some text, löslich",
@@ -71,6 +71,10 @@ const LINES: [&str; 37] = [
     "HostKeyAlgorithms +ssh-dss,ssh-dss-cert-v01@openssh.com",
     "HostbasedAcceptedAlgorithms \"ssh-dss,ssh-rsa\"",
     "PubkeyAcceptedAlgorithms ssh-ed25519,ssh-dss,ssh-rsa",
+    "KexAlgorithms sntrup761x25519-sha512@openssh.com,curve25519-sha256",
+    "KexAlgorithms +mlkem768x25519-sha256,sntrup761x25519-sha512",
+    "smtpd_tls_protocols = >=TLSv1.2",
+    "  -o smtpd_tls_protocols=>=TLSv1.2",
     "auto lo",
     "iface lo inet loopback",
     "auto eth0\niface eth0 inet static\n    address 192.168.1.10/24\n    gateway 192.168.1.1",
@@ -300,4 +304,69 @@ fn phps_json_is_loaded_where_it_is_no_part_of_php() {
         assert_eq!(target, is_there.then_some("/etc/php/7.4/mods-available/json.ini"), "{kind}");
     }
     assert_eq!(to(&old, Direction::Newer), native, "PHP 8.2 has it without them");
+}
+
+/// What the daemon of the older release refuses, or takes for something else, is said in its own words.
+#[test]
+fn what_only_a_newer_release_understands_is_said_as_the_older_one_does() {
+    for (number, file, newer, older) in [
+        (
+            2,
+            "/etc/ssh/sshd_config",
+            "KexAlgorithms sntrup761x25519-sha512@openssh.com,curve25519-sha256",
+            "KexAlgorithms curve25519-sha256",
+        ),
+        (
+            2,
+            "/etc/ssh/ssh_config",
+            "KexAlgorithms ^curve25519-sha256,sntrup761x25519-sha512@openssh.com",
+            "KexAlgorithms ^curve25519-sha256",
+        ),
+        (2, "/etc/ssh/sshd_config", "KexAlgorithms +sntrup761x25519-sha512@openssh.com # new", ""),
+        (
+            3,
+            "/etc/ssh/sshd_config",
+            "KexAlgorithms mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com",
+            "KexAlgorithms sntrup761x25519-sha512@openssh.com",
+        ),
+        (
+            3,
+            "/etc/ssh/sshd_config",
+            "KexAlgorithms curve25519-sha256,sntrup761x25519-sha512,mlkem768x25519-sha256",
+            "KexAlgorithms curve25519-sha256",
+        ),
+        (
+            2,
+            "/etc/postfix/main.cf",
+            "smtpd_tls_protocols = >=TLSv1.2",
+            "smtpd_tls_protocols = !SSLv2, !SSLv3, !TLSv1, !TLSv1.1",
+        ),
+        (
+            2,
+            "/etc/postfix/main.cf",
+            "smtp_tls_mandatory_protocols=>=TLSv1",
+            "smtp_tls_mandatory_protocols=!SSLv2, !SSLv3",
+        ),
+        (
+            2,
+            "/etc/postfix/master.cf",
+            "  -o smtpd_tls_protocols=>=TLSv1.3 -o a=b",
+            "  -o smtpd_tls_protocols=!SSLv2,!SSLv3,!TLSv1,!TLSv1.1,!TLSv1.2 -o a=b",
+        ),
+        (
+            2,
+            "/etc/postfix/master.cf",
+            "  -o { smtpd_tls_mandatory_protocols = >=TLSv1.2 }",
+            "  -o { smtpd_tls_mandatory_protocols = !SSLv2,!SSLv3,!TLSv1,!TLSv1.1 }",
+        ),
+    ] {
+        let parts: Vec<Part> = shipped().into_iter().filter(|(of, _)| *of == number).map(|(_, part)| part).collect();
+        let mut tree = Tree::default();
+        tree.put(&path(file), format!("# a\n{newer}\n").into_bytes(), None);
+        let (converted, residue) = convert(&parts, &tree, &Residue::default(), Direction::Older).unwrap();
+        let text = String::from_utf8(converted.text(&path(file)).unwrap().unwrap()).unwrap();
+        let wanted = if older.is_empty() { "# a\n".to_owned() } else { format!("# a\n{older}\n") };
+        assert_eq!(text, wanted, "{newer}");
+        assert_eq!(convert(&parts, &converted, &residue, Direction::Newer).unwrap().0, tree, "{newer}");
+    }
 }
