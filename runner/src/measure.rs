@@ -3,11 +3,18 @@
 //! Rates need two looks: the last one is kept in `/run/atlas/start-handler.json`, so that nobody waits for the second.
 
 use atlas_cli::version;
-use atlas_host::{durable, tree::Dir};
+use atlas_host::{
+    durable,
+    tree::{Dir, Rename},
+};
+use nix::{
+    fcntl::{OFlag, openat},
+    sys::stat::Mode,
+};
 use procfs::FromRead;
 use std::{
+    collections::HashSet,
     ffi::OsStr,
-    io::Read,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -46,6 +53,8 @@ pub struct Measured {
 const NAME_BYTES: usize = 15;
 /// Looks that are nearer to each other give no rate.
 const NEAREST: Duration = Duration::from_secs(1);
+/// The longest list of the kernel's threads that is read, in bytes.
+const CHILDREN: usize = 1 << 20;
 /// The most processes that are looked at.
 const PROCESSES: usize = 200_000;
 
@@ -79,20 +88,31 @@ fn copies(proc: &Path, program: &str) -> Vec<i32> {
     let cut = |name: &str| name.bytes().take(NAME_BYTES).collect::<Vec<u8>>();
     let wanted = cut(program);
     let names = dir.names(PROCESSES).unwrap_or_default();
+    let kernels = kernels_own(&dir);
     let pids = names.iter().filter_map(|name| name.to_str()?.parse::<i32>().ok());
     let is_copy = |pid: &i32| {
         // One that has ended since is none.
-        let name = name_of(proc, *pid).unwrap_or_default();
-        cut(&name) == wanted || cut(version::without(&name)) == wanted
+        let mut name = [0; 2 * NAME_BYTES];
+        let length = name_of(&dir, *pid, &mut name).unwrap_or(0);
+        let name = std::str::from_utf8(name[..length].trim_ascii_end()).unwrap_or_default();
+        cut(name) == wanted || cut(version::without(name)) == wanted
     };
-    pids.filter(is_copy).collect()
+    pids.filter(|pid| !kernels.contains(pid)).filter(is_copy).collect()
 }
 
-/// A process's name, by one read: every run of every program asks for all of them.
-fn name_of(proc: &Path, pid: i32) -> std::io::Result<String> {
-    let mut name = [0; 2 * NAME_BYTES];
-    let length = std::fs::File::open(proc.join(format!("{pid}/comm")))?.read(&mut name)?;
-    Ok(String::from_utf8_lossy(name[..length].trim_ascii_end()).into_owned())
+/// The kernel's own threads, more than half of an idle server's processes: they are all children of one.
+fn kernels_own(proc: &Dir) -> HashSet<i32> {
+    let is_their_parent = proc.read("2/comm", 64).is_ok_and(|name| name == b"kthreadd\n");
+    let children = is_their_parent.then(|| proc.read("2/task/2/children", CHILDREN).ok()).flatten();
+    let children = String::from_utf8(children.unwrap_or_default()).unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// A process's name, by one read from the directory that is held: every run of every program asks for all of them.
+fn name_of(proc: &Dir, pid: i32, name: &mut [u8]) -> Option<usize> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = openat(proc, format!("{pid}/comm").as_str(), flags, Mode::empty()).ok()?;
+    nix::unistd::read(&file, name).ok()
 }
 
 fn file_handles(proc: &Path) -> Option<f64> {
@@ -138,8 +158,10 @@ fn paging(root: &Path, proc: &Path) -> Option<f64> {
     let is_near = since.is_some_and(|since| (0.0..NEAREST.as_secs_f64()).contains(&since));
     if !is_near {
         let content = serde_json::to_vec(&Look { format: 1, time, pages }).unwrap_or_default();
-        // A look that cannot be kept costs the next one its rate.
-        let _ = durable::write(&dir, name, &content, 0o644);
+        // In memory, and nothing after a boot: it need not last. One that cannot be kept costs the next its rate.
+        let temp = durable::temp_name();
+        let _ =
+            durable::put(&dir, &temp, &content, 0o644).and_then(|()| dir.rename(&temp, &dir, name, Rename::Replace));
     }
     let (last, since) = (last?, since?);
     (!is_near && since > 0.0)
@@ -166,8 +188,13 @@ mod tests {
         for (pid, name) in [(10, "ssSync"), (11, "ssSync.v2"), (12, "other")] {
             put(&format!("{pid}/comm"), &format!("{name}\n"));
         }
+        put("2/comm", "kthreadd\n");
+        put("2/task/2/children", "3 13 ");
+        put("13/comm", "ssSync\n");
         let measured = now(tmp.path(), "ssSync", &["/".into(), "/nowhere".into()]);
-        assert_eq!(measured.copies, [10, 11]);
+        assert_eq!(measured.copies, [10, 11], "a thread of the kernel is no copy");
+        put("2/comm", "other\n");
+        assert_eq!(now(tmp.path(), "ssSync", &[]).copies, [10, 11, 13], "in a container, 2 is anybody");
         assert_eq!(measured.load_per_cpu, Some(6.0 / cpus()));
         assert_eq!(measured.file_handles_percent, Some(85.0));
         assert_eq!(
