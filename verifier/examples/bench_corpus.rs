@@ -11,7 +11,7 @@ mod corpus;
 use corpus::{
     alarms,
     case::{self, Case},
-    documented, roots, views,
+    documented, roots, uml, views,
 };
 use serde_json::json;
 use std::{
@@ -62,9 +62,18 @@ fn main() {
     let wanted = wanted();
     let tasks = tasks(&wanted);
     let all = tasks.len();
+    let kernels = kernels(&wanted, &tasks);
     let tasks = Mutex::new(tasks);
     let tally = Mutex::new(Tally::default());
     std::thread::scope(|scope| {
+        for (release, (root, cases)) in &kernels {
+            let (wanted, tally) = (&wanted, &tally);
+            scope.spawn(move || {
+                for (name, outcome) in uml::exercise(root, &wanted.programs, cases) {
+                    record(release, &name, false, outcome, tally);
+                }
+            });
+        }
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 while let Some((task, left)) = next(&tasks) {
@@ -138,6 +147,15 @@ fn tasks(wanted: &Wanted) -> VecDeque<Task> {
     all
 }
 
+/// What the kernel serves, which has to be another one's here: for each release its root file system, and the configurations.
+fn kernels(wanted: &Wanted, tasks: &VecDeque<Task>) -> BTreeMap<&'static str, (PathBuf, Vec<Case>)> {
+    let mut all: BTreeMap<&'static str, (PathBuf, Vec<Case>)> = BTreeMap::new();
+    for task in tasks.iter().filter(|task| wanted.alarms && task.case.daemon.name == "nfs") {
+        all.entry(task.release).or_insert((task.root.clone(), vec![])).1.push(task.case.clone());
+    }
+    all
+}
+
 /// The next one, and how many are left behind it.
 fn next(tasks: &Mutex<VecDeque<Task>>) -> Option<(Task, usize)> {
     let mut tasks = tasks.lock().unwrap();
@@ -194,12 +212,15 @@ fn try_one(wanted: &Wanted, task: &Task, tally: &Mutex<Tally>) {
 
 fn exercise(programs: &Path, task: &Task, tally: &Mutex<Tally>) {
     let Task { release, root, case } = task;
-    let outcome = alarms::exercise(root, programs, case);
+    record(release, &case.name, case.is_excerpt, alarms::exercise(root, programs, case), tally);
+}
+
+fn record(release: &str, name: &str, is_excerpt: bool, outcome: alarms::Outcome, tally: &Mutex<Tally>) {
     let mut tally = tally.lock().unwrap();
     match outcome {
-        alarms::Outcome::NotStarted(_) if case.is_excerpt => *tally.left_out.entry("not started").or_default() += 1,
+        alarms::Outcome::NotStarted(_) if is_excerpt => *tally.left_out.entry("not started").or_default() += 1,
         alarms::Outcome::NotStarted(why) => {
-            add("refused", release, &mut tally.refused, vec![format!("{}: {why}", case.name)]);
+            add("refused", release, &mut tally.refused, vec![format!("{name}: {why}")]);
         }
         alarms::Outcome::Exercised(seen) => {
             tally.exercised += 1;

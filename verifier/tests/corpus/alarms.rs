@@ -56,6 +56,7 @@ while [ $seen -lt 4 ] && [ $waited -lt 200 ]; do
   if [ "$now" = "$before" ] && { [ -n "$now" ] || [ $waited -gt 75 ]; }; then seen=$((seen + 1)); else seen=0; before=$now; fi
 done
 kill -0 $daemon || exit 4
+in_root "$READY" >/dev/null 2>&1
 ss -Hltunp >"$W/out/listeners"
 for tree in m sec; do
   mkdir -p "$W/$tree/opt/atlas" "$W/$tree/unbound/SID_DATA" "$W/$tree/etc/atlas" "$W/$tree/run/atlas"
@@ -96,6 +97,7 @@ pub fn exercise(root: &Path, programs: &Path, case: &Case) -> Outcome {
     let variables = [
         ("ACCEPTS", daemon.accepts.to_owned()),
         ("START", daemon.start.to_owned()),
+        ("READY", daemon.ready.to_owned()),
         ("OWN", own_addresses(case).join(" ")),
         ("SETTINGS", format!("[alert]\nslow = false\n{interval}")),
     ];

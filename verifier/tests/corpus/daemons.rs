@@ -17,8 +17,10 @@ pub struct Daemon {
     pub accepts: &'static str,
     /// Shell that lists its names, where SetUp has no word of its own to compare.
     pub names: &'static str,
-    /// Shell that becomes the daemon, in the foreground; empty where this machine's kernel cannot have it.
+    /// Shell that becomes the daemon, in the foreground; empty where it is a kernel's: see `uml.rs`.
     pub start: &'static str,
+    /// Shell that waits until it does what it is there for, where that is later than that it listens.
+    pub ready: &'static str,
     /// Whether clients come over UDP.
     pub is_udp: bool,
     /// Ports at which it is controlled, not used.
@@ -36,6 +38,7 @@ const NONE: Daemon = Daemon {
     accepts: "",
     names: "",
     start: "",
+    ready: "",
     is_udp: false,
     control: &[],
     interval: 3,
@@ -173,6 +176,7 @@ pub const ALL: &[Daemon] = &[
         accepts: "true",
         // It has the time at once, where for minutes it would not have got it from anybody; and leaves this machine's clock alone.
         start: "echo 'tos orphan 8 orphanwait 1' >>/etc/ntpsec/ntp.conf; exec setpriv --bounding-set=-sys_time --inh-caps=-all -- ntpd -n -g",
+        ready: "timeout 20 sh -c 'until ntpq -c rv | grep -q leap=00; do sleep 0.2; done' || true",
         is_udp: true,
         ..NONE
     },

@@ -8,4 +8,5 @@ pub mod daemons;
 pub mod documented;
 pub mod room;
 pub mod roots;
+pub mod uml;
 pub mod views;

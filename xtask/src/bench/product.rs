@@ -78,6 +78,7 @@ pub(super) const CORPUS: Product = Product {
         ("mmdebstrap", "bench: Debian 11, 12 and 13 with all the daemons"),
         ("debian-archive-keyring", "bench: whose packages to trust"),
         ("iproute2", "bench: a network with a partner in it"),
+        ("user-mode-linux", "bench: a kernel with NFS"),
         ("curl", "bench: web and mail"),
         ("postgresql-client", "bench: PostgreSQL"),
         ("mariadb-client-core", "bench: MariaDB"),

@@ -20,12 +20,13 @@ use super::{
     given::FILE,
 };
 use crate::{
+    here,
     seen::Look,
     service::{Service, Target, Tree},
 };
 use atlas_model::verify::{Found, Instance, Profile, TestData, Worse};
 use exports::{Export, Root};
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, os::unix::fs::MetadataExt, time::Instant};
 
 pub(super) const SERVICE: Service = Service {
     name: "nfs",
@@ -57,6 +58,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     if dir == "/etc" {
         as_exported(&mut all, tree, &mut finding);
     }
+    as_clients_of_4_see_it(&mut all, tree, &mut finding);
     let pseudo = all.iter().find(|export| export.is_pseudo_root).map(|export| export.path.clone());
     all.into_iter().for_each(|export| take(&mut finding, tree, export, pseudo.as_deref()));
     let names = [
@@ -72,6 +74,31 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         names.iter().for_each(|name| finding.path(tree, &format!("{dir}/{name}")));
     }
     Ok(finding.done())
+}
+
+/// What lies below the pseudo root, and is no mount point, is shown to clients of NFS 4 as a part of that: read-only where it is.
+fn as_clients_of_4_see_it(all: &mut [Export], tree: &Tree, finding: &mut Finding) {
+    let Some(root) = all.iter().find(|export| export.is_pseudo_root && !export.is_writable).cloned() else { return };
+    // Where a directory is mounted onto another, both are of one file system.
+    tree.look(Look::File, "/etc/fstab");
+    let mounts = here::text(tree.path(), "/proc/self/mounts").unwrap_or_default();
+    let is_mounted = |path: &str| {
+        let path = path.replace(' ', "\\040");
+        mounts.lines().any(|line| line.split(' ').nth(1) == Some(path.as_str()))
+    };
+    let disk = |path: &str| std::fs::metadata(here::below(tree.path(), path)).map(|meta| meta.dev()).ok();
+    for export in all.iter_mut().filter(|export| export.is_writable) {
+        let is_part = below(&root.path, &export.path).is_some_and(|path| !path.is_empty() && path != "/")
+            && disk(&export.path).is_some_and(|own| Some(own) == disk(&root.path))
+            && !is_mounted(&export.path);
+        if is_part {
+            finding.note(format!(
+                "{} is no mount point: clients of NFS 4 see it as a part of {}, and may not write",
+                export.path, root.path
+            ));
+            export.is_writable = false;
+        }
+    }
 }
 
 /// Takes what is exported as `exportfs -s` says it: to whom, and how. What is exported by hand, or not at all for now, is said.
@@ -248,5 +275,21 @@ mod tests {
         assert_eq!(shown, [("/", None), ("/home", Some("192.0.2.0/24")), ("", None), ("", None)]);
         assert!(found.instances[3].options.contains_key("kerberos") && found.place.len() == 3);
         assert_eq!(below("/", "/srv").as_deref(), Some("/srv"));
+    }
+
+    #[test]
+    fn what_is_no_mount_point_below_a_pseudo_root_that_is_read_only_is_so_as_well() {
+        let server = crate::here::testing::Server::with(&[
+            ("etc/exports", "/srv *(ro,fsid=0)\n/srv/a *(rw)\n\"/srv/b c\" *(rw)\n/other *(rw)\n"),
+            ("srv/a/x", ""),
+            ("srv/b c/x", ""),
+            ("other/x", ""),
+            ("proc/self/mounts", "/dev/sda1 / ext4 rw 0 0\n/dev/sda1 /srv/b\\040c ext4 rw 0 0\n"),
+        ]);
+        let found = find(&server.tree()).unwrap();
+        let access =
+            |name: &str| found.instances.iter().find(|one| one.name == name).unwrap().options["access"].as_str();
+        assert_eq!(["/srv/a", "/srv/b c", "/other"].map(access), ["ro", "rw", "rw"]);
+        assert!(found.notes.iter().any(|note| note.starts_with("/srv/a is no mount point")), "{found:?}");
     }
 }
