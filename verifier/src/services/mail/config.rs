@@ -51,6 +51,8 @@ impl Listener {
             options.extend(
                 ["certificate-slow", "certificate-unacceptable"].map(|limit| (limit.to_owned(), "0".to_owned())),
             );
+            // An old one makes a key for each conversation, which takes seconds where others work beside it.
+            options.insert("tls-slow".into(), "15000".into());
         }
         if self.is_wary {
             options.insert("answer-slow".into(), "12000".into());

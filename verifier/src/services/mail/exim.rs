@@ -140,8 +140,10 @@ mod tests {
         let instance = |told: &str| settings(told).listeners[0].instance();
         let made_up = instance("local_interfaces = <; ::1\n");
         assert_eq!(made_up.options["certificate-unacceptable"], "0");
+        assert_eq!(made_up.options["tls-slow"], "15000", "so is its key, in Debian 11 for each conversation");
         assert_eq!(made_up.options["loopback"], "::1");
         assert!(!instance("tls_certificate = /srv/a.pem\n").options.contains_key("certificate-unacceptable"));
+        assert!(!instance("tls_certificate = /srv/a.pem\n").options.contains_key("tls-slow"));
     }
 
     #[test]
