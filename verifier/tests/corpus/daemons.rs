@@ -137,6 +137,8 @@ pub const ALL: &[Daemon] = &[
         prepare: "mkdir -p /run/samba",
         accepts: "testparm -s",
         start: "exec smbd -F --no-process-group",
+        // A check is several runs of a client.
+        interval: 8,
         ..NONE
     },
     Daemon {
