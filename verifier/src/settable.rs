@@ -34,7 +34,7 @@ const SETTABLE: [Settable; 21] = [
     of("atlas", &[], &[]),
     of("connectivity", &["answer", "lost", "fragmented", "rate"], &["fragments"]),
     of("disk", &["space", "inodes", "space*", "inodes*", "*/worn", "*/temperature", "*/grown-defects"], &[]),
-    of("dns", &["answer", "name-servers"], &["port", "name", "expect", "zone", "limited", "resolver"]),
+    of("dns", &["answer", "name-servers"], &["port", "name", "expect", "zone", "limited", "shadowed", "resolver"]),
     of("gate", &[], &[]),
     of("logs", &["largest", "share"], &[]),
     of(

@@ -13,7 +13,7 @@ const SERVICES: [&str; 9] = ["dns", "mail", "mariadb", "nfs", "ntp", "postgresql
 /// Makes the tree a PRI whose services have something to serve.
 const MAKE: &str = r#"
 cd "$1"
-mkdir -p opt/atlas unbound/SID_DATA/PRI/Env2 srv/data
+mkdir -p opt/atlas unbound/SID_DATA/PRI/Env2 unbound/www srv/data
 echo /etc/hostname > unbound/SID_DATA/PRI/Env2/IdentFilePaths
 echo 2 > opt/atlas/EnvID
 echo bakery > opt/atlas/Cluster
