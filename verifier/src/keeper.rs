@@ -219,6 +219,8 @@ mod tests {
         let (own, dir) = store(tmp.path());
         nix::unistd::mkfifo(&dir.join("log"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let keeper = Keeper::start(own).unwrap();
+        keeper.keep(vec![event(0)], State::default());
+        wait_until("nothing is written", || keeper.trouble(Duration::ZERO).is_some());
         let begun = Instant::now();
         for number in 0..30_000 {
             keeper.keep(vec![event(number)], State::default());
