@@ -81,6 +81,7 @@ const SETTABLE: [Settable; 21] = [
             "restricted",
             "proxy",
             "http2",
+            "not-by",
             "ca",
             "trust",
             "issuer",

@@ -7,7 +7,8 @@ mod common;
 use atlas_host::testing::own_network;
 use atlas_model::verify::{Found, Verdict};
 use common::{
-    Daemon, database::Postgresql, expect, place, run, setup, tree, value, verify, verify_found, wait_until, write,
+    Daemon, database::Postgresql, expect, place, run, setup, tree, value, verify, verify_found, verify_on, wait_until,
+    write,
 };
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -196,6 +197,57 @@ fn a_certificate_that_clients_refuse_is_told_with_the_reason() {
     // Whoever comes by a name that is not known here may come by the right one.
     let unnamed = [("port", "443"), ("tls", "yes"), ("root", "/srv/shop"), ours];
     expect(&verify("web", &unnamed), Verdict::Ok, &["comes as it was placed"]);
+}
+
+/// Asserts that the site of all addresses is exercised, though who comes by 10.9.0.10 meets another one, and that its fault is found.
+fn is_met_beside_one_of_an_address(tree: &Path, start: impl Fn() -> Daemon) {
+    for root in ["all", "one"] {
+        write(tree, &format!("srv/{root}/x"), "");
+    }
+    run("ip", &["address", "add", "10.9.0.10/24", "dev", "lo"]);
+    let found = found(tree);
+    let check = |name: &str, host: &str| {
+        let instance = found.instances.iter().find(|one| one.name == name).unwrap_or_else(|| panic!("{found:?}"));
+        verify_on(host, "web", &instance.options.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect::<Vec<_>>())
+    };
+    let _server = start();
+    let (name, itself) = ("star.example:80", "star.example:80 on loopback");
+    expect(&check("one.example:80", "10.9.0.10"), Verdict::Ok, &["comes as it was placed"]);
+    expect(&check(name, "10.9.0.10"), Verdict::Ok, &["not exercised from here: at 10.9.0.10 another site answers"]);
+    expect(&check(name, "127.0.0.3"), Verdict::Ok, &["comes as it was placed"]);
+    expect(&check(itself, "localhost"), Verdict::Ok, &["comes as it was placed"]);
+    fs::remove_file("/srv/all/atlas-verify.html").unwrap();
+    expect(&check(itself, "localhost"), Verdict::Unacceptable, &["is not there"]);
+}
+
+#[test]
+fn a_site_of_all_addresses_is_exercised_beside_one_of_an_address_in_nginx() {
+    if !own_network("a_site_of_all_addresses_is_exercised_beside_one_of_an_address_in_nginx") {
+        return;
+    }
+    let tree = tree();
+    let tree = tree.path();
+    write(tree, "etc/nginx/nginx.conf", NGINX);
+    let sites = "server { listen 80 default_server; server_name star.example; root /srv/all; }\n\
+        server { listen 10.9.0.10:80; listen 127.0.0.1:80; server_name one.example; root /srv/one; }\n";
+    write(tree, "etc/nginx/sites-enabled/all", sites);
+    is_met_beside_one_of_an_address(tree, || nginx(tree));
+}
+
+#[test]
+fn a_site_of_all_addresses_is_exercised_beside_one_of_an_address_in_apache() {
+    if !own_network("a_site_of_all_addresses_is_exercised_beside_one_of_an_address_in_apache") {
+        return;
+    }
+    let tree = tree();
+    let tree = tree.path();
+    let host = |at: &str, name: &str, root: &str| {
+        format!("<VirtualHost {at}>\nServerName {name}.example\nDocumentRoot /srv/{root}\n</VirtualHost>\n")
+    };
+    let never = host("*", "never", "never");
+    let hosts = [host("*:80", "star", "all"), host("10.9.0.10:80", "one", "one"), never].concat();
+    apache_conf(tree, &["mpm_event", "authz_core"], &hosts);
+    is_met_beside_one_of_an_address(tree, || apache(tree));
 }
 
 const APACHE: &str = "PidFile /run/apache.pid\nErrorLog /dev/stderr\nUser www-data\nGroup www-data\nServerName here.example\n\

@@ -1,6 +1,6 @@
 //! One site, asked as a browser asks.
 
-use super::{PAGE, page};
+use super::{PAGE, apart, page};
 use crate::{
     service::Target,
     services::{
@@ -18,6 +18,9 @@ const MAX_SAID: usize = 200;
 
 pub(super) fn verify(target: &Target) -> anyhow::Result<Profile> {
     let port = target.port(80)?;
+    if let Some(profile) = apart::elsewhere(target)? {
+        return Ok(profile);
+    }
     let site = Site {
         target,
         scheme: if target.option("tls") == Some("yes") { "https" } else { "http" },

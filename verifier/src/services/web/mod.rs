@@ -7,9 +7,11 @@
 //! ```
 
 mod apache;
+mod apart;
 mod exercise;
 mod nginx;
 
+use self::apart::{Apart, NOT_BY};
 use super::{
     certificate,
     daemon::Daemon,
@@ -37,6 +39,8 @@ const MAX_RESTRICTED: usize = 10;
 #[derive(Debug, Default)]
 struct Sites {
     sites: Vec<Site>,
+    /// The addresses that have sites of their own, each with the port: who comes by one of them meets no site of all addresses.
+    apart: Vec<(String, u16)>,
     /// What it names besides: certificates, keys, accounts.
     files: Vec<String>,
 }
@@ -133,6 +137,7 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
     }
     let mut instances = vec![];
     for site in sites.sites {
+        let apart = Apart::of(&site, &sites.apart);
         let mut options = BTreeMap::from([("port".to_owned(), site.port.to_string())]);
         if site.tls {
             options.insert("tls".into(), "yes".into());
@@ -172,6 +177,10 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
             options.insert("restricted".into(), paths[..paths.len().min(MAX_RESTRICTED)].join(" "));
         }
         let name = format!("{}:{}", site.name.as_deref().unwrap_or("*"), site.port);
+        if let Some(apart) = apart {
+            instances.push(apart.by_itself(&name, &options));
+            options.insert(NOT_BY.into(), apart.addresses.join(" "));
+        }
         instances.push(Instance { name, options, at });
     }
     beside(&mut instances);

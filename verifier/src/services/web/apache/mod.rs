@@ -41,7 +41,8 @@ pub(super) fn sites(tree: &Tree, dir: &str, finding: &mut Finding) -> anyhow::Re
     let at = |file: &str| if file.starts_with('/') { file.to_owned() } else { format!("{dir}/{file}") };
     let named = named.map(|directive| directive.arg(0)).filter(|file| !file.contains(['$', '%', ':'])).map(at);
     let files = config.files.iter().cloned().chain(named).collect();
-    Ok(Some(Sites { sites: hosts(&config.all, finding), files }))
+    let (sites, apart) = hosts(&config.all, finding);
+    Ok(Some(Sites { sites, apart, files }))
 }
 
 /// What Apache says of its configuration, and what it lies in; or what is read there.
@@ -56,38 +57,58 @@ fn config(tree: &Tree, dir: &str, main: &str, finding: &mut Finding) -> anyhow::
     Ok(told)
 }
 
-/// Each host at each port where it is met.
-fn hosts(all: &[Directive], finding: &mut Finding) -> Vec<Site> {
+/// Each host at each port where it is met, and the addresses that have hosts of their own.
+fn hosts(all: &[Directive], finding: &mut Finding) -> (Vec<Site>, Vec<At>) {
     let listens = all.iter().filter(|directive| directive.is("Listen"));
-    let listens: Vec<(String, u16)> = listens.filter_map(|listen| address(listen.arg(0))).take(MAX_HOSTS).collect();
+    let listens: Vec<At> = listens.filter_map(|listen| address(listen.arg(0))).take(MAX_HOSTS).collect();
     let outside: Vec<&Directive> = all.iter().filter(|directive| !is_in(directive, "VirtualHost")).collect();
     let mut sites: Vec<Site> = vec![];
     // Each <VirtualHost> is another, even where two have the same words.
-    let hosts = all.iter().filter(|directive| directive.is("<VirtualHost")).take(MAX_HOSTS);
-    for (number, host) in hosts.enumerate() {
+    let hosts: Vec<&Directive> = all.iter().filter(|directive| directive.is("<VirtualHost")).take(MAX_HOSTS).collect();
+    let at = |host: &Directive| host.words[1..].iter().filter_map(|at| address(at)).collect::<Vec<At>>();
+    let every: Vec<At> = hosts.iter().flat_map(|host| at(host)).collect();
+    for (number, host) in hosts.iter().enumerate() {
         let marker = number.to_string();
         let is_of_it =
             |section: &Vec<String>| section[0] == "VirtualHost" && section.last().is_some_and(|last| *last == marker);
         let own: Vec<&Directive> = all.iter().filter(|directive| directive.within.iter().any(is_of_it)).collect();
-        let at: Vec<(String, u16)> = host.words[1..].iter().filter_map(|at| address(at)).collect();
-        for (listened, port) in &listens {
-            let Some((host, _)) = at.iter().find(|(_, at)| at == port || *at == 0) else { continue };
-            // A host of one address is met there alone, wherever else the server listens.
-            let is_any = ["", "*", "_default_", "0.0.0.0", "[::]"].contains(&host.as_str());
-            let listen = (if is_any { listened.clone() } else { host.clone() }, *port);
-            let new = site(&listen, &own, &outside);
-            if is_met(&new, &sites) {
-                sites.push(new);
-            } else {
-                finding.note(format!("a virtual host at port {port} has no name by which it could be asked"));
+        let at = at(host);
+        for listened in &listens {
+            for met in at.iter().filter_map(|at| met(at, listened, &every)) {
+                let new = site(&met, &own, &outside);
+                if is_met(&new, &sites) {
+                    sites.push(new);
+                } else {
+                    finding.note(format!("a virtual host at port {} has no name by which it could be asked", met.1));
+                }
             }
         }
     }
     // Where no virtual host is, the server as a whole answers.
-    let is_free = |listen: &&(String, u16)| !sites.iter().any(|site| site.port == listen.1);
+    let is_free = |listen: &&At| !sites.iter().any(|site| site.port == listen.1);
     let whole: Vec<Site> = listens.iter().filter(is_free).map(|listen| site(listen, &[], &outside)).collect();
     sites.extend(whole);
-    sites
+    let of_one = |(address, port): &At| {
+        let ports = listens.iter().map(|(_, port)| *port).filter(move |listened| *port == 0 || port == listened);
+        ports.map(|port| (address.clone(), port)).collect::<Vec<At>>()
+    };
+    (sites, every.iter().filter(|(address, _)| !address.is_empty()).flat_map(of_one).collect())
+}
+
+/// An address, empty for all, and a port, 0 for all.
+type At = (String, u16);
+
+/// Where a host of this address and port is met, of those who come to where the server listens. A host of the very port comes before one of all
+/// ports, and one of the very address before one of all addresses.
+fn met(host: &At, listened: &At, every: &[At]) -> Option<At> {
+    let (port, is_of_all) = (listened.1, host.0.is_empty());
+    let is_of_port = host.1 == port || (host.1 == 0 && !every.contains(&(host.0.clone(), port)));
+    let is_there = is_of_all || listened.0.is_empty() || host.0 == listened.0;
+    let has_own = |at: &At| at.0 == listened.0 && (at.1 == port || at.1 == 0);
+    let is_hidden = is_of_all && !listened.0.is_empty() && every.iter().any(has_own);
+    // A host of one address is met there alone, wherever else the server listens.
+    let address = if is_of_all { &listened.0 } else { &host.0 };
+    (is_of_port && is_there && !is_hidden).then(|| (address.clone(), port))
 }
 
 /// Whether clients meet it: by no name, or by one that another has already, they meet the first.
@@ -122,15 +143,17 @@ const NAMED: [&str; 19] = [
     "SSLOCSPResponderCertificateFile",
 ];
 /// `80`, `*:80`, `192.0.2.1:80`, `[::]:80`, `_default_:443`; the port is 0 for `*` and a name alone.
-fn address(text: &str) -> Option<(String, u16)> {
+fn address(text: &str) -> Option<At> {
     if let Ok(port) = text.parse() {
         return Some((String::new(), port));
     }
-    match text.rsplit_once(':') {
-        Some((_, "*")) => Some((String::new(), 0)),
-        Some((address, port)) if !port.ends_with(']') => Some((address.into(), port.parse().ok()?)),
-        _ => Some((text.into(), 0)),
-    }
+    let (address, port) = match text.rsplit_once(':') {
+        Some((address, "*")) => (address, 0),
+        Some((address, port)) if !port.ends_with(']') => (address, port.parse().ok()?),
+        _ => (text, 0),
+    };
+    let is_of_all = ["*", "_default_", "0.0.0.0", "[::]"].contains(&address);
+    Some((if is_of_all { String::new() } else { address.to_ascii_lowercase() }, port))
 }
 
 #[cfg(test)]

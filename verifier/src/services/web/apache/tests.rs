@@ -170,3 +170,34 @@ fn apache_s_own_word_comes_before_its_files_and_both_say_what_travels() {
         "{notes:?}"
     );
 }
+
+#[test]
+fn a_host_of_the_very_port_or_address_comes_before_one_of_all() {
+    let host = |at: &str, name: &str| format!("<VirtualHost {at}>\nServerName {name}.example\n</VirtualHost>\n");
+    let met = |listens: &[&str], hosts: &[(&str, &str)]| {
+        let listens = listens.iter().map(|at| format!("Listen {at}\n"));
+        let text: String = listens.chain(hosts.iter().map(|(at, name)| host(at, name))).collect();
+        let sites = read(&[("etc/apache2/apache2.conf", &text)]).unwrap().unwrap();
+        let shown = |site: Site| format!("{} {}:{}", site.name.unwrap_or_default(), site.address, site.port);
+        let apart: Vec<String> = sites.apart.iter().map(|(at, port)| format!("{at}:{port}")).collect();
+        (sites.sites.into_iter().map(shown).collect::<Vec<_>>(), apart.join(" "))
+    };
+    let (sites, apart) = met(&["80", "81"], &[("*", "any"), ("*:80", "port"), ("_default_:*", "default")]);
+    assert_eq!(
+        (sites, apart.as_str()),
+        (vec!["any.example :81".into(), "port.example :80".into(), "default.example :81".into()], "")
+    );
+    let (sites, apart) =
+        met(&["80", "81"], &[("*:80", "all"), ("192.0.2.7:80 192.0.2.8", "one"), ("192.0.2.7:*", "no")]);
+    let expected = [
+        "all.example :80",
+        "one.example 192.0.2.7:80",
+        "one.example 192.0.2.8:80",
+        "one.example 192.0.2.8:81",
+        "no.example 192.0.2.7:81",
+    ];
+    assert_eq!(sites, expected);
+    assert_eq!(apart, "192.0.2.7:80 192.0.2.8:80 192.0.2.8:81 192.0.2.7:80 192.0.2.7:81");
+    let (sites, _) = met(&["192.0.2.7:80", "192.0.2.9:80"], &[("*:80", "all"), ("192.0.2.7:80", "one")]);
+    assert_eq!(sites, ["all.example 192.0.2.9:80", "one.example 192.0.2.7:80"]);
+}

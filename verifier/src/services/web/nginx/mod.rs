@@ -36,6 +36,10 @@ pub(super) fn sites(tree: &Tree, dir: &str, finding: &mut Finding) -> anyhow::Re
     files(&config.directives, dir, &mut sites.files);
     for http in config.directives.iter().filter(|directive| directive.name == "http") {
         let servers: Vec<Server<'_>> = find(&http.block, "server").map(|server| Server::read(http, server)).collect();
+        let listens = servers.iter().flat_map(|server| &server.listens);
+        sites
+            .apart
+            .extend(listens.filter(|listen| !listen.address.is_empty()).map(|one| (one.address.clone(), one.port)));
         for (index, server) in servers.iter().enumerate() {
             for listen in &server.listens {
                 if let Some(site) = server.site(listen, &servers[..index], &servers[index + 1..], finding) {
