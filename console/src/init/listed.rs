@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, ffi::OsStr, path::Path};
 const ABOUT: &str = "identity";
 
 /// Who keeps addresses where: the unit or program that shows that it is in use, its name, and its files.
-const KEEPERS: [(&str, &str, &str); 7] = [
+const KEEPERS: [(&str, &str, &str); 8] = [
     ("NetworkManager.service", "NetworkManager", "/etc/NetworkManager/system-connections"),
     ("systemd-networkd.service", "systemd-networkd", "/etc/systemd/network"),
     (IFUPDOWN, "ifupdown", "/etc/network/interfaces"),
@@ -22,6 +22,7 @@ const KEEPERS: [(&str, &str, &str); 7] = [
     ("dhcpcd.service", "dhcpcd", "/etc/dhcpcd.conf"),
     ("connman.service", "connman", "/var/lib/connman"),
     ("wicked.service", "wicked", "/etc/wicked"),
+    ("wg-quick@.service", "wg-quick", "/etc/wireguard"),
 ];
 const IFUPDOWN: &str = "networking.service";
 /// netplan has no unit: its generator is there or not.
@@ -176,6 +177,7 @@ mod tests {
             ("connman.service", "var/lib/connman/ethernet/settings", "/var/lib/connman"),
             ("dhcpcd.service", "etc/dhcpcd.conf", "/etc/dhcpcd.conf"),
             ("networking.service", "etc/network/interfaces.d/lan", "/etc/network/interfaces.d"),
+            ("wg-quick@wg0.service", "etc/wireguard/wg0.conf", "/etc/wireguard"),
         ] {
             let tmp = tempfile::tempdir().unwrap();
             server(tmp.path(), unit, file);

@@ -34,6 +34,20 @@ const CASES: &[Case] = &[
         &["/srv/sites", "/srv/users", "/srv/users.db", "/srv/cas"],
     ),
     (
+        "web",
+        &[
+            (
+                "etc/apache2/apache2.conf",
+                "Listen 80\nRewriteMap a txt:/srv/a.txt\nRewriteMap b dbm:/srv/b\nWSGIScriptAlias / /srv/app.wsgi\n",
+            ),
+            ("srv/a.txt", ""),
+            ("srv/b.dir", ""),
+            ("srv/b.pag", ""),
+            ("srv/app.wsgi", ""),
+        ],
+        &["/srv/a.txt", "/srv/b.dir", "/srv/b.pag", "/srv/app.wsgi"],
+    ),
+    (
         "mail",
         &[
             ("etc/dovecot/dovecot.conf", "protocols = imap\n!include /srv/dovecot/*.conf\n"),

@@ -1,6 +1,9 @@
 //! What bind9 is configured to answer: `named-checkconf -p` prints it whole, or its files are read.
 
-use super::server::{Server, Zone, say_rest};
+use super::{
+    matched::Lists,
+    server::{Server, Zone, say_rest},
+};
 use crate::{
     service::Tree,
     services::{
@@ -38,13 +41,13 @@ pub(super) fn bind(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<
 
 /// Words, and perhaps a block, up to a `;`.
 #[derive(Debug, Default, PartialEq)]
-struct Statement {
-    words: Vec<String>,
-    block: Vec<Statement>,
+pub(super) struct Statement {
+    pub(super) words: Vec<String>,
+    pub(super) block: Vec<Statement>,
 }
 
 impl Statement {
-    fn is(&self, name: &str) -> bool {
+    pub(super) fn is(&self, name: &str) -> bool {
         self.words.first().is_some_and(|word| word == name)
     }
 
@@ -134,9 +137,11 @@ fn server(all: &[Statement]) -> Option<Server> {
     // The one that clients come to.
     let best = all_plain.iter().min_by_key(|(port, is_local, _)| (*is_local, *port != 53));
     let (port, is_local, addresses) = best?;
-    let is_limited =
-        |statement: Option<&Statement>| statement.is_some_and(|statement| !statement.addresses().any(|at| at == "any"));
-    let all_limited = is_limited(option("allow-query"));
+    let lists = Lists::of(all);
+    let is_limited = |list: Option<&Statement>| list.is_some_and(|list| !lists.is_for_all(&list.block));
+    // Whoever is in the hole gets no answer of any kind.
+    let has_hole = option("blackhole").is_some_and(|list| !lists.is_for_nobody(&list.block));
+    let all_limited = has_hole || is_limited(option("allow-query")) || is_limited(option("allow-query-on"));
     let mut server = Server {
         port: *port,
         is_local: *is_local,
@@ -150,7 +155,7 @@ fn server(all: &[Statement]) -> Option<Server> {
                 .any(|kind| kind.words.get(1).is_some_and(|kind| OWN.contains(&kind.as_str())));
             let own = find(&zone.block, "allow-query").next();
             let (Some(name), true) = (zone.words.get(1), is_own) else { continue };
-            let is_limited = if own.is_some() { limited || is_limited(own) } else { limited || all_limited };
+            let is_limited = limited || has_hole || if own.is_some() { is_limited(own) } else { all_limited };
             let name = name.trim_end_matches('.').to_ascii_lowercase();
             if !server.zones.iter().any(|known| known.name == name) {
                 server.zones.push(Zone { name, is_limited, is_of_view, shadowed: shadowed.to_vec() });
@@ -316,6 +321,44 @@ mod tests {
         assert_eq!(shadowed, ["", "10.0.0.0/8", "10.0.0.0/8"], "who is shown the first view is not shown the second");
         let text = "options { allow-query { 10.0.0.0/8; }; }; zone \"a\" { type primary; }; zone \"b\" { type primary; allow-query { any; }; };";
         assert_eq!(one(text).2, zones(&[("a", true), ("b", false)]));
+    }
+
+    #[test]
+    fn who_is_named_before_all_others_may_be_refused() {
+        for (list, is_limited) in [
+            ("any;", false),
+            ("!none; any;", false),
+            ("10.0.0.0/8; any;", false),
+            ("everybody;", false),
+            ("{ any; };", false),
+            ("!key k; any;", false),
+            ("! bad; any;", true),
+            ("!\"bad\"; \"any\";", true),
+            ("!10.0.0.1; any;", true),
+            ("!{ 10.0.0.1; }; any;", true),
+            ("ours;", true),
+            ("not_quite;", true),
+            ("round;", true),
+            ("key k;", true),
+            ("none;", true),
+            ("localnets; localhost;", true),
+        ] {
+            let lists = "acl bad { 10.0.0.0/8; }; acl everybody { 10.0.0.1; any; }; acl ours { localnets; };\n\
+                acl not_quite { !bad; any; }; acl round { round; };";
+            let zone = format!("{lists} zone \"a\" {{ type primary; allow-query {{ {list} }}; }};");
+            assert_eq!(one(&zone).2, zones(&[("a", is_limited)]), "{list}");
+            let whole = read(&format!("{lists} options {{ allow-query {{ {list} }}; }};")).unwrap().unwrap();
+            assert_eq!(whole.is_limited, is_limited, "{list}");
+        }
+        for (option, is_limited) in [
+            ("blackhole { none; }", false),
+            ("blackhole { 10.0.0.0/8; }", true),
+            ("allow-query-on { any; }", false),
+            ("allow-query-on { 127.0.0.1; }", true),
+        ] {
+            let text = format!("options {{ {option}; }}; zone \"a\" {{ type primary; }};");
+            assert_eq!(one(&text).2, zones(&[("a", is_limited)]), "{option}");
+        }
     }
 
     #[test]

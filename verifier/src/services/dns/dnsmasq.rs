@@ -10,11 +10,23 @@ use crate::{
         included,
     },
 };
+use std::cell::RefCell;
 
 const DAEMON: Daemon = Daemon { name: "dnsmasq", programs: &["dnsmasq"], units: &["dnsmasq.service"] };
 /// Settings that name files.
-const NAMED: [&str; 7] =
-    ["addn-hosts", "hostsdir", "dhcp-hostsfile", "dhcp-hostsdir", "dhcp-optsfile", "dhcp-optsdir", "servers-file"];
+const NAMED: [&str; 11] = [
+    "addn-hosts",
+    "hostsdir",
+    "dhcp-hostsfile",
+    "dhcp-hostsdir",
+    "dhcp-optsfile",
+    "dhcp-optsdir",
+    "servers-file",
+    "conf-dir",
+    "conf-script",
+    "dhcp-script",
+    "dhcp-luascript",
+];
 /// What Debian passes over in its directory.
 const LEFT: [&str; 3] = [".dpkg-dist", ".dpkg-old", ".dpkg-new"];
 
@@ -26,12 +38,18 @@ pub(super) fn dnsmasq(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
     finding.path(tree, main);
     let include = |line: &str| {
         let (key, value) = line.split('#').next()?.split_once('=')?;
-        let value = value.split(',').next()?.trim();
         match key.trim() {
-            "conf-file" => Some(vec![value.to_owned()]),
-            "conf-dir" => Some(tree.matching(&format!("{}/*", value.trim_end_matches('/')))),
+            "conf-file" => Some(vec![value.split(',').next()?.trim().to_owned()]),
+            "conf-dir" => Some(of_dir(tree, value)),
             _ => None,
         }
+    };
+    let dirs = RefCell::new(vec![]);
+    let include = |line: &str| {
+        let included = include(line);
+        // The directory itself, for what comes to lie in it.
+        dirs.borrow_mut().extend(included.is_some().then(|| line.to_owned()));
+        included
     };
     let mut lines = included::lines(tree, finding, main, &include)?;
     for file in tree.matching("/etc/dnsmasq.d/*").iter().filter(|file| !LEFT.iter().any(|end| file.ends_with(end))) {
@@ -39,6 +57,7 @@ pub(super) fn dnsmasq(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
         lines.extend(included::lines(tree, finding, file, &include)?);
     }
     lines.extend(arguments(tree)?);
+    lines.extend(dirs.into_inner());
     finding.named(tree, lines.iter().map(String::as_str), &NAMED);
     let server = self::server(&lines);
     if server.is_none() {
@@ -48,6 +67,19 @@ pub(super) fn dnsmasq(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
         );
     }
     Ok(server)
+}
+
+/// The files of `/dir`, `/dir,.bak` (not those) or `/dir,*.conf` (those alone).
+fn of_dir(tree: &Tree, value: &str) -> Vec<String> {
+    let mut parts = value.split(',').map(str::trim);
+    let dir = parts.next().unwrap_or_default().trim_end_matches('/');
+    let (only, not): (Vec<&str>, Vec<&str>) = parts.filter(|end| !end.is_empty()).partition(|end| end.starts_with('*'));
+    let is_taken = |file: &String| {
+        let is_rest = file.ends_with('~') || file.ends_with('#');
+        let is_only = only.is_empty() || only.iter().any(|end| file.ends_with(end.trim_start_matches('*')));
+        !is_rest && is_only && !not.iter().any(|end| file.ends_with(end))
+    };
+    tree.matching(&format!("{dir}/*")).into_iter().filter(is_taken).collect()
 }
 
 /// What the running one was started with, as lines of its file: `/etc/default/dnsmasq` and drop-ins of its unit say more than the file does.
@@ -74,7 +106,7 @@ fn arguments(tree: &Tree) -> anyhow::Result<Vec<String>> {
 }
 
 /// Short names of what counts here.
-const SHORT: [(&str, &str); 3] = [("-p", "port"), ("-a", "listen-address"), ("-i", "interface")];
+const SHORT: [(&str, &str); 4] = [("-p", "port"), ("-a", "listen-address"), ("-i", "interface"), ("-H", "addn-hosts")];
 
 fn server(lines: &[String]) -> Option<Server> {
     let value = |key: &'static str| {
@@ -107,6 +139,23 @@ mod tests {
         let found = dnsmasq(&root.tree(), &mut Finding::default()).unwrap().unwrap();
         assert_eq!((found.port, found.is_local), (54, true));
         assert_eq!(server(&["port=0".to_owned()]), None);
+    }
+
+    #[test]
+    fn a_directory_says_which_of_its_files_count_and_travels() {
+        let root = Root::with(&[
+            ("etc/dnsmasq.conf", "conf-dir=/srv/a,.bak\nconf-dir=/srv/b,*.conf,*.dns\nconf-script=/srv/script x\n"),
+            ("srv/a/one", "port=54\n"),
+            ("srv/a/two.bak", "port=55\n"),
+            ("srv/a/three~", "port=56\n"),
+            ("srv/b/one.dns", "interface=lo\n"),
+            ("srv/b/two", "port=57\n"),
+            ("srv/script", ""),
+        ]);
+        let mut finding = Finding::default();
+        let found = dnsmasq(&root.tree(), &mut finding).unwrap().unwrap();
+        assert_eq!((found.port, found.is_local), (54, true));
+        assert_eq!(finding.done().paths, ["/etc/dnsmasq.conf", "/srv/script", "/srv/a", "/srv/b"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod bind;
 mod dnsmasq;
+mod matched;
 mod message;
 mod server;
 mod unbound;

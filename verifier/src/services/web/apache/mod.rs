@@ -6,6 +6,7 @@
 //!  site.rs                                    what comes of a request to one of them
 //! ```
 
+mod files;
 mod site;
 mod text;
 
@@ -37,10 +38,14 @@ pub(super) fn sites(tree: &Tree, dir: &str, finding: &mut Finding) -> anyhow::Re
         return Ok(None);
     }
     let config = config(tree, dir, &main, finding)?;
-    let named = config.all.iter().filter(|directive| NAMED.iter().any(|name| directive.is(name)));
-    let at = |file: &str| if file.starts_with('/') { file.to_owned() } else { format!("{dir}/{file}") };
-    let named = named.map(|directive| directive.arg(0)).filter(|file| !file.contains(['$', '%', ':'])).map(at);
-    let files = config.files.iter().cloned().chain(named).collect();
+    let named = config.all.iter().filter_map(files::named);
+    let at = |file: String| if file.starts_with('/') { file } else { format!("{dir}/{file}") };
+    // A database may lie in several files, whose names it is the beginning of.
+    let parts = |file: String| {
+        let more = files::PARTS.map(|end| format!("{file}{end}")).into_iter().filter(|file| tree.exists(file));
+        [file].into_iter().chain(more)
+    };
+    let files = config.files.iter().cloned().chain(named.map(at).flat_map(parts)).collect();
     let (sites, apart) = hosts(&config.all, finding);
     Ok(Some(Sites { sites, apart, files }))
 }
@@ -120,28 +125,6 @@ fn is_met(new: &Site, sites: &[Site]) -> bool {
     }
 }
 
-/// Files that Apache cannot do without.
-const NAMED: [&str; 19] = [
-    "SSLCertificateFile",
-    "SSLCertificateKeyFile",
-    "SSLCertificateChainFile",
-    "SSLCACertificateFile",
-    "SSLCARevocationFile",
-    "SSLProxyCACertificateFile",
-    "SSLProxyMachineCertificateFile",
-    "SSLCADNRequestFile",
-    "AuthUserFile",
-    "AuthGroupFile",
-    "AuthDBMUserFile",
-    "AuthDBMGroupFile",
-    "AuthzSVNAccessFile",
-    "SSLCACertificatePath",
-    "SSLCARevocationPath",
-    "SSLCADNRequestPath",
-    "SSLProxyCACertificatePath",
-    "SSLProxyMachineCertificateChainFile",
-    "SSLOCSPResponderCertificateFile",
-];
 /// `80`, `*:80`, `192.0.2.1:80`, `[::]:80`, `_default_:443`; the port is 0 for `*` and a name alone.
 fn address(text: &str) -> Option<At> {
     if let Ok(port) = text.parse() {

@@ -330,7 +330,7 @@ fn files(block: &[Directive], dir: &str, all: &mut Vec<String>) {
 }
 
 /// Directives that name a file of their own.
-const NAMED: [&str; 14] = [
+const NAMED: [&str; 26] = [
     "ssl_certificate",
     "ssl_certificate_key",
     "ssl_client_certificate",
@@ -345,6 +345,18 @@ const NAMED: [&str; 14] = [
     "geoip_country",
     "geoip_city",
     "js_include",
+    "js_path",
+    "load_module",
+    "geoip2",
+    "geoip_org",
+    "perl_modules",
+    "perl_require",
+    "lua_ssl_trusted_certificate",
+    "content_by_lua_file",
+    "access_by_lua_file",
+    "rewrite_by_lua_file",
+    "init_by_lua_file",
+    "modsecurity_rules_file",
 ];
 
 #[cfg(test)]
