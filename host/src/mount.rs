@@ -117,6 +117,25 @@ pub fn unmount(at: &Path) -> Result<(), FileError> {
     sys_mount::unmount(at, UnmountFlags::empty()).map_err(FileError::on("unmount", at))
 }
 
+/// How long taking a mount out of sight may take.
+const DETACH: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Takes a mount out of everybody's sight, although somebody may hang in it: waits neither for its device nor for who uses it. Where nothing is
+/// mounted, nothing is done.
+pub fn detach(at: &Path) {
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let at = at.to_owned();
+    let detach = move || {
+        let flags = nix::mount::MntFlags::MNT_DETACH | nix::mount::MntFlags::UMOUNT_NOFOLLOW;
+        let _ = nix::mount::umount2(&at, flags);
+        drop(done);
+    };
+    // On a thread of its own: the way to the mount point may lie on a disk that hangs, too.
+    if std::thread::Builder::new().spawn(detach).is_ok() {
+        let _ = is_done.recv_timeout(DETACH);
+    }
+}
+
 /// Takes a mount along to another place, as `mount --move` does.
 pub fn move_to(from: &Path, to: &Path) -> Result<(), FileError> {
     nix::mount::mount(Some(from), to, None::<&str>, nix::mount::MsFlags::MS_MOVE, None::<&str>)
@@ -152,5 +171,27 @@ impl Drop for LentDevices {
             // Lazily: a converter's child that still runs does not keep the boot from going on.
             let _ = sys_mount::unmount(at, UnmountFlags::DETACH);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_that_is_in_use_goes_out_of_sight_and_what_is_none_stays() {
+        let name = "mount::tests::a_mount_that_is_in_use_goes_out_of_sight_and_what_is_none_stays";
+        if !crate::testing::own_mounts(name) {
+            return;
+        }
+        let tmp = tempfile::tempdir().unwrap();
+        memory(tmp.path(), 1 << 20).unwrap();
+        let user = std::fs::File::create(tmp.path().join("in-use")).unwrap();
+        assert!(unmount(tmp.path()).is_err(), "nobody uses it");
+        detach(tmp.path());
+        assert!(!is_mount_point(tmp.path()).unwrap());
+        detach(tmp.path());
+        assert!(tmp.path().is_dir());
+        drop(user);
     }
 }

@@ -143,7 +143,8 @@ fn take_role(
         && let Err(error) = use_up(places, root, acceptance)
     {
         identity.discard();
-        set.release();
+        clock.voice.say(&Line::Refusing(error.to_string()));
+        clock.step("let go of the Unbound set", || set.release());
         return Err(error);
     }
     clock.unbound_written = true;
@@ -222,7 +223,8 @@ fn ready<'p, 'r>(
         let (config, identity) = match prepared {
             Ok(prepared) => prepared,
             Err(refusal) => {
-                set.release();
+                clock.voice.say(&Line::Refusing(refusal.to_string()));
+                clock.step("let go of the Unbound set", || set.release());
                 return Err(with_disks(refusal));
             }
         };
@@ -230,7 +232,7 @@ fn ready<'p, 'r>(
             Ok(true) => return Ok(Ready { found, set, config, identity }),
             other => {
                 identity.discard();
-                set.release();
+                clock.step("let go of the Unbound set", || set.release());
                 report.set = None;
                 other?;
             }

@@ -4,19 +4,22 @@
 //! atlas-boot boot ──spawns──► atlas-boot boot --worker
 //!        │                         │  {"step":{"name":"…","within_s":120,…}}      each step, as it begins
 //!        │  ◄──── lines ───────────┤  {"devices":["vdb","vdc","md127"]}           what the steps wait for from now on
+//!        │                         │  {"refusing":"…"}                            decided already; what was begun is still to be undone
 //!        │                         │  {"report":{…}}                              the end
 //!        └─► console, kernel log, boot.json
 //! ```
 //!
 //! A process that waits for a dead disk is in a state in which no signal ends it. So it is not waited for: where a step takes longer than it
-//! may, or a disk that it waits for has answered nothing for STALL, the parent refuses, and the boot goes on to a login.
+//! may, or a disk that it waits for has answered nothing for STALL, the parent refuses, takes the file system out of sight, and the boot goes on to a
+//! login.
 
 use crate::{PROGRAM, Places, refuse};
 use atlas_host::{
-    process,
+    mount, process,
     stall::{self, Stalls},
 };
 use atlas_model::{BootReport, Outcome, Refusal, RefusalCode, report::Step};
+use atlas_sid::layout::UNBOUND_MOUNT;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
@@ -54,6 +57,8 @@ pub enum Line {
     },
     /// The kernel's names of the devices that the steps wait for.
     Devices(BTreeSet<String>),
+    /// That the server is refused, and why; the set is still to be let go of.
+    Refusing(String),
     /// The end.
     Report(Box<BootReport>),
 }
@@ -109,6 +114,7 @@ struct Known {
     began: Instant,
     within: Duration,
     unbound_written: bool,
+    refusing: Option<String>,
     stalls: Stalls,
 }
 
@@ -130,6 +136,7 @@ pub fn watch(worker: &mut std::process::Command, root: &Path, limits: &Limits) -
         began: Instant::now(),
         within: STEP,
         unbound_written: false,
+        refusing: None,
         stalls: Stalls::of(&limits.sys, &root_devices),
     };
     loop {
@@ -142,20 +149,29 @@ pub fn watch(worker: &mut std::process::Command, root: &Path, limits: &Limits) -
             Ok(Line::Devices(devices)) => {
                 known.stalls = Stalls::of(&limits.sys, &devices.union(&root_devices).cloned().collect());
             }
+            Ok(Line::Refusing(why)) => known.refusing = Some(why),
             Ok(Line::Step { name, within_s, at_us, unbound_written }) => {
                 known.begin(name, within_s, at_us, unbound_written);
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let refusal = ended_early(&mut child, &known);
+                leave(root);
                 return refused(Some(known), refusal);
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
         if let Some(refusal) = known.overrun(limits) {
             end(&mut child);
+            leave(root);
             return refused(Some(known), refusal);
         }
     }
+}
+
+/// Leaves the set that a worker could not let go of. One that waits for a disk in the middle of a mount holds the lock of that file system; everybody
+/// who is given mounts of its own, as systemd gives them to its services, would wait for it, and no login would come.
+fn leave(root: &Path) {
+    mount::detach(&root.join(UNBOUND_MOUNT));
 }
 
 impl Known {
@@ -181,6 +197,9 @@ impl Known {
         }
         if self.unbound_written {
             refusal = refusal.found("the Unbound set was open for writing");
+        }
+        if let Some(why) = &self.refusing {
+            refusal = refusal.found(format!("the role was refused already, and the next boot may say it again: {why}"));
         }
         Some(refusal)
     }
@@ -259,7 +278,7 @@ mod tests {
     fn run(script: &str, sys: &Path) -> (BootReport, Duration) {
         let begun = Instant::now();
         let mut worker = Command::new("sh");
-        let report = watch(worker.args(["-c", script]), Path::new("/"), &limits(sys));
+        let report = watch(worker.args(["-c", script]), sys, &limits(sys));
         (report, begun.elapsed())
     }
 
@@ -298,6 +317,16 @@ mod tests {
         assert_eq!(refusal.code, RefusalCode::DiskHangs);
         assert!(refusal.found.iter().any(|fact| fact.starts_with("vdb: ")), "{:?}", refusal.found);
         assert!(took < Duration::from_secs(10), "{took:?}");
+    }
+
+    #[test]
+    fn what_was_refused_already_is_said_beside_the_disk_that_hangs_after_it() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (report, _) =
+            run(&format!("echo '{{\"refusing\":\"foreign\"}}'; echo '{STEP_LINE}'; sleep 100"), tmp.path());
+        let refusal = report.refusal.unwrap();
+        assert_eq!(refusal.code, RefusalCode::DiskHangs);
+        assert!(refusal.found.iter().any(|fact| fact.ends_with("again: foreign")), "{:?}", refusal.found);
     }
 
     #[test]

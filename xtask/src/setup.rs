@@ -25,7 +25,7 @@ const PACKAGES: [Needed; 11] = [
 ];
 
 /// For the tests besides.
-const TEST_PACKAGES: [Needed; 40] = [
+const TEST_PACKAGES: [Needed; 41] = [
     ("acl", "access lists"),
     ("attr", "extended attributes"),
     ("mdadm", "RAID superblocks"),
@@ -49,8 +49,9 @@ const TEST_PACKAGES: [Needed; 40] = [
     ("curl", "services exercised: web and mail"),
     ("nginx-light", "services exercised: web"),
     ("apache2-bin", "services exercised: web"),
-    ("user-mode-linux", "a kernel with NFS, and one with md"),
+    ("user-mode-linux", "a kernel with NFS, one with md, and one that hangs"),
     ("kmod", "their modules"),
+    ("dmsetup", "disks that answer nothing"),
     ("nfs-kernel-server", "services exercised: NFS"),
     ("bind9", "services exercised: DNS"),
     ("dnsmasq-base", "services exercised: DNS"),
