@@ -16,7 +16,7 @@ use crate::{
     PROGRAM, Places, accept,
     boot::INITIALISED,
     keeper::{self, Found, Keeper, Question},
-    record, refuse, standing,
+    record, refuse, role, standing,
 };
 use atlas_host::{
     FileError, alive, durable,
@@ -71,7 +71,8 @@ pub fn keep(places: &Places) -> Result<(), String> {
             report.held = before(places).map(|before| before.held).unwrap_or_default();
             (Found::read(places, Duration::ZERO).unwrap_or_default(), None, false)
         }
-        Decision::Open => match ask(places, &gate, &mut report) {
+        // An overlay may have been put over the root file system after early boot.
+        Decision::Open => match root_is_the_one_of_boot(places).and_then(|()| ask(places, &gate, &mut report)) {
             Ok(question) => (question.found, Some(question.ears), !question.is_accepted),
             Err(refusal) => return closed(places, &gate, report, &refusal, &read),
         },
@@ -81,6 +82,11 @@ pub fn keep(places: &Places) -> Result<(), String> {
     let keeper = Keeper::new(places, &gate, report, &boot, found, ears);
     let report = if grace { keeper.with_grace() } else { keeper }.watch();
     keeper::stay_closed(places, &gate, report)
+}
+
+fn root_is_the_one_of_boot(places: &Places) -> Result<(), Refusal> {
+    let root = Dir::open_root(&places.root).map_err(|error| refuse::of_file("open the root file system", &error))?;
+    role::keeps_what_is_written(&root)
 }
 
 /// Opens the gate, if nobody else has this server's addresses, or an operator accepted that.

@@ -167,6 +167,14 @@ pub fn root_not_writable(error: &dyn std::error::Error) -> Refusal {
         .caused_by(error)
 }
 
+/// What is written to the root file system may be gone with the next boot.
+pub fn root_forgets(file_system: &str) -> Refusal {
+    Refusal::new(RefusalCode::RootNotWritable, "This server's root file system does not keep what is written to it.")
+        .found(format!("the root file system is of type {file_system}"))
+        .because("an identity that is written there, and the note of whose it is, may be gone with the next boot: this server could have the addresses of another and not know it")
+        .remedy("boot without it: take 'overlayroot=' or the like off the kernel command line, or out of /etc/overlayroot.conf, 'update-initramfs -u -k all', and reboot")
+}
+
 /// The set could not be started.
 pub fn assemble_failed(error: &dyn std::error::Error) -> Refusal {
     let is_busy = format!("{error}").contains("busy");

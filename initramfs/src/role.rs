@@ -18,7 +18,7 @@ use crate::{
 };
 use atlas_host::tree::Dir;
 use atlas_model::{Acceptance, BootReport, MasterConfig, Refusal, TreePath, set_record::SetRecord};
-use atlas_sid::{BoundData, SidData, SidError, set_record};
+use atlas_sid::{BoundData, SidData, SidError, on_root, set_record};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What the Bound disk says before any other is looked at.
@@ -36,10 +36,20 @@ impl Start {
     /// Reads it; `None`: this machine is not (yet) ATLAS's.
     pub(crate) fn read(root: &Dir, report: &mut BootReport) -> Result<Option<Start>, Refusal> {
         let Some(bound) = read_bound(root)? else { return Ok(None) };
+        keeps_what_is_written(root)?;
         report.env_version = Some(bound.env_id);
         let acceptance = or_warn(accept::read(root), report);
         let record = or_warn(set_record::read_bound(root), report);
         Ok(Some(Start { bound, acceptance, record }))
+    }
+}
+
+/// An identity is installed only where the next boot finds it.
+pub(crate) fn keeps_what_is_written(root: &Dir) -> Result<(), Refusal> {
+    match on_root::volatile(root) {
+        Ok(None) => Ok(()),
+        Ok(Some(file_system)) => Err(refuse::root_forgets(&file_system)),
+        Err(error) => Err(refuse::of_file("look at the root file system", &error)),
     }
 }
 

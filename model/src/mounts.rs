@@ -100,6 +100,22 @@ impl MountPoints {
     }
 }
 
+/// The type of the file system that is mounted at `root` itself, for the one who reads mountinfo; none where nothing is.
+pub fn type_of_root(root: &Path, mountinfo: &str) -> Option<String> {
+    // The last one covers those before it.
+    mountinfo.lines().rev().find_map(|line| {
+        let (fields, of_file_system) = line.split_once(" - ")?;
+        let at = unescape(fields.split(' ').nth(4)?);
+        (Path::new(&at) == root).then(|| of_file_system.split(' ').next().map(str::to_owned))?
+    })
+}
+
+/// Whether what is written to a file system of this type may be gone with the next boot. Of an overlay nobody can tell from the outside where its
+/// changes go, so that it counts as one.
+pub fn is_volatile(file_system: &str) -> bool {
+    ["overlay", "aufs", "tmpfs", "ramfs"].contains(&file_system)
+}
+
 /// `\040` stands for a space, `\011` for a tab, `\012` for a line break, `\134` for a backslash.
 fn unescape(text: &str) -> String {
     let mut parts = text.split('\\');
@@ -157,6 +173,17 @@ mod tests {
         ] {
             assert_eq!(found(&points, path).as_deref(), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn a_root_that_may_forget_is_told_from_one_that_keeps_what_is_written() {
+        let initramfs = "1 0 0:2 / / rw - rootfs rootfs rw\n25 1 254:1 / /root ro shared:1 - ext4 /dev/vda1 ro\n";
+        let over = "26 25 0:30 / /root rw - overlay overlayroot rw,lowerdir=/media/root-ro\n";
+        let root = Path::new("/root");
+        assert_eq!(type_of_root(root, initramfs).as_deref(), Some("ext4"));
+        assert_eq!(type_of_root(root, &format!("{initramfs}{over}")).as_deref(), Some("overlay"));
+        assert_eq!(type_of_root(Path::new("/srv"), MOUNTINFO), None);
+        assert!(is_volatile("overlay") && is_volatile("tmpfs") && !is_volatile("ext4") && !is_volatile("btrfs"));
     }
 
     #[test]

@@ -4,8 +4,15 @@
 
 use crate::layout::SidError;
 use atlas_host::{FileError, tree::Dir};
-use atlas_model::{PathList, TreePath, mounts::MountPoints};
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
+use atlas_model::{
+    PathList, TreePath,
+    mounts::{self, MountPoints},
+};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 /// More than any of these files has, in bytes.
 const MAX_FILE: usize = 4 << 20;
@@ -16,15 +23,33 @@ const MAX_UNITS: usize = 10_000;
 
 /// The mount points of the server whose tree this is: those of now, and those that its configuration names.
 pub fn mount_points(root: &Dir) -> Result<MountPoints, FileError> {
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let mountinfo = Path::new("/proc/self/mountinfo");
-    let mounted = std::fs::read(mountinfo).map(text).map_err(FileError::on("read", mountinfo))?;
+    let mounted = mountinfo()?;
     let fstab = match root.read_followed(FSTAB, MAX_FILE) {
         Err(error) if error.is_not_found() => String::new(),
-        other => text(other?),
+        other => text(&other?),
     };
-    let at = std::fs::canonicalize(root.shown()).map_err(FileError::on("look at", root.shown()))?;
+    let at = canonical(root)?;
     Ok(MountPoints::parse(&at, &mounted, &fstab, units(root)?.iter().map(String::as_str)))
+}
+
+/// The type of the root file system, where it may forget what is written to it: an overlay, or one in memory.
+///
+/// An identity is not taken on such a one: after the next boot this server would not know whose it has.
+pub fn volatile(root: &Dir) -> Result<Option<String>, FileError> {
+    Ok(mounts::type_of_root(&canonical(root)?, &mountinfo()?).filter(|name| mounts::is_volatile(name)))
+}
+
+fn mountinfo() -> Result<String, FileError> {
+    let path = Path::new("/proc/self/mountinfo");
+    std::fs::read(path).map(|bytes| text(&bytes)).map_err(FileError::on("read", path))
+}
+
+fn canonical(root: &Dir) -> Result<PathBuf, FileError> {
+    std::fs::canonicalize(root.shown()).map_err(FileError::on("look at", root.shown()))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// The texts of the mount units.
@@ -38,7 +63,7 @@ fn units(root: &Dir) -> Result<Vec<String>, FileError> {
     let names = dir.names(MAX_UNITS)?.into_iter().filter(|name| is_mount(name));
     // A unit that is masked, or a link to one elsewhere, mounts nothing of its own here.
     let texts = names.filter_map(|name| dir.read(&name, MAX_FILE).ok());
-    Ok(texts.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect())
+    Ok(texts.map(|bytes| text(&bytes)).collect())
 }
 
 /// Whether all of `list` lies on the root file system.
@@ -91,6 +116,7 @@ mod tests {
         fs::create_dir_all(tmp.path().join("etc")).unwrap();
         let root = Dir::open_root(tmp.path().join("server")).unwrap();
         assert!(check(&root, &list("/var/lib/x")).is_ok());
+        assert_eq!(volatile(&root).unwrap(), None);
         atlas_host::mount::memory(&tmp.path().join("server/var"), 1 << 20).unwrap();
         atlas_host::mount::memory(&tmp.path().join("etc"), 1 << 20).unwrap();
         assert!(matches!(check(&root, &list("/var/lib/x")), Err(SidError::Elsewhere { .. })));
@@ -106,5 +132,7 @@ mod tests {
             .status();
         assert!(bound.unwrap().success());
         assert!(matches!(check(&root, &list("/srv/x")), Err(SidError::Elsewhere { .. })));
+        atlas_host::mount::memory(&tmp.path().join("server"), 1 << 20).unwrap();
+        assert_eq!(volatile(&root).unwrap().as_deref(), Some("tmpfs"));
     }
 }

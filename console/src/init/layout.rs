@@ -19,6 +19,16 @@ pub fn objections(tree: &Dir) -> Vec<Objection> {
         Err(error) => return vec![Objection::new(chain(&error))],
     };
     let mut objections = Vec::new();
+    match on_root::volatile(tree) {
+        Ok(None) => {}
+        Ok(Some(file_system)) => objections.push(
+            Objection::new(format!(
+                "the root file system is of type {file_system} and may forget what is written to it"
+            ))
+            .hint("boot without the overlay; the identity has to be there after the next boot"),
+        ),
+        Err(error) => objections.push(Objection::new(chain(&error))),
+    }
     for path in ON_ROOT {
         let early = "early at boot nothing else is mounted";
         if is_link(path) {

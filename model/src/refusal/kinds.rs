@@ -88,8 +88,9 @@ refusals! {
         helps "repair IdentFilePaths; move the path to the root file system";
     ConversionFailed: "a converter of this server failed",
         helps "`atlas-convert check` names the part; repair it, or put your own in its place (`converters/README.md`)";
-    RootNotWritable: "the server's own disk is full or failing, or a file was made immutable",
-        helps "make room; replace the disk; `chattr -i`";
+    RootNotWritable: "the server's own disk is full or failing, a file was made immutable, or the root file system is an overlay, \
+                      which may forget what is written to it",
+        helps "make room; replace the disk; `chattr -i`; boot without the overlay";
     SetChanged: "user space began anew (`systemctl soft-reboot`), and the Unbound set is not the one of the boot",
         helps "switch the server off and on again";
     NotDecided: "early boot ended without a decision: atlas-boot was not started there, crashed or hung",
