@@ -3,12 +3,15 @@
 use anyhow::Context;
 use atlas_cli::Hint;
 use atlas_host::{block, mount, tree::Dir};
-use atlas_model::{ClusterId, EnvVersion, MasterConfig, Role};
+use atlas_model::{ClusterId, EnvVersion, GateReport, MasterConfig, RefusalCode, Role};
 use atlas_sid::{BoundData, SidData, SidError, bound::ESD_DATA, layout::UNBOUND_MOUNT};
 use std::{
     io,
     path::{Path, PathBuf},
 };
+
+/// More than the gate's report has, in bytes.
+const GATE_LIMIT: usize = 4 << 20;
 
 /// A server whose disks agree on its cluster.
 #[derive(Debug)]
@@ -31,6 +34,7 @@ impl Server {
         let root =
             Dir::open_root(path).context("open the server's tree").hint("name an existing directory with --root")?;
         let bound = read_bound(&root)?;
+        still_has_its_disks(&root)?;
         let unbound = open_unbound(path)?;
         let sid = open_sid(&unbound)?;
         let config = sid
@@ -66,6 +70,20 @@ fn read_bound(tree: &Dir) -> anyhow::Result<BoundData> {
         .hint("run 'atlas init' first; 'atlas init --help' shows how")
 }
 
+/// A server that has given its role up, because its disks are gone or answer nothing, begins no work on them: it would wait for ever, and they may be
+/// another's by now.
+fn still_has_its_disks(root: &Dir) -> anyhow::Result<()> {
+    let read = root.read_if_there(format!("run/atlas/{}", GateReport::NAME), GATE_LIMIT);
+    // What cannot be read says nothing of the disks.
+    let report = read.ok().flatten().and_then(|content| serde_json::from_slice::<GateReport>(&content).ok());
+    match report.and_then(|report| report.refusal).filter(|refusal| refusal.code == RefusalCode::DisksLost) {
+        Some(refusal) => Err(anyhow::anyhow!("this server has given its role up: {refusal}")).hint(
+            "see the console or /run/atlas/gate.json; only switching the server off and on gives it a role again",
+        ),
+        None => Ok(()),
+    }
+}
+
 /// Opens the Unbound file system; on the running system it must be mounted, lest the root disk be written to in its stead.
 fn open_unbound(root: &Path) -> anyhow::Result<Dir> {
     let at = root.join(UNBOUND_MOUNT);
@@ -96,4 +114,27 @@ fn check_cluster(disks: &ClusterId, server: &ClusterId) -> anyhow::Result<()> {
     let differ = || anyhow::anyhow!("the Unbound disks belong to cluster '{disks}', this server to '{server}'");
     if disks == server { Ok(()) } else { Err(differ()) }
         .hint("shut down and put in the disks of this server's own cluster; nothing was written")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atlas_model::Refusal;
+
+    #[test]
+    fn a_server_that_lost_its_disks_begins_no_work_on_them() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = Dir::open_root(tmp.path()).unwrap();
+        assert!(still_has_its_disks(&root).is_ok(), "nobody keeps a gate");
+        std::fs::create_dir_all(tmp.path().join("run/atlas")).unwrap();
+        for (code, may) in [(RefusalCode::AddressInUse, true), (RefusalCode::DisksLost, false)] {
+            let refusal = Some(Refusal::new(code, "It is so."));
+            let report = GateReport { format: GateReport::FORMAT, refusal, ..GateReport::default() };
+            std::fs::write(tmp.path().join("run/atlas/gate.json"), serde_json::to_vec(&report).unwrap()).unwrap();
+            let said = still_has_its_disks(&root);
+            assert_eq!(said.is_ok(), may, "{code}: {said:?}");
+        }
+        let error = still_has_its_disks(&root).unwrap_err();
+        assert!(format!("{error:#}").contains("given its role up: disks-lost"), "{error:#}");
+    }
 }
