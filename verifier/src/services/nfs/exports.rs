@@ -115,7 +115,10 @@ pub(super) fn exports(text: &str) -> Vec<Export> {
         }
         // Options without a name are for everybody.
         names.iter_mut().filter(|name| name.is_empty()).for_each(|name| "*".clone_into(name));
+        // Whoever this is in the place of an address has a ticket.
+        let is_ticket = |name: &str| name.starts_with("gss/krb5");
         let given: Vec<Given> = options.iter().map(|(all, own)| Given::by(&[all, own])).collect();
+        let is_plain = given.iter().zip(&names).any(|(given, name)| given.is_plain && !is_ticket(name));
         defaults.clear();
         let export = Export {
             path,
@@ -123,7 +126,7 @@ pub(super) fn exports(text: &str) -> Vec<Export> {
             root: given.iter().map(|given| given.root).fold(Root::Itself, Root::and),
             clients: names,
             is_pseudo_root: given.iter().any(|given| given.is_pseudo_root),
-            is_plain: given.iter().any(|given| given.is_plain),
+            is_plain,
         };
         match exports.iter_mut().find(|known| known.path == export.path) {
             None => exports.push(export),
@@ -200,6 +203,7 @@ mod tests {
         // exportfs itself takes what is said of one client for nothing here.
         assert_eq!(shown("/a -sec=sys *(rw,no_root_squash)"), (false, Root::Nobody, true));
         assert_eq!(shown("/a *(rw,no_root_squash,all_squash)").1, Root::Nobody);
+        assert_eq!(shown("/a gss/krb5i(rw)"), (true, Root::Nobody, false));
         assert_eq!(shown("/a -rw *(no_root_squash)"), (true, Root::Itself, true));
         assert_eq!(shown("/a *(rw,all_squash,anonuid=65534)").1, Root::Nobody, "which is nobody");
     }
