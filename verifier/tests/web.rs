@@ -199,6 +199,102 @@ fn a_certificate_that_clients_refuse_is_told_with_the_reason() {
     expect(&verify("web", &unnamed), Verdict::Ok, &["comes as it was placed"]);
 }
 
+#[test]
+fn what_nginx_answers_as_it_is_configured_to_is_no_fault() {
+    if !own_network("what_nginx_answers_as_it_is_configured_to_is_no_fault") {
+        return;
+    }
+    let tree = tree();
+    let tree = tree.path();
+    write(
+        tree,
+        "etc/nginx/nginx.conf",
+        &NGINX.replace("include", "limit_req_zone $binary_remote_addr zone=a:1m rate=2r/s; include"),
+    );
+    let sites = "server { listen 80; server_name often.example; root /srv/www; limit_req zone=a;\n\
+        location /a/ { deny all; } location /b/ { deny all; } location ~ /\\.ht { deny all; } }\n\
+        server { listen 80; server_name off.example; return 503; }\n\
+        server { listen 80; server_name perhaps.example; root /srv/www; if (-f /srv/off) { return 503; } }\n\
+        server { listen 80; server_name login.example; root /srv/www; error_page 403 @login; error_page 401 = /in;\n\
+        location /a/ { deny all; } location /b/ { auth_basic b; auth_basic_user_file /srv/users; }\n\
+        location @login { return 302 /in; } location /in { return 200 login; } }\n";
+    write(tree, "etc/nginx/sites-enabled/all", sites);
+    for file in ["srv/www/a/index.html", "srv/www/b/index.html", "srv/users", "srv/off"] {
+        write(tree, file, "");
+    }
+    let found = found(tree);
+    let check = |name: &str| verify_found("web", &found, &format!("{name}.example:80"), &[]);
+    let server = nginx(tree);
+    for (name, word) in [("often", "as it was placed"), ("off", "answers 503, as it is"), ("login", "as it was placed")]
+    {
+        expect(&check(name), Verdict::Ok, &[word]);
+    }
+    expect(&check("perhaps"), Verdict::Slow, &["answers 503, as it is configured to", "a maintenance?"]);
+    fs::remove_file("/srv/off").unwrap();
+    expect(&check("perhaps"), Verdict::Ok, &["it answers"]);
+    drop(server);
+    // This server has another configuration than PRI.
+    for (from, to) in
+        [("location /a/ { deny all; } location /b/ { auth", "location /b/ { auth"), ("auth_basic b", "auth_basic off")]
+    {
+        assert!(sites.contains(from));
+        write(tree, "etc/nginx/sites-enabled/all", &sites.replace(from, to));
+        let _server = nginx(tree);
+        expect(&check("login"), Verdict::Unacceptable, &["open to anybody"]);
+    }
+}
+
+#[test]
+fn what_apache_answers_as_it_is_configured_to_is_no_fault() {
+    if !own_network("what_apache_answers_as_it_is_configured_to_is_no_fault") {
+        return;
+    }
+    let tree = tree();
+    let tree = tree.path();
+    let host = |name: &str, more: &str| {
+        format!("<VirtualHost *:80>\nServerName {name}.example\nDocumentRoot /srv/www\n{more}\n</VirtualHost>\n")
+    };
+    let closed =
+        "<Directory /srv/www/.git>\nRequire all denied\n</Directory>\nErrorDocument 403 http://other.example/\n";
+    let hosts = [
+        host("off", "Redirect 503 /"),
+        host("rule", "RewriteEngine on\nRewriteRule ^ - [R=503,L]"),
+        host("login", closed),
+    ];
+    apache_conf(tree, &["mpm_event", "authz_core", "alias", "rewrite"], &hosts.concat());
+    write(tree, "srv/www/.git/config", "");
+    let found = found(tree);
+    let check = |name: &str| verify_found("web", &found, &format!("{name}.example:80"), &[]);
+    let server = apache(tree);
+    expect(&check("off"), Verdict::Ok, &["answers 503, as it is configured to"]);
+    expect(&check("rule"), Verdict::Ok, &["answers 503, as it is configured to"]);
+    expect(&check("login"), Verdict::Ok, &["as it was placed"]);
+    drop(server);
+    let open = hosts.concat().replace("Require all denied", "Options +Indexes\nRequire all granted");
+    apache_conf(tree, &["mpm_event", "authz_core", "alias", "rewrite", "autoindex"], &open);
+    let _server = apache(tree);
+    expect(&check("login"), Verdict::Unacceptable, &["/.git/ should be restricted", "open to anybody"]);
+}
+
+#[test]
+fn a_certificate_that_is_not_for_all_names_of_its_site_is_told() {
+    if !own_network("a_certificate_that_is_not_for_all_names_of_its_site_is_told") {
+        return;
+    }
+    let tree = tree();
+    let tree = tree.path();
+    certificate(tree, "90");
+    write(tree, "etc/nginx/nginx.conf", NGINX);
+    write(tree, "etc/nginx/sites-enabled/shop", &SITE.replace("shop.example;", "shop.example alias.example;"));
+    write(tree, "srv/shop/x", "");
+    let found = found(tree);
+    let _server = nginx(tree);
+    let check = |more: &[(&str, &str)]| verify_found("web", &found, "shop.example:443", more);
+    expect(&check(&[KNOWN]), Verdict::Slow, &["come by alias.example refuse the certificate", "certbot"]);
+    expect(&check(&[KNOWN, ("aliases", "shop.example")]), Verdict::Ok, &["as it was placed"]);
+    expect(&check(&[("trust", "no")]), Verdict::Ok, &["as it was placed"]);
+}
+
 /// Asserts that the site of all addresses is exercised, though who comes by 10.9.0.10 meets another one, and that its fault is found.
 fn is_met_beside_one_of_an_address(tree: &Path, start: impl Fn() -> Daemon) {
     for root in ["all", "one"] {

@@ -17,9 +17,7 @@ pub(super) fn first(
     target: &Target,
     ask: impl Fn(&[&str]) -> anyhow::Result<Result<Answer, String>>,
 ) -> anyhow::Result<Result<(Answer, Option<Distrust>), String>> {
-    // Clients of PRI, whose certificate is of no issuer that is known there, do not mind.
-    let is_of_none = target.option(certificate::ISSUER) == Some(certificate::UNKNOWN) && target.option("ca").is_none();
-    if target.option("trust") == Some("no") || is_of_none {
+    if !is_looked_at(target) {
         return Ok(ask(&[ANY_CERTIFICATE])?.map(|answer| (answer, None)));
     }
     let ca = target.option("ca");
@@ -31,6 +29,13 @@ pub(super) fn first(
     // Where the configuration has no name, nobody knows by which one clients come.
     let counts = !matches!(distrust, Distrust::Name(_)) || target.option("name").is_some();
     Ok(ask(&[ANY_CERTIFICATE])?.map(|answer| (answer, Some(distrust).filter(|_| counts))))
+}
+
+/// Whether it matters for which name the certificate is, and of whom. Clients of PRI, whose certificate is of no issuer that is known there, do not
+/// mind.
+pub(super) fn is_looked_at(target: &Target) -> bool {
+    let is_of_none = target.option(certificate::ISSUER) == Some(certificate::UNKNOWN) && target.option("ca").is_none();
+    target.option("trust") != Some("no") && !is_of_none
 }
 
 /// What an answer's certificate means for a service, which is `ok` without it; `None` where the answer has none.

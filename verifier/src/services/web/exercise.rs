@@ -1,6 +1,6 @@
 //! One site, asked as a browser asks.
 
-use super::{PAGE, apart, page};
+use super::{PAGE, apart, configured::judge_names, page};
 use crate::{
     service::Target,
     services::{
@@ -12,7 +12,7 @@ use crate::{
 use atlas_model::verify::{Profile, Verdict, Worse};
 
 /// Who asks: many sites send tools away.
-const BROWSER: &str = "Mozilla/5.0 (compatible; ATLAS VerifyService)";
+pub(super) const BROWSER: &str = "Mozilla/5.0 (compatible; ATLAS VerifyService)";
 /// How much is told of what a page says, in characters.
 const MAX_SAID: usize = 200;
 
@@ -35,11 +35,11 @@ pub(super) fn verify(target: &Target) -> anyhow::Result<Profile> {
     })
 }
 
-struct Site<'t> {
-    target: &'t Target,
-    scheme: &'t str,
-    name: &'t str,
-    port: u16,
+pub(super) struct Site<'t> {
+    pub(super) target: &'t Target,
+    pub(super) scheme: &'t str,
+    pub(super) name: &'t str,
+    pub(super) port: u16,
 }
 
 impl Site<'_> {
@@ -51,11 +51,22 @@ impl Site<'_> {
             Ok(answer) if refusal.is_some_and(|refusal| refusal != "perhaps") => return Ok(self.not_refused(&answer.0)),
             Ok(answer) => answer,
             Err(why) if refusal.is_some_and(|refusal| is_refusal(refusal, &why)) => {
-                return Ok(Profile::ok(format!("it turns away who comes so, as it is configured to ({why})")));
+                let what = match refusal {
+                    Some("perhaps") => {
+                        "it turns some away without a word, or the site is not loaded, which nobody can tell"
+                    }
+                    _ => "it turns away who comes so, as it is configured to",
+                };
+                return Ok(Profile::ok(format!("{what} ({why})")));
             }
             Err(why) => return Ok(Profile::unacceptable(format!("nothing comes from port {}: {why}", self.port))),
         };
+        let configured = self.as_configured(&first);
+        if self.is_limit(&first) {
+            return Ok(self.too_often(&first));
+        }
         let complaint = match root {
+            _ if configured.is_some() => None,
             Some(root) => is_page(&first, root),
             None => (first.status >= 500 && !self.is_of_another(&first)).then(|| format!("/ answers {}", first.status)),
         };
@@ -65,9 +76,22 @@ impl Site<'_> {
         if let Some(complaint) = self.restricted()? {
             return Ok(complaint);
         }
-        let what = if root.is_some() { "the test page comes as it was placed" } else { "it answers" };
-        let mut profile = Profile::ok(format!("{what} ({}://{}:{})", self.scheme, self.name, self.port))
-            .measure(self.target.measure("answer", round(first.time_ms), "ms", (Some(1000.0), None), Worse::Higher)?);
+        let what = match (configured, root) {
+            (Some(_), _) => format!("it answers {}, as it is configured to", first.status),
+            (None, Some(_)) => "the test page comes as it was placed".into(),
+            (None, None) => "it answers".into(),
+        };
+        let mut profile = Profile::new(
+            configured.unwrap_or(Verdict::Ok),
+            format!("{what} ({}://{}:{})", self.scheme, self.name, self.port),
+        )
+        .measure(self.target.measure(
+            "answer",
+            round(first.time_ms),
+            "ms",
+            (Some(1000.0), None),
+            Worse::Higher,
+        )?);
         if let Some(dynamic) = self.target.option("dynamic") {
             let time = match self.dynamic(dynamic)? {
                 Ok(time) => time,
@@ -81,11 +105,28 @@ impl Site<'_> {
                 Worse::Higher,
             )?);
         }
+        if configured == Some(Verdict::Slow) {
+            profile =
+                profile.hint("on that server: nginx -T, or apachectl -S: look for what answers so (a maintenance?)");
+        }
         if self.scheme == "http" {
             return Ok(profile);
         }
         let judged = trust::judge(self.target, profile, &first, distrust, "web")?;
-        Ok(judged.unwrap_or_else(|| Profile::unknown("the certificate's end could not be read from curl's words")))
+        let Some(judged) = judged else {
+            return Ok(Profile::unknown("the certificate's end could not be read from curl's words"));
+        };
+        let names = if trust::is_looked_at(self.target) { self.distrusted_names()? } else { vec![] };
+        Ok(judge_names(judged, &names))
+    }
+
+    fn too_often(&self, answer: &Answer) -> Profile {
+        let what = format!(
+            "port {} answers {} again and again: it limits how often clients may ask, or what is behind it fails",
+            self.port, answer.status
+        );
+        let hint = "on that server: the error log (limiting requests); nginx -T: limit_req, limit_conn";
+        Profile::new(Verdict::Slow, what).hint(hint)
     }
 
     /// Whether it only says that whom it passes requests on to is not there, where nobody can be.
@@ -98,7 +139,7 @@ impl Site<'_> {
         Profile::new(Verdict::Slow, what).hint("on that server: nginx -T; has it been reloaded since?")
     }
 
-    fn ask(&self, path: &str) -> anyhow::Result<Result<Answer, String>> {
+    pub(super) fn ask(&self, path: &str) -> anyhow::Result<Result<Answer, String>> {
         self.ask_with(path, &[curl::ANY_CERTIFICATE])
     }
 
@@ -107,11 +148,12 @@ impl Site<'_> {
         let plain_h2: &[&str] =
             if self.target.option("http2") == Some("plain") { &["--http2-prior-knowledge"] } else { &[] };
         let options = [options, proxied, plain_h2, &["--user-agent", BROWSER]].concat();
-        curl::fetch(self.target, &curl::url(self.scheme, self.name, self.port, path), self.port, &options)
+        let url = curl::url(self.scheme, self.name, self.port, path);
+        self.patiently(|| curl::fetch(self.target, &url, self.port, &options))
     }
 
     /// The first answer, with why a client would not take the certificate.
-    fn first(&self, path: &str) -> anyhow::Result<Result<(Answer, Option<Distrust>), String>> {
+    pub(super) fn first(&self, path: &str) -> anyhow::Result<Result<(Answer, Option<Distrust>), String>> {
         if self.scheme == "http" {
             return Ok(self.ask(path)?.map(|answer| (answer, None)));
         }
@@ -124,6 +166,10 @@ impl Site<'_> {
             let complaint = match self.ask(path)? {
                 // Some sites say that there is no such page, rather than that it is closed.
                 Ok(answer) if (400..500).contains(&answer.status) || self.is_of_another(&answer) => continue,
+                // Closed or not, it lets nobody in who asks too often.
+                Ok(answer) if self.is_limit(&answer) || (answer.status < 400 && self.is_masked(path, &answer)?) => {
+                    continue;
+                }
                 Ok(answer) if answer.status < 400 => {
                     format!("{path} should be restricted, and is open to anybody (it answers {})", answer.status)
                 }

@@ -8,10 +8,14 @@
 
 mod apache;
 mod apart;
+mod configured;
 mod exercise;
 mod nginx;
 
-use self::apart::{Apart, NOT_BY};
+use self::{
+    apart::{Apart, NOT_BY},
+    configured::{ALIASES, ANSWERS, LIMITS, MASKED, Status},
+};
 use super::{
     certificate,
     daemon::Daemon,
@@ -45,6 +49,9 @@ struct Sites {
     files: Vec<String>,
 }
 
+/// The most names of one site, besides the one that it is asked by.
+const MAX_ALIASES: usize = 10;
+
 /// One server name at one port.
 #[derive(Debug)]
 struct Site {
@@ -56,8 +63,16 @@ struct Site {
     tls: bool,
     name: Option<String>,
     content: Content,
+    /// Names besides, for which its certificate has to be.
+    aliases: Vec<String>,
     restricted: Vec<String>,
+    /// Those of them for which an error page answers as it likes.
+    masked: Vec<String>,
     refusal: Option<Refusal>,
+    /// What is answered to everybody, where that is an error.
+    answers: Option<Status>,
+    /// The statuses by which whoever asks too often is turned away.
+    limits: Vec<u16>,
     /// What it shows over TLS.
     certificate: Option<String>,
     /// Whether a connection has to begin with the PROXY protocol, as those of a balancer do.
@@ -95,6 +110,27 @@ enum Content {
     Files(String),
     /// Something: an application, a redirection, a password first.
     Any,
+}
+
+/// The names besides that clients of a site come by over TLS.
+fn tls_names(site: &Site) -> String {
+    let all: Vec<&str> = site.aliases.iter().map(String::as_str).filter(|_| site.tls).take(MAX_ALIASES).collect();
+    all.join(" ")
+}
+
+impl Site {
+    /// What it answers because it is configured to.
+    fn rest(&self, aliases: String) -> impl Iterator<Item = (String, String)> {
+        let limits: Vec<String> = self.limits.iter().map(u16::to_string).collect();
+        let masked: Vec<&str> = self.masked.iter().map(String::as_str).filter(|path| !path.contains(' ')).collect();
+        let all = [
+            (ALIASES, aliases),
+            (ANSWERS, self.answers.map(Status::words).unwrap_or_default()),
+            (LIMITS, limits.join(" ")),
+            (MASKED, masked.join(" ")),
+        ];
+        all.into_iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| (key.to_owned(), value))
+    }
 }
 
 /// Whether a document root is a path, and no pattern with variables.
@@ -145,10 +181,11 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
         if let Some(name) = &site.name {
             options.insert("name".into(), name.clone());
         }
-        if let Some(file) = site.certificate.filter(|_| site.tls) {
+        if let Some(file) = site.certificate.clone().filter(|_| site.tls) {
             let mut known = certificate::options(tree, &file);
             options.extend(known.remove_entry(certificate::ISSUER));
         }
+        options.extend(site.rest(tls_names(&site)));
         if let Some(refusal) = site.refusal {
             options.insert("refuses".into(), refusal.word().into());
         }

@@ -1,7 +1,7 @@
 //! What comes of a request to one host of Apache: files or something else, who gets them, and what is kept closed.
 
 use super::{
-    super::{Content, Refusal, Site, is_plain},
+    super::{Content, Refusal, Site, configured::Status, is_plain},
     text::Directive,
 };
 
@@ -44,7 +44,17 @@ pub(super) fn site((address, port): &(String, u16), own: &[&Directive], outside:
         name.split(':').next().unwrap_or_default().to_ascii_lowercase()
     });
     let name = name.filter(|name| !name.contains(['*', '$']) && !name.is_empty());
+    // One that leads elsewhere, or to a program, may answer as an open page does.
+    let is_masked = every.iter().any(|one| {
+        one.is("ErrorDocument")
+            && ["401", "403"].contains(&one.arg(0))
+            && (one.arg(1).starts_with('/') || one.arg(1).contains("://"))
+    });
     Site {
+        aliases: aliases(own, name.as_deref()),
+        masked: if is_masked { restricted.clone() } else { vec![] },
+        answers: status(own),
+        limits: vec![],
         port: *port,
         address: address.clone(),
         is_of_six: false,
@@ -61,6 +71,51 @@ pub(super) fn site((address, port): &(String, u16), own: &[&Directive], outside:
         is_plain_h2: false,
     }
 }
+
+/// Names besides, by which clients come. What patterns stand for nobody knows.
+fn aliases(own: &[&Directive], name: Option<&str>) -> Vec<String> {
+    let all = own.iter().filter(|one| one.is("ServerAlias")).flat_map(|one| &one.words[1..]);
+    let is_one = |other: &String| {
+        let is_address = other.parse::<std::net::IpAddr>().is_ok();
+        other.contains('.') && !other.contains(['*', '?', '$', '%', '_']) && !is_address && Some(&other[..]) != name
+    };
+    let mut all: Vec<String> = all.map(|other| other.to_ascii_lowercase()).filter(is_one).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// What `/` answers to everybody, where that is an error of the server: `Redirect 503 /`, `RewriteRule ^ - [R=503]`.
+fn status(own: &[&Directive]) -> Option<Status> {
+    let is_error = |code: &u16| (500..600).contains(code);
+    let of_rule = |flags: &str| {
+        let flags = flags.trim_matches(['[', ']']).split(',');
+        flags.filter_map(|flag| flag.trim().split_once('=')).find_map(|(flag, code)| {
+            ["r", "redirect"].contains(&flag.to_ascii_lowercase().as_str()).then(|| code.parse::<u16>().ok())?
+        })
+    };
+    own.iter().enumerate().find_map(|(at, one)| {
+        let code = if one.is("RewriteRule") {
+            of_rule(one.arg(2))
+        } else if one.is("Redirect") || one.is("RedirectMatch") {
+            one.arg(0).parse().ok()
+        } else {
+            None
+        };
+        let before = at.checked_sub(1).map(|before| own[before]);
+        let is_whole = match one.words[0].to_ascii_lowercase().as_str() {
+            "redirect" => one.arg(1) == "/",
+            "redirectmatch" => WHOLE.contains(&one.arg(1)),
+            _ => WHOLE.contains(&one.arg(0)),
+        };
+        let is_conditional = before.is_some_and(|before| before.is("RewriteCond") && one.is("RewriteRule"))
+            || one.within.iter().any(|section| section[0] != "VirtualHost");
+        code.filter(is_error).map(|code| Status { code, is_perhaps: is_conditional || !is_whole })
+    })
+}
+
+/// Patterns of all paths.
+const WHOLE: [&str; 8] = ["^", "^/", ".*", "^.*$", "^/.*", "^/.*$", "^(.*)$", "^/(.*)$"];
 
 /// What sends requests elsewhere, whichever they are.
 const ALWAYS: [&str; 11] = [

@@ -201,3 +201,28 @@ fn a_host_of_the_very_port_or_address_comes_before_one_of_all() {
     let (sites, _) = met(&["192.0.2.7:80", "192.0.2.9:80"], &[("*:80", "all"), ("192.0.2.7:80", "one")]);
     assert_eq!(sites, ["all.example 192.0.2.9:80", "one.example 192.0.2.7:80"]);
 }
+
+#[test]
+fn what_is_answered_because_it_is_configured_is_known() {
+    let answers = |more: &str| {
+        let text =
+            format!("Listen 443\n<VirtualHost *:443>\nSSLEngine on\nServerName a.example\n{more}\n</VirtualHost>\n");
+        let site = read(&[("etc/apache2/apache2.conf", &text)]).unwrap().unwrap().sites.remove(0);
+        let answers = site.answers.map(crate::services::web::Status::words).unwrap_or_default();
+        [answers, site.masked.join(" "), site.aliases.join(" ")].join("|")
+    };
+    let closed = "<Location /x>\nRequire all denied\n</Location>\n";
+    for (more, expected) in [
+        ("Redirect 503 /", "503||"),
+        ("Redirect 301 / https://b.example/", "||"),
+        ("Redirect 503 /x", "503 perhaps||"),
+        ("RewriteRule ^ - [R=503,L]", "503||"),
+        ("RewriteCond /srv/off -f\nRewriteRule ^ - [L,R=503]", "503 perhaps||"),
+        ("ServerAlias www.a.example *.b.example A.example intra", "||www.a.example"),
+        (&format!("{closed}ErrorDocument 403 https://b.example/"), "|/x|"),
+        (&format!("{closed}ErrorDocument 403 /in.php"), "|/x|"),
+        (&format!("{closed}ErrorDocument 403 \"no\""), "||"),
+    ] {
+        assert_eq!(answers(more), expected, "{more}");
+    }
+}

@@ -3,6 +3,7 @@
 //! `nginx -T` says which files count and that they are whole; what they mean is read here, as nginx means it: the default server of a port, the
 //! location of a path, what is inherited.
 
+mod answers;
 mod location;
 mod text;
 
@@ -14,6 +15,7 @@ use crate::{
         found::Finding,
     },
 };
+use answers::Request;
 use location::{argument, chosen, find, has};
 use text::Directive;
 
@@ -121,31 +123,68 @@ impl<'c> Server<'c> {
             ));
             return None;
         }
-        let refusal = self.refusal(listen);
+        let request = Request { tls: listen.tls, name: name.as_deref() };
+        let refusal = self.refusal(listen, &request);
+        let answers = request.status(self.own());
         let is_open = refusal.is_none() || refusal == Some(Refusal::Perhaps);
+        let restricted = if is_open && !self.answers_before_access() { self.restricted(finding) } else { vec![] };
+        let is_masked = |path: &&String| answers::is_masked(self.blocks[0], self.own(), path);
         Some(Site {
             port: listen.port,
             address: listen.address.clone(),
             is_of_six: self.listens.iter().filter(|other| other.port == listen.port).all(|other| other.is_of_six),
             tls: listen.tls,
-            name,
             content: if is_open { self.content() } else { Content::Any },
-            restricted: if is_open && !self.answers_before_access() { self.restricted() } else { vec![] },
+            aliases: if refusal.is_none() && listen.tls {
+                self.aliases(listen, name.as_deref(), before, finding)
+            } else {
+                vec![]
+            },
+            masked: restricted.iter().filter(is_masked).cloned().collect(),
+            restricted,
             refusal,
+            answers,
+            limits: answers::limits(&self.blocks),
+            name,
             certificate: self.value("ssl_certificate").filter(|file| file.starts_with('/')).map(str::to_owned),
             wants_proxy: listen.wants_proxy,
             is_plain_h2: listen.is_plain_h2,
         })
     }
 
+    /// Names besides, by which clients come; what patterns stand for nobody knows.
+    fn aliases(
+        &self,
+        listen: &Listen,
+        name: Option<&str>,
+        before: &[Server<'_>],
+        finding: &mut Finding,
+    ) -> Vec<String> {
+        let is_taken = |name: &str| listen.has_name(name, before);
+        let is_pattern = |name: &str| name.starts_with(['~', '.']) || name.contains('*');
+        let (patterns, exact): (Vec<&str>, Vec<&str>) = self.names.iter().partition(|name| is_pattern(name));
+        if let (Some(name), false) = (name, patterns.is_empty()) {
+            finding.note(format!("the certificate of {name} is not looked at for {}", patterns.join(" and ")));
+        }
+        let is_one = |other: &&str| {
+            let is_address = other.parse::<std::net::IpAddr>().is_ok();
+            other.contains('.') && !other.contains(['$', '_', '"']) && !is_address && Some(*other) != name
+        };
+        let mut all: Vec<String> = vec![];
+        for other in exact.into_iter().filter(is_one).filter(|other| !is_taken(other)) {
+            let other = other.to_ascii_lowercase();
+            if !all.contains(&other) {
+                all.push(other);
+            }
+        }
+        all
+    }
+
     /// By which name it is asked, and whether it can be asked at all.
     fn name(&self, listen: &Listen, is_default: bool, before: &[Server<'_>]) -> (Option<String>, bool) {
         let is_exact =
             |name: &&&str| !name.starts_with('~') && !name.contains(['*', '"', '$', '_']) && !name.is_empty();
-        let is_taken = |name: &str| {
-            let meets = |other: &Listen| other.port == listen.port && other.address == listen.address;
-            before.iter().any(|server| server.names.contains(&name) && server.listens.iter().any(meets))
-        };
+        let is_taken = |name: &str| listen.has_name(name, before);
         let free = |name: &&&str| !is_taken(name);
         if let Some(name) =
             self.names.iter().filter(is_exact).filter(free).find(|name| name.trim_start_matches('.').contains('.'))
@@ -178,7 +217,7 @@ impl<'c> Server<'c> {
     }
 
     /// How it turns everybody away, where it does.
-    fn refusal(&self, listen: &Listen) -> Option<Refusal> {
+    fn refusal(&self, listen: &Listen, request: &Request<'_>) -> Option<Refusal> {
         if listen.tls && self.value("ssl_reject_handshake") == Some("on") {
             return Some(Refusal::Handshake);
         }
@@ -187,9 +226,14 @@ impl<'c> Server<'c> {
         if closes(self.own()) || root.last().is_some_and(|location| closes(&location.block)) {
             return Some(Refusal::Empty);
         }
-        // Some are sent away without a word: nobody knows whether we are.
-        let mut all = root.iter().map(|location| &location.block[..]).chain([self.own()]);
-        all.any(|block| find(block, "if").any(|condition| closes(&condition.block))).then_some(Refusal::Perhaps)
+        // Some are sent away without a word; of a condition that is not understood, nobody knows whether we are.
+        let all = root.iter().map(|location| &location.block[..]).chain([self.own()]);
+        let conditions = all.flat_map(|block| find(block, "if")).filter(|condition| closes(&condition.block));
+        let held: Vec<Option<bool>> = conditions.map(|condition| request.holds(condition)).collect();
+        match held.contains(&Some(true)) {
+            true => Some(Refusal::Empty),
+            false => held.contains(&None).then_some(Refusal::Perhaps),
+        }
     }
 
     fn content(&self) -> Content {
@@ -224,13 +268,24 @@ impl<'c> Server<'c> {
     }
 
     /// Paths that nobody may read who has no password.
-    fn restricted(&self) -> Vec<String> {
+    fn restricted(&self, finding: &mut Finding) -> Vec<String> {
         let locations = find(self.own(), "location")
             .filter(|location| !has(&location.block, &["return", "rewrite", "if", "internal"]));
         let mut closed: Vec<String> =
             locations.filter(|location| is_restricted(&location.block)).filter_map(url).collect();
         // Where another location is the one that counts for this path, it says nothing.
         closed.retain(|path| chosen(self.own(), path).last().is_some_and(|location| is_restricted(&location.block)));
+        // Such a page may answer as an open one does.
+        closed.retain(|path| {
+            let is_dark = answers::is_exact(self.own(), path) && answers::is_masked(self.blocks[0], self.own(), path);
+            if is_dark {
+                finding.note(format!(
+                    "whether {path} of {} is closed cannot be told: an error page answers",
+                    self.title()
+                ));
+            }
+            !is_dark
+        });
         closed
     }
 }
@@ -268,6 +323,13 @@ const ELSEWHERE: [&str; 27] = [
 ];
 
 impl Listen {
+    /// Whether one of these servers has this name there.
+    fn has_name(&self, name: &str, servers: &[Server<'_>]) -> bool {
+        let meets = |other: &Listen| other.port == self.port && other.address == self.address;
+        let has = |server: &Server<'_>| server.names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        servers.iter().any(|server| has(server) && server.listens.iter().any(meets))
+    }
+
     /// `80`, `*:80`, `192.0.2.1:80`, `[::]:80`, `192.0.2.1`, `8000-8010`; neither a Unix socket nor QUIC, which is of UDP.
     fn read(words: &[String], ssl: bool) -> Vec<Listen> {
         let is = |wanted: &str| words[1..].iter().any(|word| word == wanted);

@@ -1,4 +1,4 @@
-use super::*;
+use super::{super::configured::Status, *};
 use crate::here::testing::Server as Root;
 
 fn read(files: &[(&str, &str)]) -> anyhow::Result<Option<Sites>> {
@@ -48,7 +48,7 @@ fn a_black_hole_is_one_and_gets_no_page() {
     let sites = all("http { server { listen 80 default_server; server_name _; return 444; root /srv/www; }\n\
         server { listen 443 ssl default_server; ssl_reject_handshake on; root /srv/www; }\n\
         server { listen 81; location / { return 444; } }\n\
-        server { listen 82; root /srv/www; if ($http_user_agent ~ bot) { return 444; } }\n\
+        server { listen 82; root /srv/www; if ($unwanted) { return 444; } }\n\
         server { listen 80; server_name www.example; root /srv/www; } }");
     let refusals: Vec<Option<Refusal>> = sites.sites.iter().map(|site| site.refusal).collect();
     use Refusal::{Empty, Handshake, Perhaps};
@@ -198,4 +198,72 @@ fn a_file_that_includes_itself_and_blocks_without_end_are_told() {
     let error = read(&[("etc/nginx/nginx.conf", &"a {".repeat(100_000))]).unwrap_err();
     assert!(error.to_string().contains("16 deep"), "{error}");
     assert!(read(&[("etc/passwd", "")]).unwrap().is_none());
+}
+
+#[test]
+fn a_condition_is_one_only_where_it_depends_on_something() {
+    let refusal = |condition: &str| {
+        let text = format!("http {{ server {{ server_name a.example; if ({condition}) {{ return 444; }} }} }}");
+        all(&text).sites.remove(0).refusal
+    };
+    use Refusal::{Empty, Perhaps};
+    for (condition, expected) in [
+        ("$request_method !~ ^(GET|HEAD|POST)$", None),
+        ("$request_method !~ \"^(POST|PUT)$\"", Some(Empty)),
+        ("$http_user_agent ~* (wget|bot/)", None),
+        ("$host != a.example", None),
+        ("$host != 'b.example'", Some(Empty)),
+        ("$http_referer ~ spam", None),
+        ("$http_user_agent = \"\"", None),
+        ("$arg_debug", None),
+        ("$blocked", Some(Perhaps)),
+        ("$host ~ (?<!x)", Some(Perhaps)),
+        ("-f /srv/off", Some(Perhaps)),
+    ] {
+        assert_eq!(refusal(condition), expected, "{condition}");
+    }
+}
+
+#[test]
+fn what_is_answered_because_it_is_configured_is_known() {
+    let answers = |server: &str| {
+        let mut sites = all(&format!("http {{ limit_req_status 429; server {{ root /srv/www; {server} }} }}")).sites;
+        let site = sites.remove(0);
+        let limits: Vec<String> = site.limits.iter().map(u16::to_string).collect();
+        [site.answers.map(Status::words).unwrap_or_default(), limits.join(" "), site.masked.join(" ")].join("|")
+    };
+    for (server, expected) in [
+        ("return 503;", "503||"),
+        ("return 404;", "||"),
+        ("location / { return 502 x; }", "502||"),
+        ("if (-f /srv/off) { return 503; } location / { try_files $uri =404; }", "503 perhaps||"),
+        ("if ($request_method = POST) { return 503; }", "||"),
+        ("location /api { return 503; }", "||"),
+        ("limit_req zone=a;", "|429|"),
+        ("location /x { limit_conn a 1; }", "|503|"),
+        ("limit_conn_status 444; limit_conn a 1; limit_req zone=b;", "|429 444|"),
+        ("error_page 403 @in; location /x/ { deny all; } location @in { return 302 /in; }", "||/x/"),
+        ("error_page 403 /403.html; location /x/ { deny all; }", "||"),
+        ("error_page 403 =404 /no; location /x/ { deny all; }", "||"),
+        ("error_page 401 403 = /in; location /x/ { auth_basic x; }", "||/x/"),
+        ("error_page 403 https://b.example/; location /x/ { deny all; }", "||/x/"),
+        ("error_page 403 = /in; location /x/ { deny all; error_page 404 /x; }", "||"),
+    ] {
+        assert_eq!(answers(server), expected, "{server}");
+    }
+    let mut finding = Finding::default();
+    let text = "http { server { error_page 403 = /in; location = /x { deny all; } } }";
+    let sites = sites(&Root::with(&[("etc/nginx/nginx.conf", text)]).tree(), "/etc/nginx", &mut finding);
+    assert!(sites.unwrap().unwrap().sites[0].restricted.is_empty());
+    assert!(finding.done().notes[0].contains("whether /x of"));
+}
+
+#[test]
+fn a_certificate_is_for_each_name_of_its_site() {
+    let aliases = |text: &str| all(&format!("http {{ {text} }}")).sites.pop().unwrap().aliases.join(" ");
+    let names = "server_name a.example www.a.example *.b.example ~^c 192.0.2.1 intra WWW.a.example;";
+    assert_eq!(aliases(&format!("server {{ listen 443 ssl; {names} }}")), "www.a.example");
+    assert_eq!(aliases(&format!("server {{ listen 80; {names} }}")), "");
+    let first = "server { listen 443 ssl; server_name www.a.example; }";
+    assert_eq!(aliases(&format!("{first} server {{ listen 443 ssl; {names} }}")), "");
 }
