@@ -63,6 +63,24 @@ fn zones_are_asked_for_and_one_that_is_not_loaded_is_told() {
     let stopped = verify_found("dns", &found, "shop.example", &[("--deadline", "3")]);
     expect(&stopped, Verdict::Unacceptable, &["no answer in time"]);
     server.thaw();
+    drop(server);
+
+    // It answers who asks often in part: not at all, or that they may come over TCP.
+    for slip in [0, 1] {
+        let rationed = options
+            .replace("recursion no;", &format!("recursion no; rate-limit {{ responses-per-second 1; slip {slip}; }};"));
+        write(tree, "etc/bind/named.conf.options", &rationed);
+        write(tree, "real.conf", &format!("{rationed}{local}"));
+        let found = setup("dns", tree);
+        let server = Daemon::start("named", &["-f", "-4", "-c", config.to_str().unwrap()], 53);
+        let zone = || verify_found("dns", &found, "shop.example", &[]);
+        wait_until("the zone is loaded", || zone().verdict == Verdict::Ok);
+        for _ in 0..6 {
+            expect(&zone(), Verdict::Ok, &["serial 2026112101"]);
+        }
+        drop(server);
+        wait_until("it has ended", || verify("dns", &[]).summary.contains("refused"));
+    }
 }
 
 #[test]

@@ -147,6 +147,8 @@ fn server(all: &[Statement]) -> Option<Server> {
         is_local: *is_local,
         addresses: addresses.clone(),
         is_limited: all_limited,
+        is_rationed: option("rate-limit").is_some()
+            || find(all, "view").any(|view| find(&view.block, "rate-limit").next().is_some()),
         zones: vec![],
     };
     let mut take = |block: &[Statement], limited: bool, is_of_view: bool, shadowed: &[String]| {
@@ -304,6 +306,9 @@ mod tests {
         let tls = "listen-on port 853 tls local { any; }; listen-on port 443 tls local http default { any; };";
         assert_eq!(one(&format!("options {{ listen-on port 53 {{ any; }}; {tls} }};")).0, 53);
         assert_eq!(read(&format!("options {{ {tls} }};")).unwrap(), None);
+        let rationed = |text: &str| read(text).unwrap().unwrap().is_rationed;
+        assert!(rationed("options { rate-limit { responses-per-second 5; }; };"));
+        assert!(rationed("view a { rate-limit { slip 1; }; };") && !rationed("options { port 54; };"));
         let both =
             "options { listen-on port 5300 { 127.0.0.1; }; listen-on port 54 tls none { 192.0.2.1; 127.0.0.1; }; };";
         assert_eq!(one(both), (54, false, vec![]));

@@ -121,7 +121,7 @@ fn server(lines: &[String]) -> Option<Server> {
     let is_local = !at.is_empty() && at.iter().all(|at| is_loopback(at));
     // Port 0 means that it only gives out addresses.
     let addresses = at.into_iter().map(str::to_owned).collect();
-    (port != 0).then_some(Server { port, zones: vec![], is_local, addresses, is_limited: false })
+    (port != 0).then_some(Server { port, zones: vec![], is_local, addresses, is_limited: false, is_rationed: false })
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub(super) struct Answer {
     pub(super) code: u8,
     /// Whether it answers out of its own zone.
     pub(super) is_authoritative: bool,
+    /// Whether it says to ask over TCP.
+    pub(super) is_cut: bool,
     /// Records of the kind that was asked for.
     pub(super) records: Vec<Record>,
 }
@@ -98,7 +100,7 @@ pub(super) fn answer(message: &[u8], question: &[u8], kind: Kind) -> Option<Answ
             records.push(record(kind, data)?);
         }
     }
-    Some(Answer { code: message.get(3)? & 15, is_authoritative: flags & 4 != 0, records })
+    Some(Answer { code: message.get(3)? & 15, is_authoritative: flags & 4 != 0, is_cut: flags & 2 != 0, records })
 }
 
 fn record(kind: Kind, data: &[u8]) -> Option<Record> {
@@ -138,8 +140,12 @@ mod tests {
         // An alias, then the address.
         message.extend(b"\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x02\xc0\x11");
         message.extend(b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\xc0\x00\x02\x07");
-        let expected = Answer { code: 0, is_authoritative: true, records: vec![Record::Address("192.0.2.7".into())] };
+        let records = vec![Record::Address("192.0.2.7".into())];
+        let expected = Answer { code: 0, is_authoritative: true, is_cut: false, records };
         assert_eq!(answer(&message, &asked, Kind::A), Some(expected));
+        // As who is asked too often answers.
+        let cut = [&asked[..2], &[0x87], &asked[3..]].concat();
+        assert!(answer(&cut, &asked, Kind::A).unwrap().is_cut);
         assert_eq!(answer(&message, &question(0x1235, "shop.example", Kind::A).unwrap(), Kind::A), None);
         assert_eq!(answer(&message, &question(0x1234, "shop.examplf", Kind::A).unwrap(), Kind::A), None);
         for length in 0..message.len() {

@@ -44,6 +44,8 @@ pub(super) const SERVICE: Service = Service {
 const MAX_ZONES: usize = 200;
 /// The option that names who is shown another view than that of the zone.
 const SHADOWED: &str = "shadowed";
+/// How long an answer may take where some are left out, in milliseconds: it is asked for three times.
+const RATIONED_SLOW: &str = "12000";
 /// Zones that every installation has; they say nothing of this one.
 const USUAL: [&str; 4] = ["localhost", "127.in-addr.arpa", "0.in-addr.arpa", "255.in-addr.arpa"];
 
@@ -73,6 +75,8 @@ fn take(finding: &mut Finding, name: &str, server: server::Server) {
     let at = if server.is_local { At::Here } else { At::Partners };
     let port = ("port".to_owned(), server.port.to_string());
     let bound = bound(server.addresses.iter().map(String::as_str));
+    let rationed = server.is_rationed.then(|| ("answer-slow".to_owned(), RATIONED_SLOW.to_owned()));
+    let bound = bound.into_iter().chain(rationed);
     let limited = |is_limited: bool| is_limited.then(|| ("limited".to_owned(), "yes".to_owned()));
     let seen = |is_of_view: bool| is_of_view.then(|| ("limited".to_owned(), "view".to_owned()));
     let mut zones = server.zones;
@@ -180,7 +184,24 @@ fn ask(target: &Target, port: u16, name: &str, kind: Kind) -> anyhow::Result<Res
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
         message::question((now >> 4) as u16, name, kind).unwrap_or_default()
     };
-    talk::ask(target, port, question, |answer, question| message::answer(answer, question, kind))
+    match talk::ask(target, port, question, |answer, question| message::answer(answer, question, kind))? {
+        Ok(answer) if answer.is_cut => over_tcp(target, port, &question(), kind),
+        asked => Ok(asked),
+    }
+}
+
+/// Asks as a client does whom an answer over UDP has told to: every message behind its length.
+fn over_tcp(target: &Target, port: u16, question: &[u8], kind: Kind) -> anyhow::Result<Result<Answer, String>> {
+    let mut talk = match talk::Talk::open(target, port)? {
+        Ok(talk) => talk,
+        Err(why) => return Ok(Err(format!("it says to ask over TCP, and there: {why}"))),
+    };
+    let length = u16::try_from(question.len()).context("a question is short")?.to_be_bytes();
+    let said = talk.say(&[&length[..], question].concat()).and_then(|()| talk.exactly(2)).and_then(|length| {
+        let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+        talk.exactly(length)
+    });
+    Ok(said.and_then(|said| message::answer(&said, question, kind).ok_or("over TCP it says something else".to_owned())))
 }
 
 /// This server's own lookup, as all its programs use it.
@@ -251,7 +272,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_judged_by_what_was_asked() {
-        let answer = |code, is_authoritative, records| Answer { code, is_authoritative, records };
+        let answer = |code, is_authoritative, records| Answer { code, is_authoritative, is_cut: false, records };
         let soa = |code, own, records| judge(&answer(code, own, records), "shop.example", Kind::Soa, None, false);
         assert!(soa(0, true, vec![Record::Serial(7)]).unwrap().contains("serial 7"));
         assert!(soa(0, false, vec![Record::Serial(7)]).unwrap_err().contains("not loaded"));

@@ -24,8 +24,9 @@ pub(super) fn unbound(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
     finding.named(tree, text.lines(), &OF_UNBOUND);
     // It is asked for one setting at a time, the last ones of which its older releases do not have; the last value that is read counts.
     let is_asked = dir == "/etc/unbound" && daemon::says(tree, finding, "unbound-checkconf", &["-o", "port"]).is_some();
-    for setting in
-        ["port", "interface", "access-control", "tls-port", "ssl-port", "https-port"].iter().filter(|_| is_asked)
+    for setting in ["port", "interface", "access-control", "ip-ratelimit", "tls-port", "ssl-port", "https-port"]
+        .iter()
+        .filter(|_| is_asked)
     {
         let Some(told) = daemon::may_say(tree, "unbound-checkconf", &["-o", setting]) else { continue };
         text = text.lines().filter(|line| key(line) != Some(setting)).map(|line| format!("{line}\n")).collect();
@@ -141,6 +142,7 @@ fn unbound_text(text: &str) -> Option<Server> {
         is_local: is_loopback(best.0),
         addresses: there.collect(),
         is_limited: !may_all,
+        is_rationed: number("ip-ratelimit", 0) > 0,
     })
 }
 
@@ -157,6 +159,8 @@ mod tests {
         let tls = "server:\n interface: 0.0.0.0@853\n interface: 127.0.0.1\n interface: 192.0.2.1@5353\n access-control: 0.0.0.0/0 allow\n";
         assert_eq!(one(tls), Some((5353, false, false)));
         assert_eq!(unbound_text(tls).unwrap().addresses, ["192.0.2.1"]);
+        let rationed = |text: &str| unbound_text(text).unwrap().is_rationed;
+        assert!(rationed("ip-ratelimit: 5\n") && !rationed("ip-ratelimit: 0\n") && !rationed("port: 53\n"));
         assert_eq!(one("interface: 0.0.0.0@853\n"), None);
         assert_eq!(one("interface: 0.0.0.0@8853\ntls-port: 8853\n"), None);
     }
