@@ -7,9 +7,25 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 pub(super) const CLIENTS: &str = "clients";
 
 /// Whether this server is among those whom an instance is for; `None` where that cannot be told, because it says names or groups.
-/// Without the option it is for everybody.
+/// Without the option it is for everybody. Of networks that lie in each other the nearest counts.
 pub(super) fn is_let_in(target: &Target) -> anyhow::Result<Option<bool>> {
-    target.option(CLIENTS).map_or(Ok(Some(true)), |clients| is_among(target, clients))
+    let Some(clients) = target.option(CLIENTS) else { return Ok(Some(true)) };
+    match source(target)?.filter(|_| clients.contains('!')) {
+        Some(own) => Ok(nearest(clients, own)),
+        None => is_among(target, clients),
+    }
+}
+
+/// What the nearest of these networks says of an address; `None` where names are among them.
+fn nearest(clients: &str, own: IpAddr) -> Option<bool> {
+    let mut best = (0, false);
+    for client in clients.split_whitespace() {
+        match shared(client.trim_start_matches('!'), own)? {
+            Some(length) if length >= best.0 => best = (length, !client.starts_with('!')),
+            _ => {}
+        }
+    }
+    Some(best.1)
 }
 
 /// Whether this server is among these addresses, networks and names, with a `!` before who is not; `None` where that cannot be told.
@@ -42,14 +58,19 @@ fn source(target: &Target) -> anyhow::Result<Option<IpAddr>> {
 
 /// Whether an address, a network, or the word for all has this one; `None` for a name.
 fn holds(client: &str, own: IpAddr) -> Option<bool> {
+    shared(client, own).map(|length| length.is_some())
+}
+
+/// The length of a network that has this address; inside, `None` where it has not; `None` for a name.
+fn shared(client: &str, own: IpAddr) -> Option<Option<u32>> {
     if ["*", "all", "<world>"].contains(&client) {
-        return Some(true);
+        return Some(Some(0));
     }
     let (net, length) = client.split_once('/').unwrap_or((client, ""));
     let net = address(net)?;
     let (net, own) = (bits(net), bits(own));
     if net.1 != own.1 {
-        return Some(false);
+        return Some(None);
     }
     let length = match length {
         "" if client.ends_with('/') => return None,
@@ -57,7 +78,7 @@ fn holds(client: &str, own: IpAddr) -> Option<bool> {
         length => length.parse::<u32>().ok().or_else(|| Some(bits(address(length)?).0.count_ones()))?,
     };
     let shift = net.1.checked_sub(length)?;
-    Some(shift >= net.1 || net.0 >> shift == own.0 >> shift)
+    Some((shift >= net.1 || net.0 >> shift == own.0 >> shift).then_some(length))
 }
 
 /// An address; of one of IPv4 parts may be missing at the end: `192.168`.
@@ -110,6 +131,21 @@ mod tests {
             assert_eq!(holds(client, own), expected, "{client}");
         }
         assert_eq!(holds("fd00::/8", "fd00::7".parse().unwrap()), Some(true));
+    }
+
+    #[test]
+    fn of_networks_in_each_other_the_nearest_counts() {
+        let own: IpAddr = "10.9.0.10".parse().unwrap();
+        for (clients, expected) in [
+            ("* !10.9.0.10", Some(false)),
+            ("!* 10.9.0.0/24", Some(true)),
+            ("10.9.0.0/24 !10.0.0.0/8", Some(true)),
+            ("* !10.9.0.11", Some(true)),
+            ("!10.9.0.11 192.0.2.1", Some(false)),
+            ("* !a.example", None),
+        ] {
+            assert_eq!(nearest(clients, own), expected, "{clients}");
+        }
     }
 
     #[test]
