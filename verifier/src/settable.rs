@@ -45,6 +45,8 @@ const SETTABLE: [Settable; 21] = [
             "protocol",
             "tls",
             "starttls",
+            "client-certificate",
+            "turns-away",
             "name",
             "ca",
             "mail-to",

@@ -44,6 +44,72 @@ fn dovecot(tree: &Path) -> Daemon {
     Daemon::start("dovecot", &["-F", "-c", tree.join("etc/dovecot/dovecot.conf").to_str().unwrap()], 143)
 }
 
+/// What postfix needs, with these services besides; gives the number of the mailbox's owner.
+fn post_office(tree: &Path, services: &str) -> String {
+    let dir = tree.to_str().unwrap();
+    fs::set_permissions(tree, PermissionsExt::from_mode(0o755)).unwrap();
+    let id = run("id", &["-u", OWNER]).trim().to_owned();
+    let subject = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=mail.shop.example", "-days", "90"];
+    let files = [format!("{dir}/key.pem"), format!("{dir}/cert.pem")];
+    run("openssl", &[&subject[..], &["-keyout", &files[0], "-out", &files[1]]].concat());
+    let master = fs::read_to_string("/usr/share/postfix/master.cf.dist").unwrap();
+    // No service in a root directory of its own, which would want this machine's files copied there.
+    let master: Vec<String> = master.lines().map(|line| line.replacen(" y       ", " n       ", 3)).collect();
+    write(tree, "etc/postfix/master.cf", &format!("{}\n{services}", master.join("\n")));
+    write(tree, "etc/postfix/main.cf", &main_cf(dir, &id));
+    directory(&tree.join("data"), "postfix");
+    directory(&tree.join("queue"), "root");
+    directory(&tree.join("mail"), OWNER);
+    id
+}
+
+#[test]
+fn how_postfix_is_to_meet_its_clients_is_no_fault() {
+    if !own_network("how_postfix_is_to_meet_its_clients_is_no_fault") {
+        return;
+    }
+    let tree = tempfile::tempdir().unwrap();
+    let tree = tree.path();
+    let turns_away = "-o smtpd_delay_reject=no -o smtpd_client_restrictions=permit_mynetworks,reject";
+    let services = format!(
+        "587 inet n - n - - smtpd\n  {turns_away}\n465 inet n - n - - smtpd\n  -o smtpd_tls_wrappermode=yes {turns_away}\n\
+         2465 inet n - n - - smtpd\n  -o smtpd_tls_wrappermode=yes -o smtpd_tls_req_ccert=yes\n\
+         2587 inet n - n - - smtpd\n  -o smtpd_tls_security_level=encrypt -o smtpd_tls_req_ccert=yes\n\
+         2525 inet n - n - - smtpd\n  -o smtpd_discard_ehlo_keywords=starttls\n"
+    );
+    post_office(tree, &services);
+    let found = setup("mail", tree);
+    let check = |name: &str| verify_found("mail", &found, name, &[]);
+    let expected = [
+        ("smtp:587", "turns this server away, as it is configured to do with some: '554 5.7.1"),
+        ("smtp:465", "turns this server away"),
+        ("smtp:2465", "wants a certificate of its clients"),
+        ("smtp:2587", "wants a certificate of its clients"),
+        ("smtp:2525", "smtp answers on port 2525"),
+        ("smtp:25", "smtp answers on port 25"),
+    ];
+    let post = postfix(tree);
+    for port in [465, 587, 2465, 2525, 2587] {
+        common::wait_until("it listens everywhere", || common::accepts(port));
+    }
+    for (name, words) in expected {
+        expect(&check(name), Verdict::Ok, &[words]);
+    }
+    run("postfix", &["-c", tree.join("etc/postfix").to_str().unwrap(), "stop"]);
+    drop(post);
+    common::wait_until("what it started has ended, too", || !common::accepts(25));
+    for (name, _) in expected {
+        expect(&check(name), Verdict::Unacceptable, &["refused"]);
+    }
+    // Without its key nobody comes as far as a certificate of theirs.
+    fs::remove_file(tree.join("key.pem")).unwrap();
+    let _post = postfix(tree);
+    for (name, port) in [("smtp:2465", 2465), ("smtp:2587", 2587)] {
+        common::wait_until("it listens there", || common::accepts(port));
+        expect(&check(name), Verdict::Unacceptable, &["fails"]);
+    }
+}
+
 #[test]
 fn a_mail_is_sent_and_fetched_and_where_it_was_lost_is_told() {
     if !own_network("a_mail_is_sent_and_fetched_and_where_it_was_lost_is_told") {
@@ -52,22 +118,9 @@ fn a_mail_is_sent_and_fetched_and_where_it_was_lost_is_told() {
     let tree = tempfile::tempdir().unwrap();
     let tree = tree.path();
     let dir = tree.to_str().unwrap();
-    fs::set_permissions(tree, PermissionsExt::from_mode(0o755)).unwrap();
-    let id = run("id", &["-u", OWNER]);
-    let id = id.trim();
-    let subject = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=mail.shop.example", "-days", "90"];
-    let files = [format!("{dir}/key.pem"), format!("{dir}/cert.pem")];
-    run("openssl", &[&subject[..], &["-keyout", &files[0], "-out", &files[1]]].concat());
-    let master = fs::read_to_string("/usr/share/postfix/master.cf.dist").unwrap();
-    // No service in a root directory of its own, which would want this machine's files copied there.
-    let master: Vec<String> = master.lines().map(|line| line.replacen(" y       ", " n       ", 3)).collect();
-    write(tree, "etc/postfix/master.cf", &format!("{}\n", master.join("\n")));
-    write(tree, "etc/postfix/main.cf", &main_cf(dir, id));
-    write(tree, "etc/dovecot/dovecot.conf", &dovecot_conf(dir, id));
+    let id = post_office(tree, "");
+    write(tree, "etc/dovecot/dovecot.conf", &dovecot_conf(dir, &id));
     write(tree, "credentials", "default login anne password secret\n");
-    directory(&tree.join("data"), "postfix");
-    directory(&tree.join("queue"), "root");
-    directory(&tree.join("mail"), OWNER);
 
     let found = setup("mail", tree);
     let names: Vec<&str> = found.instances.iter().map(|instance| instance.name.as_str()).collect();
@@ -176,6 +229,25 @@ fn a_certificate_is_to_be_as_good_as_the_one_of_pri() {
     expect(&check(&own, "imap:143", &[]), Verdict::Ok, &["PRI's is of no issuer that is known"]);
     drop(server);
 
+    // A name of its own has one of its own, which may end before the other one does.
+    certificate("named", "shop.example", &["-days", "2"]);
+    let named = "local_name shop.example {\n  ssl_cert = </srv/tls/named.pem\n  ssl_key = </srv/tls/named-key.pem\n}\n";
+    write(
+        tree,
+        "etc/dovecot/dovecot.conf",
+        &format!("{}{named}", conf.replace("/srv/tls/key.pem", "/srv/tls/cert-key.pem")),
+    );
+    let of_names = setup("mail", tree);
+    assert!(of_names.paths.contains(&"/srv/tls/named.pem".to_owned()), "{of_names:?}");
+    let server = dovecot(tree);
+    for port in ["143", "993"] {
+        expect(&check(&of_names, &format!("imap:{port}"), &[]), Verdict::Ok, &[]);
+        let words = ["the certificate expires on"];
+        expect(&check(&of_names, &format!("imap:{port}:shop.example"), &[]), Verdict::Unacceptable, &words);
+    }
+    drop(server);
+    write(tree, "etc/dovecot/dovecot.conf", &conf.replace("/srv/tls/key.pem", "/srv/tls/cert-key.pem"));
+
     // The package ssl-cert puts a server's own among the issuers, where no other server has it; this one has no others besides.
     fs::copy("/srv/tls/cert.pem", "/etc/ssl/certs/ssl-cert-snakeoil.pem").unwrap();
     run("openssl", &["rehash", "/etc/ssl/certs"]);
@@ -238,6 +310,33 @@ fn exim_takes_a_mail_and_what_it_does_not_is_told() {
     server.freeze();
     expect(&check(&[("--deadline", "3")]), Verdict::Unacceptable, &["port 25"]);
     server.thaw();
+    drop(server);
+    common::wait_until("it has ended", || !common::accepts(25));
+
+    // It lets all wait, and some go.
+    for (acl, verdict, words) in [
+        ("  accept delay = 3s\n", Verdict::Ok, "smtp answers on port 25"),
+        (
+            "  drop message = go away\n",
+            Verdict::Ok,
+            "turns this server away, as it is configured to do with some: '550 go away'",
+        ),
+        ("  defer condition = ${lookup{x}lsearch{/nowhere}}\n", Verdict::Unacceptable, "451 Temporary local problem"),
+    ] {
+        let more = "tls_advertise_hosts =\nacl_smtp_connect = meet\n";
+        for file in ["exim.conf", "etc/exim4/exim4.conf"] {
+            write(tree, file, &config(more).replace("begin acl\n", &format!("begin acl\nmeet:\n{acl}")));
+        }
+        let found = setup("mail", tree);
+        let server = Daemon::start(&program, &["-bdf", "-q1s", "-C", file.to_str().unwrap()], 25);
+        let profile = verify_found("mail", &found, "smtp:25", &[]);
+        expect(&profile, verdict, &[words]);
+        if acl.contains("delay") {
+            assert!(value(&profile, "answer") > 2000.0, "it did not let anybody wait: {profile:?}");
+        }
+        drop(server);
+        common::wait_until("it has ended", || !common::accepts(25));
+    }
 }
 
 #[test]

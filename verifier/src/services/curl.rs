@@ -104,6 +104,12 @@ fn why(said: &str) -> String {
     let own = own.map(|own| own.split_once(") ").map_or(own, |(_, own)| own));
     match (refused, own) {
         (Some((_, why)), Some(own)) if own.contains("connect") => why.trim().to_owned(),
+        // Of a mail server's answer it gives the number alone.
+        (_, Some(own)) if own.contains("smtp-server response: ") => {
+            let words = said.lines().rev().find_map(|line| line.strip_prefix("< ")).unwrap_or_default();
+            own.strip_suffix(words.get(..3).unwrap_or_default())
+                .map_or(own.to_owned(), |own| format!("{own}{}", words.trim_end()))
+        }
         (_, Some(own)) => own.to_owned(),
         _ => "curl said nothing of why".into(),
     }
@@ -140,6 +146,9 @@ mod tests {
         assert_eq!(expiry("* Connected\n", SystemTime::now()), None);
         let said = "* connect to 127.0.0.1 port 81 failed: Connection refused\ncurl: (7) Failed to connect to 127.0.0.1 port 81: Couldn't connect to server\n";
         assert_eq!(why(said), "Connection refused");
+        let said =
+            "< 421 4.7.1 mail.example Error: no\r\n* Closing\ncurl: (8) Got unexpected smtp-server response: 421\n";
+        assert_eq!(why(said), "Got unexpected smtp-server response: 421 4.7.1 mail.example Error: no");
         assert_eq!(why("* x failed: y\ncurl: (52) Empty reply from server\n"), "Empty reply from server");
     }
 }

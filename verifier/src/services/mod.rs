@@ -17,6 +17,7 @@ mod included;
 mod logs;
 mod mail;
 mod mariadb;
+mod named;
 mod nfs;
 mod ntp;
 mod packages;

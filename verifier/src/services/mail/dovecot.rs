@@ -26,27 +26,16 @@ pub(super) fn dovecot(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Serv
         let pattern = if pattern.starts_with('/') { pattern.into() } else { format!("{dir}/{pattern}") };
         Some(tree.matching(&pattern))
     })?;
-    finding.named(tree, own.iter().map(|line| without_comment(line)), &NAMED);
     let told = (dir == "/etc/dovecot").then(|| daemon::says(tree, finding, "doveconf", &["-n"])).flatten();
+    for (name, value) in own.iter().filter_map(|line| without_comment(line).split_once('=')) {
+        finding.files_in(tree, name, value);
+    }
     let mut settings = Settings::read(&told.map_or(own.clone(), |told| told.lines().map(str::to_owned).collect()));
     // A key is never printed.
     settings.hidden(&Settings::read(&own));
     let server = settings.server(finding);
     Ok(server)
 }
-
-/// Settings that name files besides certificates: accounts above all.
-const NAMED: [&str; 9] = [
-    "args",
-    "passwd_file_path",
-    "ssl_ca",
-    "ssl_client_ca_file",
-    "ssl_server_ca_file",
-    "ssl_alt_cert",
-    "ssl_alt_key",
-    "ssl_dh",
-    "auth_krb5_keytab",
-];
 
 /// Settings, each by the blocks around it and its name, all joined by `/`.
 #[derive(Debug, Default)]
@@ -132,7 +121,7 @@ impl Settings {
                 .unwrap_or("*");
             let addresses: Vec<String> = at.split([',', ' ']).filter(|at| !at.is_empty()).map(str::to_owned).collect();
             let is_local = addresses.iter().all(|at| is_loopback(at));
-            listeners.push(Listener {
+            let listener = Listener {
                 protocol: "imap",
                 port,
                 is_tls,
@@ -140,20 +129,50 @@ impl Settings {
                 is_local,
                 addresses,
                 ..Listener::default()
-            });
+            };
+            let named = self.named().into_iter().filter(|_| has_tls);
+            listeners.extend(named.map(|(name, file)| Listener {
+                name: Some(name),
+                certificates: vec![file],
+                ..listener.clone()
+            }));
+            listeners.push(listener);
         }
-        let of_23 = ["ssl_cert", "ssl_key"]
-            .map(|name| self.value(name).and_then(|value| value.strip_prefix('<')).map(str::trim));
-        let of_24 = [
-            "ssl_server_cert_file",
-            "ssl_server/cert_file",
-            "ssl_server_key_file",
-            "ssl_server/key_file",
-            "ssl_server_dh_file",
-        ];
-        let files = plain(of_23.into_iter().chain(of_24.map(|name| self.value(name))));
-        Server { listeners, files }
+        // Those of the protocol count before those of all.
+        let files = ["protocol imap/", ""]
+            .into_iter()
+            .flat_map(|of| FILES.into_iter().map(move |name| self.value(&format!("{of}{name}")).map(without_sign)));
+        Server { listeners, files: plain(files) }
     }
+
+    /// Names for which it has certificates of their own, and these.
+    fn named(&self) -> Vec<(String, String)> {
+        let certificates = self.0.iter().filter_map(|(path, value)| {
+            let (names, setting) = path.strip_prefix("local_name ")?.split_once('/')?;
+            let file = plain([Some(without_sign(value))]).pop()?;
+            // Any name will do for one that is for all of a domain.
+            let name = names.split(' ').next()?.replace('*', "mail");
+            CERTIFICATES.contains(&setting).then_some((name, file))
+        });
+        certificates.collect()
+    }
+}
+
+/// What names a certificate, in the languages of 2.3 and of 2.4.
+const CERTIFICATES: [&str; 3] = ["ssl_cert", "ssl_server_cert_file", "ssl_server/cert_file"];
+/// The same, and keys.
+const FILES: [&str; 6] = [
+    "ssl_cert",
+    "ssl_server_cert_file",
+    "ssl_server/cert_file",
+    "ssl_key",
+    "ssl_server_key_file",
+    "ssl_server/key_file",
+];
+
+/// `<` says that what is in the file is meant.
+fn without_sign(value: &str) -> &str {
+    value.strip_prefix('<').unwrap_or(value).trim()
 }
 
 /// A comment begins a line, or stands behind a blank and not in quotes.
@@ -205,6 +224,38 @@ mod tests {
         assert_eq!(server(text).files, ["/etc/a.pem", "/etc/a.key"]);
         assert_eq!(server("protocols {\n imap = yes\n}\nssl_server_cert_file = /etc/b.pem\n").files, ["/etc/b.pem"]);
         assert!(shown("protocols {\n  imap = no\n  pop3 = yes\n}\n").is_empty());
+    }
+
+    #[test]
+    fn files_travel_from_wherever_they_lie() {
+        let files = ["a.pem", "a.key", "ca.pem", "dh.pem", "users", "sql", "b.pem", "b.key", "more", "global.sieve"];
+        let text = "protocols = imap\nssl_cert = </srv/a.pem\nssl_key = </srv/a.key\nssl_ca = </srv/ca.pem\nssl_dh = </srv/dh.pem\n\
+            passdb {\n  driver = passwd-file\n  args = scheme=CRYPT username_format=%u /srv/users # ours\n}\n\
+            passdb {\n  driver = sql\n  args = /srv/sql\n}\n!include /srv/more\nlog_path = /srv/log\n\
+            plugin {\n  sieve_before = /srv/global.sieve\n}\n";
+        let more = "local_name b.example {\n  ssl_cert = </srv/b.pem\n  ssl_key = </srv/b.key\n}\n";
+        let new = "protocols {\n  imap = yes\n}\nssl_server_cert_file = /srv/a.pem\nssl_server_key_file = /srv/a.key\n\
+            ssl_server_ca_file = /srv/ca.pem\nssl_server {\n  dh_file = /srv/dh.pem\n}\npassdb passwd-file {\n  passwd_file_path = /srv/users\n}\n\
+            userdb sql {\n  x = /srv/sql\n}\n!include /srv/more\nsieve_script before {\n  path = /srv/global.sieve\n}\n";
+        let more_new =
+            "local_name b.example {\n  ssl_server_cert_file = /srv/b.pem\n  ssl_server_key_file = /srv/b.key\n}\n";
+        for (text, more) in [(text, more), (new, more_new)] {
+            let root = Root::with(&[("etc/dovecot/dovecot.conf", text), ("srv/log", "")]);
+            files.iter().for_each(|name| root.write(&format!("srv/{name}"), ""));
+            root.write("srv/more", more);
+            let mut finding = Finding::default();
+            let server = dovecot(&root.tree(), &mut finding).unwrap();
+            let mut found = finding.done().paths;
+            found.sort();
+            let mut expected = files.map(|name| format!("/srv/{name}")).to_vec();
+            expected.push("/etc/dovecot".into());
+            expected.sort();
+            assert_eq!(found, expected, "{text}");
+            assert_eq!(server.files, ["/srv/a.pem", "/srv/a.key"]);
+            let names: Vec<String> = server.listeners.iter().map(|one| one.instance().name).collect();
+            assert_eq!(names, ["imap:143:b.example", "imap:143", "imap:993:b.example", "imap:993"]);
+            assert_eq!(server.listeners[0].certificates, ["/srv/b.pem"]);
+        }
     }
 
     #[test]

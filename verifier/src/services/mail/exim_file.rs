@@ -1,4 +1,4 @@
-//! exim's own configuration file: macros, conditions, and the settings of its main part.
+//! exim's own configuration file: macros, conditions, the settings of its main part, its lists of access.
 
 use crate::service::Tree;
 use std::collections::BTreeMap;
@@ -10,9 +10,27 @@ const MAX_LINES: usize = 100_000;
 /// How long a line may become by what is put into it, in bytes.
 const MAX_LINE: usize = 100_000;
 
-/// The settings of the main part, as exim would say them.
-pub(super) fn settings(tree: &Tree, path: &str) -> anyhow::Result<String> {
-    let mut reader = Reader { tree, macros: BTreeMap::new(), holds: vec![], lines: 0, said: String::new() };
+/// What a file says, a line each, with macros put in.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// The settings of the main part, as exim would say them.
+    pub(super) main: String,
+    /// The lists of access.
+    pub(super) acl: String,
+    /// All other parts.
+    pub(super) rest: String,
+}
+
+/// Reads a file and what it includes.
+pub(super) fn read(tree: &Tree, path: &str) -> anyhow::Result<Said> {
+    let mut reader = Reader {
+        tree,
+        macros: BTreeMap::new(),
+        holds: vec![],
+        lines: 0,
+        part: "main".to_owned(),
+        said: Said::default(),
+    };
     reader.file(path, 0)?;
     Ok(reader.said)
 }
@@ -23,25 +41,24 @@ struct Reader<'t> {
     /// Of each condition around a line: whether it holds, and whether one of its branches has.
     holds: Vec<(bool, bool)>,
     lines: usize,
-    said: String,
+    /// Which part goes on.
+    part: String,
+    said: Said,
 }
 
 impl Reader<'_> {
-    /// Reads a file; says whether the main part goes on behind it.
-    fn file(&mut self, path: &str, depth: usize) -> anyhow::Result<bool> {
+    fn file(&mut self, path: &str, depth: usize) -> anyhow::Result<()> {
         anyhow::ensure!(depth <= MAX_DEPTH, "{path}: files include each other more than {MAX_DEPTH} deep");
         let text = self.tree.read(path)?.unwrap_or_default();
         for line in logical(&text) {
             self.lines += 1;
             anyhow::ensure!(self.lines <= MAX_LINES, "{path}: there are more than {MAX_LINES} lines");
-            if !self.line(&line, depth)? {
-                return Ok(false);
-            }
+            self.line(&line, depth)?;
         }
-        Ok(true)
+        Ok(())
     }
 
-    fn line(&mut self, line: &str, depth: usize) -> anyhow::Result<bool> {
+    fn line(&mut self, line: &str, depth: usize) -> anyhow::Result<()> {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let rest = rest.trim();
         match word {
@@ -68,10 +85,10 @@ impl Reader<'_> {
                 let file = self.substituted(rest).trim_matches('"').to_owned();
                 return self.file(&file, depth + 1);
             }
-            "begin" => return Ok(false),
+            "begin" => self.part = rest.to_owned(),
             _ => self.setting(line),
         }
-        Ok(true)
+        Ok(())
     }
 
     /// A macro, whose name begins with a capital letter, or a setting.
@@ -84,8 +101,13 @@ impl Reader<'_> {
         }
         let line = self.substituted(line);
         let line = line.trim_start_matches("hide ").trim_start();
-        if self.said.len() < MAX_LINES * 10 {
-            self.said.push_str(&format!("{line}\n"));
+        let said = match self.part.as_str() {
+            "main" => &mut self.said.main,
+            "acl" => &mut self.said.acl,
+            _ => &mut self.said.rest,
+        };
+        if said.len() < MAX_LINES * 10 {
+            said.push_str(&format!("{line}\n"));
         }
     }
 
@@ -138,19 +160,20 @@ mod tests {
                 "etc/exim4/exim4.conf",
                 "PORTS = 25 : \\\n  # between\n  2526\nPORTS_MORE = PORTS : 587\n.ifdef NOTHING\nlocal_interfaces = 127.0.0.1\n\
                  .elifdef PORTS\nlocal_interfaces = 0.0.0.0\n.else\nlocal_interfaces = ::1\n.endif\n\
-                 daemon_smtp_ports = PORTS_MORE\n.include_if_exists /etc/exim4/more\nhide x = y\nbegin acl\nlocal_interfaces = 192.0.2.1\n",
+                 daemon_smtp_ports = PORTS_MORE\n.include_if_exists /etc/exim4/more\nhide x = y\nbegin acl\nconnect:\n  accept hosts = PORTS\nbegin routers\nz:\n",
             ),
             ("etc/exim4/more", ".ifndef PORTS\nno = 1\n.endif\ntls_certificate = /srv/cert.pem\n"),
         ]);
-        let said = settings(&root.tree(), "/etc/exim4/exim4.conf").unwrap();
+        let said = read(&root.tree(), "/etc/exim4/exim4.conf").unwrap();
         let expected =
             "local_interfaces = 0.0.0.0\ndaemon_smtp_ports = 25 : 2526 : 587\ntls_certificate = /srv/cert.pem\nx = y\n";
-        assert_eq!(said, expected);
+        assert_eq!(said.main, expected);
+        assert_eq!((said.acl.as_str(), said.rest.as_str()), ("connect:\naccept hosts = 25 : 2526\n", "z:\n"));
     }
 
     #[test]
     fn files_and_macros_without_end_are_met() {
         let root = Server::with(&[("a", "A = AA\nAA = A\nx = A\n.include /a\n")]);
-        assert!(settings(&root.tree(), "/a").unwrap_err().to_string().contains("8 deep"));
+        assert!(read(&root.tree(), "/a").unwrap_err().to_string().contains("8 deep"));
     }
 }

@@ -59,12 +59,18 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
 fn take(tree: &Tree, finding: &mut Finding, server: &config::Server) {
     // A secondary has the same certificate, or it has one that nobody expects.
     server.files.iter().for_each(|file| finding.path(tree, file));
-    let mut certificates = server.files.iter().map(|file| certificate::options(tree, file));
-    let certificate = certificates.find(|options| !options.is_empty()).unwrap_or_default();
+    let first = |files: &[String]| {
+        let mut certificates = files.iter().map(|file| certificate::options(tree, file));
+        certificates.find(|options| !options.is_empty()).unwrap_or_default()
+    };
+    let certificate = first(&server.files);
     let one = |listener: &config::Listener| {
         let mut instance = listener.instance();
         if listener.is_tls || listener.starts_tls {
-            instance.options.extend(certificate.clone());
+            let own = (!listener.certificates.is_empty()).then(|| first(&listener.certificates));
+            instance.options.extend(own.unwrap_or_else(|| certificate.clone()));
+            // Which certificate is shown hangs on who is asked for.
+            instance.options.extend(listener.name.iter().map(|name| ("name".to_owned(), name.clone())));
         }
         instance
     };
@@ -108,11 +114,13 @@ fn server(target: &Target, protocol: &str, port: u16) -> anyhow::Result<Result<P
         let said = if protocol == "smtp" { smtp(&mut talk) } else { imap(&mut talk) };
         match said {
             Ok(said) => said,
+            Err(why) if is_turned_away(target, &why) => return turned_away(target, port, &why, start).map(Ok),
             Err(why) => return Ok(Err(format!("port {port}: {why}"))),
         }
     };
-    let answer = target.time("answer", start, 2000.0, None)?;
-    let wants_tls = target.option("starttls") == Some("yes");
+    let answer = target.time("answer", start, config::ANSWER_SLOW.into(), None)?;
+    let starttls = target.option("starttls");
+    let wants_tls = starttls == Some("yes") || starttls == Some("perhaps") && said.contains("STARTTLS");
     if wants_tls && !said.contains("STARTTLS") {
         return Ok(Err(format!(
             "{protocol} on port {port} offers no STARTTLS, and should: its certificate or key cannot be read, or TLS is off"
@@ -124,8 +132,44 @@ fn server(target: &Target, protocol: &str, port: u16) -> anyhow::Result<Result<P
     }
     match tls(target, protocol, port, is_tls)? {
         Ok((answer, distrust)) => secured(target, profile, &answer, distrust).map(Ok),
+        Err(why) if is_turned_away(target, &why) => turned_away(target, port, &why, start).map(Ok),
+        Err(why) if wants_certificate(target, &why) => Ok(Ok(Profile::ok(format!(
+            "{protocol} answers on port {port}, and wants a certificate of its clients, which this server has not: TLS is not looked at further"
+        )))),
         Err(why) => Ok(Err(format!("TLS with port {port} fails: {why}"))),
     }
+}
+
+/// Whether it does not talk to this server, as it is configured to; what it says when something is wrong with itself is none of that.
+fn is_turned_away(target: &Target, why: &str) -> bool {
+    // Its own words, or what curl gives of them.
+    let said = why.split_once("it says '").or_else(|| why.split_once("smtp-server response: ")).map(|(_, said)| said);
+    let Some((code, words)) = said.and_then(|said| said.split_at_checked(3)) else { return false };
+    // The second number of a status says what it is about: 7 is what a server decides.
+    let status = words.get(1..).unwrap_or_default();
+    let (is_for_ever, is_decided) =
+        (code.starts_with('5'), ["5.7.", "4.7."].iter().any(|kind| status.starts_with(kind)));
+    let has_status = status.starts_with(['4', '5']) && status[1..].starts_with('.');
+    target.option(config::TURNS_AWAY) == Some("yes") && (is_decided || is_for_ever && !has_status)
+}
+
+fn turned_away(target: &Target, port: u16, why: &str, start: Instant) -> anyhow::Result<Profile> {
+    let why = why.strip_prefix("it says ").unwrap_or(why);
+    let profile = Profile::ok(format!(
+        "it answers on port {port}, and turns this server away, as it is configured to do with some: {why}"
+    ));
+    Ok(profile.measure(target.time("answer", start, config::ANSWER_SLOW.into(), None)?))
+}
+
+/// Whether TLS ended because this server has no certificate to show. One that has none itself ends it before that.
+fn wants_certificate(target: &Target, why: &str) -> bool {
+    let why = why.to_ascii_lowercase();
+    let is_alert = why.contains("alert")
+        && ["certificate required", "bad certificate", "handshake failure"].iter().any(|word| why.contains(word));
+    // Postfix goes without a word after STARTTLS, which it takes only where it can speak TLS.
+    let is_left = target.option("starttls").is_some() && why.contains("response reading failed");
+    let is_said = why.contains("smtp-server response: 421") && why.contains("certificate");
+    target.option(config::CLIENT_CERTIFICATE) == Some("yes") && (is_alert || is_said || is_left)
 }
 
 /// Greets as a mail server does; gives the capabilities.
@@ -205,14 +249,16 @@ fn secured(
     answer: &Answer,
     distrust: Option<Distrust>,
 ) -> anyhow::Result<Profile> {
-    let time = target.measure("tls", answer.time_ms, "ms", (Some(3000.0), None), Worse::Higher)?;
+    let time = target.measure("tls", answer.time_ms, "ms", (Some(config::TLS_SLOW.into()), None), Worse::Higher)?;
     profile = profile.measure(time);
     let name = target.option("name").filter(|_| distrust.is_none());
     match name {
         Some(name) if is_looked_at(target) => {
             profile.summary.push_str(&format!("; its certificate is for {name}, of an issuer that is known"));
         }
-        Some(_) => profile.summary.push_str("; its certificate is not looked at: PRI's is of no issuer that is known"),
+        Some(_) => profile.summary.push_str(
+            "; the name and the issuer of its certificate are not looked at: PRI's is of no issuer that is known",
+        ),
         None => (),
     }
     Ok(trust::judge(target, profile.clone(), answer, distrust, "mail")?.unwrap_or(profile))
@@ -221,6 +267,45 @@ fn secured(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_turned_away_is_told_from_a_server_that_fails() {
+        let target = |option: &str| Target {
+            options: [(option.to_owned(), "yes".to_owned())].into(),
+            ..crate::here::testing::Server::new().target()
+        };
+        let (wary, open) = (target(config::TURNS_AWAY), target("starttls"));
+        for why in [
+            "it says '554 5.7.1 <unknown[10.9.0.11]>: Client host rejected: Access denied'",
+            "it says '550 go away'",
+            "it says '554-mail.example'",
+            "it says '450 4.7.25 Client host rejected: cannot find your hostname'",
+            "Got unexpected smtp-server response: 554 5.7.1 x",
+        ] {
+            assert!(is_turned_away(&wary, why) && !is_turned_away(&open, why), "{why}");
+        }
+        for why in [
+            "it says '421 4.3.2 all server ports are busy'",
+            "it says '452 4.3.1 Insufficient system storage'",
+            "it says '451 4.3.5 Server configuration problem'",
+            "it says '451 Temporary local problem'",
+            "it says '554 5.3.0 unable to verify'",
+            "it says ''",
+            "no answer in time",
+        ] {
+            assert!(!is_turned_away(&wary, why), "{why}");
+        }
+        let wants = target(config::CLIENT_CERTIFICATE);
+        for why in [
+            "Got unexpected smtp-server response: 421 4.7.1 mail.example Error: No client certificate presented",
+            "OpenSSL SSL_read: error:0A00045C:SSL routines::tlsv13 alert certificate required, errno 0",
+        ] {
+            assert!(wants_certificate(&wants, why) && !wants_certificate(&open, why), "{why}");
+        }
+        for why in ["Recv failure: Connection reset by peer", "Got unexpected smtp-server response: 421 4.3.2 busy"] {
+            assert!(!wants_certificate(&wants, why), "{why}");
+        }
+    }
 
     #[test]
     fn what_listens_is_found_once_for_each_port() {

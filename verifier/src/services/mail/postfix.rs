@@ -1,6 +1,6 @@
 //! postfix: `postconf -x` and `-x -M` say what counts, or `main.cf` and `master.cf` are read as postfix reads them.
 
-use super::config::{Listener, Server, plain, port};
+use super::config::{Listener, Server, plain, port, seconds};
 use crate::{
     service::Tree,
     services::{
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 const DAEMON: Daemon =
     Daemon { name: "postfix", programs: &["postfix"], units: &["postfix.service", "postfix@.service"] };
 /// What is asked for.
-const ASKED: [&str; 13] = [
+const ASKED: [&str; 21] = [
     "inet_interfaces",
     "smtpd_tls_security_level",
     "smtpd_use_tls",
@@ -27,6 +27,24 @@ const ASKED: [&str; 13] = [
     "smtpd_tls_CAfile",
     "smtpd_upstream_proxy_protocol",
     "postscreen_upstream_proxy_protocol",
+    "smtpd_tls_req_ccert",
+    "smtpd_delay_reject",
+    "smtpd_client_restrictions",
+    "smtpd_helo_restrictions",
+    "smtpd_discard_ehlo_keywords",
+    "smtpd_discard_ehlo_keyword_address_maps",
+    "postscreen_blacklist_action",
+    "postscreen_dnsbl_action",
+];
+/// How long postscreen lets strangers wait, in seconds.
+const POSTSCREEN_WAITS: u32 = 10;
+/// What names its certificates and keys; chains come first.
+const CERTIFICATES: [&str; 5] = [
+    "smtpd_tls_chain_files",
+    "smtpd_tls_cert_file",
+    "smtpd_tls_key_file",
+    "smtpd_tls_eccert_file",
+    "smtpd_tls_eckey_file",
 ];
 /// How deep variables may lie in each other.
 const MAX_DEPTH: usize = 8;
@@ -42,8 +60,8 @@ pub(super) fn postfix(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Serv
     finding.path(tree, dir);
     finding.path(tree, "/etc/aliases");
     let mut main = Main::read(&main);
-    tables(&main).iter().for_each(|file| finding.path(tree, file));
     let mut master = tree.read(&format!("{dir}/master.cf"))?.unwrap_or_default();
+    named(tree, finding, &main, &master);
     if dir == "/etc/postfix" {
         let told = daemon::says(tree, finding, "postconf", &[&["-x"][..], &ASKED].concat());
         let services = told.as_ref().and_then(|_| daemon::says(tree, finding, "postconf", &["-x", "-M"]));
@@ -159,17 +177,15 @@ fn logical(text: &str) -> Vec<String> {
     lines
 }
 
-/// Tables that lie where somebody put them: `hash:/srv/mail/aliases`, and what was made of them.
-fn tables(main: &Main) -> Vec<String> {
-    let words =
-        main.0.keys().flat_map(|name| main.value(name).split([',', ' ']).map(str::to_owned).collect::<Vec<_>>());
-    let files = words.filter_map(|word| {
-        let (kind, path) = word.rsplit_once(':')?;
-        let is_kind = !kind.is_empty() && kind.chars().all(|c| c.is_ascii_lowercase() || c == ':');
-        (is_kind && !["unix", "inet", "local", "smtp"].contains(&kind) && path.starts_with('/'))
-            .then(|| path.to_owned())
-    });
-    files.flat_map(|path| ["", ".db", ".lmdb", ".cdb"].map(|end| format!("{path}{end}"))).collect()
+/// Adds the files that its settings name, those of single services too, wherever they lie.
+fn named(tree: &Tree, finding: &mut Finding, main: &Main, master: &str) {
+    main.0.keys().for_each(|name| finding.files_in(tree, name, &main.value(name)));
+    for line in logical(master) {
+        for word in words(&line).into_iter().skip(7) {
+            let (name, value) = option(word).unwrap_or(("", word));
+            finding.files_in(tree, name, &main.expanded(value, 0));
+        }
+    }
 }
 
 fn read(main: &Main, master: &str, finding: &mut Finding) -> Server {
@@ -186,17 +202,14 @@ fn read(main: &Main, master: &str, finding: &mut Finding) -> Server {
         }
         server.listeners.push(listener);
     }
-    let values = [
-        "smtpd_tls_chain_files",
-        "smtpd_tls_cert_file",
-        "smtpd_tls_key_file",
-        "smtpd_tls_eccert_file",
-        "smtpd_tls_eckey_file",
-    ]
-    .map(|name| main.value(name));
-    server.files = plain(values.iter().flat_map(|value| value.split([',', ' '])).map(Some));
-    server.files.extend(plain([Some(main.value("smtpd_tls_CAfile").as_str())]));
+    server.files = certificates(|name| main.value(name));
     server
+}
+
+/// Its certificates and keys: of chains, which hold both, before those of single files.
+fn certificates(value: impl Fn(&str) -> String) -> Vec<String> {
+    let values = CERTIFICATES.map(value);
+    plain(values.iter().flat_map(|value| value.split([',', ' '])).map(Some))
 }
 
 /// The words of a line; what stands in braces is one.
@@ -216,15 +229,36 @@ fn words(line: &str) -> Vec<&str> {
 
 /// What counts for one service: `-o name=value`, or else the setting.
 fn setting(main: &Main, options: &[&str], name: &str) -> String {
-    let own = options.iter().map(|word| enclosed(word, '{', '}').map_or(*word, |(inner, _)| inner));
-    let mut own = own.filter_map(|word| word.trim_start_matches("-o").split_once('='));
-    match own.rfind(|(key, _)| key.trim() == name) {
-        Some((_, value)) => main.expanded(value.trim(), 0),
+    let mut own = options.iter().filter_map(|word| option(word));
+    match own.rfind(|(key, _)| *key == name) {
+        Some((_, value)) => main.expanded(value, 0),
         None => main.value(name),
     }
 }
 
-fn listener(main: &Main, service: &str, options: &[&str], is_wary: bool) -> Option<Listener> {
+/// `name=value`, `{name = value}`, `-oname=value`.
+fn option(word: &str) -> Option<(&str, &str)> {
+    let inner = enclosed(word, '{', '}').map_or(word, |(inner, _)| inner);
+    let (name, value) = inner.trim_start_matches("-o").split_once('=')?;
+    Some((name.trim(), value.trim()))
+}
+
+/// Whether it turns some away, and how long it lets them wait, before they said for whom a mail is.
+fn meets(value: impl Fn(&str) -> String, is_postscreen: bool) -> (bool, u32) {
+    if is_postscreen {
+        let drops = ["postscreen_blacklist_action", "postscreen_denylist_action", "postscreen_dnsbl_action"];
+        return (drops.iter().any(|name| value(name) == "drop"), POSTSCREEN_WAITS);
+    }
+    if value("smtpd_delay_reject") != "no" {
+        return (false, 0);
+    }
+    let all = ["smtpd_client_restrictions", "smtpd_helo_restrictions"].map(&value).join(" ");
+    let words: Vec<&str> = all.split([',', ' ']).filter(|word| !word.is_empty()).collect();
+    let waits = words.windows(2).filter(|pair| pair[0] == "sleep").filter_map(|pair| seconds(pair[1])).sum();
+    (words.iter().any(|word| !word.starts_with("permit")), waits)
+}
+
+fn listener(main: &Main, service: &str, options: &[&str], is_postscreen: bool) -> Option<Listener> {
     let (host, service) = service.rsplit_once(':').unwrap_or(("", service));
     let port = port(service)?;
     let value = |name: &str| setting(main, options, name);
@@ -235,13 +269,34 @@ fn listener(main: &Main, service: &str, options: &[&str], is_wary: bool) -> Opti
         if host.is_empty() { !interfaces.is_empty() && interfaces.iter().all(is_own) } else { is_loopback(host) };
     let is_tls = value("smtpd_tls_wrappermode") == "yes";
     // Without a certificate it offers none.
-    let certificates = ["smtpd_tls_chain_files", "smtpd_tls_cert_file", "smtpd_tls_eccert_file"].map(&value);
-    let has_certificate = certificates.iter().any(|file| !file.is_empty());
+    let has_certificate = CERTIFICATES.iter().any(|name| !name.contains("key") && !value(name).is_empty());
     let level = value("smtpd_tls_security_level");
     let old = level.is_empty() && ["smtpd_use_tls", "smtpd_enforce_tls"].iter().any(|name| value(name) == "yes");
-    let starts_tls = !is_tls && has_certificate && (matches!(level.as_str(), "may" | "encrypt") || old);
+    let is_kept_back =
+        value("smtpd_discard_ehlo_keywords").split([',', ' ']).any(|word| word.eq_ignore_ascii_case("starttls"));
+    let starts_tls =
+        !is_tls && has_certificate && !is_kept_back && (matches!(level.as_str(), "may" | "encrypt") || old);
+    let offers_to_some = !value("smtpd_discard_ehlo_keyword_address_maps").is_empty();
+    // Where TLS is a choice, so is the certificate.
+    let wants_certificate =
+        value("smtpd_tls_req_ccert") == "yes" && (is_tls || level == "encrypt" || value("smtpd_enforce_tls") == "yes");
+    let (turns_away, waits) = meets(value, is_postscreen);
     let addresses = if host.is_empty() { interfaces } else { vec![host] }.into_iter().map(str::to_owned).collect();
-    Some(Listener { protocol: "smtp", port, is_tls, starts_tls, is_local, addresses, is_wary, ..Listener::default() })
+    let certificates = certificates(value);
+    Some(Listener {
+        protocol: "smtp",
+        port,
+        is_tls,
+        starts_tls,
+        offers_to_some,
+        wants_certificate,
+        turns_away,
+        is_local,
+        addresses,
+        certificates,
+        waits,
+        ..Listener::default()
+    })
 }
 
 #[cfg(test)]
@@ -255,7 +310,7 @@ mod tests {
 
     fn shown(main: &str, master: &str) -> Vec<(u16, bool, bool, bool, bool)> {
         let server = read(&Main::read(main), master, &mut Finding::default());
-        let one = |one: &Listener| (one.port, one.is_tls, one.starts_tls, one.is_local, one.is_wary);
+        let one = |one: &Listener| (one.port, one.is_tls, one.starts_tls, one.is_local, one.waits > 0);
         server.listeners.iter().map(one).collect()
     }
 
@@ -307,13 +362,72 @@ mod tests {
     }
 
     #[test]
-    fn tables_travel_from_wherever_they_lie() {
-        let main = Main::read(
-            "virtual_alias_maps = hash:/srv/mail/virtual, proxy:pgsql:/etc/postfix/pg.cf\nsmtpd_milters = unix:/run/x\n",
+    fn how_it_meets_strangers_is_known() {
+        let main = "smtpd_tls_cert_file = /a.pem\nsmtpd_tls_security_level = may\nsmtpd_delay_reject = no\nmua_client_restrictions = permit_mynetworks, reject\n";
+        let options = |options: &str| {
+            let server =
+                read(&Main::read(main), &format!("587 inet n - y - - smtpd\n  {options}\n"), &mut Finding::default());
+            let mut options = server.listeners[0].instance().options;
+            options.retain(|key, _| !["port", "protocol"].contains(&key.as_str()));
+            options.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(options(""), "starttls=yes");
+        assert_eq!(options("-o smtpd_client_restrictions=$mua_client_restrictions"), "starttls=yes turns-away=yes");
+        assert_eq!(options("-o smtpd_helo_restrictions=reject_unknown_helo_hostname"), "starttls=yes turns-away=yes");
+        assert_eq!(options("-o smtpd_client_restrictions=permit_mynetworks,permit"), "starttls=yes");
+        assert_eq!(options("-o smtpd_delay_reject=yes -o smtpd_client_restrictions=reject"), "starttls=yes");
+        assert_eq!(
+            options("-o { smtpd_client_restrictions = sleep 5, permit }"),
+            "answer-slow=7000 starttls=yes tls-slow=8000 turns-away=yes"
         );
-        let files = tables(&main);
-        assert!(files.contains(&"/srv/mail/virtual.db".to_owned()) && files.contains(&"/etc/postfix/pg.cf".to_owned()));
-        assert!(!files.iter().any(|file| file.starts_with("/run")), "{files:?}");
+        assert_eq!(options("-o smtpd_discard_ehlo_keywords=silent-discard,STARTTLS"), "");
+        assert_eq!(options("-o smtpd_discard_ehlo_keyword_address_maps=cidr:/x"), "starttls=perhaps");
+        assert_eq!(
+            options("-o smtpd_tls_wrappermode=yes -o smtpd_tls_req_ccert=yes"),
+            "client-certificate=yes tls=yes"
+        );
+        assert_eq!(options("-o smtpd_tls_req_ccert=yes"), "starttls=yes");
+        let main = Main::read("postscreen_denylist_action = drop\n");
+        let server = read(&main, "smtp inet n - y - 1 postscreen\n", &mut Finding::default());
+        assert!(server.listeners[0].turns_away);
+    }
+
+    #[test]
+    fn files_travel_from_wherever_they_lie() {
+        let files = [
+            "virtual",
+            "virtual.db",
+            "pg.cf",
+            "one",
+            "one.db",
+            "nets",
+            "dh.pem",
+            "ca.pem",
+            "b.pem",
+            "b.key",
+            "chain.pem",
+            "filter",
+        ];
+        let main = "virtual_alias_maps = hash:/srv/virtual, proxy:pgsql:/srv/pg.cf\n\
+            smtpd_sender_login_maps = unionmap:{hash:/srv/one, static:{x}}\nmynetworks = 127.0.0.0/8 /srv/nets\n\
+            smtpd_tls_dh1024_param_file = /srv/dh.pem\nsmtpd_tls_CAfile = /srv/ca.pem\nsmtpd_milters = unix:/run/x\n\
+            smtpd_tls_cert_file = /etc/ssl/certs/a.pem\nwhere = /srv\n";
+        let master = "smtp inet n - y - - smtpd\n587 inet n - y - - smtpd\n  -o smtpd_tls_cert_file=${where}/b.pem -o {smtpd_tls_key_file = /srv/b.key}\n\
+            465 inet n - y - - smtpd\n  -o smtpd_tls_chain_files=/srv/chain.pem\n\
+            filter unix - n n - - pipe\n  user=filter argv=/srv/filter -f ${sender}\n";
+        let root = Root::with(&[("etc/postfix/main.cf", main), ("etc/postfix/master.cf", master)]);
+        files.iter().for_each(|name| root.write(&format!("srv/{name}"), ""));
+        let mut finding = Finding::default();
+        let server = postfix(&root.tree(), &mut finding).unwrap();
+        let mut found = finding.done().paths;
+        found.sort();
+        let mut expected = files.map(|name| format!("/srv/{name}")).to_vec();
+        expected.push("/etc/postfix".into());
+        expected.sort();
+        assert_eq!(found, expected);
+        // Each is held against its own certificate.
+        let of: Vec<&str> = server.listeners.iter().map(|one| one.certificates[0].as_str()).collect();
+        assert_eq!(of, ["/etc/ssl/certs/a.pem", "/srv/b.pem", "/srv/chain.pem"]);
     }
 
     #[test]

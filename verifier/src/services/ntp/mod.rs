@@ -31,6 +31,8 @@ const CHRONY: Daemon = Daemon { name: "chrony", programs: &["chronyd"], units: &
 /// Between 1900, NTP's first year, and 1970, in seconds.
 const EPOCH: f64 = 2_208_988_800.0;
 const LENGTH: usize = 48;
+/// What begins a comment of chrony.
+const COMMENTS: [char; 4] = ['#', '%', '!', ';'];
 
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
@@ -46,12 +48,17 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
                 _ => None,
             }
         })?;
-        finding.named(tree, own.iter().map(String::as_str), &NAMED);
         let told = (chrony == "/etc/chrony").then(|| daemon::says(tree, &mut finding, "chronyd", &["-p"])).flatten();
         // The file of keys beside it is needed as well.
         finding.path(tree, chrony);
+        for line in own.iter().filter(|line| !line.starts_with(COMMENTS)) {
+            finding.files_in(tree, line.split_whitespace().next().unwrap_or_default(), line);
+        }
         let text = told.unwrap_or_else(|| own.join("\n"));
         if let Some((port, clients)) = chrony_serves(&text) {
+            if let Some(port) = nts(&text) {
+                finding.note(format!("chrony gives keys for the time at port {port} (NTS), which is not exercised"));
+            }
             let clients = clients.map(|clients| (access::CLIENTS.to_owned(), clients));
             let (at, where_to) = reached(bind_addresses(&text).into_iter(), Six::Alone);
             server(&mut finding, "chrony", port, where_to.chain(clients).collect(), at);
@@ -60,9 +67,6 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     ntpsec::find(tree, &mut finding)?;
     Ok(finding.done())
 }
-
-/// What chrony needs from elsewhere.
-const NAMED: [&str; 4] = ["keyfile", "ntsserverkey", "ntsservercert", "ntstrustedcerts"];
 
 fn server(finding: &mut Finding, name: &str, port: u16, mut options: BTreeMap<String, String>, at: At) {
     options.insert("port".into(), port.to_string());
@@ -82,9 +86,18 @@ fn bind_addresses(text: &str) -> Vec<&str> {
     all
 }
 
+/// The port at which chrony gives keys, where it has a certificate for that.
+fn nts(text: &str) -> Option<String> {
+    let value = |name: &'static str| {
+        let pairs = text.lines().filter_map(|line| line.trim().split_once(char::is_whitespace));
+        pairs.filter(|(word, _)| word.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned()).next_back()
+    };
+    value("ntsservercert").map(|_| value("ntsport").unwrap_or_else(|| "4460".to_owned()))
+}
+
 /// On which port chrony serves others, and whom, where that is not everybody; `None` where it allows nobody.
 fn chrony_serves(text: &str) -> Option<(u16, Option<String>)> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', '%', '!', ';']));
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(COMMENTS));
     let directives = |name: &'static str| {
         lines
             .clone()
@@ -212,6 +225,28 @@ mod tests {
         assert_eq!(of("deny all\n"), None);
         let text = "bindaddress 192.0.2.1\nBindAddress 192.0.2.2 # ours\nbindaddress /run/x\nbindaddress 2001:db8::1\n";
         assert_eq!(bind_addresses(text), ["192.0.2.2", "2001:db8::1"]);
+    }
+
+    #[test]
+    fn files_travel_from_wherever_they_lie() {
+        let files = ["cert", "key", "keys", "leap", "sources.d/a.sources", "more"];
+        let root = crate::here::testing::Server::with(&[
+            (
+                "etc/chrony/chrony.conf",
+                "allow\nntsservercert /srv/cert\nNtsServerKey /srv/key\nkeyfile /srv/keys\nleapseclist /srv/leap\n\
+                 sourcedir /srv/sources.d\ndriftfile /srv/drift\nlogdir /srv/log\n# ntsservercert /srv/old\ninclude /srv/more\n",
+            ),
+            ("srv/drift", ""),
+            ("srv/old", ""),
+            ("srv/log/x", ""),
+        ]);
+        files.iter().for_each(|name| root.write(&format!("srv/{name}"), ""));
+        let found = find(&root.tree()).unwrap();
+        assert_eq!(
+            found.paths,
+            ["/srv/more", "/etc/chrony", "/srv/cert", "/srv/key", "/srv/keys", "/srv/leap", "/srv/sources.d"]
+        );
+        assert_eq!(found.notes, ["chrony gives keys for the time at port 4460 (NTS), which is not exercised"]);
     }
 
     #[test]

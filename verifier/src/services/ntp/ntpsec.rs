@@ -33,7 +33,12 @@ pub(super) fn find(tree: &Tree, finding: &mut Finding) -> anyhow::Result<()> {
     for file in [main].into_iter().chain(tree.matching(&format!("{dir}/ntp.d/*.conf"))) {
         lines.extend(included::lines(tree, finding, &file, &include)?);
     }
-    finding.named(tree, lines.iter().map(String::as_str), &["keys"]);
+    for words in lines.iter().map(|line| line.split('#').next().unwrap_or_default()) {
+        finding.files_in(tree, words.split_whitespace().next().unwrap_or_default(), words);
+    }
+    if directives(&lines, &["nts"]).any(|words| words.contains(&"enable")) {
+        finding.note("ntpsec gives keys for the time at port 4460 (NTS), which is not exercised".into());
+    }
     let Some(clients) = clients(&lines) else {
         finding.note("ntpsec is not exercised: at port 123 it answers nobody but this server".into());
         return Ok(());
@@ -133,6 +138,26 @@ mod tests {
             Some("* !192.0.2.0/24")
         );
         assert_eq!(of("restrict default ignore\nrestrict default kod\n").as_deref(), Some("*"), "the last one counts");
+    }
+
+    #[test]
+    fn files_travel_from_wherever_they_lie_and_those_that_are_included_count() {
+        let main = "driftfile /srv/drift\nleapfile /usr/share/zoneinfo/leap-seconds.list\nkeys \"/srv/keys\"\nnts enable\n\
+            nts cert /srv/cert key /srv/key # ours\nincludefile \"/srv/more\"\n";
+        let root = Server::with(&[
+            ("etc/ntpsec/ntp.conf", main),
+            ("srv/more", "restrict default ignore\nrestrict 10.9.0.0/24\n"),
+            ("usr/share/zoneinfo/leap-seconds.list", ""),
+        ]);
+        ["drift", "keys", "cert", "key"].iter().for_each(|name| root.write(&format!("srv/{name}"), ""));
+        let mut finding = Finding::default();
+        find(&root.tree(), &mut finding).unwrap();
+        let found = finding.done();
+        let mut paths = found.paths.clone();
+        paths.sort();
+        assert_eq!(paths, ["/etc/ntpsec", "/srv/cert", "/srv/key", "/srv/keys", "/srv/more"]);
+        assert_eq!(found.instances[0].options["clients"], "10.9.0.0/24");
+        assert!(found.notes[0].contains("4460"), "{found:?}");
     }
 
     #[test]
