@@ -21,7 +21,7 @@ use super::{
     daemon::Daemon,
     found::{Finding, Six, beside, reached},
 };
-use crate::service::{Service, Tree};
+use crate::service::{BOUND, Service, Tree};
 use atlas_model::verify::{Found, Instance, TestData};
 use std::collections::BTreeMap;
 
@@ -172,6 +172,9 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
         }
     }
     let mut instances = vec![];
+    // Who listens on all addresses of a port does not need each to be there.
+    let is_open = |site: &&Site| site.address.is_empty() && !site.is_of_six;
+    let open: Vec<String> = sites.sites.iter().filter(is_open).map(|site| site.port.to_string()).collect();
     for site in sites.sites {
         let apart = Apart::of(&site, &sites.apart);
         let mut options = BTreeMap::from([("port".to_owned(), site.port.to_string())]);
@@ -220,13 +223,28 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
         }
         instances.push(Instance { name, options, at });
     }
+    let is_within = |one: &Instance| one.options.contains_key(BOUND) && open.contains(&one.options["port"]);
+    let (within, mut instances): (Vec<_>, Vec<_>) = instances.into_iter().partition(is_within);
     beside(&mut instances);
-    instances.into_iter().for_each(|instance| finding.instance(instance));
+    instances.into_iter().chain(within).for_each(|instance| finding.instance(instance));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_listens_on_all_addresses_of_a_port_starts_without_one_of_them() {
+        let beside = |at: &str| {
+            let text = format!("http {{ server {{ listen 80; }} server {{ listen {at}; server_name a.example; }} }}");
+            let server = crate::here::testing::Server::with(&[("etc/nginx/nginx.conf", &text)]);
+            let found = find(&server.tree()).unwrap();
+            let all = found.instances.iter().find(|one| one.name == "*:80").unwrap();
+            all.options.get(crate::service::BESIDE).cloned()
+        };
+        assert_eq!(beside("192.0.2.7:80"), None);
+        assert_eq!(beside("192.0.2.7:81").as_deref(), Some("192.0.2.7"));
+    }
 
     #[test]
     fn a_document_root_that_depends_on_the_request_gets_no_page() {
