@@ -37,6 +37,11 @@ pub struct Arrivals {
     pub pending: Vec<String>,
 }
 
+/// Whether udev has something to do; `run` is `/run`.
+pub fn udev_is_at_work(run: &Path) -> bool {
+    run.join("udev/queue").exists()
+}
+
 /// Looks once. What cannot be read is no sign.
 pub fn look(places: &Places) -> Arrivals {
     let class = |name: &str| names(&places.sys.join("class").join(name));
@@ -46,7 +51,7 @@ pub fn look(places: &Places) -> Arrivals {
     let disks = class("block").into_iter().filter(is_disk);
     let (hosts, nvme) = (class("scsi_host"), class("nvme"));
     let mut pending = Vec::new();
-    if places.run.join("udev/queue").exists() {
+    if udev_is_at_work(&places.run) {
         pending.push("udev".to_owned());
     }
     let modules = std::fs::read_to_string(places.proc.join("modules")).unwrap_or_default();

@@ -12,7 +12,12 @@ use crate::{
     FileError,
     process::{Command, ProcessError},
 };
-use std::path::{Path, PathBuf};
+use nix::errno::Errno;
+use std::{
+    fs::File,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+};
 
 /// An array, running or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,6 +149,17 @@ fn attribute(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
+/// `RESTART_ARRAY_RW` of `linux/raid/md_u.h`.
+const RESTART_ARRAY_RW: nix::libc::c_ulong = 0x934;
+
+/// Opens an array that was started read-only for writing, as `mdadm --readwrite` does.
+pub fn open_for_writing(array: &Path) -> Result<(), FileError> {
+    let device = File::open(array).map_err(FileError::on("open", array))?;
+    // SAFETY: the descriptor is open for as long as the call takes, and this request has no argument.
+    let done = unsafe { nix::libc::ioctl(device.as_raw_fd(), RESTART_ARRAY_RW) };
+    Errno::result(done).map(drop).map_err(FileError::on("open for writing", array))
+}
+
 /// Stops an array. Fails where it is in use.
 pub fn stop(array: &Path) -> Result<(), ProcessError> {
     Command::new("mdadm").arg("--stop").arg(array).run().map(drop)
@@ -152,6 +168,19 @@ pub fn stop(array: &Path) -> Result<(), ProcessError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_array_is_not_opened_for_writing_and_named() {
+        let tmp = tempfile::tempdir().unwrap();
+        let file = tmp.path().join("md127");
+        let failed = |file: &Path| open_for_writing(file).map_err(|error| error.to_string()).unwrap_err();
+        assert!(failed(&file).contains("md127"));
+        std::fs::write(&file, "").unwrap();
+        // The request came to the kernel, which has no such one for a file.
+        let error = open_for_writing(&file).unwrap_err();
+        assert_eq!(error.source.raw_os_error(), Some(Errno::ENOTTY as i32), "{error}");
+        assert!(error.to_string().contains("open for writing") && error.to_string().contains("md127"));
+    }
 
     /// A mirror of vdb and vdc, with vdd standing by.
     fn machine(mounted: bool, holder: Option<&str>) -> tempfile::TempDir {

@@ -204,7 +204,7 @@ fn ready<'p, 'r>(
     report: &mut BootReport,
     clock: &mut Clock,
 ) -> Result<Ready<'p, 'r>, Refusal> {
-    unbound::settle();
+    unbound::settle(&places.run);
     for _ in 0..MAX_DECISIONS {
         let found = clock.step_within("find the Unbound set", watch::STEP + wait_for_disks(), || {
             decide::find(disks, start.acceptance.as_ref(), wait_for_disks())

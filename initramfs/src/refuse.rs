@@ -1,6 +1,6 @@
 //! From what went wrong to what the operator is told: every error of the lower layers becomes a [`Refusal`] here.
 
-use atlas_host::{FileError, process::ProcessError};
+use atlas_host::FileError;
 use atlas_model::{
     Refusal, RefusalCode,
     master_config::BadMasterConfig,
@@ -235,11 +235,6 @@ pub fn internal(what: &str, error: &dyn std::error::Error) -> Refusal {
         .caused_by(error)
 }
 
-/// A program that failed, as a refusal of the step that needed it.
-pub fn of_process(what: &str, error: &ProcessError) -> Refusal {
-    internal(what, error)
-}
-
 /// A file that could not be handled, as a refusal of the step that needed it.
 pub fn of_file(what: &str, error: &FileError) -> Refusal {
     internal(what, error)
@@ -248,6 +243,7 @@ pub fn of_file(what: &str, error: &FileError) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use atlas_host::process::ProcessError;
     use atlas_model::{ext4, survey::SetKind};
 
     fn choice() -> SetChoice {

@@ -2,7 +2,7 @@
 
 use crate::{Places, refuse, running};
 use atlas_host::{
-    FileError,
+    FileError, arrivals,
     md::{self, Array},
     mount::{self, Access},
     process::{Command, ProcessError},
@@ -140,11 +140,8 @@ impl<'p> ReadOnlySet<'p> {
         let at = self.places.unbound();
         let opened = |error: &FileError| refuse::of_file("open the Unbound file system for writing", error);
         if self.array.is_some() {
-            Command::new("mdadm")
-                .arg("--readwrite")
-                .arg(&self.device)
-                .run()
-                .map_err(|error| refuse::of_process("open the Unbound set for writing", &error))?;
+            md::open_for_writing(&self.device)
+                .map_err(|error| refuse::of_file("open the Unbound set for writing", &error))?;
         }
         if self.rehearsal.is_none() {
             return mount::change_access(&at, Access::ReadWrite).map(|()| "clean").map_err(|error| opened(&error));
@@ -167,6 +164,8 @@ fn assemble(uuid: &str, devices: &[String]) -> Result<PathBuf, Refusal> {
     Command::new("mdadm")
         .args(["--assemble", ARRAY, "--config=none", "--readonly", "--run", "--uuid", uuid])
         .args(devices)
+        // It makes the names itself: udev comes to it when it is through with all other devices.
+        .env("MDADM_NO_UDEV", "1")
         .run()
         .map_err(failed)?;
     std::fs::canonicalize(ARRAY).map_err(|error| refuse::assemble_failed(&FileError::on("find", ARRAY)(error)))
@@ -196,7 +195,11 @@ fn rehearsal_limit() -> u64 {
     (total.unwrap_or(0) * 1024 / REHEARSAL_SHARE).clamp(REHEARSAL_BOUNDS.0, REHEARSAL_BOUNDS.1)
 }
 
-/// Lets udev finish with the devices that are there. It not being there, or being slow, is no reason to stop.
-pub fn settle() {
+/// Lets udev finish with the devices that are there. A missing or slow udev does not stop the boot.
+pub fn settle(run: &Path) {
+    // Where it has nothing to do, asking it takes longer than a look at all disks.
+    if !arrivals::udev_is_at_work(run) {
+        return;
+    }
     let _ = Command::new("udevadm").args(["settle", "--timeout=10"]).deadline(Duration::from_secs(12)).run();
 }

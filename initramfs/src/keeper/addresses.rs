@@ -2,6 +2,7 @@
 
 use crate::{Places, gate::chain};
 use atlas_host::{
+    arrivals,
     net::{
         NetError, addresses,
         cards::{self, Raised},
@@ -31,8 +32,6 @@ const CARD_PATIENCE: Duration = Duration::from_secs(5);
 const CARD_LEAST: Duration = Duration::from_millis(300);
 /// How long a carrier is waited for: a link is agreed upon in 1 to 3 seconds. A card whose carrier comes later is asked on later.
 const CARRIER_PATIENCE: Duration = Duration::from_secs(3);
-/// There while udev has something to do.
-const UDEV_QUEUE: &str = "/run/udev/queue";
 /// How often cards are looked for.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long the Unbound file system may take to say who the partners are.
@@ -174,7 +173,7 @@ impl Question {
 fn cards_of(kernel: &mut Rtnetlink, plan: &Plan, patience: Duration) -> Result<(Vec<Link>, BTreeSet<Mac>), NetError> {
     let began = Instant::now();
     loop {
-        let settled = began.elapsed() >= CARD_LEAST && !Path::new(UDEV_QUEUE).exists();
+        let settled = began.elapsed() >= CARD_LEAST && !arrivals::udev_is_at_work(Path::new("/run"));
         let links = kernel.links()?;
         let cards: Vec<Link> = links.iter().filter_map(cards::card).collect();
         let missing = plan.wanted(&cards).iter().any(|one| one.everywhere);
