@@ -10,12 +10,18 @@ use atlas_host::{FileError, durable, tree::Dir};
 use atlas_model::{BootReport, Outcome};
 use std::{ffi::OsStr, fs::File, io::Write};
 
+const BOOT_JSON: &str = "boot.json";
+
 /// Writes the report, and what follows from it above the login.
 pub fn write(places: &Places, report: &BootReport) -> Result<(), FileError> {
     let run = Dir::open_root(&places.run)?;
     let dir = run.make_dirs("atlas")?;
-    let json = serde_json::to_vec_pretty(report).map_err(FileError::on("write", dir.show("boot.json")))?;
-    durable::write(&dir, OsStr::new("boot.json"), &json, 0o644)?;
+    let json = serde_json::to_vec_pretty(report).map_err(FileError::on("write", dir.show(BOOT_JSON)))?;
+    if let Err(error) = durable::write(&dir, OsStr::new(BOOT_JSON), &json, 0o644) {
+        // There may be no room. Better none than one that still allows what this one forbids.
+        let _ = dir.remove(OsStr::new(BOOT_JSON));
+        return Err(error);
+    }
     let above_the_login = match &report.refusal {
         Some(refusal) => Some(refusal.screen()),
         None if report.warnings.is_empty() => None,
