@@ -85,6 +85,8 @@ pub(crate) struct Seen {
     pub(crate) leftovers: String,
     /// The arrays that run.
     pub(crate) mdstat: String,
+    /// What belongs to this one machine, a file after the other.
+    pub(crate) machine: String,
 }
 
 impl Seen {
@@ -119,6 +121,7 @@ say report < /run/atlas/boot.json
 grep ' /unbound ' /proc/mounts | say unbound
 @LEFTOVERS@ | say leftovers
 say mdstat < /proc/mdstat
+cat /etc/fstab /etc/machine-id /opt/atlas/EnvID | say machine
 echo 'probe: done'
 off
 ";
@@ -157,5 +160,6 @@ pub(crate) fn probed(server: &mut Server) -> Result<Seen> {
         unbound_mount: part("unbound")?,
         leftovers: part("leftovers")?,
         mdstat: part("mdstat")?,
+        machine: part("machine")?,
     })
 }

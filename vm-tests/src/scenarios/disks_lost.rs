@@ -54,16 +54,22 @@ fn last_frame(lan: &Lan, server: &str, at_most: Duration) -> Result<Instant> {
     })
 }
 
-/// Asserts that it is closed for good, and says so wherever somebody looks.
-fn assert_given_up(server: &Server) -> Result<()> {
+/// Asserts that it is closed for good, and says so where nothing has to be written.
+fn assert_closed(server: &Server) -> Result<()> {
     server.wait_console(LOST, secs(30))?;
     server.wait_console("Only switching the server off and on", secs(10))?;
+    ensure!(server.exec("test -e /run/atlas/network-allowed", secs(60))?.code != 0, "network-allowed is there");
+    ensure!(server.sh("dmesg")?.contains("disks-lost"), "the kernel log does not say it");
+    Ok(())
+}
+
+/// The same, and wherever else somebody looks.
+fn assert_given_up(server: &Server) -> Result<()> {
+    assert_closed(server)?;
     let gate: Value = serde_json::from_slice(&server.read_file("/run/atlas/gate.json")?)?;
     ensure!(gate["open"] == false && gate["refusal"]["code"] == "disks-lost", "{gate:#}");
     let boot: Value = serde_json::from_slice(&server.read_file("/run/atlas/boot.json")?)?;
     ensure!(boot["outcome"] == "refused", "{boot:#}");
-    ensure!(server.exec("test -e /run/atlas/network-allowed", secs(60))?.code != 0, "network-allowed is there");
-    ensure!(server.sh("dmesg")?.contains("disks-lost"), "the kernel log does not say it");
     ensure!(server.sh("cat /run/issue.d/atlas.issue")?.contains("disks-lost"), "it does not stand above the login");
     ensure!(server.sh("ip -o link show dev eth0")?.contains("state DOWN"), "the card is still up");
     Ok(())
@@ -110,6 +116,62 @@ pub(crate) fn pulled_out(ctx: &Context) -> Result<()> {
     left.start()?;
     left.wait_booted(secs(240))?;
     ensure!(page(&client)? == PAGE, "after a cold boot it is not PRI again");
+    left.power_cut()
+}
+
+/// Pulls both disks at the same moment, and asserts that soon nothing is sent any more.
+fn pull_both(ctx: &Context, lan: &Lan, left: &mut Server) -> Result<()> {
+    let pulled = Instant::now();
+    left.pull_all(&LEFT.members())?;
+    let took = last_frame(lan, "left", CLOSED_WITHIN)?.saturating_duration_since(pulled);
+    ctx.note(&format!("the last frame left {} ms after both disks were pulled", took.as_millis()))?;
+    ensure!(took <= CLOSED_WITHIN, "it sent for {took:?}");
+    Ok(())
+}
+
+/// There is no room in /run, where the gate has its files: it closes all the same.
+pub(crate) fn run_is_full(ctx: &Context) -> Result<()> {
+    let (lan, mut left, _client) = stage(ctx, false)?;
+    // Whoever makes room there, as the journal may, does not have it for long.
+    left.sh("(while :; do cat /dev/zero >>/run/full; sleep 0.1; done) >/dev/null 2>&1 &")?;
+    let is_full = |left: &Server| left.exec("head -c 64K /dev/zero >/run/more", secs(60)).map(|said| said.code != 0);
+    secs(60).poll("/run to be full", || Ok(is_full(&left)?.then_some(())))?;
+    pull_both(ctx, &lan, &mut left)?;
+    assert_closed(&left)?;
+    ensure!(is_full(&left)?, "there was room in /run: the fault was not there");
+
+    // A keeper that is started anew knows only what is written there.
+    let before = lan.sent("left")?.frames;
+    let keeper = "systemctl show --property=MainPID --value atlas-gate";
+    let was = left.sh(&format!("{keeper}; kill -9 $({keeper})"))?;
+    secs(60).poll("another keeper", || Ok(Some(left.sh(keeper)?).filter(|now| *now != "0" && *now != was)))?;
+    left.wait_console("ATLAS REFUSED TO TAKE A ROLE: not-decided", secs(60))?;
+    ensure!(lan.sent("left")?.frames == before, "it sends again");
+    left.power_cut()
+}
+
+/// The card was given to a network namespace, as a container's is. It is silent there, too, whatever is tried in it.
+pub(crate) fn card_in_a_namespace(ctx: &Context) -> Result<()> {
+    let (lan, mut left, client) = stage(ctx, false)?;
+    left.sh("ip netns add cell && ip link set eth0 netns cell && ip -n cell link set eth0 up && ip -n cell address add 192.168.77.1/24 dev eth0")?;
+    left.sh("(while :; do ip netns exec cell ping -c 1 -W 1 192.168.77.9; done) >/dev/null 2>&1 &")?;
+    let reached = "for n in $(seq 20); do ! ping -c 1 -W 1 192.168.77.1 || exit 0; done; exit 1";
+    client.sh(reached).context("nothing is sent from the namespace, so it cannot end")?;
+    pull_both(ctx, &lan, &mut left)?;
+    assert_closed(&left)?;
+
+    let before = lan.sent("left")?.frames;
+    left.sh("ip -n cell link set eth0 down; ip -n cell link set eth0 up; ip -n cell address replace 192.168.77.1/24 dev eth0")?;
+    let dropped = || {
+        let text = left.sh("ip netns exec cell tc -s -j qdisc show dev eth0")?;
+        let qdiscs: Vec<Value> = serde_json::from_str(&text).with_context(|| format!("reading {text}"))?;
+        let held =
+            qdiscs.iter().find(|qdisc| qdisc["kind"] == "blackhole").with_context(|| format!("no gate: {text}"))?;
+        held["drops"].as_u64().with_context(|| format!("no count in {text}"))
+    };
+    let had = dropped()?;
+    secs(60).poll("something to be tried", || Ok((dropped()? > had).then_some(())))?;
+    ensure!(lan.sent("left")?.frames == before, "it sends from the namespace");
     left.power_cut()
 }
 

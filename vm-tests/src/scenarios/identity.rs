@@ -2,9 +2,12 @@
 
 use anyhow::{Context as _, Result, ensure};
 use atlas_image::{PlacedFile, place_files};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::bench::{install_probe, probe, workbench};
 use super::cast::{Cast, LEFT, RIGHT};
+use super::mirror::{FileSystem, edit_mirror};
 use super::refused::{Root, assert_refuses, stranger};
 use crate::{Context, Disk, Server};
 
@@ -60,6 +63,65 @@ pub(crate) fn below_a_mount_point(ctx: &Context) -> Result<()> {
         "{:#}",
         seen.report
     );
+    Ok(())
+}
+
+/// What an identity of before it was refused may hold, and no boot may install: the path, and another machine's content.
+const OF_ONE_MACHINE: [(&str, &str); 3] = [
+    ("/etc/fstab", "LABEL=of-another-machine / ext4 defaults 0 1\n"),
+    ("/etc/machine-id", "0123456789abcdef0123456789abcdef\n"),
+    ("/opt/atlas/EnvID", "3\n"),
+];
+
+/// Puts these files into the Snapshot on the mirror, listed and in the Manifest, as if `ssSync create` had taken them.
+fn put_into_snapshot(files: &FileSystem, added: &[(&str, &str)]) -> Result<()> {
+    let env = "/SID_DATA/PRI/Env1";
+    let text = |name: &str| Ok::<_, anyhow::Error>(String::from_utf8(files.read(&format!("{env}/{name}"))?)?);
+    let mut list = text("IdentFilePaths")?;
+    let manifest = text("Manifest")?;
+    let (first, rest) = manifest.split_once('\n').context("a Manifest without a first line")?;
+    let mut entries: Vec<Value> = rest.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    for (path, content) in added {
+        files.add(&format!("{env}/IdentFiles{path}"), content.as_bytes())?;
+        list.push_str(&format!("{path}\n"));
+        let sha256: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+        let (size, mtime) = (content.len(), 1_700_000_000);
+        entries.push(json!({
+            "set": "ident", "path": path, "type": "file", "mode": 0o644, "uid": 0, "gid": 0, "mtime": mtime, "mtime_ns": 0,
+            "size": size, "sha256": sha256,
+        }));
+    }
+    // Identity before everything else, and each by its paths.
+    entries.sort_by_key(|entry| (entry["set"] != "ident", entry["path"].as_str().map(str::to_owned)));
+    let mut header: Value = serde_json::from_str(first)?;
+    header["entries"] = entries.len().into();
+    let lines: Vec<String> = std::iter::once(&header).chain(&entries).map(ToString::to_string).collect();
+    files.replace(&format!("{env}/IdentFilePaths"), list.as_bytes())?;
+    files.replace(&format!("{env}/Manifest"), format!("{}\n", lines.join("\n")).as_bytes())
+}
+
+/// The Snapshot of another server names, and has, what belongs to that machine alone: the rest is installed, these stay, and it is said of each.
+pub(crate) fn of_one_machine(ctx: &Context) -> Result<()> {
+    let mut members = Cast::get()?.members(ctx, LEFT)?;
+    edit_mirror(&mut members, |files| put_into_snapshot(files, &OF_ONE_MACHINE))?;
+    let mut server = probed(ctx, members)?;
+    let root = server.disk("right-root")?;
+    let own = OF_ONE_MACHINE.map(|(path, _)| {
+        let copy = root.take_file(path, &ctx.scratch().join("own"))?;
+        Ok::<_, anyhow::Error>(std::fs::read_to_string(copy)?)
+    });
+    let own = own.into_iter().collect::<Result<String>>()?;
+    let seen = probe(&mut server)?;
+    ensure!(seen.outcome() == "identity-installed" && seen.text("/role") == "PRI", "{:#}", seen.report);
+    ensure!(seen.report["installed"].to_string().contains("/etc/hostname"), "{:#}", seen.report);
+    // The fault was there.
+    let warnings = seen.report["warnings"].to_string();
+    for (path, content) in OF_ONE_MACHINE {
+        ensure!(warnings.contains(&format!("{path} of the Snapshot was not installed")), "{warnings}");
+        ensure!(!seen.report["installed"].to_string().contains(path), "{:#}", seen.report);
+        ensure!(!own.contains(content), "{path} is the same already, so nothing could be seen");
+    }
+    ensure!(seen.machine == own.trim(), "what belongs to this machine changed:\n{}\nwas\n{own}", seen.machine);
     Ok(())
 }
 

@@ -89,6 +89,18 @@ impl FileSystem {
     /// Puts other content in the place of a file's.
     pub(crate) fn replace(&self, path: &str, content: &[u8]) -> Result<()> {
         self.remove(path)?;
+        self.add(path, content)
+    }
+
+    /// Makes a file where none is, and the directories that it needs.
+    pub(crate) fn add(&self, path: &str, content: &[u8]) -> Result<()> {
+        ensure!(!self.exists(path)?, "{path} is there already");
+        let above: Vec<_> = Path::new(path).ancestors().skip(1).map(|dir| dir.display().to_string()).collect();
+        for dir in above.iter().rev() {
+            if !self.exists(dir)? {
+                self.debugfs(&format!("mkdir {dir}"))?;
+            }
+        }
         let new = self.scratch.path().join("new");
         std::fs::write(&new, content)?;
         self.debugfs(&format!("write {} {path}", new.display()))?;

@@ -3,6 +3,7 @@
 mod addresses;
 mod bench;
 mod cast;
+mod controllers;
 mod cycles;
 mod cycles_in_trouble;
 mod cycles_misled;
@@ -55,6 +56,7 @@ pub const SCENARIOS: &[Scenario] = &[
     long("hibernated-and-swapped", hibernation::hibernated_and_swapped),
     long("root-on-lvm-on-another-array", roots::lvm_on_md),
     long("root-on-btrfs", roots::btrfs),
+    long("disks-on-another-controller", controllers::disks_on_another_controller),
     long("disks-silent-at-the-survey", silent_disks::at_the_survey),
     long("disks-silent-at-the-start", silent_disks::at_the_start),
     long("disks-silent-at-the-identity", silent_disks::at_the_identity),
@@ -74,6 +76,8 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("swap-and-back", failover::swap_and_back),
     vm("clone-beside-pri", addresses::clone_beside_pri),
     vm("disks-pulled-out", disks_lost::pulled_out),
+    vm("disks-pulled-out-and-run-full", disks_lost::run_is_full),
+    vm("disks-pulled-out-and-card-given-away", disks_lost::card_in_a_namespace),
     vm("disks-every-path-fails", disks_lost::every_path_fails),
     vm("partners-address-twice", addresses::partners_address_twice),
     vm("swap-after-power-cut", failover::swap_after_power_cut),
@@ -92,6 +96,7 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("identity-converted-on-demand", identity::converted_on_demand),
     vm("identity-degraded-since-earlier", identity::degraded_since_earlier),
     vm("identity-below-a-mount-point", identity::below_a_mount_point),
+    vm("identity-of-one-machine", identity::of_one_machine),
     vm("identity-from-scratch", identity::from_scratch),
     vm("refused-foreign-identity", worn::foreign_identity),
     vm("identity-converter-fails", identity::converter_fails),

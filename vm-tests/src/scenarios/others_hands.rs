@@ -6,7 +6,7 @@
 //! the second half comes late ── waited for ────────────────────────────────── the set is whole, and taken
 //! resume= names a swap that is gone ── nothing is waited for, nothing assembles ── taken
 //! the administrator's mdadm.conf in the initramfs names the set by UUID ─ it is started ─ stopped, and taken
-//! refused ─ mdadm --assemble --scan on the console ─ nothing runs
+//! refused ─ mdadm --assemble --scan on the console ─ nothing runs, nor with the other half pushed in
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::bench::{Seen, install_probe, probe, probed};
 use super::cast::{Cast, LEFT, RIGHT};
-use super::refused::{Root, assert_refuses, stranger};
+use super::refused::{Root, WAIT_FOR_DISKS, assert_refuses};
 use crate::cpio::Archive;
 use crate::{Boot, Context, Server, secs};
 
@@ -111,17 +111,40 @@ pub(crate) fn array_line_in_the_initramfs(ctx: &Context) -> Result<()> {
     taken_untouched(&seen)
 }
 
-/// A refused half does not run, whoever asks for it by the command that starts everything.
-pub(crate) fn assembled_by_hand_after_a_refusal(ctx: &Context) -> Result<()> {
-    let (lan, mut server) = stranger(ctx, vec![Cast::get()?.disk(ctx, "PRI-0")?])?;
-    assert_refuses(ctx, &lan, &mut server, Root::Sound, "missing-member", &["nothing fills slot"])?;
-    for command in ["mdadm --assemble --scan --run", "mdadm --assemble --scan", "mdadm --incremental --run /dev/vdb"] {
+/// Asserts that none of the commands that start everything starts something.
+fn nothing_starts(server: &Server, commands: &[&str]) -> Result<()> {
+    for command in commands {
         let said = server.exec(command, secs(60))?;
-        let arrays = server.sh("grep md /proc/mdstat || true")?;
+        let arrays = server.sh("udevadm settle; grep md /proc/mdstat || true")?;
         ensure!(arrays.is_empty(), "'{command}' started it: {arrays}\n{}{}", said.text(), said.error_text());
     }
-    // What the refusal names is possible all the same.
-    server.sh("mdadm --assemble /dev/md/atlas-unbound --run --readonly /dev/vdb --config=none && mdadm --stop /dev/md/atlas-unbound")?;
+    Ok(())
+}
+
+/// A refused half does not run, whoever asks for it by the command that starts everything; nor does the whole pair, when the other half is
+/// pushed in after the refusal. What a person names does.
+pub(crate) fn assembled_by_hand_after_a_refusal(ctx: &Context) -> Result<()> {
+    let (cast, lan) = (Cast::get()?, ctx.lan("office")?);
+    let builder = cast.bare(ctx, RIGHT, WAIT_FOR_DISKS)?.nic(&lan)?.disk(cast.disk(ctx, "PRI-0")?);
+    let mut server = builder.late_disk(cast.disk(ctx, "PRI-1")?).build();
+    assert_refuses(ctx, &lan, &mut server, Root::Sound, "missing-member", &["nothing fills slot"])?;
+    let scans = ["mdadm --assemble --scan --run", "mdadm --assemble --scan"];
+    nothing_starts(&server, &scans)?;
+    nothing_starts(&server, &["mdadm --incremental --run /dev/vdb"])?;
+    let by_name = |devices: &str| {
+        let array = "/dev/md/atlas-unbound";
+        server.sh(&format!("mdadm --assemble {array} --run --readonly {devices} --config=none && cat /proc/mdstat && mdadm --stop {array}"))
+    };
+    by_name("/dev/vdb")?;
+
+    server.plug("PRI-1")?;
+    secs(60).poll("the other half", || Ok((server.exec("test -b /dev/vdc", secs(60))?.code == 0).then_some(())))?;
+    nothing_starts(&server, &["true"])?;
+    nothing_starts(&server, &scans)?;
+    nothing_starts(&server, &["mdadm --incremental --run /dev/vdc", "mdadm --incremental --run /dev/vdb"])?;
+    // It is a pair that runs when it is named, so that there was something to start.
+    let pair = by_name("/dev/vdb /dev/vdc")?;
+    ensure!(pair.contains("[UU]"), "the pair is not whole: {pair}");
     server.power_cut()
 }
 

@@ -17,7 +17,7 @@ use super::cast::{Cast, RIGHT};
 use crate::{Context, Disk, Lan, Server, secs};
 
 /// A disk that does not appear within this time, in seconds, is not there: no test of refusals has slow disks.
-const WAIT_FOR_DISKS: &str = "atlas.wait=1";
+pub(super) const WAIT_FOR_DISKS: &str = "atlas.wait=1";
 /// The root disk of the server that refuses.
 const ROOT: &str = "right-root";
 

@@ -3,6 +3,7 @@
 //! ```text
 //! QEMU ── pcie-root-port bay-SERIAL ── virtio-blk disk-SERIAL ── image                          pulled and pushed in
 //!      └─ pcie-root-port bay-SERIAL ── virtio-blk disk-SERIAL ── socket ── qemu-nbd ── image    its cable cut, or dead silent
+//!      └─ virtio-scsi scsi-SERIAL ── disk disk-SERIAL ── image                                  on another kind of controller
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -30,6 +31,8 @@ pub(super) enum Bays {
     Open,
     /// Bays, each with a cable that can be cut.
     Cabled,
+    /// A SCSI controller for each.
+    Scsi,
 }
 
 /// The other end of a disk's cable.
@@ -56,6 +59,12 @@ impl ServerBuilder {
     /// The same, and each has a cable that may break.
     pub fn cabled_bays(mut self) -> Self {
         self.0.bays = Bays::Cabled;
+        self
+    }
+
+    /// All disks but the first are on SCSI controllers, one each.
+    pub fn scsi(mut self) -> Self {
+        self.0.bays = Bays::Scsi;
         self
     }
 }
@@ -145,12 +154,19 @@ impl Server {
         let (serial, first) = (disk.serial(), 16 + number);
         let drive = match self.bays {
             Bays::Cabled => over_socket(&self.socket(serial)),
-            Bays::Open | Bays::None => disk.drive(),
+            Bays::Open | Bays::Scsi | Bays::None => disk.drive(),
+        };
+        let (controller, device) = match self.bays {
+            Bays::Scsi => (format!("virtio-scsi-pci,id=scsi-{serial}"), format!("scsi-hd,bus=scsi-{serial}.0")),
+            Bays::Open | Bays::Cabled | Bays::None => (
+                format!("pcie-root-port,id=bay-{serial},chassis={first},slot={first}"),
+                format!("virtio-blk-pci,bus=bay-{serial}"),
+            ),
         };
         [
-            ("-device", format!("pcie-root-port,id=bay-{serial},chassis={first},slot={first}")),
+            ("-device", controller),
             ("-drive", format!("if=none,id=disk{number},{drive}")),
-            ("-device", format!("virtio-blk-pci,id=disk-{serial},bus=bay-{serial},drive=disk{number},serial={serial}")),
+            ("-device", format!("{device},id=disk-{serial},drive=disk{number},serial={serial}")),
         ]
     }
 
