@@ -77,6 +77,7 @@ pub struct Server {
     /// Cards on the table, one for each slot into which one can be pushed while the power is on.
     spare: Vec<Port>,
     accel: Accel,
+    is_measured: bool,
     console: Console,
     sockets: PathBuf,
     qemu_log: PathBuf,
@@ -120,6 +121,7 @@ impl ServerBuilder {
             pushed: 0,
             spare: Vec::new(),
             accel,
+            is_measured: false,
             console,
             sockets: sockets.to_owned(),
             qemu_log,
@@ -166,6 +168,12 @@ impl ServerBuilder {
     /// Memory in MiB; 512 if not said.
     pub fn mem_mib(mut self, mem_mib: u32) -> Self {
         self.0.mem_mib = mem_mib;
+        self
+    }
+
+    /// Its time is to be measured: where it is emulated, its clock counts instructions, and does not hang on what else this machine does.
+    pub fn measured(mut self) -> Self {
+        self.0.is_measured = true;
         self
     }
 
@@ -530,7 +538,8 @@ impl Server {
     }
 
     fn arguments(&self, serial: &Path, monitor: &Path, agent: &Path) -> Result<Vec<String>> {
-        let mut args: Vec<String> = self.accel.args().map(String::from).into();
+        let accel = if self.is_measured { self.accel.args_to_measure() } else { self.accel.args() };
+        let mut args: Vec<String> = accel.iter().map(|word| (*word).to_owned()).collect();
         let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
         add("-name", self.name.clone());
         add("-m", self.mem_mib.to_string());
