@@ -89,7 +89,7 @@ fn decide(
     report.set = Some(SetReport { file_system: "looked into, not mounted".into(), ..set.describe(choice) });
     let answer = look(places, root, start, found, report, clock);
     // udev looks at a new array, too, and it cannot be stopped meanwhile.
-    unbound::settle();
+    unbound::settle(&places.run);
     set.release();
     answer
 }
