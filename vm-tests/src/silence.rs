@@ -29,15 +29,23 @@ pub enum Trigger {
     Read(Range<u64>),
     /// The first write to one of them.
     Write(Range<u64>),
+    /// The first write, wherever, after one of these bytes was read.
+    WriteAfterRead(Range<u64>),
 }
 
 impl Trigger {
-    fn is_met_by(&self, request: &Request) -> bool {
-        let (kind, range) = match self {
-            Trigger::Read(range) => (READ, range),
-            Trigger::Write(range) => (WRITE, range),
-        };
-        request.kind == kind && request.offset < range.end && range.start < request.offset + request.length
+    /// Whether the disk falls silent with this request; what this one is waited for with may be another from then on.
+    fn is_met_by(&mut self, request: &Request) -> bool {
+        match self {
+            Trigger::Read(range) => request.kind == READ && request.touches(range),
+            Trigger::Write(range) => request.kind == WRITE && request.touches(range),
+            Trigger::WriteAfterRead(range) => {
+                if request.kind == READ && request.touches(range) {
+                    *self = Trigger::Write(0..u64::MAX);
+                }
+                false
+            }
+        }
     }
 }
 
@@ -67,13 +75,13 @@ pub(crate) fn serve(image: &Path, socket: &Path, trigger: Trigger) -> Result<Arc
     let of_thread = Arc::clone(&silent);
     std::thread::spawn(move || {
         // Whoever connects and goes away again has ended its QEMU.
-        let served = listener.accept().and_then(|(stream, _)| converse(stream, &file, &trigger, &of_thread));
+        let served = listener.accept().and_then(|(stream, _)| converse(stream, &file, trigger, &of_thread));
         drop(served);
     });
     Ok(silent)
 }
 
-fn converse(mut stream: UnixStream, file: &File, trigger: &Trigger, silent: &AtomicBool) -> io::Result<()> {
+fn converse(mut stream: UnixStream, file: &File, mut trigger: Trigger, silent: &AtomicBool) -> io::Result<()> {
     shake_hands(&mut stream, file.metadata()?.len())?;
     loop {
         let request = Request::read(&mut stream)?;
@@ -147,6 +155,10 @@ struct Request {
 }
 
 impl Request {
+    fn touches(&self, range: &Range<u64>) -> bool {
+        self.offset < range.end && range.start < self.offset + self.length
+    }
+
     fn read(stream: &mut impl Read) -> io::Result<Request> {
         let [magic, flags_and_kind]: [[u8; 4]; 2] = [take(stream)?, take(stream)?];
         let [_, _, high, low] = flags_and_kind;
@@ -169,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_read_that_touches_the_range_meets_the_trigger_and_its_neighbours_do_not() {
-        let trigger = Trigger::Read(4096..8192);
+        let mut trigger = Trigger::Read(4096..8192);
         for (offset, length, is_met) in [(0, 4096, false), (0, 4097, true), (8191, 1, true), (8192, 512, false)] {
             assert_eq!(trigger.is_met_by(&request(READ, offset, length)), is_met, "{offset} {length}");
         }
@@ -177,6 +189,15 @@ mod tests {
         assert!(Trigger::Write(0..1).is_met_by(&request(WRITE, 0, 512)));
         assert!(!Trigger::Write(0..1).is_met_by(&request(FLUSH, 0, 0)));
     }
+
+    #[test]
+    fn a_write_counts_only_after_the_read_that_it_is_to_follow() {
+        let mut trigger = Trigger::WriteAfterRead(4096..8192);
+        let met = [(WRITE, 4096), (READ, 0), (WRITE, 512), (READ, 4096), (READ, 0), (WRITE, 512)]
+            .map(|(kind, offset)| trigger.is_met_by(&request(kind, offset, 512)));
+        assert_eq!(met, [false, false, false, false, false, true]);
+    }
+
     #[test]
     fn it_answers_until_the_trigger_and_then_no_more() {
         let folder = tempfile::tempdir().unwrap();

@@ -106,13 +106,22 @@ impl Server {
     /// # Errors
     /// It is off, or the disk was in none of its bays when it was switched on.
     pub fn push(&mut self, disk: Disk) -> Result<()> {
+        let bay = disk.serial().to_owned();
+        self.push_into(disk, &bay)
+    }
+
+    /// Pushes a disk into the bay in which the disk `bay` was when the power was switched on.
+    ///
+    /// # Errors
+    /// It is off, or there is no such bay.
+    pub fn push_into(&mut self, disk: Disk, bay: &str) -> Result<()> {
         let (serial, again) = (disk.serial().to_owned(), format!("again-{}", self.pushed));
         self.pushed += 1;
         let line = format!("drive_add 0 if=none,id={again},{}", disk.drive());
         let said = self.tell_monitor("human-monitor-command", &json!({ "command-line": line }))?;
         ensure!(said.as_str().is_some_and(|said| said.trim() == "OK"), "drive_add says {said}");
         let device = json!({
-            "driver": "virtio-blk-pci", "id": format!("disk-{serial}"), "bus": format!("bay-{serial}"),
+            "driver": "virtio-blk-pci", "id": format!("disk-{serial}"), "bus": format!("bay-{bay}"),
             "drive": again, "serial": serial,
         });
         self.tell_monitor("device_add", &device)?;
