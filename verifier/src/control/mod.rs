@@ -243,7 +243,7 @@ impl Control {
             "settings",
             match unread.or(first) {
                 None => Profile::ok("the settings are in use"),
-                Some(what) => Profile::new(Verdict::Slow, what).hint("mend /etc/atlas/verifier.toml"),
+                Some(what) => Profile::new(Verdict::Slow, what).hint("correct that line in /etc/atlas/verifier.toml"),
             },
         );
     }
@@ -296,8 +296,9 @@ impl Control {
             "notes",
             match self.keeper.unread() {
                 None => Profile::ok("what people said is known"),
-                Some(why) => Profile::new(Verdict::Slow, format!("{why}; what they had said before holds"))
-                    .hint("mend the file, or give up what was acknowledged and is in maintenance: move it away (mv)"),
+                Some(why) => Profile::new(Verdict::Slow, format!("{why}; what they had said before holds")).hint(
+                    "correct the file; or move it away, and acknowledgements and maintenance have to be said again",
+                ),
             },
         );
         let broken = self.channels.broken();
