@@ -8,11 +8,14 @@
 //!
 //! The formats are documented for whoever writes a VerifyService, in docs/verify-services.md.
 
-mod lacking;
+pub mod causes;
+mod fault;
 
 use crate::{EnvVersion, Role, TreePath};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
+
+pub use fault::{Fault, SUMMED, listed_by, summed};
 
 /// Where a Verifier leaves what it knows, in [`crate::cycle::REPORTS`].
 pub const FINDINGS: &str = "verifier.json";
@@ -153,12 +156,23 @@ pub struct Profile {
     /// The services for which no program is installed on the server: why they do not answer needs no other word.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lacks: Vec<String>,
+    /// Each thing that is wrong, where the check can tell several apart: the summary tells the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
 }
 
 impl Profile {
     /// A verdict and its sentence.
     pub fn new(verdict: Verdict, summary: impl Into<String>) -> Profile {
-        Profile { format: 1, verdict, summary: summary.into(), hint: None, measures: vec![], lacks: vec![] }
+        Profile {
+            format: 1,
+            verdict,
+            summary: summary.into(),
+            hint: None,
+            measures: vec![],
+            lacks: vec![],
+            faults: vec![],
+        }
     }
 
     /// The service does what it should.

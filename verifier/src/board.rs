@@ -9,7 +9,7 @@ use crate::{
 };
 use atlas_model::{
     EnvVersion, Role,
-    verify::{ColdBoot, Findings, Heard, Profile, key},
+    verify::{ColdBoot, Findings, Heard, Profile, SUMMED, key, listed_by},
 };
 use std::{
     collections::BTreeMap,
@@ -82,9 +82,12 @@ impl Board {
     }
 
     /// Takes in an answer.
-    pub fn take(&self, about: Option<Role>, service: &str, instance: &str, interval: u64, profile: Profile) {
+    pub fn take(&self, about: Option<Role>, service: &str, instance: &str, interval: u64, mut profile: Profile) {
         let mut inner = self.lock();
         let (key, time) = (key(about, service, instance), now());
+        if profile.faults.len() > SUMMED {
+            profile.summary.push_str(&format!(" ({})", listed_by(&key)));
+        }
         let (verdict, summary) = (profile.verdict, profile.summary.clone());
         let changed = match inner.records.get_mut(&key) {
             Some(record) => record.take(profile, interval, time),

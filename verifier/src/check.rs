@@ -4,7 +4,7 @@ use atlas_host::process::{Command, Output, ProcessError};
 use atlas_model::{
     Role,
     tree_path::is_hidden,
-    verify::{MAX_ITEMS, MAX_PROFILE, Measure, Profile, Verdict, Worse},
+    verify::{Fault, MAX_ITEMS, MAX_PROFILE, Measure, Profile, Verdict, Worse},
 };
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -135,13 +135,21 @@ pub fn read_json(output: &Output) -> Result<Profile, String> {
     }
     let measures = profile.measures.into_iter().map(tidy_measure).collect();
     let lacks = profile.lacks.iter().take(MAX_ITEMS).map(|service| tidy(service)).collect();
-    Ok(Profile { summary: tidy(&profile.summary), hint: profile.hint.as_deref().map(tidy), measures, lacks, ..profile })
+    let faults = profile.faults.iter().take(MAX_ITEMS).map(tidy_fault).collect();
+    let (summary, hint) = (tidy(&profile.summary), profile.hint.as_deref().map(tidy));
+    Ok(Profile { summary, hint, measures, lacks, faults, ..profile })
 }
 
 /// What is shown on terminals shows all its characters, and has an end.
 pub(crate) fn tidy(text: &str) -> String {
     let shown: String = text.chars().map(|c| if is_hidden(c) { ' ' } else { c }).take(2000).collect();
     shown.trim().to_owned()
+}
+
+fn tidy_fault(fault: &Fault) -> Fault {
+    let of = fault.of.iter().take(MAX_ITEMS).map(|name| tidy(name)).collect();
+    let (what, hint) = (tidy(&fault.what), fault.hint.as_deref().map(tidy));
+    Fault { verdict: fault.verdict, what, hint, kind: tidy(&fault.kind), of }
 }
 
 fn tidy_measure(mut measure: Measure) -> Measure {

@@ -15,7 +15,7 @@ use atlas_host::{
 };
 use atlas_model::{
     MasterConfig,
-    verify::{At, Found, Instance, Measure, Profile, Verdict, Worse, number},
+    verify::{At, Fault, Found, Instance, Measure, Profile, Verdict},
 };
 use atlas_sid::{BoundData, SidData, layout::UNBOUND_MOUNT};
 use std::{
@@ -29,8 +29,6 @@ use std::{
 const MAX_TEXT: u64 = 1 << 20;
 /// The most names of a directory that are looked at.
 const MAX_NAMES: usize = 10_000;
-/// The most faults that are told one by one.
-const TOLD: usize = 6;
 /// Where Debian has programs, and ATLAS.
 const PROGRAMS: [&str; 5] = ["usr/sbin", "usr/bin", "sbin", "bin", "opt/atlas/bin"];
 
@@ -138,62 +136,45 @@ impl Member {
 /// What was found to be wrong, and the numbers that were read on the way.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
-    found: Vec<(Verdict, String, String)>,
+    found: Vec<Fault>,
     measures: Vec<Measure>,
 }
 
 impl Faults {
+    /// Something is wrong.
+    pub(crate) fn add(&mut self, fault: Fault) {
+        self.found.push(fault);
+    }
+
     /// Something does not do what it should.
     pub(crate) fn unacceptable(&mut self, what: impl Into<String>, hint: impl Into<String>) {
-        self.found.push((Verdict::Unacceptable, what.into(), hint.into()));
+        self.add(Fault::new(Verdict::Unacceptable, what, hint));
     }
 
     /// Something works, and deserves a look.
     pub(crate) fn slow(&mut self, what: impl Into<String>, hint: impl Into<String>) {
-        self.found.push((Verdict::Slow, what.into(), hint.into()));
+        self.add(Fault::new(Verdict::Slow, what, hint));
     }
 
     /// Something could not be looked at.
     pub(crate) fn unknown(&mut self, what: impl Into<String>, hint: impl Into<String>) {
-        self.found.push((Verdict::Unknown, what.into(), hint.into()));
+        self.add(Fault::new(Verdict::Unknown, what, hint));
     }
 
     /// A number; beyond its limits, `what` tells what that means.
     pub(crate) fn measure(&mut self, measure: Measure, what: &str, hint: &str) {
-        let verdict = measure.verdict();
-        if verdict != Verdict::Ok {
-            let limit = if verdict == Verdict::Slow { measure.slow } else { measure.unacceptable };
-            let than = if measure.worse == Worse::Higher { "more" } else { "less" };
-            let unit = if measure.unit.is_empty() { String::new() } else { format!(" {}", measure.unit) };
-            let limit = limit.map(|limit| format!(", {than} than {}", number(limit))).unwrap_or_default();
-            self.found.push((verdict, format!("{what}: {}{unit}{limit}", number(measure.value)), hint.into()));
-        }
+        self.measure_of("", measure, what, hint);
+    }
+
+    /// A number; beyond its limits it is a fault of this kind.
+    pub(crate) fn measure_of(&mut self, kind: &str, measure: Measure, what: &str, hint: &str) {
+        self.found.extend(Fault::of_measure(&measure, what, hint).map(|fault| fault.is(kind, &[])));
         self.measures.push(measure);
     }
 
     /// All in one: the weightiest fault first, or `well` where there is none.
-    pub(crate) fn profile(mut self, well: impl Into<String>) -> Profile {
-        // Stable: what weighs the same stays in the order in which it was found.
-        self.found.sort_by_key(|(verdict, ..)| std::cmp::Reverse(verdict.weight()));
-        let mut profile = match self.found.first() {
-            None => Profile::ok(well),
-            Some((verdict, ..)) => {
-                let mut told: Vec<&str> = self.found.iter().take(TOLD).map(|(_, what, _)| what.as_str()).collect();
-                let more = format!("and {} more", self.found.len().saturating_sub(TOLD));
-                if self.found.len() > TOLD {
-                    told.push(&more);
-                }
-                let mut hints: Vec<&str> = Vec::new();
-                for (_, _, hint) in self.found.iter().take(TOLD) {
-                    if !hints.contains(&hint.as_str()) {
-                        hints.push(hint);
-                    }
-                }
-                Profile::new(*verdict, told.join("; ")).hint(hints.join("; "))
-            }
-        };
-        profile.measures = self.measures;
-        profile
+    pub(crate) fn profile(self, well: impl Into<String>) -> Profile {
+        Profile { measures: self.measures, ..Profile::of_faults(self.found, well) }
     }
 }
 

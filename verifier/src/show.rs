@@ -15,7 +15,7 @@ use atlas_host::tree::Dir;
 use atlas_model::{
     Role,
     cycle::REPORTS,
-    verify::{FINDINGS, Findings, HEARTBEAT, MAX_FINDINGS, Observed, Verdict, number},
+    verify::{FINDINGS, Fault, Findings, HEARTBEAT, MAX_FINDINGS, Observed, Verdict, causes::Root, number},
 };
 use clap::{CommandFactory, Parser};
 
@@ -27,6 +27,7 @@ use clap::{CommandFactory, Parser};
     after_help = "Examples:
   VerifierResults                                         everything that is verified, the worst first
   VerifierResults show SEC1/web/*:80                      one of them with all its measures
+  VerifierResults causes                                  what is wrong, by cause, with what follows from it
   VerifierResults history SEC1/web                        when its verdict changed
   VerifierResults ack SEC1/web/*:80 'Ann looks into it'   no more alerts about this problem
   VerifierResults maintenance SEC1 --hours 2 'new disks'  no alerts about SEC1 for two hours
@@ -52,6 +53,11 @@ pub enum What {
     Show {
         /// Which, as 'list' names it
         key: String,
+    },
+    /// List what is wrong by cause: all of it, and below each what follows from it
+    Causes {
+        /// Only on this server
+        server: Option<Role>,
     },
     /// Show when verdicts changed and what was alerted
     History {
@@ -107,6 +113,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     match args.what.as_ref().unwrap_or(&What::List) {
         What::List => list(common),
         What::Show { key } => show(common, key),
+        What::Causes { server } => causes(common, *server),
         What::History { key, last } => history(common, key.as_deref(), *last),
         What::Ack { key, why } => acknowledge(common, key, why),
         What::Maintenance { subject, why, hours, end } => {
@@ -227,7 +234,15 @@ fn show(common: &Common, key: &str) -> anyhow::Result<Exit> {
             coloured(Style::stdout(), observed),
             profile.summary
         ))?;
-        profile.hint.iter().try_for_each(|hint| print(format!("  try: {hint}")))?;
+        match profile.faults.len() {
+            0 | 1 => {
+                profile.hint.iter().try_for_each(|hint| print(format!("  try: {}", observed.placed(*by, hint))))?;
+            }
+            count => {
+                print(format!("  {count} faults:"))?;
+                profile.faults.iter().try_for_each(|fault| print(listed(observed, *by, fault)))?;
+            }
+        }
         observed.acknowledged.iter().try_for_each(|why| print(format!("  known: {why}")))?;
         let mut table = Table::new(["measure", "value", "slow", "unacceptable"]);
         for measure in &profile.measures {
@@ -245,6 +260,48 @@ fn show(common: &Common, key: &str) -> anyhow::Result<Exit> {
     }
     let well = found.iter().all(|(_, observed)| observed.profile.verdict == Verdict::Ok);
     Ok(if well { Exit::Done } else { Exit::No })
+}
+
+/// One of several faults, and what to do about it.
+fn listed(observed: &Observed, by: Role, fault: &Fault) -> String {
+    let hint = fault.hint.as_ref().map(|hint| format!("\n      try: {}", observed.placed(by, hint)));
+    format!("    {}: {}{}", fault.verdict, fault.what, hint.unwrap_or_default())
+}
+
+fn causes(common: &Common, server: Option<Role>) -> anyhow::Result<Exit> {
+    let findings = findings(common)?;
+    let causes = findings.causes();
+    let is_wanted = |root: &Root<'_, '_>| server.is_none_or(|server| root.at.observed.about == Some(server));
+    let roots: Vec<Root<'_, '_>> = causes.roots().into_iter().filter(is_wanted).collect();
+    if common.json {
+        let told = roots.iter().map(|root| {
+            let follows = root.follows.iter().map(|(one, sure)| {
+                serde_json::json!({ "key": one.observed.key(), "by": one.by, "sure": sure, "fault": one.fault })
+            });
+            serde_json::json!({
+                "key": root.at.observed.key(), "by": root.at.by, "fault": root.fault, "hint": root.hint(),
+                "follows": follows.collect::<Vec<_>>(),
+            })
+        });
+        print_json(&serde_json::json!({ "format": 1, "causes": told.collect::<Vec<_>>() }))?;
+    } else if roots.is_empty() {
+        print("nothing is wrong")?;
+    } else {
+        roots.iter().try_for_each(|root| print(tree(root)))?;
+    }
+    Ok(if roots.is_empty() { Exit::Done } else { Exit::No })
+}
+
+/// A cause, what to do, and below it all that follows from it.
+fn tree(root: &Root<'_, '_>) -> String {
+    let (key, by) = (root.at.observed.key(), root.at.by);
+    let mut text = format!("{key}, seen by {by}: {}: {}", root.fault.verdict, root.fault.what);
+    text.extend(root.hint().map(|hint| format!("\n  try: {hint}")));
+    for (one, sure) in &root.follows {
+        let how = if *sure { "with it" } else { "perhaps with it" };
+        text.push_str(&format!("\n  {how}: {}, seen by {}: {}", one.observed.key(), one.by, one.fault.what));
+    }
+    text
 }
 
 fn store(common: &Common) -> anyhow::Result<(Identity, Store)> {
@@ -340,6 +397,7 @@ fn alert_test(common: &Common, only: Option<&str>) -> anyhow::Result<Exit> {
         verdict: Verdict::Ok,
         summary: "Somebody tries whether alerts arrive. There is nothing to do.".into(),
         hint: None,
+        follows: vec![],
         from: format!("{} of {}", identity.config.role(), identity.config.cluster()),
         time: now(),
         since: now(),

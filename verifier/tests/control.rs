@@ -74,8 +74,18 @@ impl Server {
     }
 
     fn start(&mut self) {
+        self.start_by(Command::new(env!("CARGO_BIN_EXE_VerifierControl")));
+    }
+
+    /// In a network that has no way to anybody.
+    fn start_alone(&mut self) {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--net", env!("CARGO_BIN_EXE_VerifierControl")]);
+        self.start_by(command);
+    }
+
+    fn start_by(&mut self, mut command: Command) {
         let log = fs::File::create(self.path("log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_VerifierControl"));
         command.arg("--root").arg(self.root.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.verifier = Some(command.spawn().unwrap());
     }
@@ -188,6 +198,44 @@ fn a_dead_verifier_is_a_problem_and_a_secondary_tells_when_nobody_asks_it() {
     wait("it is heard again", &log, || pri.count("recovered SEC1/verifier") == 1);
     let (_, text) = pri.results(&["list"]);
     assert!(text.contains("SEC1/page"), "{text}");
+}
+
+#[test]
+fn whom_nobody_reaches_is_one_problem_and_all_that_goes_with_it_is_listed_below() {
+    let mut pri = Server::new("PRI", "0.0.0.0", ("SEC1", "192.0.2.1"));
+    let services = fs::read_to_string(pri.path("etc/atlas/verifier/Services.json")).unwrap();
+    let connectivity = "\"services\":{\"connectivity\":{\"instances\":[{\"name\":\"\"}]},";
+    pri.write("etc/atlas/verifier/Services.json", &services.replace("\"services\":{", connectivity));
+    let settings = fs::read_to_string(pri.path("etc/atlas/verifier.toml")).unwrap();
+    pri.write("etc/atlas/verifier.toml", &(settings + "[service.connectivity]\ninterval = 12\ndeadline = 6\n"));
+    pri.start_alone();
+    let log = pri.path("log");
+    wait("it is told that SEC1 does not answer", &log, || pri.count("problem SEC1/connectivity") == 1);
+    pri.write("broken", "");
+    wait("the page is gone", &log, || pri.verdict("SEC1/page") == Some(Verdict::Unacceptable));
+    let (code, text) = pri.results(&["causes", "SEC1"]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(code, Some(3), "{text}");
+    assert!(lines[0].starts_with("SEC1/connectivity, seen by PRI: unacceptable: "), "{text}");
+    assert!(lines.iter().any(|line| line.starts_with("  with it: SEC1/page, seen by PRI: the page is gone")), "{text}");
+    wait("its silence goes with it", &log, || pri.results(&["causes"]).1.contains("with it: SEC1/verifier"));
+    assert_eq!(pri.count("problem SEC1/page"), 0, "{:?}", pri.alerts());
+}
+
+#[test]
+fn all_that_is_wrong_is_listed_by_the_command_that_is_named() {
+    let mut server = Server::new("PRI", "127.0.78.1", ("SEC1", "127.0.78.2"));
+    let good = fs::read_to_string(server.path("etc/atlas/verifier.toml")).unwrap();
+    let wrong: String = (0..20).map(|n| format!("[service.wbe{n}]\noff = true\n")).collect();
+    server.write("etc/atlas/verifier.toml", &format!("{good}{wrong}"));
+    server.start();
+    let log = server.path("log");
+    wait("it is told", &log, || server.verdict("PRI/verifier/settings") == Some(Verdict::Slow));
+    let (_, text) = server.results(&["list"]);
+    let named = "and 14 more (VerifierResults show PRI/verifier/settings)";
+    assert!(text.contains(named), "{text}");
+    let (_, text) = server.results(&["show", "PRI/verifier/settings"]);
+    assert!((0..20).all(|n| text.contains(&format!("[service.wbe{n}]"))), "{text}");
 }
 
 #[test]

@@ -27,6 +27,9 @@ pub struct StatusArgs {
     pub watch: bool,
 }
 
+/// So much of what follows from one reason is shown.
+const BELOW: usize = 6;
+
 /// How often `--watch` looks.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -72,6 +75,11 @@ fn tell(facts: &Facts, ready: &[Readiness], here: &[String]) -> String {
         text.push_str(&format!("{} {}: {answer}\n", style.bold("READY TO FAIL OVER TO"), one.role));
         for reason in &one.reasons {
             text.push_str(&format!("  {}\n    try: {}\n", reason.what, reason.hint));
+            reason.follows.iter().take(BELOW).for_each(|one| text.push_str(&format!("    with it: {one}\n")));
+            if reason.follows.len() > BELOW {
+                let more = reason.follows.len() - BELOW;
+                text.push_str(&format!("    with it: {more} more: VerifierResults causes {}\n", one.role));
+            }
         }
         for remark in &one.remarks {
             text.push_str(&format!("  {} {}\n", style.yellow("look:"), remark.what));

@@ -3,7 +3,7 @@
 use super::services;
 use atlas_model::{
     BootReport, EnvVersion, Partner, Role,
-    cycle::{CycleReport, Outcome, PartnerReport},
+    cycle::{CycleReport, Outcome, PartnerReport, Problem},
     verify::Findings,
 };
 use serde::Serialize;
@@ -71,10 +71,13 @@ pub struct Reason {
     pub what: String,
     /// What to do.
     pub hint: String,
+    /// What follows from it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub follows: Vec<String>,
 }
 
 pub(super) fn reason(what: impl Into<String>, hint: impl Into<String>) -> Reason {
-    Reason { what: what.into(), hint: hint.into() }
+    Reason { what: what.into(), hint: hint.into(), follows: vec![] }
 }
 
 /// Decides for every secondary; on a secondary there is nothing to decide.
@@ -90,8 +93,11 @@ fn one(facts: &Facts, role: Role) -> Readiness {
         return Readiness { role, ready: Ready::Unknown, reasons: vec![refused], remarks: vec![] };
     }
     let (mut against, mut unclear) = (Vec::new(), Vec::new());
-    synced(facts, role, &mut against, &mut unclear);
-    let mut services = services::of(facts, role);
+    let is_recent = facts.cycle_age.is_some_and(|age| age <= STALE);
+    let cycle = facts.cycle.iter().filter(|_| is_recent).flat_map(|cycle| &cycle.problems);
+    let cycle: Vec<&Problem> = cycle.filter(|problem| problem.server == role).collect();
+    let mut services = services::of(facts, role, &cycle);
+    synced(facts, role, !cycle.is_empty(), (&mut against, &mut unclear));
     against.append(&mut services.against);
     unclear.append(&mut services.unclear);
     let ready = match (against.is_empty(), unclear.is_empty()) {
@@ -104,7 +110,7 @@ fn one(facts: &Facts, role: Role) -> Readiness {
 }
 
 /// What the last cycle says of it.
-fn synced(facts: &Facts, role: Role, against: &mut Vec<Reason>, unclear: &mut Vec<Reason>) {
+fn synced(facts: &Facts, role: Role, has_problems: bool, (against, unclear): (&mut Vec<Reason>, &mut Vec<Reason>)) {
     let (Some(cycle), Some(age)) = (&facts.cycle, facts.cycle_age) else {
         unclear.push(reason(
             "no cycle has run since this server booted",
@@ -126,19 +132,21 @@ fn synced(facts: &Facts, role: Role, against: &mut Vec<Reason>, unclear: &mut Ve
         return;
     }
     match cycle.partners.iter().find(|partner| partner.role == role) {
-        Some(partner) => judge(partner, cycle, against, unclear),
+        Some(partner) => judge(partner, cycle, has_problems, (against, unclear)),
         None => unclear.push(reason("the last cycle did not know this secondary", "ssSync cycle")),
     }
 }
 
-/// What speaks against it, and what is not known.
-fn judge(partner: &PartnerReport, cycle: &CycleReport, against: &mut Vec<Reason>, unclear: &mut Vec<Reason>) {
+/// What speaks against it, besides the problems that the cycle names, and what is not known.
+fn judge(
+    partner: &PartnerReport,
+    cycle: &CycleReport,
+    has_problems: bool,
+    (against, unclear): (&mut Vec<Reason>, &mut Vec<Reason>),
+) {
     let role = partner.role;
-    for problem in cycle.problems.iter().filter(|problem| problem.server == role) {
-        against.push(reason(format!("{role}, seen by the last cycle: {}", problem.what), problem.hint.clone()));
-    }
     let Some(secondary) = &partner.secondary else {
-        if against.is_empty() {
+        if !has_problems {
             unclear.push(reason(format!("{role} sent no report"), "ssSync cycle"));
         }
         return;
@@ -167,7 +175,7 @@ fn judge(partner: &PartnerReport, cycle: &CycleReport, against: &mut Vec<Reason>
             "ssSync cycle",
         ));
     }
-    if partner.outcome != Outcome::Synced && against.is_empty() {
+    if partner.outcome != Outcome::Synced && against.is_empty() && !has_problems {
         against.push(reason(format!("{role} is not in step with PRI"), "ssSync compare"));
     }
     if let Some(ahead) = partner.clock_ahead.filter(|ahead| ahead.abs() > CLOCK) {
@@ -201,7 +209,7 @@ mod tests {
     use super::*;
     use atlas_model::{Refusal, RefusalCode};
     use atlas_model::{
-        cycle::{Problem, SecondaryReport},
+        cycle::SecondaryReport,
         verify::{Heard, Observed, Profile, Silent},
     };
 
@@ -322,7 +330,9 @@ mod tests {
         });
         let told: Vec<(&str, &str)> =
             answer.reasons.iter().map(|reason| (reason.what.as_str(), reason.hint.as_str())).collect();
-        assert_eq!(told, [("SEC1/packages, seen by SEC1: nginx is not installed here", "apt install nginx")]);
+        assert_eq!(told, [("SEC1/packages, seen by SEC1: nginx is not installed here", "on SEC1: apt install nginx")]);
+        let below = ["SEC1/web, seen by PRI: refused", "SEC1/web/shop:443, seen by PRI: refused"];
+        assert_eq!(answer.reasons[0].follows, below);
     }
 
     #[test]

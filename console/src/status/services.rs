@@ -3,7 +3,12 @@
 use super::readiness::{Facts, Reason, reason};
 use atlas_model::{
     Role,
-    verify::{Findings, HEARTBEAT, Observed, Verdict},
+    cycle::Problem,
+    verify::{
+        Fault, Findings, HEARTBEAT, Observed, Profile, Verdict,
+        causes::{Root, Sighting},
+        listed_by,
+    },
 };
 
 /// What is known of one secondary's services.
@@ -22,8 +27,8 @@ pub(super) fn alive(facts: &Facts) -> Option<&Findings> {
     facts.findings.as_ref().filter(|_| facts.findings_age.is_some_and(|age| age <= HEARTBEAT))
 }
 
-/// What the Verifiers say of `role`: this server's, over the network, and that server's own, of its health.
-pub(super) fn of(facts: &Facts, role: Role) -> Services {
+/// What the Verifiers say of `role`: this server's, over the network, and that server's own, of its health; and what the last cycle said of it.
+pub(super) fn of(facts: &Facts, role: Role, cycle: &[&Problem]) -> Services {
     let mut services = Services::default();
     let Some(findings) = alive(facts) else {
         let what = match facts.findings_age.filter(|_| facts.findings.is_some()) {
@@ -31,6 +36,7 @@ pub(super) fn of(facts: &Facts, role: Role) -> Services {
             None => "the Verifier on this server has found nothing: nobody knows whether the services work".into(),
         };
         services.unclear.push(reason(what, "systemctl status VerifierControl"));
+        services.against = cycle.iter().map(|problem| by_cycle(role, &problem.what, &problem.hint)).collect();
         return services;
     };
     let heard = findings.heard.iter().find(|heard| heard.role == role);
@@ -42,21 +48,16 @@ pub(super) fn of(facts: &Facts, role: Role) -> Services {
             format!("on {role}: systemctl status VerifierControl; is port 7311 open from here?"),
         ));
     }
+    let findings = &deciding(findings, role, silent, cycle);
     let own = findings.observed.iter().map(|observed| (findings.role, observed));
-    let said = heard.filter(|_| !silent).and_then(|heard| heard.findings.as_deref());
+    let said = findings.heard.iter().find(|heard| heard.role == role && !silent);
+    let said = said.and_then(|heard| heard.findings.as_deref());
     let theirs = said.into_iter().flat_map(|said| said.observed.iter().map(|observed| (said.role, observed)));
     let mut checks = 0;
-    for (by, observed) in own.chain(theirs) {
-        // Without knowing which services there are, nobody knows whether one is missing.
-        let decides = observed.about == Some(role)
-            || observed.service == "verifier" && by == findings.role && observed.about == Some(by);
-        // That it is not heard is told already, and what was compared with what it said then has ended with it.
-        let is_said =
-            silent && observed.about == Some(role) && ["verifier", "cold-boot"].contains(&observed.service.as_str());
-        if decides && !is_said && !findings.is_of_what_is_lacking(observed) {
-            checks += usize::from(observed.about == Some(role) && observed.service != "verifier");
-            services.weigh(by, observed, findings.time, role);
-        }
+    for (by, observed) in own.chain(theirs).filter(|(by, observed)| decides(findings, role, *by, observed)) {
+        let is_check = observed.about == Some(role) && !["verifier", CYCLE].contains(&observed.service.as_str());
+        checks += usize::from(is_check);
+        services.date(by, observed, findings.time);
     }
     if checks == 0 {
         services.unclear.push(reason(
@@ -64,28 +65,85 @@ pub(super) fn of(facts: &Facts, role: Role) -> Services {
             "VerifierControl plan; VerifierControl setup; ssSync cycle",
         ));
     }
+    for root in findings.causes().roots() {
+        let at = root.at;
+        let is_known = !at.observed.is_stale(findings.time) && [findings.role, role].contains(&at.by);
+        if is_known && decides(findings, role, at.by, at.observed) {
+            services.weigh(&root, role);
+        }
+    }
     services.against.sort_by(|a, b| a.what.cmp(&b.what));
     services
 }
 
+/// What the last cycle said is a check as any other.
+const CYCLE: &str = "cycle";
+
+/// The findings by which it is decided: with what the last cycle said, and without what a server said before it fell silent.
+fn deciding(findings: &Findings, role: Role, silent: bool, cycle: &[&Problem]) -> Findings {
+    let mut findings = findings.clone();
+    let is_said = |observed: &Observed| {
+        silent && observed.about == Some(role) && ["verifier", "cold-boot"].contains(&observed.service.as_str())
+    };
+    findings.observed.retain(|observed| !is_said(observed));
+    let faults = cycle.iter().map(|problem| Fault::new(Verdict::Unacceptable, &problem.what, &problem.hint));
+    let faults: Vec<Fault> = faults.map(|fault| fault.is(CYCLE, &[])).collect();
+    if !faults.is_empty() {
+        findings.observed.push(Observed {
+            about: Some(role),
+            service: CYCLE.into(),
+            instance: String::new(),
+            profile: Profile::of_faults(faults, ""),
+            checked: findings.time,
+            interval: super::readiness::STALE,
+            since: findings.time,
+            flapping: false,
+            acknowledged: None,
+            maintenance_until: None,
+        });
+    }
+    findings
+}
+
+/// Whether it bears on a failover. Without knowing which services there are, nobody knows whether one is missing.
+fn decides(findings: &Findings, role: Role, by: Role, observed: &Observed) -> bool {
+    observed.about == Some(role) || observed.service == "verifier" && by == findings.role && observed.about == Some(by)
+}
+
+fn by_cycle(role: Role, what: &str, hint: &str) -> Reason {
+    reason(format!("{role}, seen by the last cycle: {what}"), hint)
+}
+
 impl Services {
-    fn weigh(&mut self, by: Role, observed: &Observed, now: u64, role: Role) {
+    /// What is too old to say anything, and what keeps changing.
+    fn date(&mut self, by: Role, observed: &Observed, now: u64) {
         let key = observed.key();
-        let known = observed.acknowledged.as_ref().map(|why| format!(" (known: {why})")).unwrap_or_default();
-        let hint = observed.profile.hint.clone().unwrap_or_else(|| format!("VerifierResults show {key}"));
-        let told = reason(format!("{key}, seen by {by}: {}{known}", observed.profile.summary), hint);
-        match observed.profile.verdict {
-            _ if observed.is_stale(now) => self.unclear.push(reason(
+        if observed.is_stale(now) {
+            self.unclear.push(reason(
                 format!(
                     "{key} was verified last by {by} {} s ago, and should be at least every {} s",
                     now.saturating_sub(observed.checked),
                     observed.interval
                 ),
                 "systemctl restart VerifierControl",
-            )),
-            Verdict::Ok if observed.flapping => {
-                self.remarks.push(reason(format!("{key} keeps changing"), format!("VerifierResults history {key}")));
-            }
+            ));
+        } else if observed.profile.verdict == Verdict::Ok && observed.flapping {
+            self.remarks.push(reason(format!("{key} keeps changing"), format!("VerifierResults history {key}")));
+        }
+    }
+
+    /// A cause, with all that follows from it.
+    fn weigh(&mut self, root: &Root<'_, '_>, role: Role) {
+        let (at, observed) = (root.at, root.at.observed);
+        let key = observed.key();
+        let known = observed.acknowledged.as_ref().map(|why| format!(" (known: {why})")).unwrap_or_default();
+        let hint = root.hint().unwrap_or_else(|| listed_by(&key));
+        let mut told = match observed.service.as_str() {
+            CYCLE => by_cycle(role, &root.fault.what, &hint),
+            _ => reason(format!("{key}, seen by {}: {}{known}", at.by, root.fault.what), hint),
+        };
+        told.follows = root.follows.iter().map(|(one, sure)| below(one, *sure)).collect();
+        match root.verdict() {
             Verdict::Ok => {}
             Verdict::Slow => self.remarks.push(told),
             Verdict::Unknown => self.unclear.push(told),
@@ -96,15 +154,30 @@ impl Services {
     }
 }
 
+/// What follows from a cause; where that is not sure, what helps if it does not.
+fn below(one: &Sighting<'_>, sure: bool) -> String {
+    let told = format!("{}, seen by {}: {}", one.observed.key(), one.by, one.fault.what);
+    match one.hint().filter(|_| !sure) {
+        None => told,
+        Some(hint) => format!("perhaps {told} (otherwise: {hint})"),
+    }
+}
+
+/// All that is known, with who saw it.
+fn known(findings: &Findings) -> impl Iterator<Item = (Role, &Observed)> {
+    let own = findings.observed.iter().map(|observed| (findings.role, observed));
+    let heard =
+        findings.heard.iter().filter(|heard| heard.silent.is_none()).filter_map(|heard| heard.findings.as_deref());
+    own.chain(heard.flat_map(|said| said.observed.iter().map(|observed| (said.role, observed))))
+}
+
 /// How many services of a server do how well: `12 ok, 1 unacceptable`; a question mark where nobody knows.
 pub(super) fn count(facts: &Facts, role: Role) -> String {
     let Some(findings) = alive(facts) else { return "?".into() };
-    let own = findings.observed.iter();
-    let heard =
-        findings.heard.iter().filter(|heard| heard.silent.is_none()).filter_map(|heard| heard.findings.as_deref());
-    let all: Vec<&Observed> = own
-        .chain(heard.flat_map(|said| &said.observed))
-        .filter(|observed| observed.about == Some(role) && !findings.is_of_what_is_lacking(observed))
+    let causes = findings.causes();
+    let all: Vec<&Observed> = known(findings)
+        .filter(|(by, observed)| observed.about == Some(role) && !causes.is_consequence(*by, observed))
+        .map(|(_, observed)| observed)
         .collect();
     let count = |verdict| {
         all.iter().filter(|observed| !observed.is_stale(findings.time) && observed.profile.verdict == verdict).count()
@@ -125,10 +198,8 @@ pub(super) fn count(facts: &Facts, role: Role) -> String {
 /// The weightiest verdict of one kind of service on a server; a question mark where nobody knows.
 pub(super) fn verdict_of(facts: &Facts, role: Role, service: &str) -> String {
     let Some(findings) = alive(facts) else { return "?".into() };
-    let heard =
-        findings.heard.iter().filter(|heard| heard.silent.is_none()).filter_map(|heard| heard.findings.as_deref());
-    let all = findings.observed.iter().chain(heard.flat_map(|said| &said.observed));
-    let verdicts = all
+    let verdicts = known(findings)
+        .map(|(_, observed)| observed)
         .filter(|observed| observed.about == Some(role) && observed.service == service)
         .map(|observed| if observed.is_stale(findings.time) { Verdict::Unknown } else { observed.profile.verdict });
     verdicts.reduce(Verdict::or).map_or("?".into(), |verdict| verdict.to_string())
@@ -153,13 +224,15 @@ pub(super) fn here(facts: &Facts) -> Vec<String> {
             "the Verifier on this server is dead, stuck, or was never started: systemctl status VerifierControl".into(),
         ];
     };
-    let own = findings.observed.iter().map(|observed| (findings.role, observed));
-    let heard =
-        findings.heard.iter().filter(|heard| heard.silent.is_none()).filter_map(|heard| heard.findings.as_deref());
-    let all = own.chain(heard.flat_map(|said| said.observed.iter().map(|observed| (said.role, observed))));
-    all.filter(|(_, observed)| observed.about == Some(facts.role) && observed.profile.verdict != Verdict::Ok)
-        .map(|(by, observed)| {
-            format!("{} is {}, seen by {by}: {}", observed.key(), observed.profile.verdict, observed.profile.summary)
-        })
-        .collect()
+    let told = |root: &Root<'_, '_>| {
+        let (key, by) = (root.at.observed.key(), root.at.by);
+        let hint = root.hint().map(|hint| format!(" (try: {hint})")).unwrap_or_default();
+        let more = match root.follows.len() {
+            0 => String::new(),
+            count => format!("; {count} more with it: VerifierResults causes {}", facts.role),
+        };
+        format!("{key} is {}, seen by {by}: {}{hint}{more}", root.verdict(), root.fault.what)
+    };
+    let causes = findings.causes();
+    causes.roots().iter().filter(|root| root.at.observed.about == Some(facts.role)).map(told).collect()
 }

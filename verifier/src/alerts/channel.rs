@@ -209,6 +209,7 @@ mod tests {
             verdict: Verdict::Unacceptable,
             summary: "nobody answers".into(),
             hint: Some("look".into()),
+            follows: vec![],
             from: "PRI of bakery".into(),
             time: 1,
             since: 1,

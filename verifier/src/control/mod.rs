@@ -37,7 +37,7 @@ use atlas_host::{
 use atlas_model::{
     EnvVersion, MasterConfig, Role,
     cycle::REPORTS,
-    verify::{FINDINGS, Profile, Services, Verdict},
+    verify::{FINDINGS, Fault, Profile, Services, Verdict},
 };
 use atlas_sid::{BoundData, SidData, layout::UNBOUND_MOUNT};
 use finder::Finder;
@@ -214,10 +214,12 @@ impl Control {
         let (plugins, refused) = catalogue::plugins(&root, &beside("VerifyService"));
         self.own(
             "plugins",
-            match refused.first() {
-                None => Profile::ok(format!("{} VerifyServices", plugins.len())),
-                Some(why) => Profile::new(Verdict::Slow, why).hint("chown root, chmod 755; or remove it"),
-            },
+            all_of(
+                Verdict::Slow,
+                refused,
+                "chown root, chmod 755; or remove it",
+                format!("{} VerifyServices", plugins.len()),
+            ),
         );
         let (here, is_known) = (self.finder.here().unwrap_or_default(), self.finder.here().is_some());
         let (role, partners) = (self.identity.config.role(), self.identity.config.partners().to_vec());
@@ -238,14 +240,9 @@ impl Control {
 
     /// A word that nobody understands is told, and not taken for one that counts.
     fn tell_of_settings(&self, unread: Option<String>, without_effect: &[String]) {
-        let first = without_effect.first().map(|first| format!("{first}{}", more(without_effect)));
-        self.own(
-            "settings",
-            match unread.or(first) {
-                None => Profile::ok("the settings are in use"),
-                Some(what) => Profile::new(Verdict::Slow, what).hint("correct that line in /etc/atlas/verifier.toml"),
-            },
-        );
+        let what = unread.map_or_else(|| without_effect.to_vec(), |unread| vec![unread]);
+        let hint = "correct that line in /etc/atlas/verifier.toml";
+        self.own("settings", all_of(Verdict::Slow, what, hint, "the settings are in use"));
     }
 
     /// What SetUp could not do is a finding like any other [430(7)].
@@ -256,23 +253,18 @@ impl Control {
             .flat_map(|(name, found)| found.problems.iter().map(move |problem| format!("{name}: {problem}")))
             .collect();
         let instances: usize = services.services.values().map(|found| found.instances.len()).sum();
-        self.own(
-            "services",
-            match problems.first() {
-                _ if services.format == 0 => {
-                    Profile::unknown("SetUp has not run: which services there are is not known here")
-                        .hint("on PRI: VerifierControl setup; then ssSync cycle")
-                }
-                None => Profile::ok(format!(
-                    "{instances} instances of {} kinds of services are known",
-                    services.services.len()
-                )),
-                Some(first) => {
-                    Profile::new(Verdict::Slow, format!("SetUp could not do all: {first}{}", more(&problems)))
-                        .hint("VerifierControl setup on PRI shows all of it")
-                }
-            },
-        );
+        let profile = if services.format == 0 {
+            Profile::unknown("SetUp has not run: which services there are is not known here")
+                .hint("on PRI: VerifierControl setup; then ssSync cycle")
+        } else {
+            let well = format!("{instances} instances of {} kinds of services are known", services.services.len());
+            let mut profile = all_of(Verdict::Slow, problems, "VerifierControl setup on PRI shows all of it", well);
+            if profile.verdict != Verdict::Ok {
+                profile.summary = format!("SetUp could not do all: {}", profile.summary);
+            }
+            profile
+        };
+        self.own("services", profile);
     }
 
     /// Something about the Verifier itself.
@@ -304,11 +296,12 @@ impl Control {
         let broken = self.channels.broken();
         self.own(
             "alerts",
-            match broken.first() {
-                None => Profile::ok(format!("{} channels", self.settings.channels.len())),
-                Some(first) => Profile::unacceptable(format!("alerts do not arrive: {first}{}", more(&broken)))
-                    .hint("VerifierResults alert-test"),
-            },
+            all_of(
+                Verdict::Unacceptable,
+                broken.iter().map(|why| format!("alerts do not arrive: {why}")),
+                "VerifierResults alert-test",
+                format!("{} channels", self.settings.channels.len()),
+            ),
         );
         let (role, now) = (self.identity.config.role(), now());
         let mut inner = self.board.lock();
@@ -348,9 +341,9 @@ impl Control {
     }
 }
 
-/// `" (and 3 more)"`, where there are.
-fn more<T>(all: &[T]) -> String {
-    if all.len() > 1 { format!(" (and {} more)", all.len() - 1) } else { String::new() }
+/// A Profile of faults that weigh the same, and of which the same helps.
+fn all_of(verdict: Verdict, what: impl IntoIterator<Item = String>, hint: &str, well: impl Into<String>) -> Profile {
+    Profile::of_faults(what.into_iter().map(|what| Fault::new(verdict, what, hint)).collect(), well)
 }
 
 /// Puts the findings where `atlas status` looks. In memory: it is written anew every second, and means nothing after a boot.

@@ -10,8 +10,8 @@ use anyhow::Context;
 use atlas_cli::in_one_line;
 use atlas_model::{
     EnvVersion, Partner, Role,
-    cold_boot::differences,
-    verify::{ColdBoot, Findings, HEARTBEAT, Heard, Measure, Profile, Silent, Verdict, Worse},
+    cold_boot::{Difference, PACKAGES, UNITS, differences},
+    verify::{ColdBoot, Fault, Findings, HEARTBEAT, Heard, Measure, Profile, Silent, Verdict, Worse},
 };
 use std::{
     net::SocketAddr,
@@ -97,16 +97,27 @@ impl Asker {
 
 /// The verdict of what a cold boot would find different there.
 fn compare(pri: (EnvVersion, &ColdBoot), sec: (EnvVersion, &ColdBoot), role: Role) -> Profile {
-    let differences = differences(pri, sec);
-    let Some(worst) = differences.first() else {
-        return Profile::ok(format!("{role} boots with what PRI boots with"));
+    let faults: Vec<Fault> = differences(pri, sec).iter().map(|difference| different(difference, role)).collect();
+    let mut profile = Profile::of_faults(faults, format!("{role} boots with what PRI boots with"));
+    if profile.verdict != Verdict::Ok {
+        profile.summary = format!("{role} would boot with something else than PRI: {}", profile.summary);
+    }
+    profile
+}
+
+/// One difference, and the command that ends it.
+fn different(difference: &Difference, role: Role) -> Fault {
+    let Difference { subject, fact, pri, sec, weight } = difference;
+    let (hint, kind) = match (subject.as_str(), pri, sec) {
+        (PACKAGES, Some(_), None) => (format!("on {role}: apt install {fact}"), "package"),
+        (PACKAGES, None, Some(_)) => (format!("on {role}: apt remove {fact}; or on PRI: apt install {fact}"), "extra"),
+        (PACKAGES, Some(pri), Some(_)) => (format!("on {role}: apt update; apt install {fact}={pri}"), "version"),
+        (UNITS, Some(state), _) if state == "enabled" => (format!("on {role}: systemctl enable {fact}"), "unit"),
+        (UNITS, Some(state), _) if state.starts_with("masked") => (format!("on {role}: systemctl mask {fact}"), "unit"),
+        (UNITS, ..) => (format!("on {role}: systemctl disable {fact}; or on PRI: systemctl enable {fact}"), "unit"),
+        _ => (format!("make {role} as PRI is, or PRI as {role}"), ""),
     };
-    let told: Vec<String> = differences.iter().take(5).map(ToString::to_string).collect();
-    let rest = differences.len() - told.len();
-    let rest = if rest > 0 { format!(" (and {rest} more)") } else { String::new() };
-    let what = format!("{role} would boot with something else than PRI: {}{rest}", told.join("; "));
-    Profile::new(worst.weight, what)
-        .hint(format!("make {role} as PRI is, or PRI as {role}; VerifierResults show {role}/cold-boot"))
+    Fault::new(*weight, difference.to_string(), hint).is(kind, &[fact])
 }
 
 /// What is known of one that did not answer just now. One lost packet is no fault: what it said a moment ago still holds. Later, what it said
@@ -136,11 +147,12 @@ fn verifier(heard: &Heard, ahead: i64) -> Profile {
         return if profile.verdict == Verdict::Ok {
             profile
         } else {
-            profile.hint(format!("on {role}: timedatectl; and here"))
+            profile.hint(format!("on {role}: timedatectl; and here")).kind("clock")
         };
     };
     Profile::unacceptable(format!("the Verifier of {role} does not answer: {}", silent.why))
         .hint(format!("on {role}: systemctl status VerifierControl; is port {PORT} open from here?"))
+        .kind("silent")
 }
 
 /// What changes when something has happened there.

@@ -33,12 +33,14 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     );
     let small = match ping(target, address, SMALL)? {
         Err(why) => {
-            return Ok(Profile::unacceptable(format!("nothing can be sent to {address}: {why}")).hint(hint));
+            let what = format!("nothing can be sent to {address}: {why}");
+            return Ok(Profile::unacceptable(what).hint(hint).kind("unreachable"));
         }
         Ok(echoes) => echoes,
     };
     let Some(answer) = small.average_ms else {
-        return Ok(Profile::unacceptable(format!("{address} answers no echo request (ping)")).hint(hint));
+        let what = format!("{address} answers no echo request (ping)");
+        return Ok(Profile::unacceptable(what).hint(hint).kind("unreachable"));
     };
     let mut profile = Profile::ok(format!("{address} answers"))
         .measure(target.measure("answer", answer, "ms", (Some(50.0), Some(1000.0)), Worse::Higher)?)
@@ -49,7 +51,8 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     let large = ping(target, address, LARGE)?.unwrap_or_default();
     let (Some(fragmented), Some(slowest)) = (large.average_ms, large.slowest_ms) else {
         return Ok(Profile::unacceptable(format!("{address} answers, but not to packets that are sent in fragments"))
-            .hint(format!("here: ping -s {LARGE} {address}; tracepath {address}; look for unequal MTUs (ip link) and for a firewall that drops fragments")));
+            .hint(format!("here: ping -s {LARGE} {address}; tracepath {address}; look for unequal MTUs (ip link) and for a firewall that drops fragments"))
+            .kind("fragments"));
     };
     profile = profile.measure(target.measure("fragmented", fragmented, "ms", (Some(100.0), None), Worse::Higher)?);
     // All of them were sent at once: the last was back when all had gone there and back.

@@ -12,7 +12,7 @@ use crate::{
     service::{Service, Target, Tree},
 };
 use anyhow::Context;
-use atlas_model::verify::{Profile, Worse};
+use atlas_model::verify::{Fault, Profile, Verdict, Worse};
 use nix::sys::statvfs::statvfs;
 use procfs::{
     FromRead,
@@ -88,12 +88,11 @@ fn judge(target: &Target, mount: &MountInfo, at: &str, wanted: &[Wanted], faults
     }
     if is_read_only {
         let device = mount.mount_source.as_deref().unwrap_or("its device");
-        faults.unacceptable(
-            format!("{at} ({device}) is read-only, which nobody asked for: an error of its disk, most often"),
-            format!(
-                "dmesg | grep -i -e 'I/O error' -e remount; check the disk, then fsck {device} while it is not mounted"
-            ),
+        let what = format!("{at} ({device}) is read-only, which nobody asked for: an error of its disk, most often");
+        let hint = format!(
+            "dmesg | grep -i -e 'I/O error' -e remount; check the disk, then fsck {device} while it is not mounted"
         );
+        faults.add(Fault::new(Verdict::Unacceptable, what, hint).is("read-only", &[]));
     }
     match statvfs(&here::below(&target.root, at)) {
         Ok(stat) => room(target, at, &Room::of(&stat), faults),
@@ -125,10 +124,11 @@ fn room(target: &Target, at: &str, room: &Room, faults: &mut Faults) -> anyhow::
         target.measure(&name, (value * 10.0).round() / 10.0, "%", usual, Worse::Lower)
     };
     let hint = format!("du -xh {at} | sort -h | tail -20; make room there");
-    faults.measure(measure("space", room.space)?, &format!("{at} is nearly full, free space"), &hint);
+    faults.measure_of("full", measure("space", room.space)?, &format!("{at} is nearly full, free space"), &hint);
     if let Some(inodes) = room.inodes {
         let hint = format!("du -x --inodes {at} | sort -n | tail -20; remove files there");
-        faults.measure(measure("inodes", inodes)?, &format!("{at} can hardly take more files, free inodes"), &hint);
+        let what = format!("{at} can hardly take more files, free inodes");
+        faults.measure_of("full", measure("inodes", inodes)?, &what, &hint);
     }
     Ok(())
 }
@@ -183,7 +183,6 @@ fn unescaped(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::here::testing::Server;
-    use atlas_model::verify::Verdict;
 
     /// Limits that a test machine keeps, whatever it is like.
     const LENIENT: [(&str, &str); 4] =

@@ -16,7 +16,7 @@ use crate::{
 use anyhow::Context;
 use atlas_model::{
     Role,
-    verify::{At, Found, Instance, Profile, Services},
+    verify::{At, Fault, Found, Instance, Profile, Services, Verdict},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,14 +94,18 @@ fn judged(on_pri: &BTreeMap<&str, BTreeSet<&str>>, is_here: impl Fn(&str) -> boo
         lacking.iter().map(|(package, services)| format!("{package} ({})", services.join(", "))).collect();
     let names: Vec<&str> = lacking.keys().copied().collect();
     let summary = format!("PRI runs what is not installed here: {}", told.join(", "));
-    Profile { lacks, ..Profile::unacceptable(summary) }.hint(format!("apt install {}", names.join(" ")))
+    // Of the services, too, that another program here provides: what does not go by itself is said of whose it is.
+    let of: Vec<&str> = lacks.iter().map(String::as_str).chain(names.iter().copied()).collect();
+    let fault =
+        Fault::new(Verdict::Unacceptable, summary, format!("apt install {}", names.join(" "))).is("package", &of);
+    Profile { lacks, ..Profile::of_faults(vec![fault], "") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::here::testing::Server as Machine;
-    use atlas_model::verify::{FoundService, Verdict};
+    use atlas_model::verify::FoundService;
 
     fn services(names: &[&str], packages: &str) -> String {
         let found = |options: BTreeMap<String, String>| FoundService {

@@ -14,7 +14,7 @@ use crate::{
 use atlas_model::{
     Role,
     cycle::{CYCLE, CycleReport, Outcome, PartnerReport, SYNCED, SecondaryReport},
-    verify::{Profile, Worse},
+    verify::{Fault, Profile, Verdict, Worse},
 };
 use atlas_sid::left::{Suspended, report};
 
@@ -75,7 +75,12 @@ fn on_pri(target: &Target, member: &Member, longest: f64, faults: &mut Faults) -
     let limit = if suspended.is_some() { (None, None) } else { (None, Some(longest)) };
     let measure = target.measure("last-cycle", age as f64, "s", limit, Worse::Higher)?;
     let stuck = format!("no cycle for {}{}, seconds since the last began", here::duration(age), but(runs));
-    faults.measure(measure, &stuck, "ssSyncCtrl status; journalctl -u ssSyncLoop -n 50; systemctl restart ssSyncLoop");
+    faults.measure_of(
+        "late",
+        measure,
+        &stuck,
+        "ssSyncCtrl status; journalctl -u ssSyncLoop -n 50; systemctl restart ssSyncLoop",
+    );
     // What an old cycle found says nothing of now.
     if age as f64 <= longest {
         outcomes(member, &cycle, faults);
@@ -107,7 +112,8 @@ fn unit(target: &Target, role: Role, faults: &mut Faults) -> bool {
             "activating" => "ssSyncLoop ends again and again".to_owned(),
             _ => format!("ssSyncLoop does not run ({state}): no cycle begins"),
         };
-        faults.unacceptable(what, "systemctl status ssSyncLoop; journalctl -b -u ssSyncLoop; ssSyncCtrl start");
+        let hint = "systemctl status ssSyncLoop; journalctl -b -u ssSyncLoop; ssSyncCtrl start";
+        faults.add(Fault::new(Verdict::Unacceptable, what, hint).is("stopped", &[UNIT]));
     }
     state == "active"
 }
@@ -170,7 +176,8 @@ fn on_secondary(target: &Target, member: &Member, longest: f64, faults: &mut Fau
     let late = format!("PRI has not called for {}, seconds since the last SyncUp", here::duration(age));
     faults.measure(measure, &late, hint);
     for problem in &synced.problems {
-        faults.slow(format!("the last SyncUp left: {}", problem.what), &problem.hint);
+        let what = format!("the last SyncUp left: {}", problem.what);
+        faults.add(Fault::new(Verdict::Slow, what, &problem.hint).is("cycle", &[]));
     }
     Ok(format!("PRI called {} ago", here::duration(age)))
 }
@@ -179,7 +186,6 @@ fn on_secondary(target: &Target, member: &Member, longest: f64, faults: &mut Fau
 mod tests {
     use super::*;
     use crate::here::testing::Server;
-    use atlas_model::verify::Verdict;
     use serde_json::{Value, json};
 
     const RUNS: &str = "case $1 in is-active) echo active;; is-enabled) echo enabled;; esac";

@@ -10,7 +10,7 @@ use crate::{
     service::{Service, Target},
 };
 use anyhow::Context;
-use atlas_model::verify::{Profile, Worse};
+use atlas_model::verify::{Fault, Profile, Verdict, Worse};
 use procfs::{FromRead, LoadAverage, Meminfo};
 use std::path::Path;
 
@@ -182,7 +182,7 @@ fn units(target: &Target, faults: &mut Faults) {
         Ok(text) => {
             for unit in text.lines().filter_map(|line| line.split_whitespace().next()) {
                 let hint = format!("systemctl status {unit}; journalctl -b -u {unit}");
-                faults.slow(format!("the unit {unit} has failed"), hint);
+                faults.add(Fault::new(Verdict::Slow, format!("the unit {unit} has failed"), hint).is("unit", &[unit]));
             }
         }
         Err(why) => faults.unknown(format!("systemd does not answer: {why}"), "systemctl is-system-running"),
@@ -204,7 +204,6 @@ fn default_target(root: &Path, faults: &mut Faults) {
 mod tests {
     use super::*;
     use crate::here::testing::Server;
-    use atlas_model::verify::Verdict;
 
     const MEMINFO: &str = "MemTotal: 1000000 kB\nMemFree: 100000 kB\nMemAvailable: 600000 kB\nBuffers: 0 kB\nCached: 0 kB\nSwapCached: 0 kB\nActive: 0 kB\nInactive: 0 kB\nSwapTotal: 500000 kB\nSwapFree: 400000 kB\nDirty: 0 kB\nWriteback: 0 kB\nAnonPages: 0 kB\nMapped: 0 kB\nShmem: 0 kB\nSlab: 0 kB\nSReclaimable: 0 kB\nSUnreclaim: 0 kB\nKernelStack: 0 kB\nPageTables: 0 kB\nNFS_Unstable: 0 kB\nBounce: 0 kB\nWritebackTmp: 0 kB\nCommitLimit: 0 kB\nCommitted_AS: 0 kB\nVmallocTotal: 0 kB\nVmallocUsed: 0 kB\nVmallocChunk: 0 kB\n";
 

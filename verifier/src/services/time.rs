@@ -86,7 +86,7 @@ fn chrony(target: &Target, faults: &mut Faults) -> anyhow::Result<String> {
     if let Some(offset) = fields.get(4).and_then(|field| field.parse::<f64>().ok()) {
         let milliseconds = (offset.abs() * 1e6).round() / 1e3;
         let measure = target.measure("offset", milliseconds, "ms", (Some(OFFSET.0), Some(OFFSET.1)), Worse::Higher)?;
-        faults.measure(measure, &format!("the clock is off what {name} says"), hint);
+        faults.measure_of("clock", measure, &format!("the clock is off what {name} says"), hint);
     }
     Ok(format!("the clock is synchronised with {name}"))
 }

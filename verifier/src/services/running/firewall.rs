@@ -7,6 +7,7 @@ use crate::{
     here::{self, Faults},
     service::Target,
 };
+use atlas_model::verify::{Fault, Verdict};
 use serde_json::Value;
 
 /// A chain that sees packets for this server.
@@ -44,10 +45,9 @@ pub(super) fn look(target: &Target, ports: &[(String, u16, bool)], faults: &mut 
     for (service, port, is_udp) in ports {
         if let Some(why) = closed(&rules, *port, *is_udp) {
             let protocol = if *is_udp { "udp" } else { "tcp" };
-            faults.slow(
-                format!("the firewall seems to keep clients of {service} out: {why} {protocol} port {port}"),
-                "nft list ruleset; the file that it comes from: /etc/nftables.conf",
-            );
+            let what = format!("the firewall seems to keep clients of {service} out: {why} {protocol} port {port}");
+            let hint = "nft list ruleset; the file that it comes from: /etc/nftables.conf";
+            faults.add(Fault::new(Verdict::Slow, what, hint).is("firewall", &[service]));
         }
     }
 }

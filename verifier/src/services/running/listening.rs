@@ -1,6 +1,7 @@
 //! Whether the services listen where clients come, and not to this server alone: `/proc/net/tcp`, `/proc/net/tcp6`.
 
 use crate::here::{self, Faults};
+use atlas_model::verify::{Fault, Verdict};
 use procfs::{
     FromBufReadSI, current_system_info,
     net::{TcpNetEntries, TcpState},
@@ -19,10 +20,9 @@ pub(super) fn look(root: &Path, ports: &[(String, u16, bool)], faults: &mut Faul
         let at: BTreeSet<IpAddr> = addresses.iter().filter(|(_, at)| at == port).map(|(address, _)| *address).collect();
         if !at.is_empty() && at.iter().all(|address| is_own(*address)) {
             let at: Vec<String> = at.iter().map(ToString::to_string).collect();
-            faults.unacceptable(
-                format!("{service} listens on {} alone, port {port}: clients cannot reach it", at.join(" and ")),
-                format!("ss -ltnp 'sport = :{port}'; what its configuration says of addresses"),
-            );
+            let what = format!("{service} listens on {} alone, port {port}: clients cannot reach it", at.join(" and "));
+            let hint = format!("ss -ltnp 'sport = :{port}'; what its configuration says of addresses");
+            faults.add(Fault::new(Verdict::Unacceptable, what, hint).is("address", &[service]));
         }
     }
 }

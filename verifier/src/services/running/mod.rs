@@ -25,7 +25,7 @@ use anyhow::Context;
 use atlas_host::tree::Dir;
 use atlas_model::{
     Role,
-    verify::{At, FoundService, Instance, Profile, Services},
+    verify::{At, Fault, FoundService, Instance, Profile, Services, Verdict},
 };
 use atlas_sid::accounts;
 use std::{
@@ -92,7 +92,7 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
             judge(&target.root, server, units.as_ref(), &mut faults);
             if let Some(units) = &units {
                 let own = own_units(server, &services);
-                own.iter().for_each(|unit| states(server.package, &[unit], units, &mut faults));
+                own.iter().for_each(|unit| states(server, &[unit], units, &mut faults));
             }
             configuration(target, server, &mut faults);
             seen.push(server.package);
@@ -209,14 +209,20 @@ fn judge(root: &Path, server: &Server, units: Option<&BTreeMap<String, Unit>>, f
             "the program /{} is not there: the package {} is missing or broken",
             server.program, server.package
         );
-        faults.unacceptable(what, format!("apt-get install --reinstall {}", server.package));
+        add(faults, server, "package", &[], what, format!("apt-get install --reinstall {}", server.package));
     }
     if let Some(units) = units {
-        states(server.package, server.units, units, faults);
+        states(server, server.units, units, faults);
     }
     for (directory, owners) in server.directories {
         self::directory(root, server, directory, owners, faults);
     }
+}
+
+/// A fault that keeps a program from serving.
+fn add(faults: &mut Faults, server: &Server, kind: &str, units: &[&str], what: String, hint: String) {
+    let of: Vec<&str> = server.services.iter().chain([&server.package]).chain(units).copied().collect();
+    faults.add(Fault::new(Verdict::Unacceptable, what, hint).is(kind, &of));
 }
 
 /// Whether it would start again with its configuration: one that runs does not notice that this was broken since.
@@ -230,7 +236,7 @@ fn configuration(target: &Target, server: &Server, faults: &mut Faults) {
     match here::run(&target.root, program, args, target.left()) {
         Some(Ok(output)) if !output.status.success() => {
             let what = format!("the configuration of {} is broken, it would not start again", server.package);
-            faults.unacceptable(format!("{what}: {}", output.complaint()), hint);
+            add(faults, server, "configuration", &[], format!("{what}: {}", output.complaint()), hint);
         }
         Some(Err(why)) => {
             faults.unknown(
@@ -243,29 +249,26 @@ fn configuration(target: &Target, server: &Server, faults: &mut Faults) {
 }
 
 /// Whether one of its units runs, and whether one would after a boot.
-fn states(package: &str, names: &[&str], units: &BTreeMap<String, Unit>, faults: &mut Faults) {
+fn states(server: &Server, names: &[&str], units: &BTreeMap<String, Unit>, faults: &mut Faults) {
+    let package = server.package;
     let there: Vec<&str> =
         names.iter().copied().filter(|unit| !["", "not-found"].contains(&property(units, unit, "LoadState"))).collect();
     let Some(first) = there.first() else {
         let what = format!("there is no unit {}: the package {package} is missing or broken", names.join(" or "));
-        return faults.unacceptable(what, format!("apt-get install --reinstall {package}"));
+        return add(faults, server, "package", names, what, format!("apt-get install --reinstall {package}"));
     };
     let active = |unit: &&str| ["active", "reloading", "refreshing"].contains(&property(units, unit, "ActiveState"));
     if !there.iter().any(active) {
         let state = format!("{}, {}", property(units, first, "ActiveState"), property(units, first, "SubState"));
         let hint = format!("systemctl status {first}; journalctl -b -u {first}; systemctl start {first}");
-        faults.unacceptable(format!("{first} does not run ({state})"), hint);
+        add(faults, server, "stopped", &there, format!("{first} does not run ({state})"), hint);
     }
     if !there.iter().any(|unit| is_on(property(units, unit, "UnitFileState"))) {
         let state = property(units, first, "UnitFileState");
         let hint = if state.starts_with("masked") { format!("systemctl unmask {first}; ") } else { String::new() };
-        faults.unacceptable(
-            format!(
-                "{first} would not start at the next boot: it is {}",
-                if state.is_empty() { "not enabled" } else { state }
-            ),
-            format!("{hint}systemctl enable {first}"),
-        );
+        let state = if state.is_empty() { "not enabled" } else { state };
+        let what = format!("{first} would not start at the next boot: it is {state}");
+        add(faults, server, "disabled", &there, what, format!("{hint}systemctl enable {first}"));
     }
 }
 
@@ -273,7 +276,8 @@ fn directory(root: &Path, server: &Server, directory: &str, owners: &[&str], fau
     let (package, usual) = (server.package, owners.first().unwrap_or(&"root"));
     let Ok(meta) = std::fs::metadata(root.join(directory)) else {
         let hint = format!("apt-get install --reinstall {package}; or: install -d -o {usual} /{directory}");
-        return faults.unacceptable(format!("/{directory}, which {package} needs, is not there"), hint);
+        let what = format!("/{directory}, which {package} needs, is not there");
+        return add(faults, server, "directory", &[], what, hint);
     };
     let accounts = Dir::open_root(root).ok().and_then(|tree| accounts::owners_of(&tree).ok()).unwrap_or_default();
     let number = format!("account number {}", meta.uid());
@@ -281,7 +285,8 @@ fn directory(root: &Path, server: &Server, directory: &str, owners: &[&str], fau
     // Where no account can be read, nobody knows whose it is.
     if !accounts.users.is_empty() && !owners.contains(&is.as_str()) {
         let what = format!("/{directory}, which {package} needs, belongs to {is} instead of {usual}");
-        faults.unacceptable(what, format!("chown {usual} /{directory}; then see what is in it: ls -la /{directory}"));
+        let hint = format!("chown {usual} /{directory}; then see what is in it: ls -la /{directory}");
+        add(faults, server, "directory", &[], what, hint);
     }
 }
 
