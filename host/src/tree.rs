@@ -122,7 +122,7 @@ impl Dir {
     }
 
     /// The same for reading and writing in place, as only a lock needs it.
-    pub(crate) fn file_to_write(&self, path: impl AsRef<Path>) -> Result<File, FileError> {
+    pub fn file_to_write(&self, path: impl AsRef<Path>) -> Result<File, FileError> {
         self.file_for(path.as_ref(), OFlag::O_RDWR)
     }
 

@@ -8,12 +8,14 @@
 //! | [`supervise`] | the program that runs: its output, signals to it, its end |
 //! | [`trial`] | a module's version on trial: its starts counted, how they went reported |
 //! | [`handlers`] | the handlers before a run, within a deadline |
+//! | [`copies`] | which runs of a program have begun and not ended |
 //! | [`copy`] | the output on its way: time stamps, a full disk, several targets |
 //! | [`log`] | log files: their names, their turn, their age |
 //! | [`start`] | ssStartHandler: the command line and the notices |
 //! | [`profile`] | what is normal for a server and a program; the rules that compare |
 //! | [`measure`] | what the server is like now |
 
+pub mod copies;
 pub mod copy;
 pub mod handlers;
 pub mod log;

@@ -2,18 +2,13 @@
 //!
 //! Rates need two looks: the last one is kept in `/run/atlas/start-handler.json`, so that nobody waits for the second.
 
-use atlas_cli::version;
+use crate::copies;
 use atlas_host::{
     durable,
     tree::{Dir, Rename},
 };
-use nix::{
-    fcntl::{OFlag, openat},
-    sys::stat::Mode,
-};
 use procfs::FromRead;
 use std::{
-    collections::HashSet,
     ffi::OsStr,
     path::Path,
     time::{Duration, SystemTime},
@@ -33,7 +28,7 @@ pub struct Disk {
 /// All measures; none where one could not be taken.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Measured {
-    /// Processes of this program's name.
+    /// Processes that run this program, each for an ssRun that waits for it.
     pub copies: Vec<i32>,
     /// Load of one minute per CPU.
     pub load_per_cpu: Option<f64>,
@@ -49,14 +44,8 @@ pub struct Measured {
     pub disks: Vec<Disk>,
 }
 
-/// The kernel cuts names to this many bytes.
-const NAME_BYTES: usize = 15;
 /// Looks that are nearer to each other give no rate.
 const NEAREST: Duration = Duration::from_secs(1);
-/// The longest list of the kernel's threads that is read, in bytes.
-const CHILDREN: usize = 1 << 20;
-/// The most processes that are looked at.
-const PROCESSES: usize = 200_000;
 
 /// Takes all measures below `root`.
 pub fn now(root: &Path, program: &str, paths: &[String]) -> Measured {
@@ -64,7 +53,8 @@ pub fn now(root: &Path, program: &str, paths: &[String]) -> Measured {
     let memory = procfs::Meminfo::from_file(proc.join("meminfo")).ok();
     let percent = |part: u64, whole: u64| (whole > 0).then(|| part as f64 * 100.0 / whole as f64);
     Measured {
-        copies: copies(&proc, program),
+        // Where nobody can tell, none is known.
+        copies: copies::running(root, program).unwrap_or_default(),
         load_per_cpu: procfs::LoadAverage::from_file(proc.join("loadavg"))
             .ok()
             .map(|load| f64::from(load.one) / cpus()),
@@ -80,39 +70,6 @@ pub fn now(root: &Path, program: &str, paths: &[String]) -> Measured {
 
 fn cpus() -> f64 {
     std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64)
-}
-
-/// Processes that bear the program's name, with or without its version's tag; not the one that asks.
-fn copies(proc: &Path, program: &str) -> Vec<i32> {
-    let Ok(dir) = Dir::open_root(proc) else { return vec![] };
-    let cut = |name: &str| name.bytes().take(NAME_BYTES).collect::<Vec<u8>>();
-    let wanted = cut(program);
-    let names = dir.names(PROCESSES).unwrap_or_default();
-    let kernels = kernels_own(&dir);
-    let pids = names.iter().filter_map(|name| name.to_str()?.parse::<i32>().ok());
-    let is_copy = |pid: &i32| {
-        // One that has ended since is none.
-        let mut name = [0; 2 * NAME_BYTES];
-        let length = name_of(&dir, *pid, &mut name).unwrap_or(0);
-        let name = std::str::from_utf8(name[..length].trim_ascii_end()).unwrap_or_default();
-        cut(name) == wanted || cut(version::without(name)) == wanted
-    };
-    pids.filter(|pid| !kernels.contains(pid)).filter(is_copy).collect()
-}
-
-/// The kernel's own threads, more than half of an idle server's processes: they are all children of one.
-fn kernels_own(proc: &Dir) -> HashSet<i32> {
-    let is_their_parent = proc.read("2/comm", 64).is_ok_and(|name| name == b"kthreadd\n");
-    let children = is_their_parent.then(|| proc.read("2/task/2/children", CHILDREN).ok()).flatten();
-    let children = String::from_utf8(children.unwrap_or_default()).unwrap_or_default();
-    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-/// A process's name, by one read from the directory that is held: every run of every program asks for all of them.
-fn name_of(proc: &Dir, pid: i32, name: &mut [u8]) -> Option<usize> {
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let file = openat(proc, format!("{pid}/comm").as_str(), flags, Mode::empty()).ok()?;
-    nix::unistd::read(&file, name).ok()
 }
 
 fn file_handles(proc: &Path) -> Option<f64> {
@@ -185,16 +142,9 @@ mod tests {
         put("loadavg", "6.00 0.1 0.1 1/100 77\n");
         put("sys/fs/file-nr", "850\t0\t1000\n");
         put("vmstat", "pgmajfault 100\npswpin 20\n");
-        for (pid, name) in [(10, "ssSync"), (11, "ssSync.v2"), (12, "other")] {
-            put(&format!("{pid}/comm"), &format!("{name}\n"));
-        }
-        put("2/comm", "kthreadd\n");
-        put("2/task/2/children", "3 13 ");
-        put("13/comm", "ssSync\n");
+        let _runs = copies::count(tmp.path(), "ssSync", 10).unwrap();
         let measured = now(tmp.path(), "ssSync", &["/".into(), "/nowhere".into()]);
-        assert_eq!(measured.copies, [10, 11], "a thread of the kernel is no copy");
-        put("2/comm", "other\n");
-        assert_eq!(now(tmp.path(), "ssSync", &[]).copies, [10, 11, 13], "in a container, 2 is anybody");
+        assert_eq!(measured.copies, [10]);
         assert_eq!(measured.load_per_cpu, Some(6.0 / cpus()));
         assert_eq!(measured.file_handles_percent, Some(85.0));
         assert_eq!(

@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! # /etc/atlas/profile.toml; what is left out has the default that stands here
-//! copies = 3                    # of the program, running already
+//! copies = 3                    # of the program, begun by ssRun and not ended
 //! load_per_cpu = 8.0            # over one minute
 //! memory_available_percent = 4  # at least
 //! swap_used_percent = 80        # at most; no swap is no fault

@@ -1,6 +1,7 @@
 //! ssRun: looks at the server, runs the program, keeps its output, tells how it ended.
 
 use crate::{
+    copies,
     copy::{Copier, Target},
     handlers::{self, Answer},
     log::{Log, Roll, Rule, now, parse_size},
@@ -151,9 +152,21 @@ impl Arguments {
         if let Some(name) = &self.name {
             return name.replace('/', "_");
         }
-        let program = Path::new(&self.program[0]).file_name().unwrap_or(OsStr::new("program")).to_string_lossy();
         let remote = if std::env::var_os("SSH_CONNECTION").is_some() { "-remote" } else { "" };
-        format!("{}{remote}", version::without(&program))
+        format!("{}{remote}", self.program_name())
+    }
+
+    /// What the program is called, without its version.
+    fn program_name(&self) -> String {
+        let program = Path::new(&self.program[0]).file_name().unwrap_or(OsStr::new("program")).to_string_lossy();
+        version::without(&program).to_owned()
+    }
+
+    /// Counts the program among its copies for as long as it runs.
+    fn counted(&self, pid: u32, record: &mut Record) -> Option<copies::Counted> {
+        let counted = copies::count(&self.common.root, &self.program_name(), pid);
+        // It runs as well without: its log says that nobody will count it.
+        counted.map_err(|error| record.line(&format!("not counted among the copies that run: {error}"))).ok()
     }
 
     fn rule(&self) -> Rule {
@@ -337,6 +350,7 @@ fn supervise(
     })?;
     let pid = running.pid();
     record.line(&format!("{shown} runs (pid {pid})"));
+    let _counted = arguments.counted(pid, record);
     let long = Duration::from_secs(arguments.healthy_after);
     let mut beside = record.another();
     let status = std::thread::scope(|scope| {

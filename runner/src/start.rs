@@ -25,6 +25,8 @@ The profile is /etc/atlas/profile.toml; it may be missing, and each limit in it 
   [program.ssSyncLoop]
   copies = 1
 
+copies are the runs of the program that ssRun has begun and that have not ended.
+
 Exit codes: 0 all is within limits, 1 failed, 2 called wrongly, 3 a limit is exceeded";
 
 /// Look whether the server is within its limits before a program is run

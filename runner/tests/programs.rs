@@ -316,6 +316,27 @@ fn start_handler_tells_what_is_exceeded_by_exit_code_text_and_notice() {
 }
 
 #[test]
+fn runs_that_do_not_end_are_copies_until_they_do() {
+    let server = Server::new();
+    let copies = || {
+        let mut start = Command::new(SS_START);
+        start.arg("--root").arg(server.path()).args(["--program", "sh", "--json"]);
+        let told: serde_json::Value = serde_json::from_slice(&start.output().unwrap().stdout).unwrap();
+        told["measured"]["copies"].as_array().unwrap().clone()
+    };
+    assert_eq!(copies(), [0; 0], "the shells of others on this machine were not started by ssRun");
+    let script =
+        "echo $$ > pid.new; mv pid.new pid; i=0; until [ -e end ] || [ $((i += 1)) = 900 ]; do sleep 0.1; done";
+    let mut child = server.ss_run(&["--no-handlers"], script).spawn().unwrap();
+    until("the program runs", || server.path().join("pid").exists());
+    let pid: i32 = fs::read_to_string(server.path().join("pid")).unwrap().trim().parse().unwrap();
+    until("its run is counted", || copies() == [pid]);
+    fs::write(server.path().join("end"), "").unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(copies(), [0; 0], "it has ended");
+}
+
+#[test]
 fn two_hundred_runs_in_a_row_leave_two_hundred_whole_logs() {
     let server = Server::new();
     for number in 0..200 {
