@@ -155,23 +155,27 @@ pub fn watch(worker: &mut std::process::Command, root: &Path, limits: &Limits) -
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let refusal = ended_early(&mut child, &known);
-                leave(root);
+                end_or_leave(&mut child, root);
                 return refused(Some(known), refusal);
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
         if let Some(refusal) = known.overrun(limits) {
-            end(&mut child);
-            leave(root);
+            end_or_leave(&mut child, root);
             return refused(Some(known), refusal);
         }
     }
 }
 
-/// Leaves the set that a worker could not let go of. One that waits for a disk in the middle of a mount holds the lock of that file system; everybody
-/// who is given mounts of its own, as systemd gives them to its services, would wait for it, and no login would come.
-fn leave(root: &Path) {
-    mount::detach(&root.join(UNBOUND_MOUNT));
+/// Ends the worker, or leaves the set that it does not let go of. One that waits for a disk in the middle of a mount holds the lock of that file
+/// system; everybody who is given mounts of its own, as systemd gives them to its services, would wait for it, and no login would come.
+///
+/// Where the worker did end, nobody holds the file system any more: to take it away would be its real unmount, which waits for the disks, and this
+/// program with it.
+fn end_or_leave(child: &mut Child, root: &Path) {
+    if !end(child) {
+        mount::detach(&root.join(UNBOUND_MOUNT));
+    }
 }
 
 impl Known {
@@ -245,12 +249,13 @@ fn ended_early(child: &mut Child, known: &Known) -> Refusal {
         .remedy("if it stays, report it with /run/atlas/boot.json")
 }
 
-/// Ends the worker and all that it started, as far as they can be ended.
-fn end(child: &mut Child) {
-    if wait_a_moment(child).is_none() {
-        stall::end_session(child.id());
-        wait_a_moment(child);
+/// Ends the worker and all that it started, as far as they can be ended, and says whether the worker did.
+fn end(child: &mut Child) -> bool {
+    if wait_a_moment(child).is_some() {
+        return true;
     }
+    stall::end_session(child.id());
+    wait_a_moment(child).is_some()
 }
 
 fn wait_a_moment(child: &mut Child) -> Option<std::process::ExitStatus> {
