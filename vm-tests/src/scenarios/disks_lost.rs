@@ -203,9 +203,20 @@ pub(crate) fn no_path_answers(ctx: &Context) -> Result<()> {
     let (lan, mut left, _client) = stage(ctx, true)?;
     let silenced = Instant::now();
     left.silence_cables()?;
+    // One that waits for these disks from now on; it holds the lock, and nobody else waits for it.
+    left.sh("setsid ssSync create >/run/first.log 2>&1 </dev/null &")?;
     let took = last_frame(&lan, "left", SILENT_WITHIN)?.saturating_duration_since(silenced);
     ctx.note(&format!("the last frame left {} ms after the disks fell silent", took.as_millis()))?;
     ensure!(took > CLOSED_WITHIN && took <= SILENT_WITHIN, "it sent for {took:?}");
     left.wait_console(LOST, secs(30))?;
+    left.sh("pgrep -x ssSync >/dev/null")?;
+    for command in ["ssSync create", "ssSync cycle"] {
+        let said = left.exec(command, secs(30))?;
+        ensure!(said.code != 0 && said.error_text().contains("given its role up: disks-lost"), "{}", said.error_text());
+    }
+    // The Verifier writes what it notes to these disks, too, and goes on all the same.
+    let written = || left.sh("stat -c %Y.%y /run/atlas/verifier.json");
+    let before = written()?;
+    secs(90).poll("a further report of the Verifier", || Ok((written()? != before).then_some(())))?;
     left.power_cut()
 }

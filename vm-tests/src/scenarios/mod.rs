@@ -16,6 +16,7 @@ mod gate;
 mod hibernation;
 mod identity;
 mod init;
+mod kexec;
 mod latent;
 mod mirror;
 mod modules;
@@ -57,6 +58,10 @@ pub const SCENARIOS: &[Scenario] = &[
     long("root-on-lvm-on-another-array", roots::lvm_on_md),
     long("root-on-btrfs", roots::btrfs),
     long("disks-on-another-controller", controllers::disks_on_another_controller),
+    long("root-on-luks", roots::luks),
+    long("root-beside-usr-and-var", roots::usr_and_var),
+    long("root-on-an-overlay", roots::overlay),
+    long("kexec-is-decided-like-a-boot", kexec::kexec_is_decided_like_a_boot),
     long("disks-silent-at-the-survey", silent_disks::at_the_survey),
     long("disks-silent-at-the-start", silent_disks::at_the_start),
     long("disks-silent-at-the-write-of-the-start", silent_disks::at_the_write_of_the_start),
