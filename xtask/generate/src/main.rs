@@ -131,16 +131,27 @@ fn rendered(programs: &[Command]) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut reference =
         String::from("# The programs and their options\n\nWritten by `cargo xtask generate`; do not edit.\n");
     for program in programs {
+        let mut completed = shown(program).disable_help_subcommand(true);
         let mut program = program.clone().disable_help_subcommand(true).term_width(100);
         program.build();
         let name = program.get_name().to_owned();
         pages(&program, &name, &mut files, &mut reference)?;
         let mut completion = Vec::new();
-        clap_complete::generate(Shell::Bash, &mut program, &name, &mut completion);
+        clap_complete::generate(Shell::Bash, &mut completed, &name, &mut completion);
         files.insert(PathBuf::from(format!("docs/completions/bash/{name}")), completion);
     }
     files.insert(PathBuf::from("docs/cli.md"), reference.into_bytes());
     Ok(files)
+}
+
+/// A program as its completion offers it: without what it keeps to itself, which is only called by other programs of ATLAS.
+fn shown(program: &Command) -> Command {
+    // Names that live as long as this program: clap takes no others.
+    let bare = Command::new(&*program.get_name().to_owned().leak());
+    let bare = if program.get_version().is_some() { bare.version("any") } else { bare };
+    let arguments = program.get_arguments().filter(|argument| !argument.is_hide_set());
+    let below = program.get_subcommands().filter(|below| !below.is_hide_set());
+    bare.args(arguments.cloned()).subcommands(below.map(shown))
 }
 
 /// The man page and the section in the reference of a program or subcommand called `name`, and of those below it.
@@ -177,6 +188,16 @@ mod tests {
         let reference = String::from_utf8(files[Path::new("docs/cli.md")].clone()).unwrap();
         assert!(reference.contains("## sample init\n") && reference.contains("--check"), "{reference}");
         assert!(reference.contains("Usage: sample init"), "{reference}");
+    }
+
+    #[test]
+    fn what_is_hidden_is_not_offered() {
+        let hidden = Arg::new("worker").long("worker").hide(true).action(clap::ArgAction::SetTrue);
+        let program = sample().arg(hidden).subcommand(Command::new("inside").hide(true));
+        let files = rendered(&[program]).unwrap();
+        let completion = String::from_utf8(files[Path::new("docs/completions/bash/sample")].clone()).unwrap();
+        assert!(completion.contains("init") && completion.contains("--check"), "{completion}");
+        assert!(!completion.contains("inside") && !completion.contains("--worker"), "{completion}");
     }
 
     #[test]
