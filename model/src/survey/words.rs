@@ -87,7 +87,7 @@ impl Survey {
                 Some(module) => format!("add the driver: write {module} to /etc/initramfs-tools/modules"),
                 None => format!(
                     "add the controller's driver: 'modprobe -R $(cat /sys/bus/pci/devices/{}/modalias)' names it; write its name to \
-                     /etc/initramfs-tools/modules",
+                     /etc/initramfs-tools/modules; where it finds none, this kernel has none: install Debian's full kernel, linux-image-amd64",
                     controller.address
                 ),
             };
@@ -267,9 +267,30 @@ impl Attached<'_> {
                 utc(single.ext4.written)
             ));
         }
+        refusal =
+            refusal.because("each set makes a different server of this machine, and nothing says which one is meant");
+        let Some((disk, partition)) = self.one_within_another() else {
+            return refusal
+                .remedy("shut down, leave in only the disks of the role that this server is to have, and boot again");
+        };
         refusal
-            .because("each set makes a different server of this machine, and nothing says which one is meant")
-            .remedy("shut down, leave in only the disks of the role that this server is to have, and boot again")
+            .remedy(format!(
+                "one of the two is left over from an earlier use: 'mdadm --examine {disk}' and 'mdadm --examine {partition}' \
+                 show which set each belongs to and when it was last updated"
+            ))
+            .remedy(format!(
+                "take the superblock of the old one alone away, on each of its disks: 'mdadm --zero-superblock {disk}' or \
+                 'mdadm --zero-superblock {partition}'; then reboot"
+            ))
+    }
+
+    /// A disk that is a member of one set, and a partition of it that is a member of another.
+    fn one_within_another(&self) -> Option<(&str, &str)> {
+        let devices: Vec<&str> = self.sets.values().flatten().map(|member| member.device.as_str()).collect();
+        devices.iter().find_map(|partition| {
+            let of = self.survey.device(partition)?.disk.as_ref()?;
+            devices.iter().find(|disk| of == Path::new(disk)).map(|disk| (*disk, *partition))
+        })
     }
 
     /// The refusal where one disk is seen as two devices.

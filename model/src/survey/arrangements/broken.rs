@@ -173,6 +173,18 @@ pub(super) fn mirrors() -> Vec<Arrangement> {
             &["SER-B", "SER-C", "SER-D", "SER-E"],
         ),
         (
+            "a pair of partitions, on disks that were members of another set as a whole",
+            rig()
+                .other("b", 0)
+                .disk("b1", |device| device.disk = Some("/dev/sdb".into()))
+                .md(0, |_| ())
+                .other("c", 1)
+                .disk("c1", |device| device.disk = Some("/dev/sdc".into()))
+                .md(1, |_| ()),
+            Refused(RefusalCode::TwoSets),
+            &["mdadm --examine /dev/sdb1", "mdadm --zero-superblock /dev/sdb'", "mdadm --zero-superblock /dev/sdb1'"],
+        ),
+        (
             "halves made anew as two sets, with one file system",
             rig().member("b", 0, |m| m.roles = alone(0)).disk("c", |_| ()).md(0, |m| {
                 (m.md.set_uuid, m.md.roles) = (MdUuid([8; 16]), alone(0));
