@@ -15,7 +15,9 @@
 use crate::{
     PROGRAM, Places, accept,
     boot::INITIALISED,
+    decide::Disks,
     keeper::{self, Found, Keeper, Question},
+    machine::Machine,
     record, refuse, role, standing,
 };
 use atlas_host::{
@@ -23,7 +25,7 @@ use atlas_host::{
     net::{NetError, gate::Gate},
     tree::Dir,
 };
-use atlas_model::{Acceptance, BootReport, GateReport, Outcome, Refusal};
+use atlas_model::{Acceptance, BootReport, GateReport, Outcome, Refusal, RefusalCode};
 use std::{
     error::Error,
     ffi::OsStr,
@@ -142,7 +144,20 @@ fn closed(
         report.warnings.extend(record::write(places, &unsaid).err().map(|error| chain(&error)));
     }
     decided(places, &mut report);
+    if refusal.code == RefusalCode::NotDecided {
+        // Early boot did not come to it, and an initramfs without atlas-boot starts every array that it finds. Nobody waits for this.
+        report.warnings.extend(stop_what_others_started(places));
+        let unwritten = write(places, &mut report).err().map(|error| chain(&error));
+        report.warnings.extend(unwritten);
+    }
     keeper::stay_closed(places, gate, report)
+}
+
+fn stop_what_others_started(places: &Places) -> Vec<String> {
+    let mut machine = Machine::new(places);
+    let lines = machine.survey().map(|survey| machine.clear(&survey)).unwrap_or_default();
+    lines.iter().for_each(|line| eprintln!("<4>{line}"));
+    lines
 }
 
 /// Says what was decided, to everybody who waits for it. A report that cannot be written ends no watch: `/run` may be full.
@@ -253,7 +268,6 @@ pub fn chain(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atlas_model::RefusalCode;
 
     const THIS: &str = "11111111-2222-3333-4444-555555555555";
 

@@ -348,3 +348,23 @@ pub(crate) fn atlas_boot_killed(ctx: &Context) -> Result<()> {
     ensure!(sent.frames == 0, "a server that nobody has decided about sent {sent:?}");
     server.power_cut()
 }
+
+/// The initramfs is one that Debian made by itself, and starts every array that it finds: refused, not one frame, and the array is stopped.
+pub(crate) fn initramfs_without_atlas(ctx: &Context) -> Result<()> {
+    let (lan, mut server) = stubborn(ctx, LEFT, true)?;
+    let plain = atlas_image::plain_image(&Options::new(&|_| ())?)?;
+    let Boot::Kernel { initrd, .. } = &mut server.boot else { bail!("it boots from its first disk") };
+    *initrd = plain.initrd;
+    server.start()?;
+    server.wait_console("ATLAS REFUSED TO TAKE A ROLE: not-decided", secs(240))?;
+    server.wait_booted(secs(240))?;
+    server.sh("dmesg | grep 'md/raid1:md.*active with 2 out of 2'").context("nobody started the array")?;
+    secs(60).poll("nothing of the set runs", || {
+        let runs = server.exec("grep -q ^md /proc/mdstat", secs(30))?;
+        Ok((runs.code != 0).then_some(()))
+    })?;
+    ensure!(server.sh("cat /run/atlas/gate.json")?.contains("it was stopped"), "nobody says that it was stopped");
+    let sent = lan.sent(server.name())?;
+    ensure!(sent.frames == 0, "a server that nobody has decided about sent {sent:?}");
+    server.power_cut()
+}

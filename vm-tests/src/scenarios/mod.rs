@@ -94,6 +94,7 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("repaired-server-gets-its-own", worn::repaired_server_gets_its_own),
     vm("gate-networkd-and-a-late-card", gate::networkd_and_a_late_card),
     vm("gate-atlas-boot-killed", gate::atlas_boot_killed),
+    vm("gate-initramfs-without-atlas", gate::initramfs_without_atlas),
     vm("clones-at-once", addresses::clones_at_once),
     vm("disks-no-path-answers", disks_lost::no_path_answers),
     vm("module-rolled-back", modules::crashing_version_is_rolled_back),
