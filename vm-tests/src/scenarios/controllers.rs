@@ -25,7 +25,10 @@ pub(crate) fn disks_on_another_controller(ctx: &Context) -> Result<()> {
     server.wait_console("write virtio_scsi to /etc/initramfs-tools/modules", secs(10))?;
     server.wait_booted(secs(240))?;
     // The running system has the driver: the set is there, and only the initramfs stands in the way.
-    server.sh("test -e /sys/module/virtio_scsi && lsblk -n -o SERIAL | grep PRI-0")?;
+    secs(60).poll("the disks in the system that runs", || {
+        let there = server.exec("test -e /sys/module/virtio_scsi && lsblk -n -o NAME,SERIAL | grep PRI-0", secs(30))?;
+        Ok((there.code == 0).then_some(()))
+    })?;
     let verdict = check(&server)?;
     ensure!(
         verdict.contains("lacks drivers") && verdict.contains("virtio_scsi") && verdict.contains("sd_mod"),
