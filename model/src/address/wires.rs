@@ -106,8 +106,10 @@ impl Plan {
 
 /// Whether an interface may be meant.
 fn fits(cards: &Cards, name: &str, mac: Option<Mac>) -> bool {
+    // As networkd reads it: a mark before the first turns all of them around, and one before another belongs to its name.
     let inverted = cards.names.first().is_some_and(|first| first.starts_with('!'));
-    let named = cards.names.iter().any(|pattern| glob(pattern.trim_start_matches('!'), name));
+    let first = cards.names.first().map(|first| first.strip_prefix('!').unwrap_or(first));
+    let named = first.into_iter().chain(cards.names.iter().skip(1).map(String::as_str)).any(|one| glob(one, name));
     let by_name = cards.names.is_empty() || named != inverted;
     // What has no address of its own yet is told by its name alone.
     let by_mac = cards.macs.is_empty() || mac.map_or(!cards.names.is_empty(), |mac| cards.macs.contains(&mac));
@@ -183,6 +185,17 @@ mod tests {
             format!("{} on {}{}", one.address, wires.join(" "), if one.everywhere { " (everywhere)" } else { "" })
         };
         plan.wanted(&links()).into_iter().map(line).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn a_list_that_is_turned_around_is_so_as_networkd_reads_it() {
+        let cards =
+            |names: &[&str]| Cards { names: names.iter().map(|name| (*name).to_owned()).collect(), ..Cards::default() };
+        let both = cards(&["!eth0", "eth1"]);
+        assert_eq!(["eth0", "eth1", "eth2"].map(|name| fits(&both, name, None)), [false, false, true]);
+        // A second mark belongs to the name that it stands before, which no card has.
+        let one = cards(&["!eth0", "!eth1"]);
+        assert_eq!(["eth0", "eth1", "eth2"].map(|name| fits(&one, name, None)), [false, true, true]);
     }
 
     #[test]

@@ -277,6 +277,21 @@ impl Survey {
         disk.is_some_and(|disk| self.members.iter().any(|member| Path::new(&member.device) == disk))
     }
 
+    /// What was found on a device, but for what it shows of its partitions: the file system of a member lies further in, seen from the whole disk,
+    /// and its superblock is that of the partition.
+    pub(super) fn traces_of<'s>(&'s self, device: &'s Device) -> impl Iterator<Item = &'s Trace> {
+        let is_headless = |trace: &Trace| matches!(trace, Trace::Headless { .. });
+        let is_known = |part: &&Device| {
+            let path = part.path.to_string_lossy();
+            part.disk.as_deref() == Some(&device.path)
+                && (part.traces.iter().any(is_headless)
+                    || self.members.iter().any(|member| member.device == path)
+                    || self.singles.iter().any(|single| single.device == path))
+        };
+        let is_of_a_partition = self.devices.iter().any(|part| is_known(&part));
+        device.traces.iter().filter(move |trace| !(is_of_a_partition && is_headless(trace)))
+    }
+
     /// The members that nothing but the record on the Bound disk shows to be this server's: neither md's name nor the label does.
     pub(super) fn of_the_record(&self) -> Vec<&Member> {
         let Some(record) = &self.bound_record else { return vec![] };

@@ -51,7 +51,7 @@ impl Survey {
             format!("{}{nothing}", of_ext4(&single.ext4.label))
         });
         let mapping = device.mapping.as_ref().map(|mapping| format!("{} '{}'", of_mapper(mapping.by), mapping.name));
-        let traces = device.traces.iter().filter(|trace| **trace != Trace::Blank).map(of_trace);
+        let traces = self.traces_of(device).filter(|trace| **trace != Trace::Blank).map(of_trace);
         let all: Vec<String> = mapping.into_iter().chain(member).chain(single).chain(traces).collect();
         match (all.is_empty(), device.traces.contains(&Trace::Blank)) {
             (true, true) => "empty".into(),

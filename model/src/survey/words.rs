@@ -60,9 +60,7 @@ impl Survey {
     /// What to do about disks that may be a member and do not say so.
     pub(super) fn may_be_missing(&self) -> Vec<String> {
         let is_doubtful = |device: &&Device| {
-            device
-                .traces
-                .iter()
+            self.traces_of(device)
                 .any(|trace| matches!(trace, Trace::Headless { .. } | Trace::Damaged(_) | Trace::Unreadable(_)))
         };
         let doubtful = self.devices.iter().filter(is_doubtful).map(|device| {

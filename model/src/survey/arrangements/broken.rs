@@ -2,10 +2,20 @@
 
 use super::*;
 
+fn headless() -> Vec<Trace> {
+    vec![Trace::Headless { at_bytes: 1 << 20, ext4: ext4::testing::superblock(UNBOUND_LABEL, 5) }]
+}
+
+pub(super) fn half_on_a_partition() -> Rig {
+    rig()
+        .disk("b", |device| device.traces = [mark(Kind::PartitionTable), headless()].concat())
+        .disk("b1", |device| device.disk = Some("/dev/sdb".into()))
+        .md(0, |_| ())
+}
+
 pub(super) fn mirrors() -> Vec<Arrangement> {
     let missing = RefusalCode::MissingMember;
     let named = |number: u32| MdSuperblock { ..md::testing::half(number) };
-    let headless = || vec![Trace::Headless { at_bytes: 1 << 20, ext4: ext4::testing::superblock(UNBOUND_LABEL, 5) }];
     vec![
         (
             "half of a pair",
@@ -37,6 +47,12 @@ pub(super) fn mirrors() -> Vec<Arrangement> {
             rig().member("b", 0, |_| ()).found("c", [mark(Kind::PartitionTable), headless()].concat()),
             Refused(missing),
             &["SER-C", "a partition table", "overwritten"],
+        ),
+        (
+            "a half on a partition, which the whole disk shows further in",
+            half_on_a_partition(),
+            Refused(missing),
+            &["/dev/sdb1", "SER-B"],
         ),
         (
             "a half, and one whose superblock is damaged",
@@ -274,7 +290,6 @@ pub(super) fn renamed(count: u32) -> Rig {
 pub(super) fn nothing() -> Vec<Arrangement> {
     let missing = RefusalCode::MissingMember;
     let none = RefusalCode::NoUnboundSet;
-    let headless = || vec![Trace::Headless { at_bytes: 1 << 20, ext4: ext4::testing::superblock(UNBOUND_LABEL, 5) }];
     let root = |_: &mut Device| ();
     vec![
         ("no disk at all", rig(), Refused(none), &["no disk at all"]),

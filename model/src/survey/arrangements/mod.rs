@@ -344,6 +344,17 @@ fn no_screen_advises_a_write_to_a_partition_inside_a_member() {
     }
 }
 
+/// The whole disk shows the file system of a member on its partition; to wipe that disk would be to wipe the good member.
+#[test]
+fn no_screen_takes_the_disk_of_a_good_member_for_the_one_that_is_missing() {
+    let half = broken::half_on_a_partition().survey;
+    let headless = |device: &Device| device.traces.iter().any(|trace| matches!(trace, Trace::Headless { .. }));
+    assert!(half.devices.iter().any(headless), "the disk does not show it");
+    let refusal = half.choose(None).unwrap_err();
+    assert!(!refusal.remedy.iter().any(|line| line.contains("may be the missing member")), "{:?}", refusal.remedy);
+    assert!(!refusal.to_string().contains("wiped") && !refusal.found.iter().any(|line| line.contains("wiped")));
+}
+
 #[test]
 fn disks_of_the_record_are_kept_from_md_whatever_they_are_called() {
     let survey = broken::renamed(2).bound_record(MadeOf::Mirror, 9).survey;
