@@ -73,8 +73,7 @@ pub fn keep(places: &Places) -> Result<(), String> {
             report.held = before(places).map(|before| before.held).unwrap_or_default();
             (Found::read(places, Duration::ZERO).unwrap_or_default(), None, false)
         }
-        // An overlay may have been put over the root file system after early boot.
-        Decision::Open => match root_is_the_one_of_boot(places).and_then(|()| ask(places, &gate, &mut report)) {
+        Decision::Open => match still_so(places, &read).and_then(|()| ask(places, &gate, &mut report)) {
             Ok(question) => (question.found, Some(question.ears), !question.is_accepted),
             Err(refusal) => return closed(places, &gate, report, &refusal, &read),
         },
@@ -86,7 +85,11 @@ pub fn keep(places: &Places) -> Result<(), String> {
     keeper::stay_closed(places, &gate, report)
 }
 
-fn root_is_the_one_of_boot(places: &Places) -> Result<(), Refusal> {
+/// What early boot found is still so: an overlay may have been put over the root file system since, and the disks may have been pulled out.
+fn still_so(places: &Places, read: &Result<Option<BootReport>, String>) -> Result<(), Refusal> {
+    if let Some(refusal) = read.as_ref().ok().and_then(Option::as_ref).and_then(keeper::lost_already) {
+        return Err(refusal);
+    }
     let root = Dir::open_root(&places.root).map_err(|error| refuse::of_file("open the root file system", &error))?;
     role::keeps_what_is_written(&root)
 }

@@ -119,6 +119,13 @@ impl Disks {
         names.filter_map(member).take(MAX_MEMBERS).collect()
     }
 
+    /// At the first look: whether the server has lost its set before anybody watched.
+    pub(crate) fn are_lost_already(&mut self) -> bool {
+        self.look(Duration::ZERO);
+        let shown = ["block", "class/block"].iter().any(|below| self.kernel.sys.join(below).join(&self.set).exists());
+        !shown || self.are_lost(Duration::ZERO)
+    }
+
     /// How each member stands.
     pub(crate) fn standings(&self, now: Duration) -> Vec<Standing> {
         self.members.standings(now)
@@ -218,6 +225,21 @@ mod tests {
             }
             None
         }
+    }
+
+    #[test]
+    fn disks_that_were_pulled_before_anybody_watched_are_lost_at_the_first_look() {
+        let (_here, mut all) = Machine::new();
+        assert!(!all.are_lost_already());
+        let (one, mut half) = Machine::new();
+        one.pull("vdb");
+        assert!(!half.are_lost_already());
+        let (none, mut gone) = Machine::new();
+        ["vdb", "vdc"].iter().for_each(|disk| none.pull(disk));
+        assert!(gone.are_lost_already());
+        let (without, mut array) = Machine::new();
+        fs::remove_dir_all(without.dir.path().join("sys/block/md127")).unwrap();
+        assert!(array.are_lost_already());
     }
 
     fn words(disks: &Disks, now: Duration) -> String {

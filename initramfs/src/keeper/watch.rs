@@ -58,6 +58,18 @@ pub(crate) struct Keeper<'p> {
     next_report: Duration,
 }
 
+fn disks_of(boot: &BootReport) -> Option<Disks> {
+    let mount = Path::new("/").join(atlas_sid::layout::UNBOUND_MOUNT);
+    boot.set.as_ref().map(|set| Disks::new(Kernel::here(), &set.device, &mount))
+}
+
+/// The set was lost before the gate was opened: a system that waited in its emergency mode, for example, may go on without its disks.
+pub(crate) fn lost_already(boot: &BootReport) -> Option<Refusal> {
+    let mut disks = disks_of(boot)?;
+    let of_boot = boot.set.as_ref().map(|set| set.disks.as_slice()).unwrap_or_default();
+    disks.are_lost_already().then(|| disks_lost(&disks.standings(Duration::ZERO), of_boot))
+}
+
 impl<'p> Keeper<'p> {
     /// Of a server that has taken its role, or will keep the one that it has. `ears` heard the answers to its questions.
     pub(crate) fn new(
@@ -69,8 +81,7 @@ impl<'p> Keeper<'p> {
         ears: Option<Ears>,
     ) -> Keeper<'p> {
         let began = Instant::now();
-        let mount = Path::new("/").join(atlas_sid::layout::UNBOUND_MOUNT);
-        let disks = boot.set.as_ref().map(|set| Disks::new(Kernel::here(), &set.device, &mount));
+        let disks = disks_of(boot);
         let mut claims = Claims::default();
         found.wanted.iter().for_each(|one| claims.watch(one.address, "this server", true));
         found.others.iter().for_each(|(address, of)| claims.watch(*address, of, false));
