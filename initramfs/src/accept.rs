@@ -24,6 +24,7 @@ const FILE: &str = "accepted.json";
 #[derive(Clone, Debug, clap::Args)]
 pub struct AcceptArgs {
     /// The refusal to accept, as the refusal screen names it: missing-member, written-apart, foreign-cluster or address-in-use
+    #[arg(value_parser = parse_code)]
     pub code: RefusalCode,
     /// The member to go on with, where there is a choice (written-apart): its device or its serial number
     #[arg(long, value_name = "DEVICE|SERIAL")]
@@ -34,6 +35,14 @@ pub struct AcceptArgs {
     /// Do not ask; for consoles on which nothing can be typed
     #[arg(long, requires = "reason")]
     pub i_accept_the_risk: bool,
+}
+
+fn parse_code(text: &str) -> Result<RefusalCode, String> {
+    text.parse().map_err(|_| {
+        let possible = RefusalCode::ALL.iter().filter(|code| code.risk_of_accepting().is_some());
+        let names: Vec<String> = possible.map(ToString::to_string).collect();
+        format!("no refusal is called so; those that can be accepted are {}", names.join(", "))
+    })
 }
 
 fn parse_reason(text: &str) -> Result<String, String> {
@@ -159,5 +168,11 @@ mod tests {
         }
         let Verb::Accept(accept) = parse(" the disk burnt ").unwrap().command else { panic!("another verb") };
         assert_eq!(accept.reason.as_deref(), Some("the disk burnt"));
+    }
+    #[test]
+    fn a_code_that_is_none_is_answered_with_those_that_can_be_accepted() {
+        let said = Args::try_parse_from(["atlas-boot", "accept", "foo"]).unwrap_err().to_string();
+        assert!(said.contains("address-in-use") && said.contains("missing-member"), "{said}");
+        assert!(!said.contains("two-sets"), "{said}");
     }
 }

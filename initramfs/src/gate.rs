@@ -250,6 +250,11 @@ pub(crate) fn say(report: &GateReport) {
     report.warnings.iter().for_each(|warning| eprintln!("<4>{warning}"));
 }
 
+/// Tells systemd's watchdog that somebody still watches.
+pub(crate) fn still_watching() {
+    notify("WATCHDOG=1");
+}
+
 /// Tells systemd, where that started this program.
 fn notify(state: &str) {
     let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return };

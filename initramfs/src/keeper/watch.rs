@@ -32,6 +32,8 @@ const CARDS: Duration = Duration::from_secs(2);
 const SET: Duration = Duration::from_secs(1);
 /// How often the report says that somebody still watches.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How often systemd's watchdog hears it; it waits for ten seconds.
+const SIGN: Duration = Duration::from_secs(2);
 /// How long after the gate was opened a claim of this server's address by another machine closes it again: that machine asked at nearly the same time
 /// and had decided first. Later, nobody can tell who was first, and it is reported.
 const GRACE: Duration = Duration::from_secs(10);
@@ -56,6 +58,7 @@ pub(crate) struct Keeper<'p> {
     next_cards: Duration,
     next_set: Duration,
     next_report: Duration,
+    next_sign: Duration,
 }
 
 fn disks_of(boot: &BootReport) -> Option<Disks> {
@@ -102,6 +105,7 @@ impl<'p> Keeper<'p> {
             next_cards,
             next_set: Duration::ZERO,
             next_report: Duration::ZERO,
+            next_sign: Duration::ZERO,
         }
     }
 
@@ -120,6 +124,10 @@ impl<'p> Keeper<'p> {
             if let Some(refusal) = refusal {
                 shut(self.places, self.gate, &mut self.report, refusal);
                 return self.report;
+            }
+            if now >= self.next_sign {
+                self.next_sign = now + SIGN;
+                gate::still_watching();
             }
             if now >= self.next_cards {
                 self.next_cards = now + CARDS;
@@ -305,6 +313,7 @@ pub(crate) fn stay_closed(places: &Places, gate: &Gate, mut report: GateReport) 
     loop {
         // What is closed is left as it is; what cannot be done was said when the gate was closed.
         let _ = gate.close();
+        gate::still_watching();
         if Instant::now() >= next_report {
             next_report = Instant::now() + HEARTBEAT;
             let _ = gate::write(places, &mut report);

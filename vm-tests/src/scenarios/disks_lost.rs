@@ -150,6 +150,24 @@ pub(crate) fn run_is_full(ctx: &Context) -> Result<()> {
     left.power_cut()
 }
 
+/// The keeper stands still when the disks are pulled: the watchdog puts another one in its place, and that one closes.
+pub(crate) fn keeper_is_stuck(ctx: &Context) -> Result<()> {
+    /// The watchdog's, a second until the next keeper, and what that one needs.
+    const WITHIN: Duration = Duration::from_secs(20);
+    let (lan, mut left, _client) = stage(ctx, false)?;
+    let keeper = "systemctl show --property=MainPID --value atlas-gate";
+    let stopped = left
+        .sh(&format!("pid=$({keeper}); kill -STOP $pid; grep -q '^State:.*stopped' /proc/$pid/status && echo $pid"))?;
+    let pulled = Instant::now();
+    left.pull_all(&LEFT.members())?;
+    let took = last_frame(&lan, "left", WITHIN)?.saturating_duration_since(pulled);
+    ctx.note(&format!("the last frame left {} ms after both disks were pulled", took.as_millis()))?;
+    ensure!(took <= WITHIN, "it sent for {took:?}");
+    assert_closed(&left)?;
+    ensure!(left.sh(keeper)? != stopped, "the keeper that stood still is still there");
+    left.power_cut()
+}
+
 /// The card was given to a network namespace, as a container's is. It is silent there, too, whatever is tried in it.
 pub(crate) fn card_in_a_namespace(ctx: &Context) -> Result<()> {
     let (lan, mut left, client) = stage(ctx, false)?;

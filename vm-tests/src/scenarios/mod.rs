@@ -85,6 +85,7 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("clone-beside-pri", addresses::clone_beside_pri),
     vm("disks-pulled-out", disks_lost::pulled_out),
     vm("disks-pulled-out-and-run-full", disks_lost::run_is_full),
+    long("disks-pulled-out-and-keeper-stuck", disks_lost::keeper_is_stuck),
     vm("disks-pulled-out-and-card-given-away", disks_lost::card_in_a_namespace),
     vm("disks-every-path-fails", disks_lost::every_path_fails),
     vm("partners-address-twice", addresses::partners_address_twice),
