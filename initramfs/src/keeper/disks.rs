@@ -122,7 +122,8 @@ impl Disks {
     /// At the first look: whether the server has lost its set before anybody watched.
     pub(crate) fn are_lost_already(&mut self) -> bool {
         self.look(Duration::ZERO);
-        self.are_lost(Duration::ZERO)
+        let shown = ["block", "class/block"].iter().any(|below| self.kernel.sys.join(below).join(&self.set).exists());
+        !shown || self.are_lost(Duration::ZERO)
     }
 
     /// How each member stands.
@@ -132,9 +133,7 @@ impl Disks {
 
     /// Whether the server has lost its set.
     pub(crate) fn are_lost(&self, now: Duration) -> bool {
-        let is_shown =
-            ["block", "class/block"].iter().any(|below| self.kernel.sys.join(below).join(&self.set).exists());
-        !is_shown || self.members.are_lost(now)
+        self.members.are_lost(now)
     }
 
     /// Why the set cannot be written to, or not safely, although it is there.
