@@ -3,6 +3,7 @@
 //! A run of library frames becomes one, named by what the program called: the caller's call instruction tells that name even where the
 //! library has no symbols. Recursion becomes one round of it, so that the depth, which depends on data and stack size, does not count.
 
+mod recursion;
 mod rules;
 
 use crate::{
@@ -10,6 +11,7 @@ use crate::{
     traceback::{Frame, Place, SIGNAL_FRAME, Traceback},
     unwind::Trust,
 };
+use recursion::{erase_loops, overflow};
 use regex_lite::Regex;
 use rules::Rule;
 pub use rules::{RuleShown, Rules, RulesError};
@@ -74,15 +76,25 @@ enum Kind {
     Outermost,
 }
 
-/// A function is part of a deep recursion when it stands on the stack this often.
-const RECURSION: usize = 10;
+/// Go's function that begins a panic, and calls what was deferred.
+const GO_PANIC: &str = "runtime.gopanic";
+/// What is added to the name of a panic that called a deferred function.
+const DEFERRED: &str = ", deferred";
+/// Go's function that finds no room for a stack.
+const GO_STACK_OVERFLOW: &str = "runtime.newstack";
 
 impl Rules {
     /// Cleans a traceback; without the functions that were copied into others where `inlines` is false.
     pub fn clean(&self, traceback: &Traceback, inlines: bool) -> Cleaned {
         let mut cache: HashMap<(*const Place, Option<Rc<str>>), Named> = HashMap::new();
-        let frames: Vec<(usize, &Frame)> =
-            traceback.frames.iter().enumerate().filter(|(_, frame)| inlines || frame.trust != Trust::Inline).collect();
+        let handler = go_handler(traceback);
+        let frames: Vec<(usize, &Frame)> = traceback
+            .frames
+            .iter()
+            .enumerate()
+            .skip(handler)
+            .filter(|(_, frame)| inlines || frame.trust != Trust::Inline)
+            .collect();
         let mut named: Vec<Named> = frames
             .iter()
             .map(|(_, frame)| {
@@ -93,12 +105,17 @@ impl Rules {
             let inner = at.checked_sub(1).map(|inner| named[inner].name.clone());
             self.by_neighbour(&mut named[at], inner.as_deref());
         }
+        let of_go = |named: &&Named| named.kind != Kind::Own;
+        let is_stack_overflow = traceback.is_stack_overflow
+            || named.iter().take_while(of_go).any(|named| &*named.name == GO_STACK_OVERFLOW);
         let mut run = Run { rules: self, frames: &frames, named, kept: vec![], explained: vec![] };
         run.join();
         let (mut kept, mut explained) = (run.kept, run.explained);
+        let dropped = |raw| Explained { raw, fate: Fate::Dropped, rules: vec!["go-signal".into()] };
+        explained.splice(0..0, (0..handler).map(dropped));
         let weaknesses = weaknesses(traceback, &frames, &kept);
         let is_complete = inlines && kept.iter().all(|kept| kept.is_complete);
-        let keep = if traceback.is_stack_overflow { overflow(&kept) } else { erase_loops(&kept) };
+        let keep = if is_stack_overflow { overflow(&kept) } else { erase_loops(&kept) };
         let staying: HashSet<usize> = keep.iter().map(|at| kept[*at].raw).collect();
         for line in &mut explained {
             if matches!(line.fate, Fate::Kept(_)) && !staying.contains(&line.raw) {
@@ -189,6 +206,18 @@ impl Rules {
     }
 }
 
+/// Go ends a program by a signal to itself, and some versions of it meet that in a handler of their own before they let it through:
+/// how many frames are that handler's.
+fn go_handler(traceback: &Traceback) -> usize {
+    let is_signal = |frame: &Frame| frame.place.symbol.as_deref() == Some(SIGNAL_FRAME);
+    let of_runtime = |frame: &&Frame| {
+        frame.place.is_go && frame.place.symbol.as_deref().is_some_and(|name| name.starts_with("runtime."))
+    };
+    let count = traceback.frames.iter().take_while(of_runtime).count();
+    let is_handler = count > 0 && traceback.frames.get(count).is_some_and(is_signal);
+    if is_handler { count + 1 } else { 0 }
+}
+
 /// What stands for a function without a name: the same in every run of one build.
 fn address(place: &Place) -> String {
     let build = place.build_id.as_deref().map_or("", |id| id.get(..16).unwrap_or(id));
@@ -204,6 +233,8 @@ struct Kept {
     is_address: bool,
     is_own: bool,
     is_complete: bool,
+    /// Whether what lies within is a deferred function that a panic called: another fault than the same place without it.
+    is_deferring: bool,
 }
 
 struct Run<'r> {
@@ -225,6 +256,8 @@ impl Run<'_> {
                 named.kind = match outermost {
                     None => Kind::Drop,
                     Some(outermost) if at > outermost => Kind::Library(None),
+                    // Go's run time changes stacks on its way to where it ends the program.
+                    Some(_) if self.frames[at].1.place.is_go => Kind::Library(None),
                     Some(_) => Kind::Own,
                 };
             }
@@ -242,6 +275,7 @@ impl Run<'_> {
                         is_address: named.is_address,
                         is_own: true,
                         is_complete: self.frames[at].1.place.is_told_whole(),
+                        is_deferring: false,
                     });
                     self.explained.push(Explained { raw: self.frames[at].0, fate, rules: named.rules.clone() });
                     at += 1;
@@ -257,18 +291,6 @@ impl Run<'_> {
         if outermost.is_none() {
             self.mark_place();
         }
-        self.skip_go_handler();
-    }
-
-    /// Go ends a program by a signal to itself, and some versions of it meet that in a handler of their own before they let it through.
-    fn skip_go_handler(&mut self) {
-        let is_go = self.frames.first().is_some_and(|(_, frame)| frame.place.is_go);
-        let Some([handler, signal]) = self.kept.first_chunk().filter(|_| is_go) else { return };
-        if !handler.is_own && &*signal.name == "[signal]" {
-            let end = signal.raw;
-            self.kept.drain(..2);
-            self.explained.iter_mut().filter(|line| line.raw <= end).for_each(|line| line.fate = Fate::Dropped);
-        }
     }
 
     /// Where all of the program's functions were copied into the languages' own: the function that they were copied into, by its address.
@@ -278,13 +300,16 @@ impl Run<'_> {
         let of_program = |at: &usize| {
             self.named[*at].kind == Kind::Drop
                 && self.frames[*at].1.place.is_program
+                && !self.frames[*at].1.place.is_go
                 && self.frames[*at].1.trust != Trust::Inline
         };
         let Some(at) = (from..self.named.len()).find(of_program) else { return };
         let (raw, frame) = self.frames[at];
         let name: Rc<str> = address(&frame.place).into();
         let place = self.kept.partition_point(|kept| kept.raw < raw);
-        self.kept.insert(place, Kept { name: name.clone(), raw, is_address: true, is_own: true, is_complete: false });
+        let marked =
+            Kept { name: name.clone(), raw, is_address: true, is_own: true, is_complete: false, is_deferring: false };
+        self.kept.insert(place, marked);
         if let Some(line) = self.explained.iter_mut().find(|line| line.raw == raw) {
             line.fate = Fate::Kept(name);
         }
@@ -303,7 +328,8 @@ impl Run<'_> {
                 || range.clone().rev().find(|at| matches!(self.named[*at].kind, Kind::Library(_)) && !is_start(at));
             library = labelled.or_else(other).or(library);
         }
-        let label = library.filter(|_| !is_start).map(|at| self.label(at));
+        let is_deferring = self.is_deferring(range.clone());
+        let label = library.filter(|_| !is_start).map(|at| self.label(at, is_deferring));
         for at in range {
             let named = &self.named[at];
             let (fate, rule) = match (&label, &named.kind) {
@@ -318,6 +344,7 @@ impl Run<'_> {
                     is_address: false,
                     is_own: false,
                     is_complete: true,
+                    is_deferring,
                 });
             }
             let rules = named.rules.iter().cloned().chain(rule).collect();
@@ -325,8 +352,13 @@ impl Run<'_> {
         }
     }
 
+    /// Whether a panic of Go's is among these frames, and has called a function of the program.
+    fn is_deferring(&self, mut range: std::ops::Range<usize>) -> bool {
+        self.kept.iter().any(|kept| kept.is_own) && range.any(|at| &*self.named[at].name == GO_PANIC)
+    }
+
     /// What the outermost frame of a library run was called as.
-    fn label(&self, at: usize) -> Rc<str> {
+    fn label(&self, at: usize, is_deferring: bool) -> Rc<str> {
         if let Kind::Library(Some(label)) = &self.named[at].kind {
             return format!("[{label}]").into();
         }
@@ -335,7 +367,8 @@ impl Run<'_> {
             || self.named[at].name.clone(),
             |called| self.rules.name(called, self.frames[at].1.place.is_go, &mut Vec::new()),
         );
-        format!("[{name}]").into()
+        let deferring = if is_deferring { DEFERRED } else { "" };
+        format!("[{name}{deferring}]").into()
     }
 }
 
@@ -368,43 +401,4 @@ fn weaknesses(traceback: &Traceback, frames: &[(usize, &Frame)], kept: &[Kept]) 
         found.push(format!("the file on this disk is not proven to be the one that ran: {}", names.join(", ")));
     }
     found
-}
-
-/// Leaves out rounds of recursion: going inwards, what comes back to a function begins there anew. Gives indices, innermost first.
-fn erase_loops(kept: &[Kept]) -> Vec<usize> {
-    let mut path: Vec<usize> = Vec::new();
-    let mut place: HashMap<&str, usize> = HashMap::new();
-    for (at, frame) in kept.iter().enumerate().rev() {
-        if let Some(known) = place.get(&*frame.name).copied() {
-            for removed in path.drain(known..) {
-                place.remove(&*kept[removed].name);
-            }
-        }
-        place.insert(&frame.name, path.len());
-        path.push(at);
-    }
-    path.reverse();
-    path
-}
-
-/// A stack that ran over: which function touched the end is chance. What recurs counts, in the order in which it was entered.
-fn overflow(kept: &[Kept]) -> Vec<usize> {
-    let mut counts: HashMap<&str, usize> = HashMap::new();
-    for frame in kept {
-        *counts.entry(&*frame.name).or_default() += 1;
-    }
-    let Some(innermost) = kept.iter().position(|frame| counts[&*frame.name] >= RECURSION) else {
-        return erase_loops(kept);
-    };
-    let first = kept.iter().rposition(|frame| counts[&*frame.name] >= RECURSION).unwrap_or(innermost);
-    let mut seen: HashSet<&str> = HashSet::new();
-    let mut path = Vec::new();
-    for at in (innermost..kept.len()).rev() {
-        let name = &*kept[at].name;
-        if (at > first || counts[name] >= RECURSION) && seen.insert(name) {
-            path.push(at);
-        }
-    }
-    path.reverse();
-    path
 }

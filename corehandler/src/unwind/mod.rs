@@ -6,6 +6,7 @@
 
 mod call;
 mod code;
+mod go;
 mod table;
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
 pub use call::{Call, call_before};
 use code::Piece;
 use gimli::{EndianSlice, EvaluationResult, LittleEndian, UnwindContext};
+use go::GoRuntime;
 use std::{collections::HashMap, rc::Rc, time::Duration};
 use table::{Cfa, Rule, Rules, Tables};
 
@@ -37,6 +39,8 @@ pub enum Trust {
     TailCall,
     /// Debug information: a function that the compiler copied into this one.
     Inline,
+    /// The frame pointer of a goroutine, which Go's run time keeps when it changes to the stack of the system's thread.
+    StackSwitch,
     /// The chain of frame pointers.
     FramePointer,
     /// A word of the stack that looks like a return address.
@@ -59,6 +63,7 @@ impl Trust {
             Trust::BadCall => "bad-call",
             Trust::TailCall => "tail-call",
             Trust::Inline => "inline",
+            Trust::StackSwitch => "stack-switch",
             Trust::FramePointer => "frame-pointer",
             Trust::Scan => "scan",
         }
@@ -134,15 +139,13 @@ pub struct Unwinder<'s> {
     tables: Vec<Tables>,
     known: HashMap<u64, Option<Rc<Rules>>>,
     by_code: HashMap<u64, Option<Rc<Rules>>>,
-    /// Where Go's function for signals begins, by module.
-    interrupted: HashMap<usize, Option<u64>>,
+    /// Where functions of Go's run time begin, by module.
+    go: HashMap<usize, Rc<GoRuntime>>,
     context: UnwindContext<usize>,
 }
 
 /// The instructions of every signal return on x86-64: `mov $15, %rax; syscall`.
 const SIGNAL_RETURN: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
-/// The function that Go's signal handler puts between what was interrupted and the panic.
-const GO_INTERRUPTED: &str = "runtime.sigpanic";
 /// The largest function whose code is looked at, in bytes.
 const FUNCTION_LIMIT: u64 = 1 << 20;
 /// How many words are looked at for a return address.
@@ -157,7 +160,7 @@ impl<'s> Unwinder<'s> {
             tables,
             known: HashMap::new(),
             by_code: HashMap::new(),
-            interrupted: HashMap::new(),
+            go: HashMap::new(),
             context: UnwindContext::new(),
         }
     }
@@ -205,6 +208,9 @@ impl<'s> Unwinder<'s> {
             return step.exact.then(|| self.bad_call(now)).flatten();
         }
         if let Some(rules) = self.rules(step.lookup()) {
+            if let Some(next) = self.stack_switch(now, step, rules.function) {
+                return Some(next);
+            }
             if matches!(rules.return_address, Rule::Unknown) {
                 return None;
             }
@@ -245,15 +251,6 @@ impl<'s> Unwinder<'s> {
         });
         self.by_code.insert(address, found.clone());
         found
-    }
-
-    /// Whether what this function returns to was interrupted and has called nothing: Go's signal handler lets the program go on in it.
-    fn is_interrupted(&mut self, address: u64, function: u64) -> bool {
-        let Some((index, module)) = self.space.module(address).filter(|(_, module)| module.is_go()) else {
-            return false;
-        };
-        let of_module = || module.images().find_map(|image| image.address_of(GO_INTERRUPTED));
-        *self.interrupted.entry(index).or_insert_with(of_module) == Some(function)
     }
 
     /// The kernel's signal frame: the return address was popped, so that the stack pointer stands at a `struct ucontext`.
@@ -349,14 +346,21 @@ impl<'s> Unwinder<'s> {
 
     fn frame_pointer(&self, now: &Registers) -> Option<Next> {
         let (frame, sp) = (now.general[RBP]?, now.sp()?);
+        if frame < sp || frame - sp > 1 << 20 {
+            return None;
+        }
+        self.by_frame_pointer(frame, Trust::FramePointer)
+    }
+
+    fn by_frame_pointer(&self, frame: u64, trust: Trust) -> Option<Next> {
         let pc = self.space.word(frame.checked_add(8)?)?;
-        if frame < sp || frame % 8 != 0 || frame - sp > 1 << 20 || !self.is_return(pc) {
+        if !frame.is_multiple_of(8) || !self.is_return(pc) {
             return None;
         }
         let mut registers = Registers { pc, general: [None; REGISTERS] };
         registers.general[RBP] = self.space.word(frame);
         registers.general[RSP] = Some(frame + 16);
-        Some(Next { registers, exact: false, trust: Trust::FramePointer })
+        Some(Next { registers, exact: false, trust })
     }
 
     fn scan(&self, now: &Registers) -> Option<Next> {
