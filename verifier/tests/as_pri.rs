@@ -5,8 +5,8 @@
 mod common;
 
 use atlas_host::testing::own_network;
-use atlas_model::verify::{Profile, Verdict};
-use common::{expect, run, verify_on, write};
+use atlas_model::verify::{Instance, Profile, Verdict};
+use common::{expect, place, run, setup, verify_on, write};
 use std::{fs, net::UdpSocket, path::Path};
 
 /// Shows `/etc` with changes of this test's own, which are gone with it.
@@ -89,4 +89,82 @@ fn what_cannot_run_beside_itself_is_named_with_its_reason() {
     );
     services(&format!(r#""web":{{"instances":[{}]}}"#, instance.replace("192.0.2.10", "127.0.0.1")));
     expect(&as_pri("SEC1"), Verdict::Ok, &["no service listens on PRI's addresses alone"]);
+}
+
+/// A daemon of Debian's with this configuration, on a secondary: all that SetUp finds of it on PRI's address works where that address is.
+fn works_as_pri(service: &str, others: &[&str], config: &[(&str, &str)], named: &[&str]) {
+    let _etc = own_etc();
+    // The packages of other daemons for the same are here for other tests.
+    for other in others {
+        let _ = fs::remove_dir_all(other).or_else(|_| fs::remove_file(other));
+    }
+    for (path, content) in config {
+        write(Path::new("/"), path, content);
+    }
+    let found = setup(service, Path::new("/"));
+    place(Path::new("/"), &found);
+    let bound = |one: &&Instance| one.options.get("bound").is_some_and(|at| at == "192.0.2.10");
+    let mut instances: Vec<Instance> = found.instances.iter().filter(bound).cloned().collect();
+    // How fast this machine is at the moment is not what is tested.
+    let slow = ["answer", "dynamic", "tls", "read", "write"].map(|time| (format!("{time}-slow"), "1000000".to_owned()));
+    instances.iter_mut().for_each(|one| one.options.extend(slow.clone()));
+    assert!(!instances.is_empty(), "SetUp found nothing on PRI's address: {found:?}");
+    let text = serde_json::json!({ "format": 1, "services": { service: { "instances": instances } } });
+    write(Path::new("/"), "etc/atlas/verifier/Services.json", &text.to_string());
+    let profile = as_pri("SEC1");
+    expect(&profile, Verdict::Ok, &[&["works in a network that has PRI's addresses"], named].concat());
+    assert!(!profile.summary.contains("not exercised"), "{profile:?}");
+}
+
+#[test]
+fn sshd_on_pri_s_address_is_exercised_on_a_secondary() {
+    if own_network("sshd_on_pri_s_address_is_exercised_on_a_secondary") {
+        works_as_pri(
+            "ssh",
+            &["/etc/ssh/sshd_config.d"],
+            &[("etc/ssh/sshd_config", "ListenAddress 192.0.2.10\n")],
+            &["ssh/"],
+        );
+    }
+}
+
+#[test]
+fn bind_on_pri_s_address_is_exercised_on_a_secondary() {
+    if own_network("bind_on_pri_s_address_is_exercised_on_a_secondary") {
+        let conf = "options { directory \"/var/cache/bind\"; listen-on { 192.0.2.10; }; listen-on-v6 { none; }; recursion no; };\n\
+            zone \"example.org\" { type master; file \"/etc/bind/db.example\"; };\n";
+        let zone = "$TTL 60\n@ SOA ns.example.org. root.example.org. 1 60 60 60 60\n@ NS ns\nns A 192.0.2.10\n";
+        let config = [("etc/bind/named.conf", conf), ("etc/bind/db.example", zone)];
+        works_as_pri("dns", &["/etc/unbound/unbound.conf", "/etc/dnsmasq.conf"], &config, &["dns/"]);
+    }
+}
+
+#[test]
+fn unbound_on_pri_s_address_is_exercised_on_a_secondary() {
+    if own_network("unbound_on_pri_s_address_is_exercised_on_a_secondary") {
+        let conf = "server:\n interface: 192.0.2.10\n access-control: 0.0.0.0/0 allow\n \
+            local-zone: \"example.org.\" static\n local-data: \"www.example.org. A 192.0.2.10\"\n";
+        let config = [("etc/unbound/unbound.conf", conf)];
+        works_as_pri("dns", &["/etc/bind/named.conf", "/etc/dnsmasq.conf"], &config, &["dns/"]);
+    }
+}
+
+#[test]
+fn dovecot_on_pri_s_address_is_exercised_on_a_secondary() {
+    if own_network("dovecot_on_pri_s_address_is_exercised_on_a_secondary") {
+        let conf = "listen = 192.0.2.10\nprotocols = imap\nssl = no\nmail_location = maildir:~/Maildir\n\
+            passdb {\n driver = pam\n}\nuserdb {\n driver = passwd\n}\n";
+        let config = [("etc/dovecot/dovecot.conf", conf)];
+        works_as_pri("mail", &["/etc/postfix/main.cf", "/etc/exim4"], &config, &["mail/"]);
+    }
+}
+
+#[test]
+fn samba_on_pri_s_address_is_exercised_on_a_secondary() {
+    if own_network("samba_on_pri_s_address_is_exercised_on_a_secondary") {
+        let conf = "[global]\ninterfaces = 192.0.2.10/24\nbind interfaces only = yes\nmap to guest = bad user\n\
+            [public]\npath = /etc/site\nguest ok = yes\nread only = yes\n";
+        let config = [("etc/samba/smb.conf", conf), ("etc/site/index.html", "here\n")];
+        works_as_pri("samba", &[], &config, &["samba/"]);
+    }
 }

@@ -12,6 +12,7 @@ use crate::{
         included::Files,
     },
 };
+use std::net::IpAddr;
 
 const DAEMON: Daemon = Daemon { name: "bind", programs: &["named"], units: &["named.service", "bind9.service"] };
 /// How deep blocks may lie in each other.
@@ -57,9 +58,16 @@ impl Statement {
         self.words.get(at + 1).map(String::as_str)
     }
 
-    /// What stands in a list of addresses: `{ 10.0.0.0/8; !any; }`.
+    /// What stands in a list of addresses: `{ 10.0.0.0/8; !any; }`. `named-checkconf -p` prints one address as a network: `10.0.0.1/32`.
     fn addresses(&self) -> impl Iterator<Item = String> {
-        self.block.iter().map(|one| one.words.join(" "))
+        self.block.iter().map(|one| {
+            let text = one.words.join(" ");
+            let alone = text.split_once('/').and_then(|(address, bits)| {
+                let parsed = address.parse::<IpAddr>().ok()?;
+                (bits == if parsed.is_ipv4() { "32" } else { "128" }).then(|| address.to_owned())
+            });
+            alone.unwrap_or(text)
+        })
     }
 }
 
