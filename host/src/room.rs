@@ -5,7 +5,7 @@
 //!  unshare --pid      everything ends with the first process there; /proc shows no other
 //!  unshare --mount    /               read-only, with all that is mounted below it
 //!                     /etc, /var      overlays: below, what is here; above, memory
-//!                     /run /tmp /dev  empty, in memory; of devices those that hold nothing
+//!                     /run /tmp /dev  in memory, empty but for /run/lock; of devices those that hold nothing
 //!  setpriv            without the rights to load modules, set the clock, mount, make devices or restart the machine
 //! ```
 //!
@@ -76,6 +76,7 @@ impl Room {
             mount::show_mount_read_only(at)?;
         }
         memory(&root.join("run"), 0o755)?;
+        lock_files(&root.join("run"))?;
         for (number, (at, file)) in held.iter().enumerate() {
             let lower = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
             if !lower.is_dir() {
@@ -142,6 +143,16 @@ fn memory(at: &Path, mode: u32) -> Result<(), FileError> {
     }
     mount::memory(at, MEMORY)?;
     fs::set_permissions(at, fs::Permissions::from_mode(mode)).map_err(FileError::on("open", at))
+}
+
+/// Where `/var/lock` leads on every Debian: a boot makes it, and Apache does not start without.
+fn lock_files(run: &Path) -> Result<(), FileError> {
+    if !run.is_dir() {
+        return Ok(());
+    }
+    let at = run.join("lock");
+    fs::create_dir_all(&at).map_err(FileError::on("make", &at))?;
+    fs::set_permissions(&at, fs::Permissions::from_mode(0o1777)).map_err(FileError::on("open", &at))
 }
 
 /// The devices that hold nothing, alone.

@@ -32,7 +32,15 @@ fn what_is_written_in_a_room_is_seen_in_it_alone() {
     mount::memory(&root.join("var/own disk"), 1 << 20).unwrap();
     fs::write(root.join("var/own disk/data"), "outside").unwrap();
     inside(&root, Some("192.0.2.10 www\n"), |_| {
-        for path in ["etc/web/web.conf", "var/log/old", "var/own disk/data", "run/daemon.pid", "tmp/x", "dev/shm/x"] {
+        for path in [
+            "etc/web/web.conf",
+            "var/log/old",
+            "var/own disk/data",
+            "run/daemon.pid",
+            "run/lock/x",
+            "tmp/x",
+            "dev/shm/x",
+        ] {
             fs::write(root.join(path), "inside").unwrap_or_else(|error| panic!("{path}: {error}"));
         }
         for path in ["srv/page", "usr/new", "new"] {
