@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   started ──► wait: at most --every, or until a watched path changed and has been quiet for --settle ──► ssRun ssSync cycle ──┐
-//!                 ▲                                                                                                            │
+//!                 ▲     (30 s where the last cycle found something wrong)                                                      │
 //!                 └────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
@@ -65,6 +65,8 @@ pub fn command() -> clap::Command {
 
 /// The longest that a cycle may take: its own deadlines end it long before.
 const CYCLE_DEADLINE: Duration = Duration::from_secs(3600);
+/// How soon after a cycle that found something wrong the next one begins, at most.
+const AFTER_TROUBLE: Duration = Duration::from_secs(30);
 /// How often a server that is no PRI, or whose disks are not there, is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// The most paths that are watched; beyond, the interval finds changes.
@@ -75,12 +77,13 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     atlas_cli::log::begin();
     let mut done = 0;
     while args.cycles.is_none_or(|cycles| done < cycles) {
+        let mut longest = LOOK_AGAIN.min(Duration::from_secs(args.every));
         let watch = match ready(&args.common.root) {
             Ok(paths) => {
                 // Before the cycle: what changes while it runs is seen afterwards.
                 let mut watch = Watch::new(&paths);
                 watch.end_of(&suspend::file(&args.common.root));
-                cycle(args);
+                longest = wait_after(cycle(args), args);
                 done += 1;
                 Some(watch)
             }
@@ -88,11 +91,6 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
                 tracing::info!("no cycle: {}", in_one_line(&why));
                 None
             }
-        };
-        let longest = if watch.is_some() {
-            Duration::from_secs(args.every)
-        } else {
-            LOOK_AGAIN.min(Duration::from_secs(args.every))
         };
         if args.cycles.is_none_or(|cycles| done < cycles) {
             wait(watch.as_ref(), longest, Duration::from_secs(args.settle));
@@ -122,7 +120,16 @@ fn ready(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn cycle(args: &Args) {
+/// How long after a cycle that ended so the next one begins: what it found wrong is looked at again soon, so that it is over when its reason is.
+fn wait_after(code: Option<i32>, args: &Args) -> Duration {
+    let every = Duration::from_secs(args.every);
+    // The end of a suspension is watched for.
+    let is_well = code == Some(0) || suspend::file(&args.common.root).exists();
+    if is_well { every } else { every.min(AFTER_TROUBLE) }
+}
+
+/// Runs one, and says how it ended.
+fn cycle(args: &Args) -> Option<i32> {
     let root = args.common.root.display().to_string();
     let command = match &args.command {
         Some(command) => Command::new("/bin/sh").args(["-c", command]),
@@ -132,12 +139,15 @@ fn cycle(args: &Args) {
             .args(["cycle", "--root", &root]),
     };
     // What a cycle found is in its report; here it matters only whether it ran.
-    match command.deadline(CYCLE_DEADLINE).output() {
+    let output = command.deadline(CYCLE_DEADLINE).output();
+    let code = output.as_ref().ok().and_then(|output| output.status.code());
+    match output {
         Ok(output) if matches!(output.status.code(), Some(0 | 3)) => tracing::info!("a cycle: {}", output.status),
         // What it said is in the log that ssRun keeps; what ssRun said is here.
         Ok(output) => tracing::warn!("a cycle failed ({}); see LOG.ssSync {}", output.status, output.complaint()),
         Err(error) => tracing::error!("the cycle could not be run: {}", in_one_line(&error.into())),
     }
+    code
 }
 
 /// The program of this name that is set, which lies beside this one.
@@ -276,6 +286,20 @@ fn wait(watch: Option<&Watch>, longest: Duration, settle: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_cycle_found_wrong_is_looked_at_again_soon() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = tmp.path().to_str().unwrap();
+        let args = |every: &str| Args::parse_from(["ssSyncLoop", "--every", every, "--root", root]);
+        let seconds = |code, every| wait_after(code, &args(every)).as_secs();
+        assert_eq!((seconds(Some(0), "300"), seconds(Some(3), "300"), seconds(Some(1), "300")), (300, 30, 30));
+        assert_eq!((seconds(None, "300"), seconds(Some(3), "10")), (30, 10));
+        let suspended = suspend::file(tmp.path());
+        std::fs::create_dir_all(suspended.parent().unwrap()).unwrap();
+        std::fs::write(&suspended, "").unwrap();
+        assert_eq!(seconds(Some(3), "300"), 300, "nothing changes before it is resumed");
+    }
 
     fn waited(watch: &Watch, longest: u64) -> Duration {
         let started = Instant::now();

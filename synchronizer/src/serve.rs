@@ -194,7 +194,7 @@ fn every<T, E: Send>(
 }
 
 fn needs_somebody(role: Role, what: &str) -> Problem {
-    let hint = "mend it on PRI or on that server; 'ssSync install --retry' there tries files again that a service did not work with";
+    let hint = "mend it on PRI or on that server; what a check complained of is asked again by every cycle; 'ssSync install --retry' there tries at once what a service did not come up with";
     Problem { server: role, what: what.to_owned(), hint: hint.to_owned() }
 }
 

@@ -62,16 +62,39 @@ fn files_that_a_check_complains_of_are_held_until_pri_changes_them() {
     assert_eq!(runs_with(&world), 1);
     let again = world.report(&[]);
     assert_eq!(
-        (outcome(&again, "web").as_str(), &again["rehearsal"]),
-        ("held", &"not-needed".into()),
-        "it is not tried again"
+        (outcome(&again, "web").as_str(), &again["rehearsal"], world.told().as_str()),
+        ("held", &"done".into(), ""),
+        "its check is asked again, and nobody is disturbed"
     );
-    assert_eq!(outcome(&world.report(&["--retry"]), "web"), "held");
 
     world.write("pri/etc/web/web.conf", "good 3\n");
     let report = world.cycle();
     assert_eq!((outcome(&report, "web").as_str(), runs_with(&world)), ("reloaded", 3.into()));
     assert_nothing_left(&world);
+}
+
+#[test]
+fn a_service_that_was_held_is_installed_by_itself_when_the_reason_is_gone() {
+    let world = World::with_service("/etc/web\n");
+    world.cycle();
+    world.told();
+    let check = world.read("sec/usr/sbin/webcheck");
+    let program = |script: &str| {
+        world.write("sec/usr/sbin/webcheck", script);
+        fs::set_permissions(world.path("sec/usr/sbin/webcheck"), PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    world.write("pri/etc/web/web.conf", "good 2\n");
+    // A module of it is not installed here: what the old file does not name.
+    program(
+        "#!/bin/sh\nread -r _ number < /etc/web/web.conf\n[ \"$number\" = 1 ] || { echo no such module; exit 1; }\n",
+    );
+    assert_eq!(outcome(&world.cycle(), "web"), "held");
+    assert_eq!(outcome(&world.report(&[]), "web"), "held");
+    program(&check);
+    let report = world.report(&[]);
+    assert_eq!((outcome(&report, "web").as_str(), world.told().as_str()), ("reloaded", "reload web.service\n"));
+    assert!(lines(&report, "problems").is_empty(), "{report}");
+    assert_eq!(world.read("sec/etc/web/web.conf"), "good 2\n");
 }
 
 #[test]

@@ -17,7 +17,8 @@
 //!
 //! Invariants:
 //! - The files of a service whose check complains of PRI's files (and not of those that are here) are not published. They are *held*: left out,
-//!   and reported at every run, until PRI changes them.
+//!   and reported at every run, until PRI changes them or the check passes: it is asked again each time. A service that did not come up with
+//!   them is tried again after ten minutes, and after twice as long each time it does not, up to six hours.
 //! - From before the first change until the last service was told, a record on the Bound disk says what is left to do; the next run does it.
 
 mod as_pri;
@@ -310,7 +311,7 @@ impl Run<'_> {
             }
             for (name, why) in said.complaints {
                 let why = made_by::with_rules(self.root.shown(), self.source, self.env_version, why);
-                self.hold(&name, why.clone(), &brought)?;
+                self.hold(&name, why.clone(), false, &brought)?;
                 self.outcomes.insert(name, Outcome::Held(why));
             }
         }
@@ -325,12 +326,13 @@ impl Run<'_> {
         self.report.left = left.map(|(path, why)| Left { path: path.clone(), why: (*why).to_owned() }).collect();
     }
 
-    /// What was held before stays so while PRI's files for it are the same.
+    /// What was held before stays so while PRI's files for it are the same and it is not its time to be tried again.
     fn still_held(&mut self, brought: &Brought) -> anyhow::Result<()> {
         let states = self.before.iter().flat_map(|before| &before.services);
         for (name, held) in states.filter_map(|(name, state)| Some((name, state.held.as_ref()?))) {
             let Some(service) = self.find(name) else { continue };
-            if !self.how.retry && service.files(&brought.entries)? == held.files {
+            let is_due = self.how.retry || held.is_due(now());
+            if !is_due && service.files(&brought.entries)? == held.files {
                 self.outcomes.insert(name.clone(), Outcome::Held(held.why.clone()));
                 self.held.insert(name.clone(), held.clone());
             }
@@ -338,10 +340,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn hold(&mut self, name: &str, why: String, brought: &Brought) -> anyhow::Result<()> {
+    /// Leaves a service the files that it has; `fell`: it did not come up with PRI's.
+    fn hold(&mut self, name: &str, why: String, fell: bool, brought: &Brought) -> anyhow::Result<()> {
         let service = self.find(name).context("the rehearsal named a service that is not in the table")?;
         let files = service.files(&brought.entries)?;
-        self.held.insert(name.to_owned(), Held { files, generation: self.generation, why });
+        let before = self.before.as_ref().and_then(|before| before.services.get(name)?.held.as_ref());
+        let falls = before.filter(|before| before.files == files).map_or(0, |before| before.falls);
+        let (fell, falls) = if fell { (Some(now()), falls + 1) } else { (None, falls) };
+        self.held.insert(name.to_owned(), Held { files, generation: self.generation, why, fell, falls });
         Ok(())
     }
 

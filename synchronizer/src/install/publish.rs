@@ -143,7 +143,7 @@ impl Run<'_> {
         if let Err(error) = service.restart(self.root.shown()) {
             why = format!("{why}; with the files of before it does not come up either: {error}");
         }
-        self.hold(&service.name, why.clone(), brought)?;
+        self.hold(&service.name, why.clone(), true, brought)?;
         self.outcomes.insert(service.name.clone(), Outcome::PutBack(why));
         Ok(())
     }

@@ -64,14 +64,34 @@ pub struct ServiceState {
 }
 
 /// Files of PRI's that a service here does not work with.
+///
+/// What a check complained of, which disturbs nobody, is asked again at every installation. A service that did not come up was disturbed; it is
+/// tried again after a while that doubles.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// Of the files as PRI has them: they are tried again when PRI changes them.
+    /// Of the files as PRI has them: they are tried again at once when PRI changes them.
     pub files: Digest,
     /// The generation that had them first.
     pub generation: u64,
     /// What the service complained of.
     pub why: String,
+    /// When it did not come up, in seconds since 1970; none where its check complained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fell: Option<u64>,
+    /// How often it did not come up with these files.
+    #[serde(default)]
+    pub falls: u32,
+}
+
+/// How long after a service did not come up it is tried again, in seconds: at first, and at most.
+const TRIED_AGAIN: (u64, u64) = (600, 6 * 3600);
+
+impl Held {
+    /// Whether it is tried again now, in seconds since 1970.
+    pub(super) fn is_due(&self, now: u64) -> bool {
+        let wait = TRIED_AGAIN.0.saturating_mul(1 << self.falls.saturating_sub(1).min(16)).min(TRIED_AGAIN.1);
+        self.fell.is_none_or(|fell| !(fell..fell.saturating_add(wait)).contains(&now))
+    }
 }
 
 /// An installation that is under way.
@@ -176,4 +196,21 @@ pub(super) fn now() -> u64 {
 /// What was listed before and is not covered any more.
 pub(super) fn no_longer_listed(before: &[TreePath], listed: &PathList) -> Vec<TreePath> {
     before.iter().filter(|path| !listed.covers(path)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_fell_is_tried_again_ever_more_rarely_and_one_that_complained_at_once() {
+        let held = |fell, falls| Held { files: Digest::of(b""), generation: 1, why: "x".into(), fell, falls };
+        assert!(held(None, 0).is_due(1000));
+        let waits = [(1, 600), (2, 1200), (3, 2400), (20, 21_600)];
+        for (falls, wait) in waits {
+            assert!(!held(Some(1000), falls).is_due(1000 + wait - 1), "{falls}");
+            assert!(held(Some(1000), falls).is_due(1000 + wait), "{falls}");
+        }
+        assert!(held(Some(1000), 20).is_due(900), "a clock that was set back keeps nobody waiting");
+    }
 }
