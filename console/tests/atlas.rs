@@ -238,3 +238,52 @@ fn what_early_boot_would_not_find_is_named() {
     );
     one_problem(|root| write(root, "etc/fstab", "LABEL=ATLAS-UNBOUND /unbound ext4\n"), "file systems", "/unbound");
 }
+
+#[test]
+fn a_secondary_gives_a_verdict_of_itself_and_of_pri_and_is_not_content_without_pri() {
+    let tmp = tempfile::tempdir().unwrap();
+    let root = tmp.path();
+    let config = "format = 1\ncluster = \"bakery\"\nrole = \"SEC1\"\n[[partner]]\nrole = \"PRI\"\nhost = \"pri\"\n";
+    write(root, "unbound/SID_DATA/MasterConfig", config);
+    let status = || {
+        let args = ["status", "--root", root.to_str().unwrap()];
+        let output = atlas(root, &args);
+        (output.status.code(), text(&output.stdout))
+    };
+    let (code, told) = status();
+    assert_eq!(code, Some(3), "{told}");
+    assert!(
+        told.starts_with("PRI SERVES: UNKNOWN\n") && told.contains("READY TO FAIL OVER TO SEC1: UNKNOWN"),
+        "{told}"
+    );
+
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let observed = |about: &str, service: &str, verdict: &str, summary: &str| {
+        let profile = json!({"format": 1, "verdict": verdict, "summary": summary, "hint": "take over: put both of PRI's disks in"});
+        json!({"about": about, "service": service, "instance": "", "profile": profile, "checked": now, "interval": 60, "since": now})
+    };
+    let report = |serving: &str, silent: Value| {
+        let heard = json!([{"role": "PRI", "time": now - 60, "silent": silent}]);
+        let own = json!([
+            observed("SEC1", "raid", "ok", "both disks"),
+            observed("PRI", "serving", serving, "told by the Verifier")
+        ]);
+        let findings = json!({"format": 1, "role": "SEC1", "env_version": 1, "time": now, "started": 0, "observed": own, "heard": heard});
+        write(root, "run/atlas/verifier.json", &findings.to_string());
+    };
+    let synced = json!({
+        "format": 1, "role": "SEC1", "env_version": 1, "time": now - 40, "installed": 7, "install": null, "changed_locally": false,
+        "converted": [], "steps": [], "would_boot": true, "problems": [],
+    });
+    write(root, "run/atlas/synced.json", &synced.to_string());
+    report("ok", Value::Null);
+    assert_eq!(status().0, Some(0), "{}", status().1);
+    report("unacceptable", json!({"since": now - 60, "why": "timeout"}));
+    let (code, told) = status();
+    assert_eq!(code, Some(3), "{told}");
+    assert!(
+        told.starts_with("PRI SERVES: NO\n") && told.contains("try: take over: put both of PRI's disks in"),
+        "{told}"
+    );
+    assert!(told.contains("READY TO FAIL OVER TO SEC1: yes"), "{told}");
+}

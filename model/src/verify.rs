@@ -11,11 +11,11 @@
 pub mod causes;
 mod fault;
 
-use crate::{EnvVersion, Role, TreePath};
+use crate::{EnvVersion, Partner, Role, TreePath};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
-pub use fault::{Fault, SUMMED, listed_by, summed};
+pub use fault::{Fault, SUMMED, listed_by, names, summed};
 
 /// Where a Verifier leaves what it knows, in [`crate::cycle::REPORTS`].
 pub const FINDINGS: &str = "verifier.json";
@@ -411,6 +411,9 @@ pub struct Findings {
     /// What this server would boot with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boots_with: Option<ColdBoot>,
+    /// PRI's partners, so that secondaries know of each other when PRI is silent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partners: Vec<Partner>,
     /// Channels of alerts that do not work, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub broken_channels: Vec<String>,

@@ -4,12 +4,13 @@ use crate::{
     alerts::Open,
     check::Check,
     exchange::{Answers, Secret},
+    orphaned::{PRI_ASKS, Telling},
     results::{Notes, Record},
     store::{Event, State},
 };
 use atlas_model::{
-    EnvVersion, Role,
-    verify::{ColdBoot, Findings, Heard, Profile, SUMMED, key, listed_by},
+    EnvVersion, Partner, Role,
+    verify::{ColdBoot, Fault, Findings, Heard, Profile, SUMMED, key, listed_by, names},
 };
 use std::{
     collections::BTreeMap,
@@ -22,6 +23,15 @@ use std::{
 /// Seconds since 1970.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Which of several faults began or ended.
+fn differences(before: &[Fault], after: &[Fault], key: &str, time: u64) -> Vec<Event> {
+    let (before, after) = (names(before), names(after));
+    let event = |fault: &Fault, over| Event::Fault { time, key: key.to_owned(), what: fault.what.clone(), over };
+    let ended = before.iter().filter(|(name, _)| !after.contains_key(*name)).map(|(_, fault)| event(fault, true));
+    let begun = after.iter().filter(|(name, _)| !before.contains_key(*name)).map(|(_, fault)| event(fault, false));
+    ended.chain(begun).collect()
 }
 
 /// The state that all threads share.
@@ -50,6 +60,12 @@ pub struct Inner {
     pub broken_channels: Vec<String>,
     /// When PRI, or anybody else who knows the secret, asked last; at the start it is given its time.
     pub asked: Instant,
+    /// PRI's partners, as PRI said last.
+    pub siblings: Vec<Partner>,
+    /// When another secondary said last that somebody tells.
+    pub elsewhere: Option<Instant>,
+    /// Whether this server tells.
+    pub tells: bool,
     /// What is to be written to the log.
     events: Vec<Event>,
     /// Whether a verdict changed since [`Board::wait`] returned.
@@ -70,6 +86,9 @@ impl Board {
             boots_with: None,
             broken_channels: vec![],
             asked: Instant::now(),
+            siblings: state.siblings,
+            elsewhere: None,
+            tells: false,
             events: vec![],
             is_news: true,
         };
@@ -89,8 +108,12 @@ impl Board {
             profile.summary.push_str(&format!(" ({})", listed_by(&key)));
         }
         let (verdict, summary) = (profile.verdict, profile.summary.clone());
+        let (mut differing, before) = (vec![], inner.events.len());
         let changed = match inner.records.get_mut(&key) {
-            Some(record) => record.take(profile, interval, time),
+            Some(record) => {
+                differing = differences(&record.profile().faults, &profile.faults, &key, time);
+                record.take(profile, interval, time)
+            }
             None => {
                 inner.records.insert(key.clone(), Record::new(about, service, instance, profile, interval, time));
                 true
@@ -98,6 +121,10 @@ impl Board {
         };
         if changed {
             inner.events.push(Event::Verdict { time, key, verdict, summary });
+        } else {
+            inner.events.append(&mut differing);
+        }
+        if changed || inner.events.len() > before {
             inner.is_news = true;
             self.changed.notify_all();
         }
@@ -151,13 +178,14 @@ impl Inner {
             observed: self.records.values().map(|record| record.observed(&self.notes, time)).collect(),
             heard: if with_heard { self.heard.values().cloned().collect() } else { vec![] },
             boots_with: self.boots_with.clone(),
+            partners: if self.role == Role::Pri { self.siblings.clone() } else { vec![] },
             broken_channels: self.broken_channels.clone(),
         }
     }
 
     /// What is to be kept over a restart.
     pub fn state(&self) -> State {
-        State { format: 1, records: self.records.clone(), open: self.open.clone() }
+        State { format: 1, records: self.records.clone(), open: self.open.clone(), siblings: self.siblings.clone() }
     }
 
     /// What is to be logged, once.
@@ -188,6 +216,13 @@ impl Answers for Shown {
         serde_json::to_vec(&inner.findings(false)).unwrap_or_default()
     }
 
+    fn telling(&self) -> Vec<u8> {
+        let inner = self.board.lock();
+        let pri_asks = inner.asked.elapsed() <= PRI_ASKS;
+        let tells = inner.tells && inner.broken_channels.is_empty();
+        serde_json::to_vec(&Telling { format: 1, role: inner.role, pri_asks, tells }).unwrap_or_default()
+    }
+
     fn metrics(&self) -> String {
         crate::metrics::text(&self.board.lock().findings(true))
     }
@@ -200,6 +235,27 @@ impl Answers for Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use atlas_model::verify::Verdict;
+
+    #[test]
+    fn each_fault_that_begins_or_ends_is_in_the_history() {
+        let board = Board::new(Role::Pri, EnvVersion::OLDEST, State::default());
+        let take = |what: &[&str]| {
+            let faults = what.iter().map(|what| Fault::new(Verdict::Slow, *what, "look")).collect();
+            board.take(Some(Role::Pri), "system", "", 60, Profile::of_faults(faults, "fine"));
+            let told = |event: Event| match event {
+                Event::Verdict { verdict, .. } => verdict.to_string(),
+                Event::Fault { what, over, .. } => format!("{} {what}", if over { "over:" } else { "begun:" }),
+                other => panic!("{other:?}"),
+            };
+            board.lock().take_events().into_iter().map(told).collect::<Vec<_>>()
+        };
+        assert_eq!(take(&["load 7"]), ["slow"]);
+        assert_eq!(take(&["load 8"]), [""; 0], "a number is no news");
+        assert_eq!(take(&["load 8", "a.service failed"]), ["begun: a.service failed"]);
+        assert_eq!(take(&["a.service failed"]), ["over: load 8"]);
+        assert_eq!(take(&[]), ["ok"]);
+    }
 
     #[test]
     fn a_change_is_news_once_and_is_logged_once() {

@@ -8,6 +8,8 @@
 //!                                                  ◄─────────  Atlas-Proof: HMAC-SHA256(secret, "tell" nonce body), and the findings
 //! ```
 //!
+//! `/telling` is asked and proven likewise, by one secondary of another while PRI is silent: whether it tells people.
+//!
 //! The secret lies in `/etc/atlas/verifier/secret`, is made by SetUp on PRI, and is synchronised as every other file is. It proves who speaks; it
 //! hides nothing: findings are no secret. `/metrics` is for Prometheus, from this server itself and from where the settings allow.
 //!
@@ -119,6 +121,8 @@ pub trait Answers: Send + Sync + 'static {
     fn secret(&self) -> Option<Secret>;
     /// The findings as JSON; a partner has asked for them.
     fn findings(&self) -> Vec<u8>;
+    /// Whether this server tells people, as JSON; another secondary has asked.
+    fn telling(&self) -> Vec<u8>;
     /// The metrics, in Prometheus' text format.
     fn metrics(&self) -> String;
     /// Whether this address may read the metrics.
@@ -214,12 +218,12 @@ fn answer(mut stream: TcpStream, answers: &impl Answers) -> anyhow::Result<()> {
 fn respond(request: &Request, from: IpAddr, answers: &impl Answers) -> anyhow::Result<(&'static str, String, Vec<u8>)> {
     let refused = |status| Ok((status, String::new(), Vec::new()));
     match request.path.as_str() {
-        "/findings" => {
+        "/findings" | "/telling" => {
             let Some(secret) = answers.secret() else { return refused("503 No Secret Yet") };
             if request.nonce.len() != 64 || !secret.is_proven(&[b"ask", request.nonce.as_bytes()], &request.proof) {
                 return refused("403 Forbidden");
             }
-            let body = answers.findings();
+            let body = if request.path == "/telling" { answers.telling() } else { answers.findings() };
             let proof = secret.prove_answer(&request.nonce, &body)?;
             Ok(("200 OK", format!("Atlas-Proof: {proof}\r\n"), body))
         }
@@ -266,20 +270,33 @@ fn read_some(stream: &mut TcpStream, buffer: &mut Vec<u8>, until: Instant) -> an
 /// # Errors
 /// Why nothing came: nobody listens, it took too long, or what came is not proven to be from a partner.
 pub fn ask(address: SocketAddr, secret: &Secret) -> anyhow::Result<Findings> {
+    ask_for("/findings", address, secret, read_findings)
+}
+
+/// Asks another server's Verifier for what is at this path.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_for<T>(
+    path: &str,
+    address: SocketAddr,
+    secret: &Secret,
+    read: impl Fn(&[u8]) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let until = Instant::now() + TIME;
     let mut stream = TcpStream::connect_timeout(&address, TIME)
         .with_context(|| format!("connect to its port {}", address.port()))?;
     stream.set_write_timeout(Some(TIME))?;
     let nonce = hex(&random()?);
     let proof = secret.prove(&[b"ask", nonce.as_bytes()])?;
-    let request = format!("GET /findings HTTP/1.0\r\nAtlas-Nonce: {nonce}\r\nAtlas-Proof: {proof}\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nAtlas-Nonce: {nonce}\r\nAtlas-Proof: {proof}\r\n\r\n");
     stream.write_all(request.as_bytes()).context("ask")?;
     let mut buffer = Vec::new();
     loop {
         read_some(&mut stream, &mut buffer, until)
             .context("it takes questions and answers none: it is stuck, or its server is")?;
-        if let Some(findings) = parse_answer(&buffer, &nonce, secret)? {
-            return Ok(findings);
+        if let Some(body) = proven_body(&buffer, &nonce, secret)? {
+            return read(body);
         }
     }
 }
@@ -289,6 +306,10 @@ pub fn ask(address: SocketAddr, secret: &Secret) -> anyhow::Result<Findings> {
 /// # Errors
 /// Where it is a refusal, too long, or not proven to be from a partner.
 pub fn parse_answer(bytes: &[u8], nonce: &str, secret: &Secret) -> anyhow::Result<Option<Findings>> {
+    proven_body(bytes, nonce, secret)?.map(read_findings).transpose()
+}
+
+fn proven_body<'b>(bytes: &'b [u8], nonce: &str, secret: &Secret) -> anyhow::Result<Option<&'b [u8]>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(start) = response.parse(bytes).context("read its answer")? else {
@@ -305,13 +326,17 @@ pub fn parse_answer(bytes: &[u8], nonce: &str, secret: &Secret) -> anyhow::Resul
         secret.is_proven(&[b"tell", nonce.as_bytes(), body], &header(&headers, "Atlas-Proof")),
         "its answer is not proven to be from a partner"
     );
+    Ok(Some(body))
+}
+
+fn read_findings(body: &[u8]) -> anyhow::Result<Findings> {
     let findings: Findings = serde_json::from_slice(body).context("read its findings")?;
     anyhow::ensure!(
         findings.format == 1,
         "its findings are of format {}; this program reads format 1",
         findings.format
     );
-    Ok(Some(findings))
+    Ok(findings)
 }
 
 /// Moves all times to this server's clock, which reads `now`.
@@ -330,117 +355,4 @@ pub fn by_our_clock(findings: &mut Findings, now: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use atlas_model::{EnvVersion, Role};
-
-    struct Fixed(Secret);
-
-    impl Answers for Fixed {
-        fn secret(&self) -> Option<Secret> {
-            Some(self.0.clone())
-        }
-        fn findings(&self) -> Vec<u8> {
-            serde_json::to_vec(&Findings {
-                format: 1,
-                role: Role::Sec(1),
-                env_version: EnvVersion::OLDEST,
-                time: 1000,
-                started: 900,
-                observed: vec![],
-                heard: vec![],
-                boots_with: None,
-                broken_channels: vec![],
-            })
-            .unwrap()
-        }
-        fn metrics(&self) -> String {
-            "up 1\n".into()
-        }
-        fn may_read_metrics(&self, from: IpAddr) -> bool {
-            from.is_loopback()
-        }
-    }
-
-    fn secret(letter: &str) -> Secret {
-        Secret(letter.repeat(64).into_bytes())
-    }
-
-    /// A Verifier on loopback.
-    fn served() -> SocketAddr {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        serve(&[address], &Arc::new(Fixed(secret("a")))).unwrap();
-        address
-    }
-
-    fn raw(address: SocketAddr, request: &str) -> String {
-        let mut stream = TcpStream::connect_timeout(&address, TIME).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut text = String::new();
-        let _ = stream.read_to_string(&mut text);
-        text
-    }
-
-    #[test]
-    fn a_partner_that_knows_the_secret_is_answered_and_no_other() {
-        let address = served();
-        let mut findings = ask(address, &secret("a")).unwrap();
-        by_our_clock(&mut findings, 5000);
-        assert_eq!((findings.role, findings.time, findings.started), (Role::Sec(1), 5000, 4900));
-        assert!(ask(address, &secret("b")).unwrap_err().to_string().contains("differ"));
-        assert!(raw(address, "GET /findings HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 403"));
-        assert!(raw(address, "GET /metrics HTTP/1.1\r\n\r\n").ends_with("up 1\n"));
-        assert!(raw(address, "GET /etc/passwd HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 404"));
-    }
-
-    #[test]
-    fn what_is_no_request_or_too_long_or_too_slow_is_dropped() {
-        let address = served();
-        assert_eq!(raw(address, "\0\0\0\0"), "");
-        assert_eq!(raw(address, "POST /findings HTTP/1.0\r\n\r\n"), "");
-        assert_eq!(raw(address, &format!("GET /{} ", "x".repeat(20_000))), "");
-        let idle: Vec<TcpStream> = (0..AT_ONCE).map(|_| TcpStream::connect_timeout(&address, TIME).unwrap()).collect();
-        let start = Instant::now();
-        while ask(address, &secret("a")).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(10), "silent connections hold it up for good");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        drop(idle);
-    }
-
-    #[test]
-    fn a_partner_that_is_stuck_is_told_apart_from_one_that_is_gone() {
-        let stuck = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = stuck.local_addr().unwrap();
-        let error = ask(address, &secret("a")).unwrap_err();
-        assert!(format!("{error:#}").contains("is stuck, or its server is: nothing came within 2 s"), "{error:#}");
-        drop(stuck);
-        assert!(format!("{:#}", ask(address, &secret("a")).unwrap_err()).contains("refused"));
-    }
-
-    #[test]
-    fn an_answer_that_a_stranger_made_up_is_not_believed() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut some = [0; 1024];
-            let _ = stream.read(&mut some);
-            let body = Fixed(secret("a")).findings();
-            let head = format!(
-                "HTTP/1.0 200 OK\r\nContent-Length: {}\r\nAtlas-Proof: {}\r\n\r\n",
-                body.len(),
-                "00".repeat(32)
-            );
-            stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).unwrap();
-        });
-        assert!(ask(address, &secret("a")).unwrap_err().to_string().contains("not proven"));
-    }
-
-    #[test]
-    fn only_a_partner_makes_a_secret_of_bytes() {
-        assert_eq!(unhex("0aff"), Some(vec![10, 255]));
-        assert!(unhex("0af").is_none() && unhex("zz").is_none());
-        assert_eq!(Secret::make().unwrap().len(), 65);
-    }
-}
+mod tests;

@@ -25,6 +25,7 @@ mod here;
 pub mod keeper;
 mod kept;
 pub mod metrics;
+pub mod orphaned;
 mod pattern;
 pub mod plugin;
 pub mod results;

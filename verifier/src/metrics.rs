@@ -90,6 +90,7 @@ mod tests {
             observed: vec![observed],
             heard: vec![],
             boots_with: None,
+            partners: vec![],
             broken_channels: vec![],
         };
         let text = text(&findings);

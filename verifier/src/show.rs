@@ -314,6 +314,9 @@ fn history(common: &Common, begins: Option<&str>, last: usize) -> anyhow::Result
     let events = store(common)?.1.history()?;
     let line = |event: &Event| match event {
         Event::Verdict { time, key, verdict, summary } => (*time, key.clone(), verdict.to_string(), summary.clone()),
+        Event::Fault { time, key, what, over } => {
+            (*time, key.clone(), if *over { "over" } else { "fault" }.into(), what.clone())
+        }
         Event::Alert { time, alert } => (*time, alert.key.clone(), "alert".into(), alert.title()),
         Event::Note { time, key, text } => (*time, key.clone(), "note".into(), text.clone()),
     };

@@ -7,7 +7,7 @@ use crate::{
 use anyhow::Context;
 use atlas_cli::Hint;
 use atlas_host::{durable, lock::Lock, tree::Dir};
-use atlas_model::{EnvVersion, Role, verify::Verdict};
+use atlas_model::{EnvVersion, Partner, Role, verify::Verdict};
 use atlas_sid::SidData;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -36,6 +36,9 @@ pub struct State {
     pub records: BTreeMap<String, Record>,
     /// Alerts that are not over, by key.
     pub open: BTreeMap<String, Open>,
+    /// PRI's partners, as PRI said last.
+    #[serde(default)]
+    pub siblings: Vec<Partner>,
 }
 
 impl State {
@@ -64,6 +67,17 @@ pub enum Event {
         verdict: Verdict,
         /// Why.
         summary: String,
+    },
+    /// One of several faults began or ended, and the verdict stayed.
+    Fault {
+        /// When.
+        time: u64,
+        /// Of what.
+        key: String,
+        /// What is wrong, or was.
+        what: String,
+        /// Whether it is over.
+        over: bool,
     },
     /// An alert was handed to the channels.
     Alert {
@@ -179,9 +193,18 @@ mod tests {
     #[test]
     fn what_is_kept_comes_back_and_what_is_broken_begins_anew() {
         let tmp = tempfile::tempdir().unwrap();
-        let open =
-            Open { verdict: Verdict::Slow, summary: "x".into(), first: 1, last: 2, escalated: false, by: vec![] };
-        let state = State { format: 1, records: BTreeMap::new(), open: BTreeMap::from([("SEC1/web".into(), open)]) };
+        let open = Open {
+            verdict: Verdict::Slow,
+            summary: "x".into(),
+            first: 1,
+            last: 2,
+            escalated: false,
+            by: vec![],
+            faults: Default::default(),
+        };
+        let open = BTreeMap::from([("SEC1/web".into(), open)]);
+        let siblings = vec![Partner { role: Role::Sec(2), host: "sec2".into() }];
+        let state = State { format: 1, records: BTreeMap::new(), open, siblings };
         store(tmp.path()).save(&state).unwrap();
         assert_eq!(store(tmp.path()).load(), state);
         std::fs::write(tmp.path().join("SID_DATA/Verifier/PRI/Env1/state.json"), "{\"format\":").unwrap();

@@ -238,6 +238,62 @@ fn all_that_is_wrong_is_listed_by_the_command_that_is_named() {
     assert!((0..20).all(|n| text.contains(&format!("[service.wbe{n}]"))), "{text}");
 }
 
+/// PRI and two secondaries, which know PRI alone.
+fn trio(pri: &str, secs: [&str; 2]) -> (Server, Server, Server) {
+    let mut one = Server::new("PRI", pri, ("SEC1", secs[0]));
+    let config = fs::read_to_string(one.path("unbound/SID_DATA/MasterConfig")).unwrap();
+    let second = format!("[[partner]]\nrole = \"SEC2\"\nhost = \"{}\"\n", secs[1]);
+    one.write("unbound/SID_DATA/MasterConfig", &(config + &second));
+    let mut two = Server::new("SEC1", secs[0], ("PRI", pri));
+    let mut three = Server::new("SEC2", secs[1], ("PRI", pri));
+    // The page that each exercises on PRI is broken by a file of PRI's.
+    let services = fs::read_to_string(one.path("etc/atlas/verifier/Services.json")).unwrap();
+    [&mut two, &mut three].iter().for_each(|sec| sec.write("etc/atlas/verifier/Services.json", &services));
+    for server in [&mut one, &mut two, &mut three] {
+        server.start();
+    }
+    let log = one.path("log");
+    for sec in [&two, &three] {
+        wait("PRI serves", &log, || sec.verdict("PRI/serving") == Some(Verdict::Ok));
+    }
+    let knows = |sec: &Server| {
+        let state = sec.path("unbound/SID_DATA/Verifier/SEC2/Env1/state.json");
+        fs::read_to_string(state).is_ok_and(|state| state.contains("siblings\":[{"))
+    };
+    wait("SEC2 knows of SEC1", &log, || knows(&three));
+    (one, two, three)
+}
+
+#[test]
+fn when_pri_dies_one_secondary_tells_within_a_minute_what_to_do_and_the_other_does_not() {
+    let (mut pri, sec1, sec2) = trio("127.0.79.1", ["127.0.79.2", "127.0.79.3"]);
+    let log = sec1.path("log");
+    pri.write("broken", "");
+    pri.stop();
+    let died = Instant::now();
+    wait("SEC1 tells", &log, || sec1.count("problem PRI/serving") == 1);
+    assert!(died.elapsed() < Duration::from_secs(60), "{:?}", died.elapsed());
+    let (_, text) = sec1.results(&["show", "PRI/serving"]);
+    assert!(text.contains("nobody serves") && text.contains("PRI's front disks into this server's bays"), "{text}");
+    wait("SEC2 sees it", &log, || sec2.verdict("PRI/serving") == Some(Verdict::Unacceptable));
+    while died.elapsed() < Duration::from_secs(50) {
+        assert!(sec2.alerts().is_empty(), "both tell: {:?}", sec2.alerts());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let of_pri: Vec<String> = sec1.alerts().into_iter().filter(|line| line.contains(" PRI/")).collect();
+    assert_eq!(of_pri, ["problem PRI/serving"], "one root");
+}
+
+#[test]
+fn where_no_other_secondary_tells_the_last_one_does() {
+    let (mut pri, mut sec1, sec2) = trio("127.0.80.1", ["127.0.80.2", "127.0.80.3"]);
+    let log = sec2.path("log");
+    pri.write("broken", "");
+    pri.stop();
+    sec1.stop();
+    wait("SEC2 tells", &log, || sec2.count("problem PRI/serving") == 1);
+}
+
 #[test]
 fn what_is_planned_is_not_alerted() {
     let (pri, sec) = cluster("127.0.73.1", "127.0.73.2");

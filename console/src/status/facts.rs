@@ -6,7 +6,7 @@ use atlas_cli::Hint;
 use atlas_host::tree::Dir;
 use atlas_model::{
     BootReport,
-    cycle::{CYCLE, CycleReport},
+    cycle::{CYCLE, CycleReport, SYNCED, SecondaryReport},
     verify::{FINDINGS, Findings},
 };
 use atlas_sid::{
@@ -31,6 +31,9 @@ pub(super) fn gather(root: &Path) -> anyhow::Result<Facts> {
         report::<Findings>(&tree, FINDINGS).filter(|findings| findings.format == 1 && findings.role == config.role());
     let findings_age = findings.as_ref().and_then(|findings| now.checked_sub(findings.time));
     let cycle_age = cycle.as_ref().and_then(|cycle| now.checked_sub(cycle.time));
+    let synced: Option<SecondaryReport> =
+        report(&tree, SYNCED).filter(|synced: &SecondaryReport| synced.role == config.role());
+    let synced_age = synced.as_ref().and_then(|synced| now.checked_sub(synced.time));
     let suspended = Suspended::read(&sid)?.map(|suspended| suspended.reason);
     Ok(Facts {
         role: config.role(),
@@ -40,6 +43,8 @@ pub(super) fn gather(root: &Path) -> anyhow::Result<Facts> {
         members: members(&tree),
         cycle,
         cycle_age,
+        synced,
+        synced_age,
         suspended,
         findings,
         findings_age,

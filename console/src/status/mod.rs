@@ -1,8 +1,10 @@
-//! `atlas status`: can I fail over right now? One screen, the answer first.
+//! `atlas status`: can I fail over right now? One screen, the answer first. A secondary answers for itself, and says whether PRI serves: on
+//! the day it matters, PRI is not there to ask.
 //!
 //! ```text
 //!   /run/atlas/boot.json      what this boot found            ─┐
-//!   /run/atlas/cycle.json     what the last cycle found        ├─► facts, each with its age ─► readiness: a pure decision
+//!   /run/atlas/cycle.json     what the last cycle found        │
+//!   /run/atlas/synced.json    the same, on a secondary         ├─► facts, each with its age ─► readiness: a pure decision
 //!   /run/atlas/verifier.json  what the Verifiers found         │
 //!   MasterConfig, mdstat, /run/atlas/notices                  ─┘
 //! ```
@@ -12,8 +14,10 @@
 mod facts;
 mod readiness;
 mod services;
+mod standby;
 
 pub use readiness::{Facts, Readiness, Ready};
+pub use standby::Pri;
 
 use atlas_cli::{Common, Exit, Style, Table, print, print_json};
 use serde::Serialize;
@@ -39,6 +43,9 @@ struct Answer<'a> {
     #[serde(flatten)]
     facts: &'a Facts,
     ready: &'a [Readiness],
+    /// Whether PRI serves, on a secondary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pri: Option<&'a Pri>,
     /// What is wrong on this server itself.
     here: &'a [String],
 }
@@ -48,14 +55,16 @@ pub(crate) fn run(args: &StatusArgs, common: &Common) -> anyhow::Result<Exit> {
     loop {
         let facts = facts::gather(&common.root)?;
         let ready = readiness::decide(&facts);
-        let here = readiness::here(&facts);
+        let (here, pri) = (readiness::here(&facts), standby::pri(&facts));
         if common.json {
-            print_json(&Answer { format: 1, facts: &facts, ready: &ready, here: &here })?;
+            print_json(&Answer { format: 1, facts: &facts, ready: &ready, pri: pri.as_ref(), here: &here })?;
         } else {
             let clear = if args.watch && std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-            print(format!("{clear}{}", tell(&facts, &ready, &here)))?;
+            print(format!("{clear}{}", tell(&facts, &ready, pri.as_ref(), &here)))?;
         }
-        let good = here.is_empty() && ready.iter().all(|one| one.ready == Ready::Yes);
+        let good = here.is_empty()
+            && ready.iter().all(|one| one.ready == Ready::Yes)
+            && pri.as_ref().is_none_or(|pri| pri.serves == Ready::Yes);
         if !args.watch {
             return Ok(if good { Exit::Done } else { Exit::No });
         }
@@ -63,16 +72,27 @@ pub(crate) fn run(args: &StatusArgs, common: &Common) -> anyhow::Result<Exit> {
     }
 }
 
-fn tell(facts: &Facts, ready: &[Readiness], here: &[String]) -> String {
+fn word(style: Style, ready: Ready) -> String {
+    match ready {
+        Ready::Yes => style.green("yes"),
+        Ready::No => style.red("NO"),
+        Ready::Unknown => style.yellow("UNKNOWN"),
+    }
+}
+
+/// Whether PRI serves, and how old that is.
+fn tell_of_pri(style: Style, pri: &Pri) -> String {
+    let age = pri.heard_age.map_or("never heard".to_owned(), |age| format!("heard {age} s ago"));
+    let mut text = format!("{}: {}\n  {} ({age})\n", style.bold("PRI SERVES"), word(style, pri.serves), pri.what);
+    text.extend(pri.hint.iter().map(|hint| format!("    try: {hint}\n")));
+    text
+}
+
+fn tell(facts: &Facts, ready: &[Readiness], pri: Option<&Pri>, here: &[String]) -> String {
     let style = Style::stdout();
-    let mut text = String::new();
+    let mut text = pri.map(|pri| tell_of_pri(style, pri)).unwrap_or_default();
     for one in ready {
-        let answer = match one.ready {
-            Ready::Yes => style.green("yes"),
-            Ready::No => style.red("NO"),
-            Ready::Unknown => style.yellow("UNKNOWN"),
-        };
-        text.push_str(&format!("{} {}: {answer}\n", style.bold("READY TO FAIL OVER TO"), one.role));
+        text.push_str(&format!("{} {}: {}\n", style.bold("READY TO FAIL OVER TO"), one.role, word(style, one.ready)));
         for reason in &one.reasons {
             text.push_str(&format!("  {}\n    try: {}\n", reason.what, reason.hint));
             reason.follows.iter().take(BELOW).for_each(|one| text.push_str(&format!("    with it: {one}\n")));
@@ -91,14 +111,15 @@ fn tell(facts: &Facts, ready: &[Readiness], here: &[String]) -> String {
     text.push('\n');
     let mut table = Table::new(["server", "env", "host", "synced", "generation", "as of", "services", "disks"]);
     let own = facts.env_version.map_or("?".into(), |version| version.to_string());
-    let cycle = facts.cycle.as_ref();
+    let (cycle, synced) = (facts.cycle.as_ref(), facts.synced.as_ref());
+    let generation = cycle.map(|cycle| cycle.generation).or_else(|| synced?.installed);
     table.row([
         format!("{} (this one)", facts.role),
         own,
         String::new(),
         String::new(),
-        cycle.map_or("?".into(), |cycle| cycle.generation.to_string()),
-        String::new(),
+        generation.map_or("?".into(), |generation| generation.to_string()),
+        facts.synced_age.map_or(String::new(), |age| format!("{age} s ago")),
         services::count(facts, facts.role),
         facts.members.map_or("?".into(), |(wanted, there)| format!("{there} of {wanted}")),
     ]);

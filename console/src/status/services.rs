@@ -40,7 +40,7 @@ pub(super) fn of(facts: &Facts, role: Role, cycle: &[&Problem]) -> Services {
         return services;
     };
     let heard = findings.heard.iter().find(|heard| heard.role == role);
-    let silent = heard.is_none_or(|heard| heard.silent.is_some() || heard.findings.is_none());
+    let silent = role != findings.role && heard.is_none_or(|heard| heard.silent.is_some() || heard.findings.is_none());
     if silent {
         let why = heard.and_then(|heard| heard.silent.as_ref()).map_or("it has not answered yet", |silent| &silent.why);
         services.unclear.push(reason(
@@ -49,12 +49,8 @@ pub(super) fn of(facts: &Facts, role: Role, cycle: &[&Problem]) -> Services {
         ));
     }
     let findings = &deciding(findings, role, silent, cycle);
-    let own = findings.observed.iter().map(|observed| (findings.role, observed));
-    let said = findings.heard.iter().find(|heard| heard.role == role && !silent);
-    let said = said.and_then(|heard| heard.findings.as_deref());
-    let theirs = said.into_iter().flat_map(|said| said.observed.iter().map(|observed| (said.role, observed)));
     let mut checks = 0;
-    for (by, observed) in own.chain(theirs).filter(|(by, observed)| decides(findings, role, *by, observed)) {
+    for (by, observed) in known(findings).filter(|(by, observed)| decides(findings, role, *by, observed)) {
         let is_check = observed.about == Some(role) && !["verifier", CYCLE].contains(&observed.service.as_str());
         checks += usize::from(is_check);
         services.date(by, observed, findings.time);
@@ -67,8 +63,7 @@ pub(super) fn of(facts: &Facts, role: Role, cycle: &[&Problem]) -> Services {
     }
     for root in findings.causes().roots() {
         let at = root.at;
-        let is_known = !at.observed.is_stale(findings.time) && [findings.role, role].contains(&at.by);
-        if is_known && decides(findings, role, at.by, at.observed) {
+        if !at.observed.is_stale(findings.time) && decides(findings, role, at.by, at.observed) {
             services.weigh(&root, role);
         }
     }
@@ -224,6 +219,10 @@ pub(super) fn here(facts: &Facts) -> Vec<String> {
             "the Verifier on this server is dead, stuck, or was never started: systemctl status VerifierControl".into(),
         ];
     };
+    // A secondary's own state is in its answer.
+    if facts.role != Role::Pri {
+        return vec![];
+    }
     let told = |root: &Root<'_, '_>| {
         let (key, by) = (root.at.observed.key(), root.at.by);
         let hint = root.hint().map(|hint| format!(" (try: {hint})")).unwrap_or_default();

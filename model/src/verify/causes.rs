@@ -39,6 +39,7 @@ pub enum Link {
 /// The rules. docs/verifier.md has them as a table.
 pub const RULES: &[Rule] = &[
     // Who does not answer at all answers no check.
+    rule(("serving", "nobody"), &[("*", "*")], Link::Observer, true),
     rule(("connectivity", "unreachable"), &[("*", "*")], Link::Observer, true),
     // A program that is not installed has no unit, no port and no answer.
     rule(("packages", "package"), &[("*", "*")], Link::Concerns, true),

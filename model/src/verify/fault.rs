@@ -2,6 +2,7 @@
 
 use super::{Measure, Profile, Verdict, Worse, number};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// So many faults stand in a summary; [`Profile::faults`] has all.
 pub const SUMMED: usize = 6;
@@ -88,6 +89,28 @@ impl Profile {
     }
 }
 
+/// What tells faults apart over time: numbers in them change while they stay the same. Equal ones are counted.
+pub fn names(faults: &[Fault]) -> BTreeMap<String, &Fault> {
+    let mut names = BTreeMap::new();
+    for fault in faults {
+        let plain = |text: &str| text.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).collect::<String>();
+        let name = plain(&fault.what)
+            .replace("#.", "#")
+            .split('#')
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join("#");
+        let mut numbered = name.clone();
+        let mut count = 1;
+        while names.contains_key(&numbered) {
+            count += 1;
+            numbered = format!("{name} ({count})");
+        }
+        names.insert(numbered, fault);
+    }
+    names
+}
+
 /// The first of several, and how many more there are.
 pub fn summed(faults: &[Fault]) -> String {
     let mut told: Vec<&str> = faults.iter().take(SUMMED).map(|fault| fault.what.as_str()).collect();
@@ -115,6 +138,17 @@ mod tests {
         assert!(profile.summary.ends_with("disk5; and 3 more"), "{}", profile.summary);
         assert_eq!((profile.faults.len(), profile.hint.as_deref()), (9, Some("look")));
         assert_eq!(Profile::of_faults(vec![], "fine"), Profile::ok("fine"));
+    }
+
+    #[test]
+    fn a_fault_whose_numbers_change_is_the_same_and_two_of_a_kind_are_two() {
+        let named = |what: &[&str]| -> Vec<String> {
+            let faults: Vec<Fault> = what.iter().map(|what| Fault::new(Verdict::Slow, *what, "look")).collect();
+            names(&faults).into_keys().collect()
+        };
+        assert_eq!(named(&["free space: 9 %, less than 10"]), named(&["free space: 10.25 %, less than 10"]));
+        assert_eq!(named(&["port 80", "port 443"]).len(), 2);
+        assert_ne!(named(&["vdb failed"]), named(&["vdc failed"]));
     }
 
     #[test]

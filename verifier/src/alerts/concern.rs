@@ -7,10 +7,10 @@ use atlas_model::{
     verify::{
         Fault, Findings, Observed, Profile, Verdict,
         causes::{Causes, Sighting},
-        summed,
+        names, summed,
     },
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that is not as it should be, whoever saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Concern {
     pub hint: Option<String>,
     /// What follows from it.
     pub follows: Vec<String>,
+    /// The names of its faults that do not serve, where a check tells several apart.
+    pub faults: BTreeSet<String>,
     /// Since when, in seconds since 1970.
     pub since: u64,
     /// Somebody knows already, or planned it.
@@ -88,7 +90,12 @@ fn concern(key: &str, seen: &[(Role, &Observed)], causes: &Causes<'_>, is_open: 
     let mut below: Vec<String> =
         follows.iter().map(|(one, _)| format!("{}: {}", one.observed.key(), one.fault.what)).collect();
     below.dedup();
+    let of = |observed: &Observed| -> Vec<String> {
+        let is_bad = |fault: &Fault| fault.verdict == Verdict::Unacceptable;
+        names(&observed.profile.faults).into_iter().filter(|(_, fault)| is_bad(fault)).map(|(name, _)| name).collect()
+    };
     Some(Concern {
+        faults: seen.iter().flat_map(|(_, observed)| of(observed)).collect(),
         key: key.to_owned(),
         verdict,
         summary,

@@ -19,7 +19,7 @@ pub use concern::{Concern, concerns};
 use crate::settings::AlertSettings;
 use atlas_model::{Role, verify::Verdict};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What was told and is not over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,9 @@ pub struct Open {
     /// Who saw it last.
     #[serde(default)]
     pub by: Vec<Role>,
+    /// Which of several faults were told.
+    #[serde(default)]
+    pub faults: BTreeSet<String>,
 }
 
 /// So much of what follows is in an alert's text.
@@ -160,7 +163,9 @@ pub fn step(
             last: now,
             escalated: false,
             by: concern.by.clone(),
+            faults: BTreeSet::new(),
         });
+        entry.faults.extend(concern.faults.iter().cloned());
         (entry.verdict, entry.last) = (concern.verdict, now);
         entry.summary.clone_from(&concern.summary);
         entry.escalated |= kind == Kind::Escalated;
@@ -175,6 +180,8 @@ fn why_now(told: Option<&Open>, concern: &Concern, settings: &AlertSettings, now
     let passed = |since: u64, minutes: u64| minutes > 0 && now.saturating_sub(since) >= minutes * 60;
     match () {
         () if concern.verdict.weight() > told.verdict.weight() => Some(Kind::Worse),
+        // Another one of what the same check looks at.
+        () if !concern.faults.is_subset(&told.faults) => Some(Kind::Worse),
         () if concern.verdict == Verdict::Unacceptable
             && !told.escalated
             && passed(told.first, settings.escalate_minutes) =>

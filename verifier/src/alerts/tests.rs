@@ -14,6 +14,7 @@ fn concern(verdict: Verdict) -> Concern {
         by: vec![Role::Pri],
         hint: None,
         follows: vec![],
+        faults: BTreeSet::new(),
         since: 0,
         is_quiet: false,
     }
@@ -104,6 +105,7 @@ fn findings(role: Role, observed: Vec<Observed>) -> Findings {
         observed,
         heard: vec![],
         boots_with: None,
+        partners: vec![],
         broken_channels: vec![],
     }
 }
@@ -209,4 +211,20 @@ fn what_only_may_follow_is_told_and_names_what_it_may_follow_from() {
     let found = concerns(&pri, &BTreeMap::new(), &SETTINGS);
     let ssh = found.iter().find(|concern| concern.key == "SEC1/ssh").unwrap();
     assert!(ssh.summary.ends_with("it may follow from SEC1/disk: / is nearly full"), "{}", ssh.summary);
+}
+
+#[test]
+fn another_fault_of_the_same_check_is_told_and_one_whose_numbers_change_is_not() {
+    let mut open = BTreeMap::new();
+    let mut told = |what: &[&str]| {
+        let faults = what.iter().map(|what| Fault::new(Verdict::Unacceptable, *what, "look")).collect();
+        let pri = findings(Role::Pri, vec![observed(Role::Sec(1), "services", Profile::of_faults(faults, ""))]);
+        let found = concerns(&pri, &open, &SETTINGS);
+        kinds(&step(&mut open, &found, &SETTINGS, ("PRI", 0), |_| true))
+    };
+    assert_eq!(told(&["nginx.service does not run for 5 s"]), [Kind::Problem]);
+    assert_eq!(told(&["nginx.service does not run for 17 s"]), []);
+    assert_eq!(told(&["nginx.service does not run for 27 s", "named.service does not run"]), [Kind::Worse]);
+    assert_eq!(told(&["nginx.service does not run for 29 s"]), []);
+    assert_eq!(told(&[]), [Kind::Recovered]);
 }

@@ -12,6 +12,7 @@
 //! two of its checks never run at once.
 
 mod finder;
+mod pace;
 mod partners;
 mod program;
 mod runner;
@@ -24,7 +25,7 @@ use crate::{
     catalogue::{self, Known},
     exchange,
     keeper::Keeper,
-    settable,
+    orphaned, settable,
     settings::Settings,
     store::{Event, Store},
 };
@@ -41,7 +42,9 @@ use atlas_model::{
 };
 use atlas_sid::{BoundData, SidData, layout::UNBOUND_MOUNT};
 use finder::Finder;
+use pace::Pace;
 use partners::Partners;
+use procfs::{Current, LoadAverage};
 use runner::Runner;
 use std::{
     ffi::OsStr,
@@ -55,8 +58,6 @@ use std::{
 const BEAT: Duration = Duration::from_secs(3);
 /// How often it is looked whether settings or services have changed.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// A secondary tells nobody while PRI has asked within this time: PRI tells.
-const PRI_ASKS: Duration = Duration::from_secs(60);
 /// How long the Unbound disks may take to keep something before that is reported.
 const SILENT: Duration = Duration::from_secs(10);
 /// How soon an answer is written to disk that says nothing new.
@@ -122,6 +123,7 @@ struct Control {
     settings: Settings,
     channels: Channels,
     runner: Runner,
+    pace: Arc<Pace>,
     finder: Finder,
     saved: Instant,
 }
@@ -160,10 +162,13 @@ fn control(root: &Path) -> anyhow::Result<()> {
     let shown = Shown { board: Arc::clone(&board), root: root.to_owned(), metrics_from: settings.metrics_from.clone() };
     exchange::serve(&settings.listen, &Arc::new(shown))
         .hint("is another VerifierControl running? ss -ltnp 'sport = :7311'")?;
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let pace = Arc::new(Pace::new(processors));
     let mut control = Control {
         channels: Channels::start(&settings.channels, root),
         finder: Finder::start(root, beside("VerifyService"), Arc::clone(&board)),
-        runner: Runner::new(Arc::clone(&board)),
+        runner: Runner::new(Arc::clone(&board), Arc::clone(&pace)),
+        pace,
         identity,
         board,
         keeper: Keeper::start(store).context("begin to keep what is found")?,
@@ -186,9 +191,13 @@ fn control(root: &Path) -> anyhow::Result<()> {
 }
 
 impl Control {
-    /// Takes in what may have changed: settings, services, what people said.
+    /// Takes in what may have changed: settings, services, how busy this server is.
     fn look_again(&mut self) {
         let root = self.identity.root.clone();
+        if let Ok(load) = LoadAverage::current() {
+            self.pace.look(f64::from(load.one));
+        }
+        self.own("load", self.pace.profile());
         let unread = match Settings::read(&root) {
             Ok(settings) => {
                 if settings != self.settings {
@@ -304,10 +313,17 @@ impl Control {
             ),
         );
         let (role, now) = (self.identity.config.role(), now());
+        let serving = orphaned::serving(&self.board.lock().findings(true)).filter(|_| role != Role::Pri);
+        if let Some(serving) = serving {
+            self.board.take(Some(Role::Pri), orphaned::SERVING, "", LOOK_AGAIN.as_secs(), serving);
+        }
         let mut inner = self.board.lock();
         (inner.notes, inner.broken_channels) = (notes, broken);
         let findings = inner.findings(true);
-        let tells = role == Role::Pri || inner.asked.elapsed() > PRI_ASKS;
+        let has_before = !orphaned::before(role, &inner.siblings).is_empty();
+        let elsewhere = inner.elsewhere.map(|said| said.elapsed());
+        inner.tells = orphaned::tells(role, inner.asked.elapsed(), has_before, elsewhere);
+        let tells = inner.tells;
         let own = self.finder.here().is_some().then_some(role);
         let alerts = if tells {
             let concerns = alerts::concerns(&findings, &inner.open, &self.settings.alert);
@@ -319,7 +335,7 @@ impl Control {
             let answers = |who: Role| answering.contains(&who) || who != role && !partners.contains(&who);
             alerts::step(&mut inner.open, &concerns, &self.settings.alert, (&from, now), answers)
         } else {
-            // PRI tells; what it was told of meanwhile is its own affair.
+            // PRI tells, or another secondary; what it was told of meanwhile is its own affair.
             inner.open.clear();
             vec![]
         };

@@ -4,6 +4,7 @@ use super::Identity;
 use crate::{
     board::{Board, Inner, now},
     exchange::{self, PORT, Secret, by_our_clock},
+    orphaned,
     service::resolve,
 };
 use anyhow::Context;
@@ -17,7 +18,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How often a partner is asked.
@@ -46,6 +47,35 @@ impl Partners {
                 }
             });
         }
+        let (root, role, board) = (identity.root.clone(), identity.config.role(), Arc::clone(board));
+        if role == Role::Pri {
+            board.lock().siblings = identity.config.partners().to_vec();
+        } else {
+            std::thread::spawn(move || {
+                loop {
+                    hear_elsewhere(&root, role, &board);
+                    std::thread::sleep(orphaned::EVERY);
+                }
+            });
+        }
+    }
+}
+
+/// While PRI does not ask: whether a secondary that comes before this one says that somebody tells.
+fn hear_elsewhere(root: &Path, role: Role, board: &Board) {
+    let siblings = {
+        let inner = board.lock();
+        if inner.asked.elapsed() < orphaned::PRI_ASKS / 2 {
+            return;
+        }
+        orphaned::before(role, &inner.siblings)
+    };
+    let ask = |sibling: &Partner| -> anyhow::Result<bool> {
+        let secret = Secret::read(root)?.context("there is no secret yet")?;
+        orphaned::ask(sibling, &secret, resolve(&sibling.host, Duration::from_secs(2))?)
+    };
+    if siblings.iter().any(|sibling| ask(sibling).unwrap_or(false)) {
+        board.lock().elsewhere = Some(Instant::now());
     }
 }
 
@@ -74,6 +104,10 @@ impl Asker {
         let profile = (heard.silent.is_some() || heard.time.is_some()).then(|| verifier(&heard, ahead));
         let is_news = before != Some(verdicts(&heard));
         let difference = self.cold_boot(&inner, &heard);
+        let said = heard.findings.as_deref().filter(|_| heard.silent.is_none() && role == Role::Pri);
+        if let Some(said) = said.filter(|said| !said.partners.is_empty()) {
+            inner.siblings.clone_from(&said.partners);
+        }
         inner.heard.insert(role, heard);
         drop(inner);
         if let Some(profile) = profile {
@@ -176,6 +210,8 @@ fn ask(root: &Path, partner: &Partner) -> anyhow::Result<(Findings, i64)> {
     let ahead = findings.time.cast_signed().saturating_sub(now.cast_signed());
     by_our_clock(&mut findings, now);
     findings.heard.clear();
+    // Whoever is asked by PRI knows by that that PRI lives.
+    findings.observed.retain(|observed| observed.service != orphaned::SERVING);
     Ok((findings, ahead))
 }
 

@@ -1,5 +1,6 @@
 //! A thread for every check, which runs it at its interval for as long as it is in the plan.
 
+use super::pace::{self, Pace};
 use crate::{board::Board, check::Check};
 use atlas_model::verify::key;
 use std::{
@@ -24,6 +25,7 @@ const STACK: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Runner {
     board: Arc<Board>,
+    pace: Arc<Pace>,
     running: BTreeMap<String, Running>,
 }
 
@@ -35,8 +37,8 @@ struct Running {
 }
 
 impl Runner {
-    pub(super) fn new(board: Arc<Board>) -> Runner {
-        Runner { board, running: BTreeMap::new() }
+    pub(super) fn new(board: Arc<Board>, pace: Arc<Pace>) -> Runner {
+        Runner { board, pace, running: BTreeMap::new() }
     }
 
     /// Makes the checks that run those of `plan`. One that is in both goes on undisturbed.
@@ -60,8 +62,9 @@ impl Runner {
             }
             let stop = Arc::new(AtomicBool::new(false));
             let (own, board, stopped) = (check.clone(), Arc::clone(&self.board), Arc::clone(&stop));
-            let thread =
-                std::thread::Builder::new().stack_size(STACK).spawn(move || keep_checking(&own, &board, &stopped));
+            let pace = Arc::clone(&self.pace);
+            let keep = move || keep_checking(&own, &board, &pace, &stopped);
+            let thread = std::thread::Builder::new().stack_size(STACK).spawn(keep);
             match thread {
                 Ok(thread) => drop(self.running.insert(key, Running { check, stop, thread: Some(thread) })),
                 Err(error) => tracing::error!("{key} cannot be verified: {error}"),
@@ -72,11 +75,12 @@ impl Runner {
         }
         // What the Verifier says of itself and of its partners is no check.
         let goes_on = |key: &str| self.running.get(key).is_some_and(|running| !running.stop.load(Ordering::SeqCst));
-        self.board.lock().keep(|key| goes_on(key) || key.contains("/verifier") || key.ends_with("/cold-boot"));
+        let own = |key: &str| key.contains("/verifier") || key.ends_with("/cold-boot") || key.ends_with("/serving");
+        self.board.lock().keep(|key| goes_on(key) || own(key));
     }
 }
 
-fn keep_checking(check: &Check, board: &Board, stop: &AtomicBool) {
+fn keep_checking(check: &Check, board: &Board, pace: &Pace, stop: &AtomicBool) {
     let mut random = Random::new(check);
     let mut next = Instant::now() + Duration::from_secs(check.interval.min(FIRST_ROUND)).mul_f64(random.next());
     loop {
@@ -89,18 +93,22 @@ fn keep_checking(check: &Check, board: &Board, stop: &AtomicBool) {
         if stop.load(Ordering::SeqCst) {
             return;
         }
+        let turn = pace.turn();
         let begun = Instant::now();
         let mut profile = check.run();
         let worse = board.last(check).is_some_and(|last| profile.verdict.weight() > last.verdict.weight());
         if worse && begun.elapsed() < FAST {
             profile = check.run();
         }
+        drop(turn);
+        let factor = pace.factor();
+        profile = pace::judged(profile, begun.elapsed(), Duration::from_secs(check.deadline), factor);
         if stop.load(Ordering::SeqCst) {
             return;
         }
-        board.take(check.about, &check.service, &check.instance, check.interval, profile);
+        board.take(check.about, &check.service, &check.instance, check.interval * u64::from(factor), profile);
         // Up to a tenth earlier, so that checks that began together do not stay together.
-        next = begun + check.period().mul_f64(0.9 + 0.1 * random.next());
+        next = begun + (check.period() * factor).mul_f64(0.9 + 0.1 * random.next());
     }
 }
 
@@ -153,13 +161,42 @@ mod tests {
     #[test]
     fn one_that_never_answers_holds_up_no_other_and_what_is_dropped_ends() {
         let board = Arc::new(Board::new(Role::Pri, EnvVersion::OLDEST, State::default()));
-        let mut runner = Runner::new(Arc::clone(&board));
+        let mut runner = Runner::new(Arc::clone(&board), Arc::new(Pace::new(2)));
         let good = check("good", "echo fine");
         runner.keep_to(vec![check("stuck", "sleep 25"), good.clone()], true);
         wait(&board, "the good one is not verified", |board| board.last(&good).is_some());
         assert!(board.last(&check("stuck", "")).is_none());
         runner.keep_to(vec![], true);
         wait(&board, "it is not forgotten", |board| board.lock().findings(true).observed.is_empty());
+    }
+
+    #[test]
+    fn on_a_busy_server_many_slow_checks_do_not_pile_up() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (now, counts) = (tmp.path().join("now"), tmp.path().join("counts"));
+        std::fs::create_dir(&now).unwrap();
+        let script = format!(
+            "mkdir {0}/$$; ls {0} | wc -l >>{1}; sleep 0.2; rmdir {0}/$$; echo fine",
+            now.display(),
+            counts.display()
+        );
+        let plan: Vec<Check> = (0..12).map(|n| check(&format!("slow{n}"), &script)).collect();
+        let board = Arc::new(Board::new(Role::Pri, EnvVersion::OLDEST, State::default()));
+        let pace = Arc::new(Pace::new(1));
+        pace.look(25.0);
+        let mut runner = Runner::new(Arc::clone(&board), Arc::clone(&pace));
+        runner.keep_to(plan.clone(), true);
+        wait(&board, "some never had their turn", |board| plan.iter().all(|check| board.last(check).is_some()));
+        let most = || {
+            let text = std::fs::read_to_string(&counts).unwrap();
+            text.lines().filter_map(|line| line.trim().parse::<u32>().ok()).max().unwrap()
+        };
+        assert!(most() <= 2, "{} ran at once on one processor", most());
+        let interval = board.lock().findings(true).observed[0].interval;
+        assert_eq!(interval, 8, "nobody is promised what is not kept");
+        (0..3).for_each(|_| pace.look(0.0));
+        wait(&board, "they do not speed up again", |_| most() > 2);
+        runner.keep_to(vec![], true);
     }
 
     #[test]
@@ -173,7 +210,7 @@ mod tests {
             once.display()
         );
         let board = Arc::new(Board::new(Role::Pri, EnvVersion::OLDEST, State::default()));
-        let mut runner = Runner::new(Arc::clone(&board));
+        let mut runner = Runner::new(Arc::clone(&board), Arc::new(Pace::new(2)));
         let check = check("web", &script);
         runner.keep_to(vec![check.clone()], true);
         wait(&board, "it did not run four times", |_| std::fs::read_to_string(&runs).is_ok_and(|text| text.len() >= 4));

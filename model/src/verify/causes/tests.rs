@@ -31,6 +31,7 @@ fn found(role: Role, observed: Vec<Observed>) -> Findings {
         observed,
         heard: vec![],
         boots_with: None,
+        partners: vec![],
         broken_channels: vec![],
     }
 }
