@@ -13,7 +13,13 @@ use super::trio::{A, B, C, Trio, acted, down, long, up};
 use crate::{Context, Disk, Server, secs};
 
 /// What a server is to be: who, and from which converted version if any.
-fn assert_is(server: &Server, role: Part, place: Part, converted_from: Option<u32>, client: &Server) -> Result<()> {
+pub(super) fn assert_is(
+    server: &Server,
+    role: Part,
+    place: Part,
+    converted_from: Option<u32>,
+    client: &Server,
+) -> Result<()> {
     let report: Value = serde_json::from_slice(&server.read_file("/run/atlas/boot.json")?)?;
     let wanted = report["outcome"] == "identity-installed"
         && report["role"] == role.role

@@ -13,6 +13,7 @@ mod disks_lost;
 mod failover;
 mod fault;
 mod gate;
+mod headline;
 mod hibernation;
 mod identity;
 mod init;
@@ -77,10 +78,15 @@ pub const SCENARIOS: &[Scenario] = &[
     long("kernel-upgrade-keeps-the-hook", upkeep::kernel_upgrade_keeps_the_hook),
     long("package-removed-leaves-nothing", upkeep::package_removed_leaves_nothing),
     long("init-survives-power-cuts", init::init_survives_power_cuts),
-    // Refused like the one that is cut off, by a parser that `model` tests in every run with these, too.
+    // Refused by parsers and decisions that `model` tests in every run with these, too.
     long("refused-master-config-empty", refusals::master_config_empty),
     long("refused-master-config-binary", refusals::master_config_binary),
     long("refused-master-config-of-unknown-role", refusals::master_config_of_unknown_role),
+    long("refused-master-config-cut-off", refusals::master_config_cut_off),
+    long("refused-unknown-format", refusals::unknown_format),
+    long("refused-ident-path-climbs-out", refusals::ident_path_climbs_out),
+    long("refused-members-of-two-sets", refusals::members_of_two_sets),
+    vm("three-debians-lose-their-pri", headline::three_debians_lose_their_pri),
     vm("swap-and-back", failover::swap_and_back),
     vm("clone-beside-pri", addresses::clone_beside_pri),
     vm("disks-pulled-out", disks_lost::pulled_out),
@@ -114,10 +120,7 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("refused-file-system-beyond-mending", refusals::file_system_beyond_mending),
     vm("file-system-that-can-be-mended", refusals::file_system_that_can_be_mended),
     vm("refused-master-config-absent", refusals::master_config_absent),
-    vm("refused-master-config-cut-off", refusals::master_config_cut_off),
     vm("refused-master-config-of-another-cluster", refusals::master_config_of_another_cluster),
-    vm("refused-unknown-format", refusals::unknown_format),
-    vm("refused-ident-path-climbs-out", refusals::ident_path_climbs_out),
     vm("refused-ident-path-through-a-link", refusals::ident_path_through_a_link),
     vm("other-arrays-work-as-before", neighbours::other_arrays_work_as_before),
     vm("hardware-raid", neighbours::hardware_raid),
@@ -131,6 +134,5 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("disks-write-protected-and-a-stick", disks::write_protected_member_and_a_stick),
     vm("refused-no-set", refusals::no_set),
     vm("refused-two-sets", refusals::two_sets),
-    vm("refused-members-of-two-sets", refusals::members_of_two_sets),
     Scenario { name: "content-moves-with-the-disk", tier: Tier::Fast, act: parts::content_moves_with_the_disk },
 ];

@@ -24,7 +24,7 @@ pub(super) use quiet::nothing_is_wrong_for_an_hour;
 /// Within which everything has to be told while this runs, in seconds: each check begins about twice in it.
 const INTERVAL: u64 = 20;
 /// An emulated server may need this long for a check beside all that it does besides, in seconds, before the test fails.
-const EMULATED: u64 = 15;
+pub(super) const EMULATED: u64 = 15;
 /// Cycles are this rare here, in seconds: the next one would undo what is brought about.
 pub(super) const EVERY: u64 = 86_400;
 /// What is verified.
@@ -47,7 +47,7 @@ const SERVICES: [&str; 13] = [
 const AT_MOST: Duration = Duration::from_secs(150);
 
 /// What was told by the channel of the servers' settings.
-const TOLD: &str = "/var/log/told";
+pub(super) const TOLD: &str = "/var/log/told";
 
 /// What became of one fault.
 #[derive(Debug, Serialize)]
@@ -165,20 +165,7 @@ fn table(rows: &[Row]) -> String {
 
 /// A cluster whose services are verified: keys exchanged, a web site and an export, SetUp, one cycle.
 fn set_up(pri: &Server, sec: &Server) -> Result<()> {
-    // What an emulated processor takes its time for is no fault of the service.
-    let patient = "answer-slow = \"20000\", answer-unacceptable = \"20000\", fragmented-slow = \"20000\", mount-slow = \"20000\", \
-                   read-slow = \"20000\", write-slow = \"20000\", lock-slow = \"20000\", load-slow = \"50\", load-unacceptable = \"90\"";
-    let settings: String = SERVICES
-        .iter()
-        .map(|name| format!("[service.{name}]\ninterval = {INTERVAL}\nset = {{ every = \"{EVERY}\", {patient} }}\n"))
-        .collect();
-    let channel = "[[channel]]\nname = \"told\"\nkind = \"command\"\ncommand = [\"/usr/local/bin/told\"]\n";
-    for server in [pri, sec] {
-        let script = format!("#!/bin/sh\n{{ date; cat; echo; }} >> {TOLD}\n");
-        server.write_file("/usr/local/bin/told", script.as_bytes())?;
-        server.sh("chmod 755 /usr/local/bin/told")?;
-    }
-    pri.write_file("/etc/atlas/verifier.toml", (settings + channel).as_bytes())?;
+    verify_patiently(&[pri, sec], pri, INTERVAL, Some(EVERY))?;
     acquaint(pri, sec)?;
     for server in [pri, sec] {
         server.sh("systemctl enable --now nfs-server")?;
@@ -194,6 +181,33 @@ fn set_up(pri: &Server, sec: &Server) -> Result<()> {
         "client data is on {PRI_ADDRESS} alone"
     );
     Ok(())
+}
+
+/// Limits that an emulated processor does not reach: what it takes its time for is no fault of the service.
+const PATIENT: [(&str, &str); 5] = [
+    ("connectivity", "answer-slow = \"20000\", answer-unacceptable = \"20000\", fragmented-slow = \"20000\""),
+    ("nfs", "mount-slow = \"20000\", read-slow = \"20000\", write-slow = \"20000\", lock-slow = \"20000\""),
+    ("ssh", "answer-slow = \"20000\", answer-unacceptable = \"20000\""),
+    ("system", "load-slow = \"50\", load-unacceptable = \"90\""),
+    ("web", "answer-slow = \"20000\", answer-unacceptable = \"20000\""),
+];
+
+/// Sets the Verifier up by PRI's settings: every service within `interval` seconds, and a channel on each server that keeps what is told. `every` is
+/// how rare cycles are, in seconds, where that is not the default.
+pub(super) fn verify_patiently(servers: &[&Server], pri: &Server, interval: u64, every: Option<u64>) -> Result<()> {
+    let settings = SERVICES.map(|name| {
+        let patient = PATIENT.iter().find(|(service, _)| *service == name).map(|(_, limits)| (*limits).to_owned());
+        let every = every.filter(|_| name == "synchronizer").map(|every| format!("every = \"{every}\""));
+        let set: Vec<String> = patient.into_iter().chain(every).collect();
+        format!("[service.{name}]\ninterval = {interval}\nset = {{ {} }}\n", set.join(", "))
+    });
+    let channel = "[[channel]]\nname = \"told\"\nkind = \"command\"\ncommand = [\"/usr/local/bin/told\"]\n";
+    for server in servers {
+        let script = format!("#!/bin/sh\n{{ date; cat; echo; }} >> {TOLD}\n");
+        server.write_file("/usr/local/bin/told", script.as_bytes())?;
+        server.sh("chmod 755 /usr/local/bin/told")?;
+    }
+    pri.write_file("/etc/atlas/verifier.toml", (settings.concat() + channel).as_bytes())
 }
 
 /// The Synchronizer runs, and begins no cycle before the test has ended.

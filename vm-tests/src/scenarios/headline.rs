@@ -1,0 +1,132 @@
+//! What all of it is for, in one day of a cluster on three releases of Debian: a change arrives by itself, a fault of a standby is told, PRI dies and
+//! somebody is told, and each of the others becomes PRI once.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::cast::PRI_ADDRESS;
+use super::cycles::assert_is;
+use super::failover::{move_set, take_out};
+use super::latent::{EMULATED, TOLD, verify_patiently};
+use super::trio::{A, B, C, Trio, acted, down, long, up};
+use crate::{Context, Server, secs};
+
+/// Of every service, in seconds: three emulated servers at once take their time for each.
+const INTERVAL: u64 = 60;
+/// Within which a secondary has to tell that nobody serves, in seconds.
+const TOLD_WITHIN: u64 = 60;
+
+pub(crate) fn three_debians_lose_their_pri(ctx: &Context) -> Result<()> {
+    let trio = Trio::get()?;
+    let lan = ctx.lan("office")?;
+    let client = ctx.client("client", &lan, "192.168.77.9/24")?;
+    acted(ctx, trio.servers(ctx, &lan)?, |servers| {
+        let [a, b, c] = servers;
+        up([a, b, c])?;
+        verify_patiently(&[a, b, c], a, INTERVAL, None)?;
+        for server in [&*b, c, a] {
+            long(server, "ssSyncCtrl start")?;
+        }
+        ready(a, &[("SEC1", "yes", ""), ("SEC2", "yes", "")])?;
+        ctx.note("both secondaries are ready")?;
+        a_change_arrives(a, &[b, c])?;
+        ctx.note("a change has arrived")?;
+        a_fault_is_told(a, b)?;
+        ctx.note("a fault was told, and its end")?;
+        a.sh("echo written just before > /unbound/www/index.html && sync -f /unbound/www/index.html")?;
+        a.power_cut()?;
+        nobody_serves(ctx, &[b, c])?;
+        each_becomes_pri(ctx, servers, &client)
+    })
+}
+
+/// Waits until `atlas status` on PRI says so of each secondary, with a reason that has these words.
+fn ready(pri: &Server, wanted: &[(&str, &str, &str)]) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let output = pri.exec("atlas status --json", secs(60))?;
+        let status: Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("read the status: {}", output.error_text()))?;
+        let is_so = |(role, answer, words): &(&str, &str, &str)| {
+            let said = status["ready"].as_array().into_iter().flatten().find(|one| one["role"] == *role);
+            said.is_some_and(|one| one["ready"] == *answer && one["reasons"].to_string().contains(words))
+        };
+        if wanted.iter().all(is_so) {
+            return Ok(());
+        }
+        ensure!(start.elapsed() < std::time::Duration::from_secs(300), "not {wanted:?} but {:#}", status["ready"]);
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+}
+
+/// A site that is made on PRI answers on both secondaries, and nobody types a word.
+fn a_change_arrives(pri: &Server, secondaries: &[&Server]) -> Result<()> {
+    const SITE: &str = "server { listen 8080; return 200 \"cakes\\n\"; }\n";
+    pri.write_file("/etc/nginx/conf.d/cakes.conf", SITE.as_bytes())?;
+    pri.sh("systemctl reload nginx")?;
+    for server in secondaries {
+        secs(250).poll(&format!("cakes from {}", server.name()), || {
+            Ok((server.exec("curl -s http://localhost:8080/", secs(60))?.text() == "cakes").then_some(()))
+        })?;
+    }
+    ready(pri, &[("SEC1", "yes", ""), ("SEC2", "yes", "")])
+}
+
+/// A web server of SEC1 stands still: SEC1 is no standby any more, and SEC2 is.
+fn a_fault_is_told(pri: &Server, sec1: &Server) -> Result<()> {
+    sec1.sh("systemctl stop nginx && ! systemctl is-active -q nginx")?;
+    ready(pri, &[("SEC1", "no", "nginx"), ("SEC2", "yes", "")])?;
+    sec1.sh("systemctl start nginx")?;
+    ready(pri, &[("SEC1", "yes", ""), ("SEC2", "yes", "")])
+}
+
+/// One of the secondaries tells it, by its own channel, and the other one leaves it at that.
+fn nobody_serves(ctx: &Context, secondaries: &[&Server]) -> Result<()> {
+    let died = Instant::now();
+    let tell = |server: &Server| server.exec(&format!("cat {TOLD}"), secs(60)).map(|output| output.text());
+    let of_pri = |text: &str| text.contains("PRI");
+    secs(TOLD_WITHIN + EMULATED).poll("somebody tells that PRI is gone", || {
+        Ok(secondaries
+            .iter()
+            .map(|server| tell(server))
+            .collect::<Result<Vec<_>>>()?
+            .iter()
+            .any(|text| of_pri(text))
+            .then_some(()))
+    })?;
+    ctx.note(&format!("told {} s after PRI lost its power", died.elapsed().as_secs()))
+}
+
+/// PRI's disks move to SEC1's server, and on to SEC2's.
+fn each_becomes_pri(ctx: &Context, [a, b, c]: &mut [Server; 3], client: &Server) -> Result<()> {
+    down([b])?;
+    drop(take_out(b, B)?);
+    move_set(a, A, b)?;
+    up([b])?;
+    assert_is(b, A, B, None, client)?;
+    serves(b, client)?;
+    ctx.note("the server of Debian 11 was PRI")?;
+    b.power_cut()?;
+    down([c])?;
+    drop(take_out(c, C)?);
+    move_set(b, A, c)?;
+    up([c])?;
+    let report: Value = serde_json::from_slice(&c.read_file("/run/atlas/boot.json")?)?;
+    let from = report["converted_from"].as_u64().and_then(|from| u32::try_from(from).ok());
+    ensure!(from.is_some_and(|from| from < C.env_version), "PRI of an older release was not converted: {report:#}");
+    assert_is(c, A, C, from, client)?;
+    serves(c, client)?;
+    ctx.note("the server of Debian 13 was PRI")?;
+    c.power_cut()
+}
+
+/// Its clients' data, and the site that came by a cycle.
+fn serves(server: &Server, client: &Server) -> Result<()> {
+    let page = client.sh(&format!("timeout 20 wget -qO- http://{PRI_ADDRESS}/"))?;
+    ensure!(page == "written just before", "{} serves {page:?}", server.name());
+    let site = client.sh(&format!("timeout 20 wget -qO- http://{PRI_ADDRESS}:8080/"))?;
+    ensure!(site == "cakes", "{} serves {site:?}", server.name());
+    Ok(())
+}
