@@ -52,6 +52,20 @@ impl Lock {
     }
 }
 
+/// Whether somebody holds the lock `name` in `dir`. It is not touched: who asked by taking it would be in the way of whoever needs it now.
+pub fn is_held(dir: &Dir, name: &OsStr) -> Result<bool, FileError> {
+    let Some(stat) = dir.stat(name)? else { return Ok(false) };
+    // `1: FLOCK  ADVISORY  WRITE 4242 08:02:131090 0 EOF`: device numbers differ from those of stat on some file systems, inodes do not.
+    let locks = std::fs::read_to_string("/proc/locks").map_err(FileError::on("read", "/proc/locks"))?;
+    let is_it = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (kind, at) = (words.nth(1), words.nth(3));
+        let inode = at.and_then(|at| at.rsplit(':').next()).and_then(|inode| inode.parse().ok());
+        kind == Some("FLOCK") && inode == Some(stat.st_ino)
+    };
+    Ok(locks.lines().any(is_it))
+}
+
 /// The lock of all programs that change accounts (`useradd`, `passwd` and the like): `lckpwdf` of the C library takes the same one.
 #[derive(Debug)]
 pub struct AccountsLock {
@@ -104,7 +118,9 @@ mod tests {
         let first = Lock::take(&dir, name, Duration::ZERO).unwrap();
         let refused = Lock::take(&dir, name, Duration::from_millis(30)).unwrap_err();
         assert!(refused.source.to_string().contains("another program"));
+        assert!(is_held(&dir, name).unwrap());
         drop(first);
+        assert!(!is_held(&dir, name).unwrap() && !is_held(&dir, OsStr::new("none")).unwrap());
         Lock::take(&dir, name, Duration::ZERO).unwrap();
     }
 

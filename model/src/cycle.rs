@@ -53,6 +53,9 @@ pub struct SecondaryReport {
     /// The commit in the secondary's history that holds what had been changed there.
     #[serde(default)]
     pub local_commit: Option<String>,
+    /// What of it the installation undid: `/etc/app.conf (its content)`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undone: Vec<String>,
     /// The versions that PRI's Snapshot was converted to here.
     pub converted: Vec<EnvVersion>,
     /// The steps, in order.

@@ -34,6 +34,7 @@ pub mod bond;
 pub mod bound;
 pub mod convert;
 pub mod create;
+pub mod drift;
 pub mod history;
 pub mod incoming;
 pub mod install;

@@ -14,6 +14,7 @@ use atlas_cli::{Common, Exit, in_one_line};
 use atlas_host::{
     process::Command,
     stream::{Hearing, Speaking},
+    tree::Dir,
 };
 use atlas_model::{
     Role,
@@ -24,9 +25,12 @@ use atlas_sid::{
     bond::Bond,
     convert::{self, Converters},
     create::{Created, adopt_list},
+    drift::{self, Undone},
+    lines::Lines,
     snapshot,
 };
 use std::{
+    fs::File,
     io::{Read, Write},
     os::fd::AsFd,
     path::Path,
@@ -106,9 +110,12 @@ fn tell_of_refusal(server: &Server, caller: &Hello, why: &str) {
 fn sync_up<R: Read + Send, W: Write + Send>(server: &Server, wire: &mut Wire<R, W>) -> anyhow::Result<SecondaryReport> {
     let (role, env_version) = (server.role(), server.env_version());
     let mut steps = Vec::new();
+    // One that cannot be read is reported by the Create.
+    let then = drift::manifest(&server.sid, role, env_version).ok().flatten();
     // What somebody changed here since the last cycle goes into the history before it is undone [310].
     let before = working(wire, &mut steps, "create before", || create::snapshot(server, false))??.created;
     let local = local_change(&before);
+    let found = local.is_some().then(|| drift::snapshot_dir(&server.sid, role, env_version)).transpose()?.flatten();
 
     let converters = Converters::of(&server.path);
     let converted = working(wire, &mut steps, "newer", || {
@@ -130,6 +137,12 @@ fn sync_up<R: Read + Send, W: Write + Send>(server: &Server, wire: &mut Wire<R, 
     } else {
         None
     };
+    let undone = match (then, &found, &after) {
+        (Some(then), Some(found), Some(_)) => {
+            undone(server, then, found).unwrap_or_else(|error| vec![format!("not known: {}", in_one_line(&error))])
+        }
+        _ => vec![],
+    };
     let after_notes = after.iter().flat_map(|after| &after.notes);
     let notes = before.notes.iter().chain(&converted.notes).chain(after_notes);
     let mut problems: Vec<Problem> = notes.map(|note| report::of_conversion(role, note)).collect();
@@ -142,6 +155,7 @@ fn sync_up<R: Read + Send, W: Write + Send>(server: &Server, wire: &mut Wire<R, 
         installed: Some(generation),
         changed_locally: local.is_some(),
         local_commit: local.flatten(),
+        undone,
         converted: converted.versions,
         would_boot: would_boot(server),
         problems,
@@ -157,6 +171,17 @@ fn local_change(before: &Created) -> Option<Option<String>> {
     let recorded = before.recorded.as_ref();
     let is_local = before.changed && before.generation > 1 && recorded.is_none_or(|recorded| recorded.changed_here);
     is_local.then(|| recorded.map(|recorded| recorded.commit.to_string()))
+}
+
+/// What of a local change, found between `then` and `found`, is not here any more; noted where the Verifier looks.
+fn undone(server: &Server, then: Lines<File>, found: &Dir) -> anyhow::Result<Vec<String>> {
+    let after = drift::snapshot_dir(&server.sid, server.role(), server.env_version())?;
+    let Some(after) = after else { return Ok(vec![]) };
+    let changes = drift::undone(then, found, &after).context("find out what this cycle undid")?;
+    if !changes.is_empty() {
+        Undone::add(&server.root, now(), &changes).context("note what this cycle undid")?;
+    }
+    Ok(report::shortened(changes.iter().map(|(path, what)| format!("{path} ({what})"))))
 }
 
 /// Does a step, and tells PRI at its beginning, and for as long as it takes, that this server is at work.

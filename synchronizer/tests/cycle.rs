@@ -196,6 +196,11 @@ fn a_local_change_is_undone_and_told() {
     assert_eq!(Cluster::partner(&report, "SEC2")["secondary"]["changed_locally"], false);
     assert_eq!(cluster.read("SEC1", "etc/app/app.conf"), "port = 1\n");
     assert!(!cluster.root("SEC1").join("etc/app/stray.conf").exists());
+    let told = ["/etc/app/app.conf (its content)", "/etc/app/stray.conf (new)"];
+    assert_eq!(Cluster::partner(&report, "SEC1")["secondary"]["undone"], serde_json::json!(told));
+    let kept: Value = serde_json::from_str(&cluster.read("SEC1", "var/lib/atlas/install/undone.json")).unwrap();
+    assert_eq!(kept["undone"].as_array().unwrap().len(), 2, "the Verifier there tells them");
+    assert!(!cluster.root("SEC2").join("var/lib/atlas/install/undone.json").exists());
 }
 
 #[test]

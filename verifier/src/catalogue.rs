@@ -204,6 +204,11 @@ pub fn plan(known: &Known<'_>) -> Vec<Check> {
             checks.extend(plugin.check(None, &outside.host, &instance, known.settings));
         }
     }
+    for (name, found) in
+        known.services.services.iter().filter(|(name, _)| !known.plugins.iter().any(|one| one.name == **name))
+    {
+        checks.extend(missing(name, &found.instances, known));
+    }
     for nagios in &known.settings.nagios {
         let partners = known.partners.iter().map(|partner| nagios_check(nagios, partner.role, &partner.host));
         match nagios.at {
@@ -212,6 +217,21 @@ pub fn plan(known: &Known<'_>) -> Vec<Check> {
         }
     }
     checks
+}
+
+/// The checks of a VerifyService that PRI has and this server has not: each answers that it cannot be run, so that what it would find is unknown
+/// instead of forgotten.
+fn missing(name: &str, instances: &[Instance], known: &Known<'_>) -> Vec<Check> {
+    let program = Path::new("/").join(OWN).join(name);
+    let plugin = Plugin { name: name.into(), program, first: vec![], interval: 60, deadline: 10 };
+    let check = |about, host: &str, instance: &Instance| plugin.check(Some(about), host, instance, known.settings);
+    let of = |instance: &Instance| -> Vec<Check> {
+        match instance.at {
+            At::Here => check(known.role, "localhost", instance).into_iter().collect(),
+            At::Partners => known.partners.iter().filter_map(|one| check(one.role, &one.host, instance)).collect(),
+        }
+    };
+    instances.iter().flat_map(of).collect()
 }
 
 fn nagios_check(nagios: &Nagios, about: Role, host: &str) -> Check {
@@ -305,6 +325,39 @@ mod tests {
         );
         assert_eq!(checks[5].args, ["sec2"]);
         let off: Settings = toml::from_str("[service.ssh]\noff=true\n").unwrap();
+        assert!(plan(&Known { settings: &off, ..known }).is_empty());
+    }
+
+    #[test]
+    fn a_service_that_pri_has_and_this_server_has_not_is_unknown_and_not_forgotten() {
+        let found = FoundService {
+            instances: vec![instance("a", At::Here), instance("b", At::Partners)],
+            problems: vec![],
+            notes: vec![],
+        };
+        let services = Services { format: 1, services: BTreeMap::from([("our-orders".into(), found)]) };
+        let partners = [Partner { role: Role::Pri, host: "pri".into() }];
+        let (plugins, _) = plugins(Path::new("/nonexistent"), Path::new("/opt/atlas/bin/VerifyService"));
+        let (here, settings) = (BTreeMap::new(), Settings::default());
+        let known = Known {
+            role: Role::Sec(1),
+            partners: &partners,
+            plugins: &plugins,
+            services: &services,
+            here: &here,
+            settings: &settings,
+        };
+        let checks = plan(&known);
+        let told: Vec<_> = checks.iter().map(|check| (check.about, check.instance.as_str())).collect();
+        assert_eq!(told, [(Some(Role::Sec(1)), "a"), (Some(Role::Pri), "b")]);
+        let profile = checks[0].run();
+        assert_eq!(profile.verdict, atlas_model::verify::Verdict::Unknown);
+        assert!(
+            profile.hint.is_some_and(|hint| hint.contains("/etc/atlas/verify.d/our-orders")),
+            "{}",
+            profile.summary
+        );
+        let off: Settings = toml::from_str("[service.our-orders]\noff=true\n").unwrap();
         assert!(plan(&Known { settings: &off, ..known }).is_empty());
     }
 

@@ -20,6 +20,7 @@ pub mod check;
 pub mod cold_boot;
 pub mod contract;
 pub mod control;
+mod drift;
 pub mod exchange;
 mod here;
 pub mod keeper;

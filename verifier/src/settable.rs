@@ -29,12 +29,13 @@ const fn of(service: &'static str, measures: &'static [&'static str], options: &
 }
 
 /// Of all services, by name. Each answer of a check is held against it where assertions are on.
-const SETTABLE: [Settable; 21] = [
+const SETTABLE: [Settable; 22] = [
     of("as-pri", &[], &[]),
     of("atlas", &[], &[]),
     of("connectivity", &["answer", "lost", "fragmented", "rate"], &["fragments"]),
     of("disk", &["space", "inodes", "space*", "inodes*", "*/worn", "*/temperature", "*/grown-defects"], &[]),
     of("dns", &["answer", "name-servers"], &["port", "name", "expect", "zone", "limited", "shadowed", "resolver"]),
+    of("drift", &[], &[]),
     of("gate", &[], &[]),
     of("logs", &["largest", "share"], &[]),
     of(

@@ -37,6 +37,8 @@ use std::{
 pub(crate) const SILENCE: Duration = Duration::from_secs(300);
 /// How long one conversation may take in all.
 pub(crate) const WHOLE: Duration = Duration::from_secs(1800);
+/// So many changes that were undone are shown of each partner; the report has all.
+const SHOWN: usize = 10;
 
 /// What a cycle can be told.
 #[derive(Clone, Debug, clap::Args)]
@@ -276,6 +278,8 @@ fn tell(report: &CycleReport) -> String {
                 "{} had been changed locally; undone, its history has it as {commit:.12}\n",
                 partner.role
             ));
+            let undone = partner.secondary.iter().flat_map(|done| done.undone.iter().take(SHOWN));
+            undone.for_each(|what| text.push_str(&format!("  {what}\n")));
         }
     }
     for partner in report.partners.iter().filter(|partner| !partner.in_common.is_empty()) {

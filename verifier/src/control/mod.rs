@@ -23,7 +23,7 @@ use crate::{
     alerts::{self, channel::Channels},
     board::{Board, Shown, now},
     catalogue::{self, Known},
-    exchange,
+    drift, exchange,
     keeper::Keeper,
     orphaned, settable,
     settings::Settings,
@@ -50,7 +50,10 @@ use std::{
     ffi::OsStr,
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -126,6 +129,7 @@ struct Control {
     pace: Arc<Pace>,
     finder: Finder,
     saved: Instant,
+    drift_off: Arc<AtomicBool>,
 }
 
 /// Waits until this server is somebody: one that was not set up yet, or whose Unbound set is not there, has nothing to verify.
@@ -174,8 +178,10 @@ fn control(root: &Path) -> anyhow::Result<()> {
         keeper: Keeper::start(store).context("begin to keep what is found")?,
         settings,
         saved: Instant::now(),
+        drift_off: Arc::default(),
     };
     Partners::start(&control.identity, &control.board);
+    drift::start(root, role, env_version, Arc::clone(&control.board), Arc::clone(&control.drift_off));
     say("READY=1");
     control.look_again();
     let mut looked = Instant::now();
@@ -207,6 +213,8 @@ impl Control {
                     }
                     self.settings = settings;
                 }
+                let is_off = self.settings.service.get(drift::NAME).is_some_and(|own| own.off);
+                self.drift_off.store(is_off, Ordering::Relaxed);
                 None
             }
             Err(error) => Some(format!("{}; what was set before holds", in_one_line(&error))),

@@ -1,7 +1,7 @@
 //! A thread for every check, which runs it at its interval for as long as it is in the plan.
 
 use super::pace::{self, Pace};
-use crate::{board::Board, check::Check};
+use crate::{board::Board, check::Check, drift};
 use atlas_model::verify::key;
 use std::{
     collections::BTreeMap,
@@ -73,9 +73,10 @@ impl Runner {
         if !is_all {
             return;
         }
-        // What the Verifier says of itself and of its partners is no check.
+        // What the Verifier says of itself, of its partners and of what was changed here is no check.
         let goes_on = |key: &str| self.running.get(key).is_some_and(|running| !running.stop.load(Ordering::SeqCst));
-        let own = |key: &str| key.contains("/verifier") || key.ends_with("/cold-boot") || key.ends_with("/serving");
+        let named = |key: &str| ["/cold-boot", "/serving"].iter().any(|end| key.ends_with(end));
+        let own = |key: &str| key.contains("/verifier") || named(key) || drift::is_own(key);
         self.board.lock().keep(|key| goes_on(key) || own(key));
     }
 }

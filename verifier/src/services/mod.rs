@@ -10,6 +10,7 @@ mod daemon;
 mod database;
 mod disk;
 mod dns;
+mod drift;
 mod found;
 mod gate;
 mod given;
@@ -48,6 +49,7 @@ pub const SERVICES: &[Service] = &[
     connectivity::SERVICE,
     disk::SERVICE,
     dns::SERVICE,
+    drift::SERVICE,
     gate::SERVICE,
     logs::SERVICE,
     mail::SERVICE,

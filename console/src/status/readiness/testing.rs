@@ -44,6 +44,7 @@ pub(in crate::status) fn facts() -> Facts {
         installed: Some(7),
         install: serde_json::Value::Null,
         changed_locally: false,
+        undone: vec![],
         local_commit: None,
         converted: vec![],
         steps: vec![],

@@ -376,4 +376,32 @@ pub(super) const FAULTS: &[Fault] = &[
         "umount /var/log",
         &["nothing can be logged"],
     ),
+    fault(
+        "a synchronised file changed",
+        "cp -a /etc/nginx/conf.d/unbound.conf /root/ && echo '# by hand' >> /etc/nginx/conf.d/unbound.conf",
+        "grep -q 'by hand' /etc/nginx/conf.d/unbound.conf",
+        "cp -a /root/unbound.conf /etc/nginx/conf.d/unbound.conf",
+        &["/etc/nginx/conf.d/unbound.conf was changed since the last cycle: its content"],
+    ),
+    fault(
+        "a synchronised file of another owner",
+        "chown www-data /etc/nginx/conf.d/unbound.conf",
+        "test $(stat -c %U /etc/nginx/conf.d/unbound.conf) = www-data",
+        "chown root /etc/nginx/conf.d/unbound.conf",
+        &["/etc/nginx/conf.d/unbound.conf was changed since the last cycle: its owner is"],
+    ),
+    fault(
+        "a synchronised file gone",
+        "mv /etc/exports /root/exports",
+        "! test -e /etc/exports",
+        "mv /root/exports /etc/exports",
+        &["/etc/exports is gone since the last cycle"],
+    ),
+    fault(
+        "a stranger among synchronised files",
+        "echo '# by hand' > /etc/nginx/conf.d/stranger.conf",
+        "test -e /etc/nginx/conf.d/stranger.conf",
+        "rm /etc/nginx/conf.d/stranger.conf",
+        &["/etc/nginx/conf.d/stranger.conf is here, and was not after the last cycle"],
+    ),
 ];
