@@ -7,9 +7,12 @@
 //! network devices   /sys/class/net                             eth0 → up; names, for the configuration names them, and no addresses
 //! limits            /etc/security/limits*, /proc/sys           * hard nofile → 65536, vm.max_map_count → 65530
 //! swap, resolver, time, locale
+//! administrators    /etc/shadow, authorized_keys                root's password → usable, root's keys → a digest
 //! ```
 //!
 //! What each of them means at a failover is decided in [`atlas_model::cold_boot`]. What is not there makes no fact.
+
+mod administrators;
 
 use crate::here::{self, below, names, text};
 use atlas_model::{
@@ -56,6 +59,7 @@ pub fn gather(root: &Path) -> ColdBoot {
         ("resolver", resolver(root)),
         ("time", time(root)),
         ("locale", locale(root)),
+        ("administrators", administrators::facts(root)),
     ];
     let told = subjects.into_iter().filter_map(|(name, facts)| Some((name.to_owned(), facts?)));
     ColdBoot { subjects: told.map(|(name, facts)| (name, facts.into_iter().take(MAX_FACTS).collect())).collect() }

@@ -29,7 +29,7 @@ const fn of(service: &'static str, measures: &'static [&'static str], options: &
 }
 
 /// Of all services, by name. Each answer of a check is held against it where assertions are on.
-const SETTABLE: [Settable; 22] = [
+const SETTABLE: [Settable; 23] = [
     of("as-pri", &[], &[]),
     of("atlas", &[], &[]),
     of("connectivity", &["answer", "lost", "fragmented", "rate"], &["fragments"]),
@@ -37,6 +37,7 @@ const SETTABLE: [Settable; 22] = [
     of("dns", &["answer", "name-servers"], &["port", "name", "expect", "zone", "limited", "shadowed", "resolver"]),
     of("drift", &[], &[]),
     of("gate", &[], &[]),
+    of("identity", &[], &[]),
     of("logs", &["largest", "share"], &[]),
     of(
         "mail",

@@ -5,10 +5,8 @@
 //! somebody to look at.
 
 use atlas_host::{net::addresses, tree::Dir};
-use atlas_model::{
-    Digest, Role,
-    address::{Described, Plan},
-};
+use atlas_model::{Digest, Role};
+use atlas_sid::addresses::on_wires;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -42,28 +40,12 @@ impl Wears {
         Wears {
             hostname: read("etc/hostname").and_then(first_word).unwrap_or_default(),
             host_keys: host_keys(root),
-            addresses: addresses_of(&addresses::read(root)),
+            addresses: on_wires(&addresses::read(root)).take(MOST).collect(),
             machine_id: read("etc/machine-id")
                 .and_then(first_word)
                 .filter(|id| id.len() == 32)
                 .map(|id| Digest::of(id.as_bytes())),
         }
-    }
-}
-
-/// Those on a wire: a bridge between the containers of one server may have the same address as that of another.
-fn addresses_of(plan: &Plan) -> BTreeSet<IpAddr> {
-    let is_island = |name: &String| plan.uppers.iter().any(|upper| &upper.name == name && upper.over.is_empty());
-    let on_a_wire = |one: &&Described| one.cards.names.is_empty() || !one.cards.names.iter().all(is_island);
-    let addresses = plan.described.iter().filter(on_a_wire).flat_map(|one| one.addresses.iter().copied());
-    addresses.filter(is_of_one_server).take(MOST).collect()
-}
-
-/// Every server has these, or may.
-fn is_of_one_server(ip: &IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local() && !ip.is_unspecified(),
-        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local() && !ip.is_unspecified(),
     }
 }
 

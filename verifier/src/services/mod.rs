@@ -14,6 +14,7 @@ mod drift;
 mod found;
 mod gate;
 mod given;
+mod identity;
 mod included;
 mod logs;
 mod mail;
@@ -51,6 +52,7 @@ pub const SERVICES: &[Service] = &[
     dns::SERVICE,
     drift::SERVICE,
     gate::SERVICE,
+    identity::SERVICE,
     logs::SERVICE,
     mail::SERVICE,
     mariadb::SERVICE,

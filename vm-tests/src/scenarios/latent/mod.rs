@@ -28,11 +28,12 @@ pub(super) const EMULATED: u64 = 15;
 /// Cycles are this rare here, in seconds: the next one would undo what is brought about.
 pub(super) const EVERY: u64 = 86_400;
 /// What is verified.
-const SERVICES: [&str; 13] = [
+const SERVICES: [&str; 14] = [
     "atlas",
     "connectivity",
     "disk",
     "gate",
+    "identity",
     "logs",
     "nfs",
     "raid",
