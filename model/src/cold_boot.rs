@@ -14,6 +14,10 @@ use std::collections::BTreeMap;
 pub const PACKAGES: &str = "packages";
 /// Units that start at boot, or are kept from it: name → `enabled`, `masked`.
 pub const UNITS: &str = "units";
+/// Units and drop-ins that somebody wrote: path below `/etc/systemd/system` → a digest.
+pub const UNIT_FILES: &str = "unit files";
+/// Services that start at boot: name → `running`, `stopped`.
+pub const RUNNING: &str = "running";
 /// The kernel that is booted by default: `default` → its version, `modules` → `there`, `missing`.
 pub const KERNEL: &str = "kernel";
 /// Network devices: name → `up`, `down`.
@@ -102,6 +106,11 @@ fn weight(
         // How much swap there is goes with the machine; whether there is any does not.
         (SWAP, _) => is_lacking.then_some(Verdict::Slow),
         _ if pri == sec => None,
+        // It starts again at the next boot; until then somebody should know why it does not run.
+        (RUNNING, LOOP) => None,
+        (RUNNING, _) => is_stopped(pri, sec).then_some(Verdict::Slow),
+        // What both have is meant to be the same; one that is enabled and missing is told as a unit.
+        (UNIT_FILES, _) if same_version && pri.is_some() && sec.is_some() => Some(Verdict::Unacceptable),
         (UNITS, LOOP) => Some(Verdict::Slow),
         (UNITS, _) if pri.is_some_and(|state| state == "enabled") => {
             Some(if same_version || sec.is_some() { Verdict::Unacceptable } else { Verdict::Slow })
@@ -112,6 +121,10 @@ fn weight(
         (LIMITS, _) => is_lacking.then_some(Verdict::Slow),
         _ => Some(Verdict::Slow),
     }
+}
+
+fn is_stopped(pri: Option<&String>, sec: Option<&String>) -> bool {
+    pri.is_some_and(|state| state == "running") && sec.is_some_and(|state| state == "stopped")
 }
 
 #[cfg(test)]
@@ -182,6 +195,22 @@ mod tests {
         assert_eq!(between(OLDER, &pri, &sec), expected);
         let masked = between(OLDER, &[(UNITS, "nginx.service", "enabled")], &[(UNITS, "nginx.service", "masked")]);
         assert_eq!(masked, ["unacceptable units: nginx.service is enabled on PRI and masked here"]);
+    }
+
+    #[test]
+    fn a_service_that_was_stopped_and_a_unit_file_that_differs_are_told() {
+        let pri =
+            [(RUNNING, "app.service", "running"), (RUNNING, "job.service", "stopped"), (RUNNING, LOOP, "running")];
+        let sec =
+            [(RUNNING, "app.service", "stopped"), (RUNNING, "job.service", "running"), (RUNNING, LOOP, "stopped")];
+        assert_eq!(between(SAME, &pri, &sec), ["slow running: app.service is running on PRI and stopped here"]);
+        assert!(between(SAME, &sec, &pri).iter().all(|told| told.contains("job.service")));
+        assert!(between(SAME, &pri[..1], &[(RUNNING, "", "")]).is_empty(), "that it is not there is told as a unit");
+        let file = |digest| [(UNIT_FILES, "app.service.d/limits.conf", digest)];
+        let expected = "unacceptable unit files: app.service.d/limits.conf is 1a on PRI and 2b here";
+        assert_eq!(between(SAME, &file("1a"), &file("2b")), [expected]);
+        let more = between(SAME, &[(UNIT_FILES, "", "")], &file("2b"));
+        assert_eq!(more, ["slow unit files: app.service.d/limits.conf is nothing on PRI and 2b here"]);
     }
 
     #[test]

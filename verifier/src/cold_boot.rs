@@ -3,8 +3,11 @@
 //! ```text
 //! packages          /var/lib/dpkg/status                       nginx → 1.22.1-9
 //! units             /etc/systemd/system/*.wants, links         nginx.service → enabled, cups.service → masked
+//! unit files        /etc/systemd/system, its drop-ins          nginx.service.d/limits.conf → a digest
+//! running           /sys/fs/cgroup                             nginx.service → running
 //! kernel            /vmlinuz, /boot, /lib/modules, cmdline     default → 6.1.0-32-amd64, modules → there
 //! network devices   /sys/class/net                             eth0 → up; names, for the configuration names them, and no addresses
+//! network           /sys/class/net, /proc/net/route, ip rule   eth0's mtu → 1500, default route → by eth0
 //! limits            /etc/security/limits*, /proc/sys           * hard nofile → 65536, vm.max_map_count → 65530
 //! swap, resolver, time, locale
 //! administrators    /etc/shadow, authorized_keys                root's password → usable, root's keys → a digest
@@ -13,10 +16,12 @@
 //! What each of them means at a failover is decided in [`atlas_model::cold_boot`]. What is not there makes no fact.
 
 mod administrators;
+mod network;
+pub(crate) mod units;
 
 use crate::here::{self, below, names, text};
 use atlas_model::{
-    cold_boot::{DEVICES, KERNEL, LIMITS, PACKAGES, SWAP, UNITS},
+    cold_boot::{DEVICES, KERNEL, LIMITS, PACKAGES, RUNNING, SWAP, UNIT_FILES, UNITS},
     verify::ColdBoot,
 };
 use std::{
@@ -47,13 +52,16 @@ const SETTINGS: [&str; 8] = [
 
 type Facts = BTreeMap<String, String>;
 
-/// Gathers the facts of the server below `root`. Takes some milliseconds; runs nothing.
+/// Gathers the facts of the server below `root`. Takes some milliseconds.
 pub fn gather(root: &Path) -> ColdBoot {
     let subjects = [
         (PACKAGES, packages(root)),
-        (UNITS, units(root)),
+        (UNITS, units::enabled(root)),
+        (UNIT_FILES, units::files(root)),
+        (RUNNING, units::running(root)),
         (KERNEL, kernel(root)),
         (DEVICES, devices(root)),
+        ("network", network::facts(root)),
         (LIMITS, limits(root)),
         (SWAP, swap(root)),
         ("resolver", resolver(root)),
@@ -87,31 +95,8 @@ pub(crate) fn packages(root: &Path) -> Option<Facts> {
     (!facts.is_empty()).then_some(facts)
 }
 
-/// Units that others pull in at boot because somebody enabled them, and those that are masked.
-fn units(root: &Path) -> Option<Facts> {
-    const UNITS_OF: &str = "/etc/systemd/system";
-    if !here::is_there(root, UNITS_OF) {
-        return None;
-    }
-    let mut facts = Facts::new();
-    for name in names(root, UNITS_OF) {
-        let path = format!("{UNITS_OF}/{name}");
-        if name.ends_with(".wants") || name.ends_with(".requires") {
-            facts.extend(names(root, &path).into_iter().map(|unit| (unit, "enabled".to_owned())));
-        }
-    }
-    // Masked last: it wins over what pulls it in.
-    for name in names(root, UNITS_OF) {
-        let link = std::fs::read_link(below(root, &format!("{UNITS_OF}/{name}")));
-        if link.is_ok_and(|target| target == Path::new("/dev/null")) {
-            facts.insert(name, "masked".to_owned());
-        }
-    }
-    Some(facts)
-}
-
 /// The kernel that the next boot starts by default.
-fn kernel(root: &Path) -> Option<Facts> {
+pub(crate) fn kernel(root: &Path) -> Option<Facts> {
     let of_link = |path: &str| {
         let target = std::fs::read_link(below(root, path)).ok()?;
         target.file_name()?.to_str()?.strip_prefix("vmlinuz-").map(str::to_owned)
@@ -237,6 +222,8 @@ mod tests {
             "Package: nginx\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1.22.1-9\nDescription: web\n Version: no\n\n\
              Package: apache2\nStatus: deinstall ok config-files\nVersion: 2.4\n\nPackage: zlib\nVersion: 1.3\nStatus: hold ok installed\n",
         );
+        server.write("lib/systemd/system/nginx.service", "");
+        server.write("lib/systemd/system/cups.service", "");
         server.link("/lib/systemd/system/nginx.service", "etc/systemd/system/multi-user.target.wants/nginx.service");
         server.link("/lib/systemd/system/cups.service", "etc/systemd/system/multi-user.target.wants/cups.service");
         server.link("/dev/null", "etc/systemd/system/cups.service");

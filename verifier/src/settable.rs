@@ -29,9 +29,10 @@ const fn of(service: &'static str, measures: &'static [&'static str], options: &
 }
 
 /// Of all services, by name. Each answer of a check is held against it where assertions are on.
-const SETTABLE: [Settable; 23] = [
+const SETTABLE: [Settable; 25] = [
     of("as-pri", &[], &[]),
     of("atlas", &[], &[]),
+    of("boot", &[], &[]),
     of("connectivity", &["answer", "lost", "fragmented", "rate"], &["fragments"]),
     of("disk", &["space", "inodes", "space*", "inodes*", "*/worn", "*/temperature", "*/grown-defects"], &[]),
     of("dns", &["answer", "name-servers"], &["port", "name", "expect", "zone", "limited", "shadowed", "resolver"]),
@@ -71,6 +72,7 @@ const SETTABLE: [Settable; 23] = [
     of("synchronizer", &["suspended", "last-cycle", "last-sync-up"], &["every"]),
     of("system", &["load", "tasks", "memory", "swap", "file-handles", "temperature/*"], &[]),
     of("time", &["offset", "hardware-clock"], &[]),
+    of("units", &[], &[]),
     of(
         "web",
         &["answer", "dynamic", "certificate"],

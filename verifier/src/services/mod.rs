@@ -3,6 +3,7 @@
 mod access;
 mod as_pri;
 mod atlas;
+mod boot;
 mod certificate;
 mod connectivity;
 mod curl;
@@ -33,6 +34,7 @@ mod synchronizer;
 mod system;
 mod time;
 mod trust;
+mod units;
 mod web;
 
 pub use as_pri::Apart;
@@ -47,6 +49,7 @@ use crate::service::Service;
 pub const SERVICES: &[Service] = &[
     as_pri::SERVICE,
     atlas::SERVICE,
+    boot::SERVICE,
     connectivity::SERVICE,
     disk::SERVICE,
     dns::SERVICE,
@@ -67,6 +70,7 @@ pub const SERVICES: &[Service] = &[
     synchronizer::SERVICE,
     system::SERVICE,
     time::SERVICE,
+    units::SERVICE,
     web::SERVICE,
 ];
 

@@ -32,7 +32,7 @@ pub(in crate::scenarios) const fn fault(
 }
 
 /// A fault that no service shows: what PRI boots with and the secondary does not is compared, and told within a minute.
-const fn of_cold_boot(fault: Fault) -> Fault {
+pub(super) const fn of_cold_boot(fault: Fault) -> Fault {
     Fault { interval: Some(60), ..fault }
 }
 
@@ -375,68 +375,5 @@ pub(super) const FAULTS: &[Fault] = &[
         "! touch /var/log/x 2>/dev/null",
         "umount /var/log",
         &["nothing can be logged"],
-    ),
-    fault(
-        "a synchronised file changed",
-        "cp -a /etc/nginx/conf.d/unbound.conf /root/ && echo '# by hand' >> /etc/nginx/conf.d/unbound.conf",
-        "grep -q 'by hand' /etc/nginx/conf.d/unbound.conf",
-        "cp -a /root/unbound.conf /etc/nginx/conf.d/unbound.conf",
-        &["/etc/nginx/conf.d/unbound.conf was changed since the last cycle: its content"],
-    ),
-    fault(
-        "a synchronised file of another owner",
-        "chown www-data /etc/nginx/conf.d/unbound.conf",
-        "test $(stat -c %U /etc/nginx/conf.d/unbound.conf) = www-data",
-        "chown root /etc/nginx/conf.d/unbound.conf",
-        &["/etc/nginx/conf.d/unbound.conf was changed since the last cycle: its owner is"],
-    ),
-    fault(
-        "a synchronised file gone",
-        "mv /etc/exports /root/exports",
-        "! test -e /etc/exports",
-        "mv /root/exports /etc/exports",
-        &["/etc/exports is gone since the last cycle"],
-    ),
-    fault(
-        "a stranger among synchronised files",
-        "echo '# by hand' > /etc/nginx/conf.d/stranger.conf",
-        "test -e /etc/nginx/conf.d/stranger.conf",
-        "rm /etc/nginx/conf.d/stranger.conf",
-        &["/etc/nginx/conf.d/stranger.conf is here, and was not after the last cycle"],
-    ),
-    fault(
-        "another host name runs",
-        "hostname somebody",
-        "test $(hostname) = somebody",
-        "hostname -F /etc/hostname",
-        &["this server calls itself somebody, and /etc/hostname sec1"],
-    ),
-    fault(
-        "PRI's address in a network file",
-        "printf '[Match]\\nName=none\\n[Network]\\nAddress=192.168.77.1/24\\n' > /etc/systemd/network/99-pri.network",
-        "grep -q 192.168.77.1 /etc/systemd/network/99-pri.network",
-        "rm /etc/systemd/network/99-pri.network",
-        &["PRI's address 192.168.77.1 is configured here"],
-    ),
-    fault(
-        "root's password expired",
-        "cp -a /etc/shadow /root/ && chage -d 2020-01-01 -M 90 root",
-        "chage -l root | grep -q 2020",
-        "cp -a /root/shadow /etc/shadow",
-        &["root's password expired"],
-    ),
-    fault(
-        "the machine id changed",
-        "cp -a /etc/machine-id /root/ && tr 0-9a-f 1-9a-f0 < /root/machine-id > /etc/machine-id",
-        "! cmp -s /root/machine-id /etc/machine-id",
-        "cp -a /root/machine-id /etc/machine-id",
-        &["/etc/machine-id was changed since this server was booted"],
-    ),
-    fault(
-        "a network file added to the identity",
-        "printf '[Match]\\nName=none\\n' > /etc/systemd/network/99-none.network",
-        "test -e /etc/systemd/network/99-none.network",
-        "rm /etc/systemd/network/99-none.network",
-        &["/etc/systemd/network/99-none.network is new in this server's identity"],
     ),
 ];

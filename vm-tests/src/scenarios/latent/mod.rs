@@ -7,6 +7,7 @@
 
 mod faults;
 mod quiet;
+mod unseen;
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use crate::{Context, Lan, Server, secs};
 use faults::FAULTS;
 pub(super) use faults::{Fault, fault};
 pub(super) use quiet::nothing_is_wrong_for_an_hour;
+use unseen::UNSEEN;
 
 /// Within which everything has to be told while this runs, in seconds: each check begins about twice in it.
 const INTERVAL: u64 = 20;
@@ -28,8 +30,9 @@ pub(super) const EMULATED: u64 = 15;
 /// Cycles are this rare here, in seconds: the next one would undo what is brought about.
 pub(super) const EVERY: u64 = 86_400;
 /// What is verified.
-const SERVICES: [&str; 14] = [
+const SERVICES: [&str; 16] = [
     "atlas",
+    "boot",
     "connectivity",
     "disk",
     "gate",
@@ -42,6 +45,7 @@ const SERVICES: [&str; 14] = [
     "synchronizer",
     "system",
     "time",
+    "units",
     "web",
 ];
 /// How long is waited for a fault that is not reported in time, to know whether it ever is.
@@ -73,7 +77,7 @@ struct Row {
 pub(crate) fn act(ctx: &Context) -> Result<()> {
     let lan = ctx.lan("office")?;
     let (pri, sec) = verified(ctx, &lan)?;
-    try_all(ctx, FAULTS, INTERVAL, &pri, &sec)
+    try_all(ctx, &[FAULTS, UNSEEN].concat(), INTERVAL, &pri, &sec)
 }
 
 /// Tries these faults of the secondary; fails where PRI did not report one within `interval` seconds and what emulation takes, by its name, or

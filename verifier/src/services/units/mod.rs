@@ -1,0 +1,162 @@
+//! Units of systemd beyond whether they run: what a unit names is there, the next boot's units do not wait for each other in a circle, and ATLAS's
+//! own daemons would start.
+//!
+//! ```text
+//! /etc/systemd/system/*.wants            which start at boot
+//! their files and drop-ins ─► file.rs    directories, programs, accounts and files that they name
+//! systemd-analyze verify default.target  circles; asked again only when a unit has changed
+//! ```
+//!
+//! How units differ from PRI's is compared with the other facts of a cold boot: [`crate::cold_boot`].
+
+mod circles;
+mod file;
+
+use crate::{
+    cold_boot,
+    here::{self, Faults},
+    service::{Service, Target},
+};
+use atlas_model::verify::{Fault, Profile, Verdict};
+use atlas_sid::layout::UNBOUND_MOUNT;
+use file::UnitFile;
+use std::path::Path;
+
+pub(super) const SERVICE: Service = Service {
+    name: "units",
+    about: "what the units that start at boot name is there, they wait for each other in no circle, and ATLAS's own start",
+    interval: 60,
+    deadline: 45,
+    find: |_| Ok(here::found()),
+    verify,
+};
+
+/// ATLAS's own that a boot starts; that of cycles is looked at with the cycles.
+const OWN: [(&str, &str); 2] = [
+    ("VerifierControl.service", "nothing would be verified or reported"),
+    ("atlas-gate.service", "the network would stay closed"),
+];
+/// Made anew at each boot.
+const VOLATILE: [&str; 4] = ["/run/", "/var/run/", "/proc/", "/dev/"];
+/// What systemd makes when the unit starts: the directive, and where that is.
+const MADE: [(&str, &str); 3] =
+    [("StateDirectory", "/var/lib"), ("LogsDirectory", "/var/log"), ("CacheDirectory", "/var/cache")];
+
+fn verify(target: &Target) -> anyhow::Result<Profile> {
+    let root = &target.root;
+    let mut faults = Faults::default();
+    let enabled = cold_boot::units::enabled(root).unwrap_or_default();
+    let running = cold_boot::units::running(root).unwrap_or_default();
+    let services = enabled.iter().filter(|(unit, state)| unit.ends_with(".service") && *state == "enabled");
+    let mut count = 0;
+    for (unit, _) in services {
+        let Some(file) = UnitFile::read(root, unit) else { continue };
+        count += 1;
+        needs(root, unit, &file, &mut faults);
+        if running.get(unit).is_some_and(|state| state == "running") {
+            made(root, unit, &file, &mut faults);
+        }
+    }
+    own(root, &mut faults);
+    circles::look(target, &mut faults);
+    Ok(faults.profile(format!("{count} services that start at boot have what their units name")))
+}
+
+/// What a unit needs before it can start, and nobody makes.
+fn needs(root: &Path, unit: &str, file: &UnitFile, faults: &mut Faults) {
+    let mut lacks = |what: String, hint: String| {
+        let fault = Fault::new(Verdict::Unacceptable, format!("{unit} would not start: {what}"), hint);
+        faults.add(fault.is("unit", &[unit]));
+    };
+    let is_gone = |path: &str| {
+        let is_known = path.starts_with('/') && !path.contains(['%', '$', '*', '?', '[']);
+        let is_elsewhere = VOLATILE.iter().any(|dir| path.starts_with(dir)) || is_client_data(path);
+        is_known && !is_elsewhere && !here::is_there(root, path)
+    };
+    for (key, noun) in [("WorkingDirectory", "its working directory"), ("RootDirectory", "its root directory")] {
+        if let Some(path) = file.last("Service", key).filter(|path| is_gone(path)) {
+            lacks(format!("{noun} {path} is not there"), format!("mkdir -p {path}; or put back what was there"));
+        }
+    }
+    let named = ["ReadWritePaths", "ReadOnlyPaths", "BindPaths", "BindReadOnlyPaths"];
+    for path in named.iter().flat_map(|key| file.words("Service", key)) {
+        let path = path.split(':').next().unwrap_or_default();
+        if is_gone(path) {
+            lacks(format!("{path}, which it names, is not there"), format!("mkdir -p {path}; systemctl cat {unit}"));
+        }
+    }
+    for path in file.all("Service", "EnvironmentFile").iter().filter(|path| is_gone(path)) {
+        lacks(format!("its file of settings {path} is not there"), format!("put it back; systemctl cat {unit}"));
+    }
+    for key in ["StandardOutput", "StandardError"] {
+        let path = file.last("Service", key).and_then(|value| value.split_once(':')).map(|(_, path)| path);
+        let dir = path.and_then(|path| path.rsplit_once('/')).map(|(dir, _)| dir).filter(|dir| !dir.is_empty());
+        if let Some(dir) = dir.filter(|dir| is_gone(dir)) {
+            lacks(format!("{dir}, to which it writes, is not there"), format!("mkdir -p {dir}; systemctl cat {unit}"));
+        }
+    }
+    let program = |line: &String| {
+        line.trim_start_matches(['@', '-', ':', '+', '!', '|']).split_whitespace().next().map(str::to_owned)
+    };
+    let may_fail = |line: &&String| line.starts_with('-');
+    let started = file.all("Service", "ExecStart");
+    for path in started.iter().filter(|line| !may_fail(line)).filter_map(program).filter(|path| is_gone(path)) {
+        lacks(format!("its program {path} is not there"), format!("systemctl cat {unit}; reinstall what it is of"));
+    }
+    let is_dynamic =
+        file.last("Service", "DynamicUser").is_some_and(|value| ["yes", "true", "on", "1"].contains(&value));
+    for (key, table, noun) in [("User", "etc/passwd", "account"), ("Group", "etc/group", "group")] {
+        let name = file.last("Service", key).filter(|name| !is_dynamic && !name.contains('%'));
+        if let (Some(name), Some(text)) = (name, here::text(root, table))
+            && name.parse::<u32>().is_err()
+            && !text.lines().any(|line| line.split(':').next() == Some(name))
+        {
+            lacks(
+                format!("the {noun} {name} is not there"),
+                format!("getent {} {name}; adduser --system {name}", &table[4..]),
+            );
+        }
+    }
+}
+
+/// Client data is where PRI's disks are.
+fn is_client_data(path: &str) -> bool {
+    path.trim_start_matches('/').split('/').next() == Some(UNBOUND_MOUNT)
+}
+
+/// Directories that systemd made when the unit started, and that it has lost since.
+fn made(root: &Path, unit: &str, file: &UnitFile, faults: &mut Faults) {
+    for (key, below) in MADE {
+        for name in file.words("Service", key) {
+            let path = format!("{below}/{}", name.split(':').next().unwrap_or_default());
+            if !path.contains('%') && !here::is_there(root, &path) {
+                faults.slow(
+                    format!("{path}, which {unit} needs, is gone while it runs"),
+                    format!("systemctl restart {unit} makes it anew, and empty; what was in it has to be put back"),
+                );
+            }
+        }
+    }
+}
+
+/// Whether ATLAS's own daemons would start at the next boot.
+fn own(root: &Path, faults: &mut Faults) {
+    if !here::is_there(root, "opt/atlas/EnvID") {
+        return;
+    }
+    for (unit, then) in OWN {
+        let name = unit.trim_end_matches(".service");
+        if cold_boot::units::is_masked(root, unit) {
+            faults.unacceptable(
+                format!("{name} is masked: after the next boot {then}"),
+                format!("systemctl unmask {unit}"),
+            );
+        } else if !cold_boot::units::is_pulled_in(root, unit) && cold_boot::units::file_of(root, unit) {
+            let hint = "apt-get install --reinstall atlas";
+            faults.unacceptable(format!("nothing starts {name} at the next boot: {then}"), hint);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+use super::*;
+use crate::here::testing::Server;
+
+const APP: &str = "[Unit]\nDescription=x\n[Service]\nUser=app\nWorkingDirectory=/srv/app\nEnvironmentFile=-/etc/default/none\n\
+                   EnvironmentFile=/etc/default/app\nExecStart=/usr/local/bin/app --port \\\n 80\nStateDirectory=app\n\
+                   ReadWritePaths=/var/spool/app -/var/none\nStandardOutput=append:/var/log/app/out.log\n";
+
+fn server() -> Server {
+    let server = Server::with(&[
+        ("etc/systemd/system/app.service", APP),
+        ("etc/passwd", "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/:/bin/sh\n"),
+        ("srv/app/x", ""),
+        ("etc/default/app", ""),
+        ("usr/local/bin/app", ""),
+        ("var/spool/app/x", ""),
+        ("var/log/app/x", ""),
+        ("var/lib/app/x", ""),
+        ("sys/fs/cgroup/system.slice/app.service/cgroup.events", "populated 1\n"),
+        ("run/systemd/system/x", ""),
+        ("opt/atlas/EnvID", "1\n"),
+    ]);
+    server.link("/etc/systemd/system/app.service", "etc/systemd/system/multi-user.target.wants/app.service");
+    for (unit, _) in OWN {
+        server.write(&format!("usr/lib/systemd/system/{unit}"), "[Service]\n");
+        server.link(&format!("../{unit}"), &format!("usr/lib/systemd/system/multi-user.target.wants/{unit}"));
+    }
+    server
+}
+
+#[test]
+fn what_a_unit_names_is_there_or_is_told() {
+    server().is_well(&SERVICE);
+    Server::new().is_well(&SERVICE);
+    let cases = [
+        ("srv/app", "app.service would not start: its working directory /srv/app is not there"),
+        ("etc/default/app", "its file of settings /etc/default/app is not there"),
+        ("usr/local/bin/app", "its program /usr/local/bin/app is not there"),
+        ("var/spool/app", "/var/spool/app, which it names, is not there"),
+        ("var/log/app", "/var/log/app, to which it writes, is not there"),
+    ];
+    for (gone, told) in cases {
+        let server = server();
+        server.remove(gone);
+        server.says(&SERVICE, Verdict::Unacceptable, &[told]);
+    }
+    let server = server();
+    server.remove("var/lib/app");
+    server.says(&SERVICE, Verdict::Slow, &["/var/lib/app, which app.service needs, is gone while it runs"]);
+    server.write("sys/fs/cgroup/system.slice/app.service/cgroup.events", "populated 0\n");
+    server.is_well(&SERVICE);
+    server.write("etc/passwd", "root:x:0:0::/root:/bin/sh\n");
+    server.says(&SERVICE, Verdict::Unacceptable, &["app.service would not start: the account app is not there"]);
+}
+
+#[test]
+fn a_drop_in_has_the_last_word_and_client_data_is_where_pri_s_disks_are() {
+    let server = server();
+    server.write("etc/systemd/system/app.service.d/dir.conf", "[Service]\nWorkingDirectory=/srv/other\n");
+    server.says(&SERVICE, Verdict::Unacceptable, &["its working directory /srv/other is not there"]);
+    server.write("etc/systemd/system/app.service.d/dir.conf", "[Service]\nWorkingDirectory=/unbound/app\n");
+    server.is_well(&SERVICE);
+    server.write("etc/systemd/system/app.service.d/dir.conf", "[Service]\nExecStart=\nExecStart=/usr/bin/gone\n");
+    server.says(&SERVICE, Verdict::Unacceptable, &["its program /usr/bin/gone is not there"]);
+}
+
+#[test]
+fn atlas_s_own_daemons_that_would_not_start_are_told() {
+    let masked = server();
+    masked.link("/dev/null", "etc/systemd/system/VerifierControl.service");
+    masked.says(&SERVICE, Verdict::Unacceptable, &["VerifierControl is masked: after the next boot nothing would be"]);
+    let unlinked = server();
+    unlinked.remove("usr/lib/systemd/system/multi-user.target.wants/atlas-gate.service");
+    unlinked.says(&SERVICE, Verdict::Unacceptable, &["nothing starts atlas-gate at the next boot"]);
+}
+
+#[test]
+fn a_circle_is_told_and_systemd_is_asked_again_only_when_a_unit_has_changed() {
+    let server = server();
+    let script = "echo x >> \"${0%/usr/bin/systemd-analyze}/asked\"\n[ \"$1 $3\" = 'verify default.target' ] || exit 9\n\
+                  echo 'app.service: Unknown key'  >&2\n[ -e \"${0%/usr/bin/systemd-analyze}/circle\" ] && \
+                  echo 'default.target: Found ordering cycle on app.service/start' >&2\nexit 1";
+    server.program("usr/bin/systemd-analyze", script);
+    let asked = || std::fs::read_to_string(server.root().join("asked")).unwrap().len() / 2;
+    server.is_well(&SERVICE);
+    server.is_well(&SERVICE);
+    assert_eq!(asked(), 1);
+    server.write("circle", "");
+    server.write("etc/systemd/system/app.service.d/after.conf", "[Unit]\nAfter=multi-user.target\n");
+    for _ in 0..2 {
+        server.says(&SERVICE, Verdict::Unacceptable, &["in a circle", "Found ordering cycle on app.service/start"]);
+    }
+    assert_eq!(asked(), 2);
+}

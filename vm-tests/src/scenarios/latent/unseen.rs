@@ -1,0 +1,150 @@
+//! Faults that no service shows before a failover: what was changed by hand, who the server is, its units, its boot, the road to its clients.
+
+use super::faults::{Fault, fault, of_cold_boot};
+
+/// All of them.
+pub(super) const UNSEEN: &[Fault] = &[
+    fault(
+        "a synchronised file changed",
+        "cp -a /etc/nginx/conf.d/unbound.conf /root/ && echo '# by hand' >> /etc/nginx/conf.d/unbound.conf",
+        "grep -q 'by hand' /etc/nginx/conf.d/unbound.conf",
+        "cp -a /root/unbound.conf /etc/nginx/conf.d/unbound.conf",
+        &["/etc/nginx/conf.d/unbound.conf was changed since the last cycle: its content"],
+    ),
+    fault(
+        "a synchronised file of another owner",
+        "chown www-data /etc/nginx/conf.d/unbound.conf",
+        "test $(stat -c %U /etc/nginx/conf.d/unbound.conf) = www-data",
+        "chown root /etc/nginx/conf.d/unbound.conf",
+        &["/etc/nginx/conf.d/unbound.conf was changed since the last cycle: its owner is"],
+    ),
+    fault(
+        "a synchronised file gone",
+        "mv /etc/exports /root/exports",
+        "! test -e /etc/exports",
+        "mv /root/exports /etc/exports",
+        &["/etc/exports is gone since the last cycle"],
+    ),
+    fault(
+        "a stranger among synchronised files",
+        "echo '# by hand' > /etc/nginx/conf.d/stranger.conf",
+        "test -e /etc/nginx/conf.d/stranger.conf",
+        "rm /etc/nginx/conf.d/stranger.conf",
+        &["/etc/nginx/conf.d/stranger.conf is here, and was not after the last cycle"],
+    ),
+    fault(
+        "another host name runs",
+        "hostname somebody",
+        "test $(hostname) = somebody",
+        "hostname -F /etc/hostname",
+        &["this server calls itself somebody, and /etc/hostname sec1"],
+    ),
+    fault(
+        "PRI's address in a network file",
+        "printf '[Match]\\nName=none\\n[Network]\\nAddress=192.168.77.1/24\\n' > /etc/systemd/network/99-pri.network",
+        "grep -q 192.168.77.1 /etc/systemd/network/99-pri.network",
+        "rm /etc/systemd/network/99-pri.network",
+        &["PRI's address 192.168.77.1 is configured here"],
+    ),
+    fault(
+        "root's password expired",
+        "cp -a /etc/shadow /root/ && chage -d 2020-01-01 -M 90 root",
+        "chage -l root | grep -q 2020",
+        "cp -a /root/shadow /etc/shadow",
+        &["root's password expired"],
+    ),
+    fault(
+        "the machine id changed",
+        "cp -a /etc/machine-id /root/ && tr 0-9a-f 1-9a-f0 < /root/machine-id > /etc/machine-id",
+        "! cmp -s /root/machine-id /etc/machine-id",
+        "cp -a /root/machine-id /etc/machine-id",
+        &["/etc/machine-id was changed since this server was booted"],
+    ),
+    fault(
+        "a network file added to the identity",
+        "printf '[Match]\\nName=none\\n' > /etc/systemd/network/99-none.network",
+        "test -e /etc/systemd/network/99-none.network",
+        "rm /etc/systemd/network/99-none.network",
+        &["/etc/systemd/network/99-none.network is new in this server's identity"],
+    ),
+    of_cold_boot(fault(
+        "a drop-in that limits the web server",
+        "mkdir -p /etc/systemd/system/nginx.service.d && printf '[Service]\\nLimitNOFILE=16\\n' > /etc/systemd/system/nginx.service.d/limit.conf",
+        "grep -q LimitNOFILE=16 /etc/systemd/system/nginx.service.d/limit.conf",
+        "rm -r /etc/systemd/system/nginx.service.d",
+        &["unit files: nginx.service.d/limit.conf is nothing on PRI"],
+    )),
+    of_cold_boot(fault(
+        "a smaller MTU",
+        "ip link set eth0 mtu 1400",
+        "ip link show eth0 | grep -q 'mtu 1400'",
+        "ip link set eth0 mtu 1500",
+        &["eth0's mtu is 1500 on PRI and 1400 here"],
+    )),
+    of_cold_boot(fault(
+        "a policy rule",
+        "ip rule add from 10.99.0.0/16 prohibit",
+        "ip rule show | grep -q 10.99.0.0",
+        "ip rule del from 10.99.0.0/16 prohibit",
+        &["policy rules is the usual on PRI"],
+    )),
+    of_cold_boot(fault(
+        "a default route of its own",
+        "ip route add default via 192.168.77.250",
+        "ip route show default | grep -q 192.168.77.250",
+        "ip route del default via 192.168.77.250",
+        &["default route is none on PRI and by eth0 here"],
+    )),
+    Fault {
+        interval: Some(60),
+        ..fault(
+            "units that wait for each other",
+            "printf '[Unit]\\nAfter=graphical.target\\nBefore=nginx.service\\n[Service]\\nType=oneshot\\nExecStart=/bin/true\\n[Install]\\nWantedBy=multi-user.target\\n' > /etc/systemd/system/circle.service && systemctl enable circle.service",
+            "test -e /etc/systemd/system/multi-user.target.wants/circle.service",
+            "systemctl disable circle.service; rm /etc/systemd/system/circle.service; systemctl daemon-reload",
+            &["wait for each other in a circle", "units: circle.service is nothing on PRI"],
+        )
+    },
+    fault(
+        "/tmp closed to others",
+        "chmod 700 /tmp",
+        "test $(stat -c %a /tmp) = 700",
+        "chmod 1777 /tmp",
+        &["/tmp has mode 0700 instead of 1777"],
+    ),
+    fault(
+        "the driver of mirrors kept from being loaded",
+        "echo 'install raid1 /bin/false' > /etc/modprobe.d/no-raid.conf",
+        "grep -q raid1 /etc/modprobe.d/no-raid.conf",
+        "rm /etc/modprobe.d/no-raid.conf",
+        &["/etc/modprobe.d/no-raid.conf keeps raid1 from being loaded"],
+    ),
+    fault(
+        "the hook of the initramfs not executable",
+        "chmod 644 /usr/share/initramfs-tools/hooks/atlas",
+        "! test -x /usr/share/initramfs-tools/hooks/atlas",
+        "chmod 755 /usr/share/initramfs-tools/hooks/atlas",
+        &["initramfs-tools/hooks/atlas is not executable"],
+    ),
+    fault(
+        "a file system in fstab that is not there",
+        "cp -a /etc/fstab /root/fstab.atlas; echo 'UUID=0bad-0bad /srv ext4 defaults 0 2' >> /etc/fstab",
+        "grep -q 0bad /etc/fstab",
+        "if test -e /root/fstab.atlas; then mv /root/fstab.atlas /etc/fstab; else rm /etc/fstab; fi",
+        &["UUID=0bad-0bad, to be mounted at /srv, is not there"],
+    ),
+    fault(
+        "a kernel setting not as configured",
+        "echo 'vm.max_map_count = 70000' > /etc/sysctl.d/90-app.conf",
+        "test $(cat /proc/sys/vm/max_map_count) != 70000",
+        "rm /etc/sysctl.d/90-app.conf",
+        &["vm.max_map_count is", "and /etc/sysctl.d/90-app.conf says 70000"],
+    ),
+    fault(
+        "a unit whose working directory is gone",
+        "printf '[Service]\\nWorkingDirectory=/srv/gone\\nExecStart=/bin/sleep 1000\\n[Install]\\nWantedBy=multi-user.target\\n' > /etc/systemd/system/job.service && systemctl enable job.service",
+        "test -e /etc/systemd/system/multi-user.target.wants/job.service && ! test -e /srv/gone",
+        "systemctl disable job.service; rm /etc/systemd/system/job.service; systemctl daemon-reload",
+        &["job.service would not start: its working directory /srv/gone is not there"],
+    ),
+];
