@@ -204,6 +204,52 @@ fn a_local_change_is_undone_and_told() {
 }
 
 #[test]
+fn pri_s_history_shows_what_was_changed_on_a_secondary_and_undone() {
+    let cluster = Cluster::new();
+    let history = |role: &str, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_atlas-history"));
+        let output = command.args(args).arg("--root").arg(cluster.root(role)).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let causes = || -> Vec<String> {
+        let listed: Value = serde_json::from_str(&history("PRI", &["--role", "SEC1", "--json"])).unwrap();
+        listed["commits"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|commit| commit["cause"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    cluster.synced();
+    cluster.synced();
+    let before = causes().len();
+    for content in ["port = 666\n", "port = 667\n"] {
+        write(&cluster.root("SEC1"), "etc/app/app.conf", content);
+        cluster.synced();
+    }
+    let undone = "changed on SEC1 itself, and undone by a cycle";
+    assert_eq!(causes()[..causes().len() - before], [undone, undone], "each as it was made, and nothing else");
+    let listed: Value = serde_json::from_str(&history("PRI", &["--json"])).unwrap();
+    for commit in listed["commits"].as_array().unwrap() {
+        let id = commit["id"].as_str().unwrap();
+        let shown = history("PRI", &["show", &id[..10]]);
+        assert!(shown.contains(id), "'show' takes every id that the list has: {shown}");
+        if commit["cause"] == undone {
+            assert!(shown.contains("U /etc/app/app.conf (its content)"), "{shown}");
+            let own = shown
+                .lines()
+                .find_map(|line| line.trim().strip_prefix("what was in them: on SEC1, atlas history show "));
+            assert!(history("SEC1", &["show", own.unwrap()]).contains("+port = 66"));
+        }
+    }
+    // What comes after it is recorded as before.
+    write(&cluster.root("PRI"), "etc/app/app.conf", "port = 2\n");
+    cluster.synced();
+    assert_eq!(causes()[0], "installed from PRI generation 2");
+}
+
+#[test]
 fn what_lies_in_a_directory_that_pri_begins_to_list_goes_where_pri_does_not_have_it() {
     let cluster = Cluster::new();
     cluster.synced();

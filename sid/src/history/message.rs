@@ -124,6 +124,13 @@ pub(super) struct Judged {
     locals: Option<HashSet<TreePath>>,
 }
 
+impl Judged {
+    /// A cause, of changes that were made on the server itself.
+    pub(super) fn plain(text: String) -> Judged {
+        Judged { text, here: true, locals: None }
+    }
+}
+
 /// Says who made the changes. On a secondary it is seen in what changed: what is now as PRI has it came from PRI, all else was done there.
 pub(super) fn judge(sid: &SidData, facts: &Facts<'_>, summary: &Summary, cause: &Cause) -> Result<Judged, SidError> {
     let plain = |text: String, here: bool| Ok(Judged { text, here, locals: None });

@@ -33,9 +33,11 @@ mod read;
 mod record;
 mod repository;
 mod stream;
+mod undone;
 
 pub use record::{Prepared, Recorded, Subject, prepare, record};
 pub use repository::{CommitId, HISTORY};
+pub use undone::undone;
 
 /// Why a Snapshot is recorded; with what changed, it says who changed it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -140,13 +140,42 @@ fn attempt(sid: &SidData, subject: &Subject<'_>, cause: &Cause) -> Result<Option
         return Ok(None);
     }
     let judged = message::judge(sid, &facts, &changes.summary, cause)?;
-    let recorded = changes.write(&repository, &snapshot, &facts, parent.as_ref(), judged)?;
+    let message = message::message(&facts, &changes.summary, &judged);
+    let recorded = changes.write(&repository, &snapshot, &facts, parent.as_ref(), message, judged)?;
     link_recorded(&repository, role, &recorded.commit, &snapshot)?;
     repository.prepare_tip(role, &recorded.commit)?;
     Ok(Some(Prepared { repository, role, recorded, _lock: lock }))
 }
 
+/// What a commit says that changes nothing of the Snapshot before.
+pub(super) struct Written {
+    pub(super) message: String,
+    pub(super) cause: String,
+    pub(super) files: usize,
+}
+
+/// Writes a commit of the Snapshot that `parent` has already.
+pub(super) fn recorded_by(
+    repository: &Repository,
+    snapshot: &Dir,
+    facts: &Facts<'_>,
+    parent: &CommitId,
+    written: Written,
+) -> Result<Recorded, SidError> {
+    repository.remove_leftovers()?;
+    let Written { message, cause, files } = written;
+    let judged = Judged::plain(cause);
+    let recorded = Changes::default().write(repository, snapshot, facts, Some(parent), message, judged)?;
+    link_recorded(repository, facts.role, &recorded.commit, snapshot)?;
+    repository.prepare_tip(facts.role, &recorded.commit)?;
+    Ok(Recorded { files, ..recorded })
+}
+
 impl Prepared {
+    pub(super) fn new(repository: Repository, role: Role, recorded: Recorded, lock: Lock) -> Prepared {
+        Prepared { repository, role, recorded, _lock: lock }
+    }
+
     /// Makes the commit the newest of its branch. What it holds must have been flushed; the change of the branch is not: should it be lost,
     /// the next Snapshot Create records the same once more.
     pub fn finish(self) -> Result<Recorded, SidError> {
@@ -214,13 +243,14 @@ impl Changes {
         snapshot: &Dir,
         facts: &Facts<'_>,
         parent: Option<&CommitId>,
+        message: String,
         judged: Judged,
     ) -> Result<Recorded, SidError> {
         let commit = Commit {
             snapshot,
             branch: format!("refs/heads/{}", facts.role),
             parent,
-            message: message::message(facts, &self.summary, &judged),
+            message,
             server: facts.server,
             time: now(),
             actions: self.actions,

@@ -11,7 +11,7 @@ use atlas_cli::in_one_line;
 use atlas_host::process::{Conversation, ProcessError};
 use atlas_model::{
     Partner, Role,
-    cycle::{Outcome, PartnerReport},
+    cycle::{Outcome, PartnerReport, SecondaryReport},
 };
 use atlas_sid::{
     bond::{Bond, Knot},
@@ -118,10 +118,14 @@ pub(crate) fn talk<R: Read, W: Write>(
     talked
 }
 
-/// Records what a secondary has now in PRI's history, too. A history that cannot be written keeps no cycle from going on.
-fn record(server: &Server, role: Role) -> anyhow::Result<()> {
+/// Records what a secondary has now in PRI's history, too, and what had been changed there meanwhile. A history that cannot be written keeps no
+/// cycle from going on.
+fn record(server: &Server, role: Role, done: Option<&SecondaryReport>) -> anyhow::Result<()> {
     let _lock = server.sid.lock(role, Duration::from_secs(60))?;
     history::record(&server.sid, role, &Cause::Received)?;
+    if let Some(done) = done {
+        history::undone(&server.sid, role, &done.undone, done.local_commit.as_deref())?;
+    }
     Ok(())
 }
 
@@ -155,7 +159,9 @@ fn exchange<R: Read, W: Write>(
     }
     report.secondary = Some(*done);
     report.received = Some(timed(steps, "receive", || receive(wire, &server.sid, role))?);
-    report.history_error = timed(steps, "record", || record(server, role)).err().map(|error| in_one_line(&error));
+    report.history_error = timed(steps, "record", || record(server, role, report.secondary.as_ref()))
+        .err()
+        .map(|error| in_one_line(&error));
 
     let knot = Knot::after(last.as_ref())?;
     Bond { last, next: Some(knot.clone()) }.write(&server.sid, role)?;

@@ -107,8 +107,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     match &args.command {
         None => list(&server, &args.list, args.common.json),
         Some(Verb::Show { id, whose }) => {
-            let role = whose.role.or(args.list.role).unwrap_or(server.role());
-            let commit = found(query::at(&server.sid, role, &When::Commit(id.clone())))?;
+            let commit = by_id(&server, whose.role.or(args.list.role), id)?;
             show(&server, None, &commit, None)
         }
         Some(Verb::Diff { path, from, to, whose }) => {
@@ -119,6 +118,21 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             show(&server, from.as_ref(), &to, path.as_ref())
         }
         Some(Verb::Restore(restore)) => restore::run(&server, restore, args.common.json),
+    }
+}
+
+/// The change of this name; where no Role is named, of whichever server's history the list shows.
+fn by_id(server: &Server, role: Option<Role>, id: &str) -> anyhow::Result<Commit> {
+    let at = |role: Role| query::at(&server.sid, role, &When::Commit(id.to_owned()));
+    let own = at(role.unwrap_or(server.role()));
+    if role.is_some() || own.is_ok() {
+        return found(own);
+    }
+    let partners = server.config.partners().iter().filter_map(|partner| at(partner.role).ok());
+    let others: Vec<Commit> = partners.collect();
+    match <[Commit; 1]>::try_from(others) {
+        Ok([commit]) => Ok(commit),
+        Err(_) => found(own),
     }
 }
 
