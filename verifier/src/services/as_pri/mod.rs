@@ -15,10 +15,13 @@ mod room;
 pub use room::Apart;
 pub(crate) use room::{APART, run};
 
-use super::running::{Beside, SERVERS, Server};
+use super::{
+    daemon::may_start,
+    running::{Beside, SERVERS, Server},
+};
 use crate::{
     here::{self, Faults, Member},
-    service::{BESIDE, BOUND, Service, Target},
+    service::{BESIDE, BOUND, Service, Target, Tree},
 };
 use anyhow::Context;
 use atlas_host::net::replica::Replica;
@@ -60,7 +63,7 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     if waiting.is_empty() {
         return Ok(Profile::ok("no service listens on PRI's addresses alone"));
     }
-    let (tasks, not) = tasks(target, &waiting);
+    let (tasks, not) = tasks(target, &waiting)?;
     let mut exercised = Exercised { not, ..Exercised::default() };
     if !tasks.is_empty() {
         let addresses = waiting.iter().flat_map(|(_, instance)| addresses(instance));
@@ -93,7 +96,8 @@ fn waiting(found: &Services) -> Vec<(&str, &Instance)> {
 }
 
 /// What is to be started for whom, and what is not exercised, with why.
-fn tasks(target: &Target, waiting: &[(&str, &Instance)]) -> (Vec<Task>, Vec<String>) {
+fn tasks(target: &Target, waiting: &[(&str, &Instance)]) -> anyhow::Result<(Vec<Task>, Vec<String>)> {
+    let tree = Tree::open(&target.root)?;
     let (mut tasks, mut not) = (vec![], vec![]);
     let names: BTreeSet<&str> = waiting.iter().map(|(name, _)| *name).collect();
     for name in names {
@@ -101,6 +105,7 @@ fn tasks(target: &Target, waiting: &[(&str, &Instance)]) -> (Vec<Task>, Vec<Stri
             server.services.contains(&name)
                 && here::is_there(&target.root, server.program)
                 && here::is_there(&target.root, server.config)
+                && may_start(&tree, server.units)
         };
         let servers: Vec<&Server> = SERVERS.iter().filter(is_there).collect();
         let mut start = vec![];
@@ -120,7 +125,7 @@ fn tasks(target: &Target, waiting: &[(&str, &Instance)]) -> (Vec<Task>, Vec<Stri
             true => (),
         }
     }
-    (tasks, not)
+    Ok((tasks, not))
 }
 
 /// PRI's network, by the identity that would be this server's.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::here::testing::Server as Tree;
+use crate::here::testing::Server as Machine;
 
 fn instance(name: &str, key: &str, addresses: &str) -> String {
     format!(r#"{{"name":"{name}","at":"partners","options":{{"port":"80","{key}":"{addresses}"}}}}"#)
@@ -25,21 +25,36 @@ fn who_waits_listens_on_addresses_alone_that_this_server_does_not_have() {
 
 #[test]
 fn each_program_that_is_here_is_started_and_one_that_is_not_is_named() {
-    let server = Tree::new();
+    let server = Machine::new();
     let found = found(&[instance("a", BOUND, "192.0.2.10")]);
     let waiting = waiting(&found);
-    let (none, not) = tasks(&server.target(), &waiting);
+    let (none, not) = tasks(&server.target(), &waiting).unwrap();
     assert!(none.is_empty() && not[0].contains("no program for it is here"), "{not:?}");
     server.write("etc/apache2/apache2.conf", "");
     server.write("etc/nginx/nginx.conf", "");
     server.program("usr/sbin/nginx", "");
-    let (tasks, not) = tasks(&server.target(), &waiting);
+    let (tasks, not) = tasks(&server.target(), &waiting).unwrap();
     assert!(not.is_empty());
     assert_eq!(
         tasks[0].start,
         [("nginx".to_owned(), "exec nginx".to_owned())],
         "only its configuration is left of the other"
     );
+}
+
+#[test]
+fn a_program_whose_unit_is_masked_is_not_started_beside_the_one_that_serves() {
+    let server = Machine::new();
+    for (program, config) in [("apache2", "etc/apache2/apache2.conf"), ("nginx", "etc/nginx/nginx.conf")] {
+        server.write(config, "");
+        server.program(&format!("usr/sbin/{program}"), "");
+        server.write(&format!("lib/systemd/system/{program}.service"), "[Service]\n");
+    }
+    server.link("/dev/null", "etc/systemd/system/apache2.service");
+    let found = found(&[instance("a", BOUND, "192.0.2.10")]);
+    let (tasks, _) = tasks(&server.target(), &waiting(&found)).unwrap();
+    let started: Vec<&str> = tasks[0].start.iter().map(|(package, _)| package.as_str()).collect();
+    assert_eq!(started, ["nginx"]);
 }
 
 #[test]
