@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 
 /// Installed packages: name → version.
 pub const PACKAGES: &str = "packages";
+/// Of the packages, those that somebody asked for: name → `yes`. The others came along with them, and have other names in another Debian.
+pub const ASKED_FOR: &str = "packages that were asked for";
 /// Units that start at boot, or are kept from it: name → `enabled`, `masked`.
 pub const UNITS: &str = "units";
 /// Units and drop-ins that somebody wrote: path below `/etc/systemd/system` → a digest.
@@ -59,11 +61,15 @@ impl std::fmt::Display for Difference {
 pub fn differences(pri: (EnvVersion, &ColdBoot), sec: (EnvVersion, &ColdBoot)) -> Vec<Difference> {
     let nothing = BTreeMap::new();
     let same_version = pri.0 == sec.0;
+    let pri_boot = pri.1;
     let mut found = Vec::new();
     let mut subjects: Vec<&String> = pri.1.subjects.keys().chain(sec.1.subjects.keys()).collect();
     subjects.sort();
     subjects.dedup();
     for subject in subjects {
+        if subject == ASKED_FOR {
+            continue;
+        }
         // Of a server that does not tell about a subject at all, nobody knows that it lacks anything.
         let (Some(on_pri), there) = (pri.1.subjects.get(subject), sec.1.subjects.get(subject)) else { continue };
         if there.is_none() && subject != SWAP {
@@ -80,6 +86,9 @@ pub fn differences(pri: (EnvVersion, &ColdBoot), sec: (EnvVersion, &ColdBoot)) -
             {
                 continue;
             }
+            if subject == PACKAGES && !same_version && sec.is_none() && is_of_its_debian(fact, pri_boot, there) {
+                continue;
+            }
             if let Some(weight) = weight(subject, fact, pri, sec, same_version) {
                 let (subject, fact) = (subject.clone(), fact.clone());
                 found.push(Difference { subject, fact, pri: pri.cloned(), sec: sec.cloned(), weight });
@@ -88,6 +97,14 @@ pub fn differences(pri: (EnvVersion, &ColdBoot), sec: (EnvVersion, &ColdBoot)) -
     }
     found.sort_by_key(|difference| std::cmp::Reverse(difference.weight.weight()));
     found
+}
+
+/// Whether a package of PRI is missing only because the other server has another Debian: it came along with one that was asked for, or the same is
+/// there by another number, as `postgresql-13` for `postgresql-15`.
+fn is_of_its_debian(package: &str, pri: &ColdBoot, there: &BTreeMap<String, String>) -> bool {
+    let came_along = pri.subjects.get(ASKED_FOR).is_some_and(|asked| !asked.contains_key(package));
+    let stem = |name: &str| name.split(|c: char| c.is_ascii_digit() || c == '.').collect::<String>();
+    came_along || stem(package) != package && there.keys().any(|other| stem(other) == stem(package))
 }
 
 /// How much one fact matters; `None`: not at all.
@@ -211,6 +228,21 @@ mod tests {
         assert_eq!(between(SAME, &file("1a"), &file("2b")), [expected]);
         let more = between(SAME, &[(UNIT_FILES, "", "")], &file("2b"));
         assert_eq!(more, ["slow unit files: app.service.d/limits.conf is nothing on PRI and 2b here"]);
+    }
+
+    #[test]
+    fn a_library_of_another_debian_is_not_missing_and_what_was_asked_for_is() {
+        let pri = [
+            (PACKAGES, "libssl3", "3.0"),
+            (PACKAGES, "php-fpm", "8.2"),
+            (PACKAGES, "postgresql-15", "15.1"),
+            (ASKED_FOR, "php-fpm", "yes"),
+            (ASKED_FOR, "postgresql-15", "yes"),
+        ];
+        let sec = [(PACKAGES, "libssl1.1", "1.1"), (PACKAGES, "postgresql-13", "13.2")];
+        assert_eq!(between(OLDER, &pri, &sec), ["slow packages: php-fpm is 8.2 on PRI and nothing here"]);
+        assert_eq!(between(SAME, &pri, &sec).len(), 5, "of the same Debian each of them counts");
+        assert_eq!(between(OLDER, &pri[2..], &[(PACKAGES, "vim", "9")]).len(), 1);
     }
 
     #[test]

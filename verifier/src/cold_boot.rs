@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! packages          /var/lib/dpkg/status                       nginx → 1.22.1-9
+//!   asked for       /var/lib/apt/extended_states               nginx → yes
 //! units             /etc/systemd/system/*.wants, links         nginx.service → enabled, cups.service → masked
 //! unit files        /etc/systemd/system, its drop-ins          nginx.service.d/limits.conf → a digest
 //! running           /sys/fs/cgroup                             nginx.service → running
@@ -21,7 +22,7 @@ pub(crate) mod units;
 
 use crate::here::{self, below, names, text};
 use atlas_model::{
-    cold_boot::{DEVICES, KERNEL, LIMITS, PACKAGES, RUNNING, SWAP, UNIT_FILES, UNITS},
+    cold_boot::{ASKED_FOR, DEVICES, KERNEL, LIMITS, PACKAGES, RUNNING, SWAP, UNIT_FILES, UNITS},
     verify::ColdBoot,
 };
 use std::{
@@ -54,8 +55,10 @@ type Facts = BTreeMap<String, String>;
 
 /// Gathers the facts of the server below `root`. Takes some milliseconds.
 pub fn gather(root: &Path) -> ColdBoot {
+    let packages = packages(root);
     let subjects = [
-        (PACKAGES, packages(root)),
+        (ASKED_FOR, packages.as_ref().and_then(|packages| asked_for(root, packages))),
+        (PACKAGES, packages),
         (UNITS, units::enabled(root)),
         (UNIT_FILES, units::files(root)),
         (RUNNING, units::running(root)),
@@ -93,6 +96,21 @@ pub(crate) fn packages(root: &Path) -> Option<Facts> {
         }
     }
     (!facts.is_empty()).then_some(facts)
+}
+
+/// Those of the packages that did not come along with others; nothing where apt has noted none.
+fn asked_for(root: &Path, packages: &Facts) -> Option<Facts> {
+    let file = File::open(below(root, "/var/lib/apt/extended_states")).ok()?;
+    let mut asked: Facts = packages.keys().map(|name| (name.clone(), "yes".to_owned())).collect();
+    let mut name = String::new();
+    for line in BufReader::new(file.take(MAX_STATUS)).split(b'\n').map_while(Result::ok) {
+        if let Some(value) = line.strip_prefix(b"Package: ") {
+            name = String::from_utf8_lossy(value).trim().to_owned();
+        } else if line.trim_ascii() == b"Auto-Installed: 1" {
+            asked.remove(&name);
+        }
+    }
+    Some(asked)
 }
 
 /// The kernel that the next boot starts by default.
@@ -242,6 +260,7 @@ mod tests {
         server.write("proc/meminfo", "MemTotal: 8 kB\nSwapTotal:       2097152 kB\n");
         server.write("etc/resolv.conf", "# made\nnameserver 10.0.0.1\nnameserver 10.0.0.2\nsearch bakery.example\n");
         server.link("/usr/share/zoneinfo/Europe/Berlin", "etc/localtime");
+        server.write("var/lib/apt/extended_states", "Package: zlib\nArchitecture: amd64\nAuto-Installed: 1\n\n");
         server.write("etc/default/locale", "#  File\nLANG=\"de_DE.UTF-8\"\n");
         server
     }
@@ -255,6 +274,7 @@ mod tests {
         let server = server();
         let boots = gather(server.root());
         assert_eq!(facts(&boots, PACKAGES), [("nginx", "1.22.1-9"), ("zlib", "1.3")]);
+        assert_eq!(facts(&boots, ASKED_FOR), [("nginx", "yes")]);
         assert_eq!(facts(&boots, UNITS), [("cups.service", "masked"), ("nginx.service", "enabled")]);
         assert_eq!(
             facts(&boots, KERNEL),
