@@ -36,8 +36,7 @@ pub(crate) fn three_debians_lose_their_pri(ctx: &Context) -> Result<()> {
         a_fault_is_told(a, b)?;
         ctx.note("a fault was told, and its end")?;
         a.sh("echo written just before > /unbound/www/index.html && sync -f /unbound/www/index.html")?;
-        a.power_cut()?;
-        nobody_serves(ctx, &[b, c])?;
+        nobody_serves(ctx, a, b, c)?;
         each_becomes_pri(ctx, servers, &client)
     })
 }
@@ -82,21 +81,23 @@ fn a_fault_is_told(pri: &Server, sec1: &Server) -> Result<()> {
     ready(pri, &[("SEC1", "yes", ""), ("SEC2", "yes", "")])
 }
 
-/// One of the secondaries tells it, by its own channel, and the other one leaves it at that.
-fn nobody_serves(ctx: &Context, secondaries: &[&Server]) -> Result<()> {
+/// PRI loses its power. SEC1 tells, by its own channel and with what to do, and SEC2 leaves it at that.
+fn nobody_serves(ctx: &Context, pri: &mut Server, sec1: &Server, sec2: &Server) -> Result<()> {
+    for server in [sec1, sec2] {
+        server.sh(&format!(": > {TOLD}"))?;
+    }
+    pri.power_cut()?;
     let died = Instant::now();
-    let tell = |server: &Server| server.exec(&format!("cat {TOLD}"), secs(60)).map(|output| output.text());
-    let of_pri = |text: &str| text.contains("PRI");
-    secs(TOLD_WITHIN + EMULATED).poll("somebody tells that PRI is gone", || {
-        Ok(secondaries
-            .iter()
-            .map(|server| tell(server))
-            .collect::<Result<Vec<_>>>()?
-            .iter()
-            .any(|text| of_pri(text))
-            .then_some(()))
-    })?;
-    ctx.note(&format!("told {} s after PRI lost its power", died.elapsed().as_secs()))
+    let tells = |server: &Server| -> Result<bool> {
+        let text = server.exec(&format!("cat {TOLD}"), secs(60))?.text();
+        Ok(text.contains("nobody serves") && text.contains("put both of PRI's front disks"))
+    };
+    secs(TOLD_WITHIN + EMULATED).poll("SEC1 to tell that nobody serves", || Ok(tells(sec1)?.then_some(())))?;
+    ctx.note(&format!("told {} s after PRI lost its power", died.elapsed().as_secs()))?;
+    let status = sec1.exec("atlas status", secs(60))?;
+    ensure!(status.code != 0, "a secondary whose PRI is dead calls that well: {}", status.text());
+    ensure!(!tells(sec2)?, "SEC2 told the same");
+    Ok(())
 }
 
 /// PRI's disks move to SEC1's server, and on to SEC2's.
