@@ -130,7 +130,9 @@ pub(crate) fn clones_at_once(ctx: &Context) -> Result<()> {
         server.wait_booted(secs(240))?;
         let sent = lan.sent(server.name())?;
         ensure!(sent.probes > 0, "{} never asked: {sent:?}", server.name());
-        ensure!(is_up || sent.other_than_probes() == 0, "{} was refused and sent {sent:?}", server.name());
+        // Its gate may have been open for a moment, until the other one defended the addresses: what the kernel sends by itself then has none.
+        let is_nobody = sent.used.is_empty() && sent.arp_claims.is_empty() && sent.ipv4_sources.is_empty();
+        ensure!(is_up || is_nobody, "{} was refused and sent {sent:?}", server.name());
         ensure!(is_up || !server.console().text().is_empty());
     }
     left.power_cut()?;
