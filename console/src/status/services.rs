@@ -154,7 +154,7 @@ fn below(one: &Sighting<'_>, sure: bool) -> String {
     let told = format!("{}, seen by {}: {}", one.observed.key(), one.by, one.fault.what);
     match one.hint().filter(|_| !sure) {
         None => told,
-        Some(hint) => format!("perhaps {told} (otherwise: {hint})"),
+        Some(hint) => format!("{told} (may follow from the above; if it does not: {hint})"),
     }
 }
 
