@@ -23,7 +23,7 @@ use atlas_model::{
 use std::time::Duration;
 
 /// How long nothing may have changed before a whole set is written to, or a contradiction is final.
-const QUIET: Duration = Duration::from_millis(200);
+const QUIET: Duration = Duration::from_millis(150);
 /// How long nothing may have changed before a set is taken that runs with less than it could.
 const QUIET_DEGRADED: Duration = Duration::from_secs(3);
 /// How long signs of more disks are waited out: an adapter without a disk gives such for ever.

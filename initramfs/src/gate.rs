@@ -57,7 +57,7 @@ pub fn keep(places: &Places) -> Result<(), String> {
     report
         .warnings
         .extend(alive::stay_in_memory().err().map(|error| format!("the keeper may be swapped out: {error}")));
-    let (found, ears, grace) = match decide(is_initialised(places), gate.is_open(), &boot_id(), &read) {
+    let question = match decide(is_initialised(places), gate.is_open(), &boot_id(), &read) {
         Decision::NotOurs => {
             report.warnings.extend(gate.open().err().map(|error| chain(&error)));
             decided(places, &mut report);
@@ -71,18 +71,28 @@ pub fn keep(places: &Places) -> Result<(), String> {
                 None => {}
             }
             report.held = before(places).map(|before| before.held).unwrap_or_default();
-            (Found::read(places, Duration::ZERO).unwrap_or_default(), None, false)
+            None
         }
         Decision::Open => match still_so(places, &read).and_then(|()| ask(places, &gate, &mut report)) {
-            Ok(question) => (question.found, Some(question.ears), !question.is_accepted),
+            Ok(question) => Some(question),
             Err(refusal) => return closed(places, &gate, report, &refusal, &read),
         },
     };
-    decided(places, &mut report);
     let boot = read.ok().flatten().unwrap_or_else(|| BootReport::begin(PROGRAM));
-    let keeper = Keeper::new(places, &gate, report, &boot, found, ears);
-    let report = if grace { keeper.with_grace() } else { keeper }.watch();
-    keeper::stay_closed(places, &gate, report)
+    let keeper = match question {
+        None => {
+            decided(places, &mut report);
+            Keeper::new(places, &gate, report, &boot, Found::read(places, Duration::ZERO).unwrap_or_default())
+        }
+        Some(mut question) => {
+            let keeper = question.defended(|found, _| {
+                decided(places, &mut report);
+                Keeper::new(places, &gate, report, &boot, found.clone())
+            });
+            keeper.having_asked(question)
+        }
+    };
+    keeper::stay_closed(places, &gate, keeper.watch())
 }
 
 /// What early boot found is still so: an overlay may have been put over the root file system since, and the disks may have been pulled out.
@@ -110,14 +120,14 @@ fn ask(places: &Places, gate: &Gate, report: &mut GateReport) -> Result<Question
         report.warnings.push(format!("an operator has accepted: {}", refusal.found.join("; ")));
     }
     report.held = question.answers.not_asked.iter().cloned().collect();
-    let opened = question.defended(|| gate.open_except(&report.held));
+    let opened = question.defended(|_, _| gate.open_except(&report.held));
     report.warnings.extend(opened.err().map(|error| chain(&error)));
-    report.warnings.extend(question.give_back());
-    match question.found.refusal(&question.answers).filter(|_| !question.is_accepted) {
-        // Meanwhile somebody has defended them who was first by a moment.
-        Some(refusal) => Err(refusal),
-        None => Ok(question),
+    // Meanwhile somebody may have defended them who was first by a moment. Until the kernel begins with IPv6 it has nothing to say.
+    if let Some(refusal) = question.found.refusal(&question.answers).filter(|_| !question.is_accepted) {
+        return Err(refusal);
     }
+    report.warnings.extend(question.defended(|_, raised| keeper::give_back(raised)));
+    Ok(question)
 }
 
 /// Uses the operator's acceptance of just this up; an error says why it does not count, where there is more to say than that there is none.

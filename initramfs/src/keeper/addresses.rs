@@ -32,6 +32,8 @@ const CARD_PATIENCE: Duration = Duration::from_secs(5);
 const CARD_LEAST: Duration = Duration::from_millis(300);
 /// How long a carrier is waited for: a link is agreed upon in 1 to 3 seconds. A card whose carrier comes later is asked on later.
 const CARRIER_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the addresses are defended before it is looked whether the work is done.
+const TURN: Duration = Duration::from_millis(10);
 /// How often cards are looked for.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long the Unbound file system may take to say who the partners are.
@@ -144,29 +146,26 @@ impl Question {
     }
 
     /// Does `work`, and defends the addresses meanwhile: another machine that asks just now must hear of this one in time. Who claims one is heard, too.
-    pub(crate) fn defended<T: Send>(&mut self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn defended<T: Send>(&mut self, work: impl FnOnce(&Found, &[Raised]) -> T + Send) -> T {
+        let Question { found, answers, ears, raised, .. } = self;
+        let found = &*found;
         thread::scope(|scope| {
-            let worker = scope.spawn(work);
+            let worker = scope.spawn(|| work(found, raised));
             while !worker.is_finished() {
-                self.hear(Instant::now() + LOOK);
+                ears.hear(Instant::now() + TURN, |card, heard| match found.judge(ears, card, heard) {
+                    Some(Judged::Defend(wire)) => drop(ears.defend(wire, heard.address, heard.mac)),
+                    Some(Judged::Conflict(conflict)) => drop(answers.conflicts.insert(conflict)),
+                    None => {}
+                });
             }
             worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
+}
 
-    fn hear(&mut self, until: Instant) {
-        let (ears, found, conflicts) = (&self.ears, &self.found, &mut self.answers.conflicts);
-        ears.hear(until, |card, heard| match found.judge(ears, card, heard) {
-            Some(Judged::Defend(wire)) => drop(ears.defend(wire, heard.address, heard.mac)),
-            Some(Judged::Conflict(conflict)) => drop(conflicts.insert(conflict)),
-            None => {}
-        });
-    }
-
-    /// Lets the kernel begin with IPv6: the gate is open.
-    pub(crate) fn give_back(&self) -> Vec<String> {
-        self.raised.iter().filter_map(|raised| raised.give_back().err()).map(|error| chain(&error)).collect()
-    }
+/// Lets the kernel begin with IPv6: the gate is open.
+pub(crate) fn give_back(raised: &[Raised]) -> Vec<String> {
+    raised.iter().filter_map(|raised| raised.give_back().err()).map(|error| chain(&error)).collect()
 }
 
 /// The machine's cards, once all that the plan names are there, or no more are to be expected; and the addresses of all of them.

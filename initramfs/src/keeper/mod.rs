@@ -14,7 +14,7 @@ mod addresses;
 mod disks;
 mod watch;
 
-pub(crate) use addresses::{Found, Question};
+pub(crate) use addresses::{Found, Question, give_back};
 pub(crate) use watch::{Keeper, lost_already, stay_closed};
 
 use atlas_model::{Refusal, RefusalCode, members::Standing};

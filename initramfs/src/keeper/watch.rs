@@ -1,7 +1,7 @@
 //! The watch over disks and addresses, while the gate is open; and over the gate, while it is closed.
 
 use super::{
-    addresses::{Found, Judged},
+    addresses::{Found, Judged, Question},
     disks::{Disks, Kernel},
     disks_lost, tell_terminals,
 };
@@ -74,22 +74,19 @@ pub(crate) fn lost_already(boot: &BootReport) -> Option<Refusal> {
 }
 
 impl<'p> Keeper<'p> {
-    /// Of a server that has taken its role, or will keep the one that it has. `ears` heard the answers to its questions.
+    /// Of a server that has taken its role, or will keep the one that it has.
     pub(crate) fn new(
         places: &'p Places,
         gate: &'p Gate,
         report: GateReport,
         boot: &BootReport,
         found: Found,
-        ears: Option<Ears>,
     ) -> Keeper<'p> {
         let began = Instant::now();
         let disks = disks_of(boot);
         let mut claims = Claims::default();
         found.wanted.iter().for_each(|one| claims.watch(one.address, "this server", true));
         found.others.iter().for_each(|(address, of)| claims.watch(*address, of, false));
-        // What was heard while the gate was opened waits in these sockets: the cards are looked at a little later.
-        let next_cards = if ears.is_some() { CARDS } else { Duration::ZERO };
         Keeper {
             places,
             gate,
@@ -99,19 +96,25 @@ impl<'p> Keeper<'p> {
             of_boot: boot.set.iter().flat_map(|set| set.disks.clone()).collect(),
             claims,
             found,
-            ears,
+            ears: None,
             conflicts: BTreeSet::new(),
             grace: Duration::ZERO,
-            next_cards,
+            next_cards: Duration::ZERO,
             next_set: Duration::ZERO,
             next_report: Duration::ZERO,
             next_sign: Duration::ZERO,
         }
     }
 
-    /// A server that has just decided, and asked first: see [`GRACE`].
-    pub(crate) fn with_grace(self) -> Keeper<'p> {
-        Keeper { grace: GRACE, ..self }
+    /// Goes on where the question ended: with the sockets that heard the answers, and with who has claimed an address since. For [`GRACE`] a claim
+    /// ends the role, unless an operator has accepted just that.
+    pub(crate) fn having_asked(mut self, question: Question) -> Self {
+        if !question.is_accepted {
+            (self.grace, self.conflicts) = (GRACE, question.answers.conflicts);
+        }
+        // What was heard meanwhile waits in these sockets: the cards are looked at a little later.
+        (self.ears, self.next_cards) = (Some(question.ears), CARDS);
+        self
     }
 
     /// Watches until the disks are lost, or an address turns out to be another machine's; then the gate is closed, and this gives the report.
