@@ -12,7 +12,11 @@ use crate::{
     watch::Voice,
 };
 use atlas_host::{mount, tree::Dir};
-use atlas_model::{BootReport, Outcome, Refusal, RefusalCode, report::SetReport, survey::SetKind};
+use atlas_model::{
+    BootReport, Outcome, Refusal, RefusalCode,
+    report::SetReport,
+    survey::{SetChoice, SetKind},
+};
 use std::path::{Path, PathBuf};
 
 /// Decides as a boot would. Where the Unbound file system is not mounted, it is, read-only and for this program alone, until it was looked into.
@@ -41,6 +45,13 @@ fn answer(places: &Places, report: &mut BootReport, clock: &mut Clock) -> Result
     let mut disks = Machine::looking(places);
     disks.bound_record.clone_from(&start.record);
     let found = find(&mut disks, &start, report)?;
+    let is_mounted =
+        mount::is_mount_point(&places.unbound()).map_err(|error| refuse::of_file("look at /unbound", &error))?;
+    if is_mounted {
+        report.set = Some(describe(&found.choice));
+        return look(places, &root, &start, &found, report, clock)
+            .map_err(|refusal| refuse::with_mounted_disks(refusal, &found.choice));
+    }
     decide(places, &root, &start, &found, report, clock).map_err(|refusal| refuse::with_disks(refusal, &found.choice))
 }
 
@@ -51,6 +62,7 @@ pub(crate) fn find(disks: &mut impl Disks, start: &Start, report: &mut BootRepor
     Ok(found)
 }
 
+/// Decides about a set that is not mounted, by what is in it.
 fn decide(
     places: &Places,
     root: &Dir,
@@ -59,26 +71,7 @@ fn decide(
     report: &mut BootReport,
     clock: &mut Clock,
 ) -> Result<Outcome, Refusal> {
-    let choice = &found.choice;
-    let (uuid, members) = match &choice.kind {
-        SetKind::Mirror { uuid, devices } => (uuid.to_string(), devices.clone()),
-        SetKind::Single { device } => (choice.ext4.uuid_text(), vec![device.clone()]),
-    };
-    report.set = Some(SetReport {
-        uuid,
-        device: String::new(),
-        members,
-        disks: choice.disks.clone(),
-        spares: vec![],
-        rebuilding: vec![],
-        not_taken: vec![],
-        left_out: choice.left_out.clone(),
-        degraded: choice.degraded,
-        file_system: "mounted".into(),
-    });
-    if mount::is_mount_point(&places.unbound()).map_err(|error| refuse::of_file("look at /unbound", &error))? {
-        return look(places, root, start, found, report, clock);
-    }
+    report.set = Some(describe(&found.choice));
     // Mounted for this program alone: nobody else sees what is here for a moment.
     mount::own_mounts().map_err(|error| not_mounted().caused_by(&error))?;
     let choice = &found.choice;
@@ -92,6 +85,26 @@ fn decide(
     unbound::settle(&places.run);
     set.release();
     answer
+}
+
+/// A set that is mounted, or about to be looked into.
+fn describe(choice: &SetChoice) -> SetReport {
+    let (uuid, members) = match &choice.kind {
+        SetKind::Mirror { uuid, devices } => (uuid.to_string(), devices.clone()),
+        SetKind::Single { device } => (choice.ext4.uuid_text(), vec![device.clone()]),
+    };
+    SetReport {
+        uuid,
+        device: String::new(),
+        members,
+        disks: choice.disks.clone(),
+        spares: vec![],
+        rebuilding: vec![],
+        not_taken: vec![],
+        left_out: choice.left_out.clone(),
+        degraded: choice.degraded,
+        file_system: "mounted".into(),
+    }
 }
 
 /// The array of the set, where somebody started it.

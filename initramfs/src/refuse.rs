@@ -217,6 +217,13 @@ pub fn with_disks(mut refusal: Refusal, choice: &SetChoice) -> Refusal {
     refusal
 }
 
+/// The same, of a set that is mounted already: nobody has to start it.
+pub fn with_mounted_disks(mut refusal: Refusal, choice: &SetChoice) -> Refusal {
+    let mounted = "repair the file below /unbound/SID_DATA, and ask again: atlas-boot check";
+    refusal.remedy.iter_mut().for_each(|line| *line = line.replace(&repair(), mounted));
+    with_disks(refusal, choice)
+}
+
 /// The file system cannot be repaired without asking.
 pub fn file_system_broken(device: &str, found: &str) -> Refusal {
     Refusal::new(RefusalCode::FilesystemBroken, "The file system of the Unbound set is damaged.")
@@ -281,6 +288,8 @@ mod tests {
             assert!(screen.contains(phrase), "{phrase}: {screen}");
         }
         assert!(!screen.contains("DISK"), "{screen}");
+        let mounted = with_mounted_disks(of_sid(&bad), &choice()).screen();
+        assert!(mounted.contains("and ask again: atlas-boot check") && !mounted.contains("--assemble"), "{mounted}");
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct MdSuperblock {
     pub raid_disks: u32,
     /// Where the array's data begin on the member, in bytes.
     pub data_offset_bytes: u64,
+    /// How much of each member the array uses from there, in bytes.
+    pub used_bytes: u64,
     /// This member's number; indexes [`MdSuperblock::roles`].
     pub dev_number: u32,
     /// Of this member.
@@ -145,6 +147,7 @@ impl MdSuperblock {
             level: i32::from_le_bytes([block[72], block[73], block[74], block[75]]),
             raid_disks,
             data_offset_bytes: u64_at(block, 128).checked_mul(512).ok_or(BadMdSuperblock::Bounds("data offset"))?,
+            used_bytes: u64_at(block, 80).checked_mul(512).ok_or(BadMdSuperblock::Bounds("size"))?,
             dev_number: u32_at(block, 160),
             device_uuid: MdUuid(uuid_at(block, 168)),
             utime: u64_at(block, 192) & 0xff_ffff_ffff,
@@ -241,6 +244,7 @@ pub mod testing {
         put(16, &sb.set_uuid.0);
         put(32, format!("any:{}", sb.name).as_bytes());
         put(72, &sb.level.to_le_bytes());
+        put(80, &(sb.used_bytes / 512).to_le_bytes());
         put(92, &sb.raid_disks.to_le_bytes());
         put(128, &(sb.data_offset_bytes / 512).to_le_bytes());
         put(144, &8u64.to_le_bytes());
@@ -281,6 +285,7 @@ pub mod testing {
             level: 1,
             raid_disks: 2,
             data_offset_bytes: 1 << 20,
+            used_bytes: 64 << 20,
             dev_number,
             device_uuid: MdUuid([dev_number as u8; 16]),
             utime: 1_700_000_000,

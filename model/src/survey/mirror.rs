@@ -74,22 +74,9 @@ impl<'s> Mirror<'s> {
         let spares = self.members.iter().filter(|m| m.active().is_none() && !self.is_write_protected(m));
         let all: Vec<&Member> = started.iter().chain(spares).copied().collect();
         let left: Vec<&&Member> = self.members.iter().filter(|m| !all.iter().any(|a| a.device == m.device)).collect();
-        let left_out: Vec<String> = left
-            .iter()
-            .map(|member| {
-                let described = self.survey.describe(member);
-                match self.is_write_protected(member) {
-                    true => format!("{described}: left out, write-protected"),
-                    false if started.len() < slots => {
-                        format!(
-                            "{described}: left out, {others}; to fill it anew: {}",
-                            advice::add_anew(&[&member.device])
-                        )
-                    }
-                    false => format!("{described}: left out, {others}"),
-                }
-            })
-            .collect();
+        let used = started.first().map_or(0, |member| member.md.data_offset_bytes.saturating_add(member.md.used_bytes));
+        let is_short = started.len() < slots;
+        let left_out: Vec<String> = left.iter().map(|member| self.left_out(member, is_short, used, others)).collect();
         let mut warnings: Vec<String> = all
             .iter()
             .filter(|member| member.md.rebuilding)
@@ -121,6 +108,25 @@ impl<'s> Mirror<'s> {
             ext4,
             written: started.iter().map(|member| member.md.utime).max().unwrap_or(0),
             warnings,
+        }
+    }
+
+    /// Why a member is not started from, and what to do about it where the set is short of disks and uses so many bytes of each.
+    fn left_out(&self, member: &Member, is_short: bool, used: u64, others: &str) -> String {
+        let described = self.survey.describe(member);
+        if self.is_write_protected(member) {
+            return format!("{described}: left out, write-protected");
+        }
+        let size = self.survey.device(&member.device).map_or(0, |device| device.size_bytes);
+        match is_short {
+            false => format!("{described}: left out, {others}"),
+            true if 0 < size && size < used => format!(
+                "{described}: left out, {others}; it is {} bytes too small for the set: put a larger one in its place",
+                used - size
+            ),
+            true => {
+                format!("{described}: left out, {others}; to fill it anew: {}", advice::add_anew(&[&member.device]))
+            }
         }
     }
 

@@ -85,6 +85,15 @@ pub(super) fn healthy() -> Vec<Arrangement> {
             ],
         ),
         (
+            "the survivor and a disk left behind whose end is hidden",
+            rig()
+                .member("b", 0, |m| (m.events, m.roles) = (60, alone(0)))
+                .disk("c", |d| d.size_bytes = (65 << 20) - 4096)
+                .md(1, |_| ()),
+            Degraded("b"),
+            &["SER-C", "it is 4096 bytes too small for the set: put a larger one in its place"],
+        ),
+        (
             "a replaced disk that comes back",
             rig()
                 .member("b", 0, |m| (m.events, m.roles) = (90, now.to_vec()))
