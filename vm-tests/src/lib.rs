@@ -18,6 +18,7 @@ mod cpio;
 mod deadline;
 mod disk;
 mod lan;
+mod ledger;
 mod qemu;
 mod runner;
 pub mod scenarios;

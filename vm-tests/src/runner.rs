@@ -18,7 +18,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use serde::Serialize;
 
-use crate::{Context, lock};
+use crate::{Context, ledger, lock};
 
 /// Version of the JSON summary.
 const SUMMARY_VERSION: u32 = 1;
@@ -61,6 +61,8 @@ pub struct Options {
     pub keep_logs: bool,
     /// Where to write the summary as JSON.
     pub json: Option<PathBuf>,
+    /// Where to write down when each long scenario ran last.
+    pub ledger: Option<PathBuf>,
 }
 
 impl Options {
@@ -72,7 +74,15 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { filters: vec![], tier: Tier::Vm, jobs: 2, logs: "target/vm-tests".into(), keep_logs: false, json: None }
+        Self {
+            filters: vec![],
+            tier: Tier::Vm,
+            jobs: 2,
+            logs: "target/vm-tests".into(),
+            keep_logs: false,
+            json: None,
+            ledger: Some(ledger::place()),
+        }
     }
 }
 
@@ -127,6 +137,10 @@ pub fn run_table(table: &[Scenario], options: &Options) -> Result<Summary> {
                     let outcome = run_one(scenario, options);
                     let mut outcomes = lock(&outcomes);
                     tell(&outcome);
+                    let written = options.ledger.as_deref().map(|file| ledger::record(file, table, &outcome));
+                    if let Some(Err(error)) = written {
+                        say(&format!("      not written down: {error:#}"));
+                    }
                     outcomes[at] = Some(outcome);
                 }
             });
@@ -206,7 +220,8 @@ mod tests {
     fn what_fails_or_panics_is_counted_told_and_its_logs_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let json = folder.path().join("summary.json");
-        let options = Options { logs: folder.path().join("logs"), json: Some(json.clone()), ..Options::default() };
+        let options =
+            Options { logs: folder.path().join("logs"), json: Some(json.clone()), ledger: None, ..Options::default() };
         let summary = run_table(TABLE, &options).unwrap();
         assert_eq!((summary.passed, summary.failed), (1, 2));
         let errors: Vec<_> = summary.scenarios.iter().map(|outcome| outcome.error.as_deref().unwrap_or("-")).collect();
@@ -221,7 +236,7 @@ mod tests {
     #[test]
     fn a_filter_and_a_tier_select_and_selecting_nothing_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options { tier: Tier::Fast, logs: folder.path().to_owned(), ..Options::default() };
+        let options = Options { tier: Tier::Fast, logs: folder.path().to_owned(), ledger: None, ..Options::default() };
         let only_good = Options { filters: vec!["oo".into()], ..options.clone() };
         assert_eq!(run_table(TABLE, &only_good).unwrap().scenarios.len(), 1);
         let both = Options { filters: vec!["oo".into(), "ba".into()], ..options.clone() };
