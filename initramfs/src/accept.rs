@@ -1,15 +1,15 @@
 //! The one way past a refusal, for an operator who knows better: accept it on the console, once, for exactly the situation that was seen.
 //!
 //! ```text
-//! /opt/atlas/accepted.json           written by `atlas-boot accept`; holds for the next boot
-//! /opt/atlas/accepted.d/<time>.json  moved here by the boot that used it
+//! /opt/atlas/accepted.json                written by `atlas-boot accept`: a list; holds for the next boot
+//! /opt/atlas/accepted.d/<time>-CODE.json  what a boot used of it
 //! ```
+//!
+//! A boot that used one may be refused for another reason later. Whoever accepts that, too, accepts both: else each boot would need the one that the
+//! boot before it has used up.
 
 use crate::Places;
-use atlas_host::{
-    FileError, block, durable,
-    tree::{Dir, Rename},
-};
+use atlas_host::{FileError, block, durable, tree::Dir};
 use atlas_model::{Acceptance, BootReport, RefusalCode};
 use atlas_sid::bound::ESD_DATA;
 use std::{
@@ -78,8 +78,16 @@ pub fn accept(places: &Places, args: &AcceptArgs) -> Result<String, String> {
         reason: reason.chars().take(500).collect(),
         at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
     };
-    write(places, &acceptance).map_err(|error| format!("{error}: {}", error.source))?;
-    Ok("Recorded. It holds for the next boot, and only for the disks as they are now: reboot to go on.\n".into())
+    let again: Vec<Acceptance> = report.accepted.into_iter().filter(|used| used.code != args.code).collect();
+    let codes: Vec<String> = again.iter().map(|one| one.code.to_string()).collect();
+    let all: Vec<Acceptance> = again.into_iter().chain([acceptance]).collect();
+    let written = Dir::open_root(&places.root).and_then(|root| write(&root.make_dirs(ESD_DATA)?, &all));
+    written.map_err(|error| format!("{error}: {}", error.source))?;
+    let with =
+        if codes.is_empty() { String::new() } else { format!(", and with it {} once more", codes.join(" and ")) };
+    Ok(format!(
+        "Recorded{with}. It holds for the next boot, and only for the situation as it is now: reboot to go on.\n"
+    ))
 }
 
 /// The UUID that md gave the member: the kernel may name the devices otherwise at the next boot.
@@ -124,39 +132,78 @@ fn ask(screen: &str, risk: &str, code: RefusalCode, reason: Option<&str>) -> Res
     }
 }
 
-fn write(places: &Places, acceptance: &Acceptance) -> Result<(), FileError> {
-    let dir = Dir::open_root(&places.root)?.make_dirs(ESD_DATA)?;
-    let content = serde_json::to_vec_pretty(acceptance).map_err(FileError::on("write", dir.show(FILE)))?;
-    durable::write(&dir, OsStr::new(FILE), &content, 0o600)
+fn write(dir: &Dir, all: &[Acceptance]) -> Result<(), FileError> {
+    write_json(dir, FILE, &all)
 }
 
-/// The acceptance for this boot, if there is one. One that cannot be read counts as none, and is told as a warning.
-pub fn read(root: &Dir) -> Result<Option<Acceptance>, String> {
+fn write_json(dir: &Dir, name: &str, content: &impl serde::Serialize) -> Result<(), FileError> {
+    let content = serde_json::to_vec_pretty(content).map_err(FileError::on("write", dir.show(name)))?;
+    durable::write(dir, OsStr::new(name), &content, 0o600)
+}
+
+/// What was accepted for this boot. A file that cannot be read counts as none, and is told as a warning.
+pub fn read(root: &Dir) -> Result<Vec<Acceptance>, String> {
     let content = root
         .read_if_there(format!("{ESD_DATA}/{FILE}"), 64 << 10)
         .map_err(|error| format!("{error}: {}", error.source))?;
-    let Some(content) = content else { return Ok(None) };
-    match serde_json::from_slice::<Acceptance>(&content) {
-        Ok(acceptance) if acceptance.format == 1 => Ok(Some(acceptance)),
-        Ok(other) => Err(format!("the acceptance is of format {}, this program reads 1", other.format)),
+    let Some(content) = content else { return Ok(vec![]) };
+    match serde_json::from_slice::<Vec<Acceptance>>(&content) {
+        Ok(all) => match all.iter().find(|one| one.format != 1) {
+            None => Ok(all),
+            Some(other) => Err(format!("the acceptance is of format {}, this program reads 1", other.format)),
+        },
         Err(error) => Err(format!("the acceptance cannot be read: {error}")),
     }
 }
 
-/// Uses it up: it is kept as a record and holds for no other boot. The root file system must be writable.
-pub fn use_up(root: &Dir, acceptance: &Acceptance) -> Result<(), FileError> {
+/// Uses these up: they are kept as records and hold for no other boot. The root file system must be writable.
+pub fn use_up(root: &Dir, used: &[Acceptance]) -> Result<(), FileError> {
     let dir = root.dir(ESD_DATA)?;
     let records = root.make_dirs(format!("{ESD_DATA}/accepted.d"))?;
-    let name = format!("{}.json", acceptance.at);
-    dir.rename(OsStr::new(FILE), &records, OsStr::new(&name), Rename::Replace)?;
-    records.sync()?;
-    dir.sync()
+    for one in used {
+        write_json(&records, &format!("{}-{}.json", one.at, one.code), one)?;
+    }
+    let mut left = read(root).unwrap_or_default();
+    left.retain(|one| !used.contains(one));
+    if left.is_empty() {
+        dir.remove(OsStr::new(FILE))?;
+        dir.sync()
+    } else {
+        write(&dir, &left)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::args::{Args, Verb};
+    use atlas_model::Digest;
     use clap::Parser;
+
+    #[test]
+    fn a_boot_uses_up_what_it_needed_and_nothing_else() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = Dir::open_root(tmp.path()).unwrap();
+        assert_eq!(read(&root), Ok(vec![]));
+        let one = |code| Acceptance {
+            format: 1,
+            code,
+            fingerprint: Digest::of(b"as it is"),
+            device: None,
+            by: "root".into(),
+            reason: "I know it".into(),
+            at: 5,
+        };
+        let (foreign, address) = (one(RefusalCode::ForeignCluster), one(RefusalCode::AddressInUse));
+        write(&root.make_dirs(ESD_DATA).unwrap(), &[foreign.clone(), address.clone()]).unwrap();
+        use_up(&root, std::slice::from_ref(&foreign)).unwrap();
+        assert_eq!(read(&root), Ok(vec![address.clone()]));
+        use_up(&root, &[address]).unwrap();
+        assert_eq!(read(&root), Ok(vec![]));
+        assert!(!tmp.path().join("opt/atlas/accepted.json").exists());
+        let records = tmp.path().join("opt/atlas/accepted.d");
+        assert!(records.join("5-foreign-cluster.json").exists() && records.join("5-address-in-use.json").exists());
+    }
 
     #[test]
     fn a_reason_says_something() {

@@ -139,8 +139,8 @@ fn take_role(
 ) -> Result<Outcome, Refusal> {
     let warnings = report.set.as_ref().map(running::warnings);
     report.warnings.extend(warnings.unwrap_or_default());
-    if let Some(acceptance) = &report.accepted
-        && let Err(error) = use_up(places, root, acceptance)
+    if !report.accepted.is_empty()
+        && let Err(error) = use_up(places, root, &report.accepted)
     {
         identity.discard();
         clock.voice.say(&Line::Refusing(error.to_string()));
@@ -207,7 +207,7 @@ fn ready<'p, 'r>(
     unbound::settle(&places.run);
     for _ in 0..MAX_DECISIONS {
         let found = clock.step_within("find the Unbound set", watch::STEP + wait_for_disks(), || {
-            decide::find(disks, start.acceptance.as_ref(), wait_for_disks())
+            decide::find(disks, start.of_disks(), wait_for_disks())
         })?;
         role::remember(&found, start, report);
         let with_disks = |refusal| refuse::with_disks(refusal, &found.choice);
@@ -259,9 +259,9 @@ fn wait_for_disks() -> Duration {
     given.map_or(WAIT_FOR_DISKS, |seconds| Duration::from_secs(seconds.min(600)))
 }
 
-fn use_up(places: &Places, root: &Dir, acceptance: &Acceptance) -> Result<(), Refusal> {
+fn use_up(places: &Places, root: &Dir, used: &[Acceptance]) -> Result<(), Refusal> {
     let _writable = WritableRoot::open(places)?;
-    accept::use_up(root, acceptance).map_err(|error| refuse::root_not_writable(&error))
+    accept::use_up(root, used).map_err(|error| refuse::root_not_writable(&error))
 }
 
 fn publish(places: &Places, identity: &Identity<'_>, config: &MasterConfig, bound: &BoundData) -> Result<(), Refusal> {

@@ -57,7 +57,7 @@ fn answer(places: &Places, report: &mut BootReport, clock: &mut Clock) -> Result
 
 /// The set that a boot would take, if the disks stayed as they are.
 pub(crate) fn find(disks: &mut impl Disks, start: &Start, report: &mut BootReport) -> Result<Found, Refusal> {
-    let found = decide::at_once(disks, start.acceptance.as_ref())?;
+    let found = decide::at_once(disks, start.of_disks())?;
     role::remember(&found, start, report);
     Ok(found)
 }

@@ -133,12 +133,12 @@ fn ask(places: &Places, gate: &Gate, report: &mut GateReport) -> Result<Question
 /// Uses the operator's acceptance of just this up; an error says why it does not count, where there is more to say than that there is none.
 fn accepted(places: &Places, refusal: &Refusal) -> Result<(), Option<String>> {
     let root = Dir::open_root(&places.root).map_err(|error| Some(chain(&error)))?;
-    let fits = |acceptance: &Acceptance| {
-        acceptance.code == refusal.code && Some(acceptance.fingerprint) == refusal.fingerprint
-    };
-    let acceptance = accept::read(&root).map_err(Some)?.filter(fits).ok_or(None)?;
-    accept::use_up(&root, &acceptance)
-        .map_err(|error| Some(format!("the acceptance cannot be used up: {}", chain(&error))))
+    let accepted = accept::read(&root).map_err(Some)?;
+    let used: Vec<Acceptance> = accepted.into_iter().filter(|one| one.is_for(refusal)).collect();
+    if used.is_empty() {
+        return Err(None);
+    }
+    accept::use_up(&root, &used).map_err(|error| Some(format!("the acceptance cannot be used up: {}", chain(&error))))
 }
 
 /// Keeps it closed, and says why where early boot did not.

@@ -17,7 +17,7 @@ use crate::{
     refuse,
 };
 use atlas_host::tree::Dir;
-use atlas_model::{Acceptance, BootReport, MasterConfig, Refusal, TreePath, set_record::SetRecord};
+use atlas_model::{Acceptance, BootReport, MasterConfig, Refusal, RefusalCode, TreePath, set_record::SetRecord};
 use atlas_sid::{BoundData, SidData, SidError, on_root, set_record};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -26,8 +26,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) struct Start {
     /// Which environment, of which cluster.
     pub(crate) bound: BoundData,
-    /// What an operator accepted for the next boot.
-    pub(crate) acceptance: Option<Acceptance>,
+    /// What an operator accepted for this boot.
+    pub(crate) accepted: Vec<Acceptance>,
     /// How the set was made that was last in this server.
     pub(crate) record: Option<SetRecord>,
 }
@@ -38,9 +38,16 @@ impl Start {
         let Some(bound) = read_bound(root)? else { return Ok(None) };
         keeps_what_is_written(root)?;
         report.env_version = Some(bound.env_id);
-        let acceptance = or_warn(accept::read(root), report);
+        let accepted = or_warn(accept::read(root).map(Some), report).unwrap_or_default();
         let record = or_warn(set_record::read_bound(root), report);
-        Ok(Some(Start { bound, acceptance, record }))
+        Ok(Some(Start { bound, accepted, record }))
+    }
+
+    /// What was accepted about the disks themselves.
+    pub(crate) fn of_disks(&self) -> Option<&Acceptance> {
+        let is_of_disks =
+            |one: &&Acceptance| matches!(one.code, RefusalCode::MissingMember | RefusalCode::WrittenApart);
+        self.accepted.iter().find(is_of_disks)
     }
 }
 
@@ -83,7 +90,7 @@ pub(crate) fn remember(found: &Found, start: &Start, report: &mut BootReport) {
             report.warnings.push(warning);
         }
     }
-    report.accepted = start.acceptance.as_ref().filter(|_| found.accepted).cloned();
+    report.accepted = start.of_disks().filter(|_| found.accepted).cloned().into_iter().collect();
 }
 
 /// The Sync and Identity Data of the mounted set.
@@ -98,16 +105,17 @@ pub(crate) fn open_sid(places: &Places) -> Result<SidData, Refusal> {
     }
 }
 
-/// Reads MasterConfig and checks that the disks belong here; says whether only because that was accepted.
-fn read_config(sid: &SidData, start: &Start) -> Result<(MasterConfig, bool), Refusal> {
+/// Reads MasterConfig and checks that the disks belong here; gives the acceptance that this needed.
+fn read_config<'s>(sid: &SidData, start: &'s Start) -> Result<(MasterConfig, Option<&'s Acceptance>), Refusal> {
     let config = sid.master_config().map_err(|error| refuse::of_sid(&error))?;
     if config.cluster() == &start.bound.cluster {
-        return Ok((config, false));
+        return Ok((config, None));
     }
     let refusal = refuse::foreign_cluster(&config.cluster().to_string(), &start.bound.cluster.to_string());
-    let is_this =
-        |accepted: &Acceptance| accepted.code == refusal.code && Some(accepted.fingerprint) == refusal.fingerprint;
-    if start.acceptance.as_ref().is_some_and(is_this) { Ok((config, true)) } else { Err(refusal) }
+    match start.accepted.iter().find(|one| one.is_for(&refusal)) {
+        Some(acceptance) => Ok((config, Some(acceptance))),
+        None => Err(refusal),
+    }
 }
 
 /// With the set mounted, whose file system has this UUID: who this server is, and its identity.
@@ -120,14 +128,12 @@ pub(crate) fn prepare<'r>(
     report: &mut BootReport,
     clock: &mut Clock,
 ) -> Result<(MasterConfig, Identity<'r>), Refusal> {
-    let (sid, (config, by_acceptance)) = clock.step("read who this server is", || {
+    let (sid, (config, acceptance)) = clock.step("read who this server is", || {
         let sid = open_sid(places)?;
         let config = read_config(&sid, start)?;
         Ok::<_, Refusal>((sid, config))
     })?;
-    if by_acceptance {
-        report.accepted.clone_from(&start.acceptance);
-    }
+    report.accepted.extend(acceptance.cloned());
     report.cluster = Some(config.cluster().to_string());
     let disks = Disks { sid: &sid, config: &config, file_system };
     let identity = Identity::prepare(places, root, &disks, &start.bound, how, clock)?;

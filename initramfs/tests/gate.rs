@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use atlas_host::{net::gate::Gate, testing::own_network};
-use atlas_model::{BootReport, GateReport, Outcome};
+use atlas_model::{Acceptance, BootReport, Digest, GateReport, Outcome, RefusalCode};
 use std::{
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -188,6 +188,21 @@ fn an_address_in_use_is_refused_and_once_accepted_the_gate_opens() {
     sh(&format!("ip -n other addr add {ADDRESS}/24 dev far; ip -n other addr add 192.168.77.2/24 dev far"));
     up_already();
     let mac = sh("ip -n other -o link show far | grep -o 'link/ether [0-9a-f:]*' | cut -d' ' -f2");
+    // This boot needed an acceptance already, and used it up.
+    let foreign = Acceptance {
+        format: 1,
+        code: RefusalCode::ForeignCluster,
+        fingerprint: Digest::of(b"garage"),
+        device: None,
+        by: "root".into(),
+        reason: "the garage is ours, too".into(),
+        at: 1,
+    };
+    server.report(&BootReport {
+        outcome: Outcome::IdentityInstalled,
+        accepted: vec![foreign],
+        ..BootReport::begin("test")
+    });
     server.keep();
     let refusal = server.gate_report().refusal.unwrap();
     assert_eq!(refusal.found, [format!("{ADDRESS} is used by {mac}, heard on near: the card of SEC1 (192.168.77.2)")]);
@@ -198,8 +213,15 @@ fn an_address_in_use_is_refused_and_once_accepted_the_gate_opens() {
     server.stop();
 
     let accept = ["accept", "address-in-use", "--reason", "I know it", "--i-accept-the-risk"];
-    assert!(server.atlas_boot(&accept).stdout(Stdio::null()).status().unwrap().success());
-    // The next boot.
+    let said = server.atlas_boot(&accept).output().unwrap();
+    assert!(said.status.success() && String::from_utf8_lossy(&said.stdout).contains("foreign-cluster once more"));
+    let accepted = || -> Vec<Acceptance> {
+        serde_json::from_slice(&std::fs::read(server.path("opt/atlas/accepted.json")).unwrap()).unwrap()
+    };
+    let codes: Vec<RefusalCode> = accepted().iter().map(|one| one.code).collect();
+    assert_eq!(codes, [RefusalCode::ForeignCluster, RefusalCode::AddressInUse]);
+    // The next boot, which uses the first one again.
+    server.write("opt/atlas/accepted.json", &serde_json::to_string(&accepted()[1..]).unwrap());
     server.report(&BootReport { outcome: Outcome::IdentityInstalled, ..BootReport::begin("test") });
     server.keep();
     let report = server.gate_report();

@@ -1,7 +1,7 @@
 //! `/run/atlas/boot.json`: what atlas-boot found, did, and how long each step took.
 
 use crate::{Digest, EnvVersion, Refusal, RefusalCode, Role};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// How a boot ended for ATLAS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,8 +54,9 @@ pub struct BootReport {
     pub warnings: Vec<String>,
     /// The refusal, where it ended so.
     pub refusal: Option<Refusal>,
-    /// The refusal that an operator had accepted beforehand.
-    pub accepted: Option<Acceptance>,
+    /// What an operator had accepted beforehand, and this boot needed.
+    #[serde(default, deserialize_with = "acceptances")]
+    pub accepted: Vec<Acceptance>,
     /// The steps, in order.
     pub steps: Vec<Step>,
 }
@@ -82,7 +83,7 @@ impl BootReport {
             installed: vec![],
             warnings: vec![],
             refusal: None,
-            accepted: None,
+            accepted: vec![],
             steps: vec![],
         }
     }
@@ -128,6 +129,22 @@ pub struct Step {
     pub took_us: u64,
 }
 
+/// A list of them. One alone, or `null`, is what earlier versions wrote.
+fn acceptances<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Acceptance>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Nothing(()),
+        One(Acceptance),
+        All(Vec<Acceptance>),
+    }
+    Ok(match Written::deserialize(from)? {
+        Written::Nothing(()) => vec![],
+        Written::One(one) => vec![one],
+        Written::All(all) => all,
+    })
+}
+
 /// A refusal that an operator accepts once, written by `atlas-boot accept`, used up by the next boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -146,4 +163,37 @@ pub struct Acceptance {
     pub reason: String,
     /// When, in seconds since 1970 by the server's clock.
     pub at: u64,
+}
+
+impl Acceptance {
+    /// Whether it was given for just this refusal.
+    pub fn is_for(&self, refusal: &Refusal) -> bool {
+        self.code == refusal.code && Some(self.fingerprint) == refusal.fingerprint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_of_an_earlier_version_is_read() {
+        let acceptance = Acceptance {
+            format: 1,
+            code: RefusalCode::MissingMember,
+            fingerprint: Digest::of(b"disks"),
+            device: None,
+            by: "root".into(),
+            reason: "it burned".into(),
+            at: 7,
+        };
+        let report = BootReport { accepted: vec![acceptance.clone()], ..BootReport::begin("test") };
+        let mut json = serde_json::to_value(&report).unwrap();
+        let read = |json: &serde_json::Value| serde_json::from_value::<BootReport>(json.clone()).unwrap().accepted;
+        assert_eq!(read(&json), std::slice::from_ref(&acceptance));
+        json["accepted"] = serde_json::to_value(&acceptance).unwrap();
+        assert_eq!(read(&json), [acceptance]);
+        json["accepted"] = serde_json::Value::Null;
+        assert_eq!(read(&json), []);
+    }
 }

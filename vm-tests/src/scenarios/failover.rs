@@ -175,7 +175,10 @@ pub(crate) fn refused_until_accepted(ctx: &Context) -> Result<()> {
     assert_is(&right, LEFT, &client)?;
     ensure!(page(&client)? == PAGE);
     let report: serde_json::Value = serde_json::from_slice(&right.read_file("/run/atlas/boot.json")?)?;
-    ensure!(report["set"]["degraded"] == true && report["accepted"]["reason"] == "the other disk burned", "{report:#}");
+    ensure!(
+        report["set"]["degraded"] == true && report["accepted"][0]["reason"] == "the other disk burned",
+        "{report:#}"
+    );
     ensure!(right.sh("cat /opt/atlas/accepted.d/*.json")?.contains("the other disk burned"), "no record is kept");
     right.sh("test ! -e /opt/atlas/accepted.json")?;
     right.power_cut()
