@@ -3,11 +3,13 @@
 //! A program runs in a process group of its own, so that the deadline ends its children, too. Output beyond the bound is read and
 //! dropped: the program never blocks on a full pipe, and the text that is kept says that it was cut.
 
+pub mod spawn;
+
 use crate::stream::{Hearing, Speaking};
 use nix::{
     errno::Errno,
     sys::{
-        signal::{SigSet, Signal, killpg},
+        signal::{Signal, killpg},
         wait::{Id, WaitPidFlag, waitid},
     },
     unistd::Pid,
@@ -365,13 +367,6 @@ fn finish(reader: JoinHandle<Vec<u8>>) -> Vec<u8> {
         std::thread::sleep(Duration::from_millis(1));
     }
     if reader.is_finished() { reader.join().unwrap_or_default() } else { Vec::new() }
-}
-
-/// Has a program begin with these signals blocked, instead of with those that this thread has blocked for itself: who reads signals from a
-/// descriptor would hand on a program that no signal ends.
-pub fn with_signals_blocked(command: &mut std::process::Command, blocked: SigSet) {
-    // SAFETY: between fork and exec only one system call is made; the set was copied before.
-    unsafe { command.pre_exec(move || blocked.thread_set_mask().map_err(io::Error::from)) };
 }
 
 /// Whether a status means that a signal ended the program.

@@ -106,16 +106,20 @@ impl Rule {
     }
 
     fn open_new(&self, name: &str) -> Result<(PathBuf, File), FileError> {
-        let mut path = self.dir.join(name);
-        for number in 2.. {
+        let named = |number: u64| match number {
+            1 => self.dir.join(name),
+            _ => self.dir.join(format!("{name}.{number}")),
+        };
+        let mut number = 1;
+        loop {
+            let path = named(number);
             match append().create_new(true).open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    path = self.dir.join(format!("{name}.{number}"));
+                    number = first_free(number, |number| named(number).symlink_metadata().is_ok());
                 }
                 other => return other.map(|file| (path.clone(), file)).map_err(FileError::on("create", path)),
             }
         }
-        unreachable!("the numbers do not end before the files of one second do")
     }
 
     fn open_shared(&self, name: &str) -> Result<(PathBuf, File), FileError> {
@@ -166,6 +170,19 @@ impl Rule {
     }
 }
 
+/// The number that follows those that are taken, without a look at each of them: many runs may begin in one second.
+fn first_free(mut taken: u64, is_taken: impl Fn(u64) -> bool) -> u64 {
+    let mut free = taken + 1;
+    while is_taken(free) {
+        (taken, free) = (free, free + (free - taken) * 2);
+    }
+    while free - taken > 1 {
+        let between = taken + (free - taken) / 2;
+        *(if is_taken(between) { &mut taken } else { &mut free }) = between;
+    }
+    free
+}
+
 /// Whether the rest of a file's name is a time, so that `LOG.a` never removes the files of `LOG.a.b`.
 fn is_time(rest: &str) -> bool {
     let bytes = rest.as_bytes();
@@ -190,6 +207,11 @@ pub struct Log {
 }
 
 impl Log {
+    /// Another handle on the file, for what is not output.
+    pub fn another(&self) -> Option<File> {
+        self.file.try_clone().ok()
+    }
+
     /// Begins a new file where it is time to.
     fn roll(&mut self) -> Result<(), FileError> {
         match self.rule.roll {
@@ -242,6 +264,19 @@ mod tests {
         let paths: Vec<_> = (0..3).map(|_| rule.open().unwrap().path).collect();
         assert!(paths[0] != paths[1] && paths[1] != paths[2] && paths[0] != paths[2], "{paths:?}");
         assert!(paths[0].file_name().unwrap().to_string_lossy().starts_with("LOG.p.y"));
+    }
+
+    #[test]
+    fn the_number_that_follows_those_that_are_taken_is_found_by_few_looks() {
+        for last in (1..70).chain([1000, 1_000_000]) {
+            let looks = std::cell::Cell::new(0);
+            let found = first_free(1, |number| {
+                looks.set(looks.get() + 1);
+                number <= last
+            });
+            assert_eq!(found, (last + 1).max(2));
+            assert!(looks.get() <= 45, "{last}: {} looks", looks.get());
+        }
     }
 
     #[test]

@@ -7,6 +7,10 @@ use atlas_host::{
     durable,
     tree::{Dir, Rename},
 };
+use nix::{
+    sched::{CpuSet, sched_getaffinity},
+    unistd::Pid,
+};
 use procfs::FromRead;
 use std::{
     ffi::OsStr,
@@ -68,8 +72,11 @@ pub fn now(root: &Path, program: &str, paths: &[String]) -> Measured {
     }
 }
 
+/// Those that this program may run on. What else bounds it, as a quota does, says nothing of the server's load.
 fn cpus() -> f64 {
-    std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64)
+    let may_run = sched_getaffinity(Pid::from_raw(0)).ok();
+    let count = may_run.map(|set| (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu) == Ok(true)).count());
+    count.filter(|count| *count > 0).map_or(1.0, |count| count as f64)
 }
 
 fn file_handles(proc: &Path) -> Option<f64> {
@@ -97,14 +104,8 @@ struct Look {
     pages: u64,
 }
 
-/// The rate since the last look, which this one then is.
+/// The rate since the last look, which this one then is. One that is too near is left as it is, and costs nothing more.
 fn paging(root: &Path, proc: &Path) -> Option<f64> {
-    let text = std::fs::read_to_string(proc.join("vmstat")).ok()?;
-    let value = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-        line.trim().parse::<u64>().ok()
-    };
-    let pages = value("pswpin").unwrap_or(0) + value("pgmajfault")?;
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs_f64();
     let dir = Dir::open_root(root).and_then(|root| root.make_dirs("run/atlas")).ok()?;
     let name = OsStr::new("start-handler.json");
@@ -112,19 +113,27 @@ fn paging(root: &Path, proc: &Path) -> Option<f64> {
     let last: Option<Look> = last.and_then(|content| serde_json::from_slice(&content).ok());
     let since = last.as_ref().map(|last| time - last.time);
     // A clock that was set back, or a boot since then, begins anew.
-    let is_near = since.is_some_and(|since| (0.0..NEAREST.as_secs_f64()).contains(&since));
-    if !is_near {
-        let content = serde_json::to_vec(&Look { format: 1, time, pages }).unwrap_or_default();
-        // In memory, and nothing after a boot: it need not last. One that cannot be kept costs the next its rate.
-        let temp = durable::temp_name();
-        let _ =
-            durable::put(&dir, &temp, &content, 0o644).and_then(|()| dir.rename(&temp, &dir, name, Rename::Replace));
+    if since.is_some_and(|since| (0.0..NEAREST.as_secs_f64()).contains(&since)) {
+        return None;
     }
+    let pages = pages_read(proc)?;
+    let content = serde_json::to_vec(&Look { format: 1, time, pages }).unwrap_or_default();
+    // In memory, and nothing after a boot: it need not last. One that cannot be kept costs the next its rate.
+    let temp = durable::temp_name();
+    let _ = durable::put(&dir, &temp, &content, 0o644).and_then(|()| dir.rename(&temp, &dir, name, Rename::Replace));
     let (last, since) = (last?, since?);
-    (!is_near && since > 0.0)
-        .then_some(())
-        .and_then(|()| pages.checked_sub(last.pages))
-        .map(|pages| pages as f64 / since)
+    let read = pages.checked_sub(last.pages).filter(|_| since > 0.0)?;
+    Some(read as f64 / since)
+}
+
+/// How many pages have been read because they were missing, since the boot.
+fn pages_read(proc: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(proc.join("vmstat")).ok()?;
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        line.trim().parse::<u64>().ok()
+    };
+    Some(value("pswpin").unwrap_or(0) + value("pgmajfault")?)
 }
 
 #[cfg(test)]

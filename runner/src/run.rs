@@ -21,7 +21,7 @@ use std::{
     io::Write,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, ExitStatus},
+    process::{ExitCode, ExitStatus},
     time::{Duration, Instant},
 };
 
@@ -195,7 +195,7 @@ fn run(arguments: &Arguments) -> Result<u8> {
         }
     });
     let path = log.as_ref().map(|log| log.path.clone());
-    let mut record = Record { log: log.as_ref().and_then(reopened), path, speaks: arguments.to == To::None };
+    let mut record = Record { log: log.as_ref().and_then(Log::another), path, speaks: arguments.to == To::None };
     allow_cores();
     let started = Instant::now();
     let looks_before = !arguments.no_handlers && !arguments.session;
@@ -238,11 +238,6 @@ fn run(arguments: &Arguments) -> Result<u8> {
 
 fn low(number: i32) -> u8 {
     number.to_le_bytes()[0]
-}
-
-/// Another handle on the log, for ssRun's own lines.
-fn reopened(log: &Log) -> Option<File> {
-    File::options().append(true).open(&log.path).ok()
 }
 
 /// ssRun's own lines in the log.
@@ -336,14 +331,11 @@ fn supervise(
     record: &mut Record,
     mut trial: Option<&mut Trial>,
 ) -> Result<(ExitStatus, u32)> {
-    let mut command = Command::new(&arguments.program[0]);
-    command.args(&arguments.program[1..]);
-    if let Some(log) = &record.path {
-        command.env("ATLAS_RUN_LOG", log);
-    }
+    let log = record.path.clone();
+    let variable = log.as_ref().map(|log| ("ATLAS_RUN_LOG", log.as_os_str()));
     let mut report = |verdict: Verdict| trial.iter_mut().for_each(|trial| trial.report(verdict));
     let shown = arguments.program.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    let mut running = Supervision::start(command, streams)?.map_err(|source| {
+    let mut running = Supervision::start(&arguments.program, variable, streams)?.map_err(|source| {
         record.line(&format!("cannot run {shown}: {source}"));
         report(Verdict::Failed);
         StartError { program: arguments.program[0].to_string_lossy().into_owned(), source }

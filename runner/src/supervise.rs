@@ -2,7 +2,7 @@
 
 use crate::copy::Copier;
 use anyhow::{Context, Result};
-use atlas_host::process::with_signals_blocked;
+use atlas_host::process::spawn::{Beginning, Spawned};
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
@@ -11,13 +11,14 @@ use nix::{
         signal::{SigSet, SigmaskHow, Signal, kill},
         signalfd::{SfdFlags, SignalFd},
     },
-    unistd::{Pid, dup2_stdin, dup2_stdout, read},
+    unistd::{dup2_stdin, dup2_stdout, read},
 };
 use std::{
+    ffi::{OsStr, OsString},
     fs::File,
     io,
     os::fd::{AsFd, OwnedFd},
-    process::{Child, Command, ExitStatus},
+    process::ExitStatus,
     time::{Duration, Instant},
 };
 
@@ -71,7 +72,7 @@ impl Streams {
 
 /// A program that was started.
 pub struct Supervision {
-    child: Child,
+    child: Spawned,
     reader: OwnedFd,
     signals: SignalFd,
     buffer: Vec<u8>,
@@ -90,26 +91,32 @@ impl Supervision {
     /// Starts the program; the outer error is of the means to watch it, the inner one of the start.
     ///
     /// With `streams`, these are its standard input and output, and its standard error alone is seen.
-    pub fn start(mut command: Command, streams: Option<Streams>) -> Result<io::Result<Supervision>> {
+    pub fn start(
+        words: &[OsString],
+        variable: Option<(&'static str, &OsStr)>,
+        streams: Option<Streams>,
+    ) -> Result<io::Result<Supervision>> {
         let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("make a pipe for the output")?;
         // Smaller is slower, no more.
         let _ = fcntl(&reader, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
         fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("prepare the pipe")?;
         let (signals, blocked) = signals().context("prepare for signals")?;
-        with_signals_blocked(&mut command, blocked);
-        match streams {
-            Some(Streams { input, output }) => command.stdin(input).stdout(output),
-            None => command.stdout(writer.try_clone().context("double the pipe")?),
+        let beginning = Beginning {
+            words,
+            variable,
+            input: streams.as_ref().map(|streams| streams.input.as_fd()),
+            outputs: [streams.as_ref().map_or(writer.as_fd(), |streams| streams.output.as_fd()), writer.as_fd()],
+            blocked,
         };
-        // The command, which holds the pipe's other end, goes here: while it lived, the output would never end.
-        let child = command.stderr(writer).spawn();
-        drop(command);
+        let child = beginning.spawn();
+        // While this process held them, the output, and what the program says to its partner, would never end.
+        drop((writer, streams));
         Ok(child.map(|child| Supervision { child, reader, signals, buffer: vec![0; 1 << 16], was_stopped: false }))
     }
 
     /// Its number.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.pid().as_raw().cast_unsigned()
     }
 
     /// Sees it to its end; calls `lasts` once where it runs for longer than `while_`.
@@ -177,9 +184,8 @@ impl Supervision {
             let from_terminal = info.ssi_code == nix::libc::SI_KERNEL;
             self.was_stopped |= STOPS.contains(&signal);
             if signal != Signal::SIGCHLD && !from_terminal {
-                let pid = Pid::from_raw(self.child.id().cast_signed());
                 // It may have ended since; then there is nobody to tell.
-                let _ = kill(pid, signal);
+                let _ = kill(self.child.pid(), signal);
             }
         }
         Ok(())
