@@ -150,7 +150,7 @@ fn attribute(path: &Path) -> String {
 }
 
 /// `RESTART_ARRAY_RW` of `linux/raid/md_u.h`.
-const RESTART_ARRAY_RW: nix::libc::c_ulong = 0x934;
+const RESTART_ARRAY_RW: nix::libc::Ioctl = 0x934;
 
 /// Opens an array that was started read-only for writing, as `mdadm --readwrite` does.
 pub fn open_for_writing(array: &Path) -> Result<(), FileError> {

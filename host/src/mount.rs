@@ -94,6 +94,7 @@ fn remount_flags(at: &Path, access: Access) -> nix::mount::MsFlags {
     let now = nix::sys::statvfs::statvfs(at).map(|stat| stat.flags()).unwrap_or(FsFlags::empty());
     for (is, keep) in [
         (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        #[cfg(not(target_env = "musl"))]
         (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
         (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
         (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),

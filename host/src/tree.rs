@@ -8,12 +8,13 @@ use atlas_model::TreePath;
 use nix::{
     dir::Dir as RawDir,
     errno::Errno,
-    fcntl::{AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, open, openat2, readlinkat, renameat2},
+    fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat},
+    libc::{RENAME_EXCHANGE, RENAME_NOREPLACE, SYS_renameat2, c_uint, syscall},
     sys::stat::{FileStat, Mode, SFlag, fstatat, mkdirat},
     unistd::{UnlinkatFlags, fsync, unlinkat},
 };
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::{CString, OsStr, OsString},
     fs::File,
     io::Read,
     os::{
@@ -267,12 +268,21 @@ impl Dir {
 
     /// Renames within this tree, with `renameat2`'s flags.
     pub fn rename(&self, from: &OsStr, to_dir: &Dir, to: &OsStr, how: Rename) -> Result<(), FileError> {
-        let flags = match how {
-            Rename::Replace => RenameFlags::empty(),
-            Rename::Exchange => RenameFlags::RENAME_EXCHANGE,
-            Rename::NoReplace => RenameFlags::RENAME_NOREPLACE,
+        let flags: c_uint = match how {
+            Rename::Replace => 0,
+            Rename::Exchange => RENAME_EXCHANGE,
+            Rename::NoReplace => RENAME_NOREPLACE,
         };
-        renameat2(&self.fd, from, &to_dir.fd, to, flags).map_err(FileError::on("rename into place", to_dir.show(to)))
+        let failed = || to_dir.show(to);
+        let names = [from, to].map(|name| CString::new(name.as_bytes()));
+        let [Ok(from), Ok(to)] = &names else {
+            return Err(FileError::on("rename into place", failed())(Errno::EINVAL));
+        };
+        let (old, new) = (self.fd.as_raw_fd(), to_dir.fd.as_raw_fd());
+        // SAFETY: the descriptors and the strings live longer than the call, which writes nothing of this process. Not every C library
+        // has a function for it.
+        let result = unsafe { syscall(SYS_renameat2, old, from.as_ptr(), new, to.as_ptr(), flags) };
+        Errno::result(result).map(drop).map_err(FileError::on("rename into place", failed()))
     }
 
     /// Makes a second name for a file of the same file system.

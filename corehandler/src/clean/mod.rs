@@ -3,6 +3,7 @@
 //! A run of library frames becomes one, named by what the program called: the caller's call instruction tells that name even where the
 //! library has no symbols. Recursion becomes one round of it, so that the depth, which depends on data and stack size, does not count.
 
+mod pattern;
 mod recursion;
 mod rules;
 
@@ -11,8 +12,8 @@ use crate::{
     traceback::{Frame, Place, SIGNAL_FRAME, Traceback},
     unwind::Trust,
 };
+use pattern::Pattern;
 use recursion::{erase_loops, overflow};
-use regex_lite::Regex;
 use rules::Rule;
 pub use rules::{RuleShown, Rules, RulesError};
 use std::{
@@ -171,7 +172,7 @@ impl Rules {
     /// Rules that ask for the next inner frame.
     fn by_neighbour(&self, named: &mut Named, inner: Option<&str>) {
         let matching = |rule: &&Rule| {
-            let inner_matches = |pattern: &Regex| inner.is_some_and(|inner| pattern.is_match(inner));
+            let inner_matches = |pattern: &Pattern| inner.is_some_and(|inner| pattern.is_match(inner));
             rule.inner.as_ref().is_some_and(inner_matches) && rule.pattern.is_match(&named.name)
         };
         if let Some(rule) = self.frame.iter().find(matching) {
@@ -188,7 +189,7 @@ impl Rules {
         }
         let apply = |rules: &[Rule], mut text: String, used: &mut Vec<Rc<str>>| {
             for rule in rules {
-                let new = rule.pattern.replace_all(&text, rule.replace.as_str());
+                let new = rule.pattern.replace_all(&text, &rule.replace);
                 if new != text {
                     used.push(rule.id.clone());
                     text = new.into_owned();

@@ -1,6 +1,6 @@
 //! The table of rules, as it is read.
 
-use regex_lite::Regex;
+use super::pattern::Pattern;
 use std::rc::Rc;
 
 /// The table that this program was built with.
@@ -55,9 +55,9 @@ struct RuleText {
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) id: Rc<str>,
-    pub(super) pattern: Regex,
+    pub(super) pattern: Pattern,
     pub(super) replace: String,
-    pub(super) inner: Option<Regex>,
+    pub(super) inner: Option<Pattern>,
     pub(super) drop: bool,
     pub(super) outermost: bool,
     pub(super) label: Option<Rc<str>>,
@@ -89,11 +89,15 @@ pub struct Rules {
 impl Rules {
     /// The rules that this program was built with.
     pub fn built_in() -> Result<Rules, RulesError> {
-        Rules::parse(TABLE)
+        Rules::read(TABLE, Ok)
     }
 
-    /// Reads a table.
+    /// Reads a table, and tells what is wrong with any of its patterns.
     pub fn parse(text: &str) -> Result<Rules, RulesError> {
+        Rules::read(text, Pattern::check)
+    }
+
+    fn read(text: &str, checked: Checked) -> Result<Rules, RulesError> {
         let table: TableText = toml::from_str(text)?;
         let mut shown = Vec::new();
         let mut read = |name: &'static str, rules: Vec<RuleText>| -> Result<Vec<Rule>, RulesError> {
@@ -101,7 +105,7 @@ impl Rules {
                 .into_iter()
                 .map(|rule| {
                     shown.push(RuleShown { table: name, id: rule.id.clone(), why: rule.why.clone() });
-                    Rule::new(rule)
+                    Rule::new(rule, checked)
                 })
                 .collect()
         };
@@ -115,22 +119,32 @@ impl Rules {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        let rules = [&self.symbol, &self.name, &self.frame, &self.module].into_iter().flatten();
+        rules.flat_map(|rule| std::iter::once(&rule.pattern).chain(&rule.inner))
+    }
+
     /// All rules, in the order in which they are tried.
     pub fn shown(&self) -> &[RuleShown] {
         &self.shown
     }
 }
 
+/// What is done with a pattern as it is read.
+type Checked = fn(Pattern) -> Result<Pattern, regex_lite::Error>;
+
 impl Rule {
-    fn new(text: RuleText) -> Result<Rule, RulesError> {
+    fn new(text: RuleText, checked: Checked) -> Result<Rule, RulesError> {
         debug_assert!(
             text.library || text.drop || text.label.is_some() || text.replace.is_some() || !text.pattern.is_empty()
         );
-        let regex =
-            |pattern: &str| Regex::new(pattern).map_err(|source| RulesError::Pattern { id: text.id.clone(), source });
+        let pattern = |pattern: String| {
+            checked(Pattern::new(pattern)).map_err(|source| RulesError::Pattern { id: text.id.clone(), source })
+        };
         Ok(Rule {
-            pattern: regex(&text.pattern)?,
-            inner: text.inner.as_deref().map(regex).transpose()?,
+            pattern: pattern(text.pattern)?,
+            inner: text.inner.map(pattern).transpose()?,
             id: text.id.as_str().into(),
             replace: text.replace.unwrap_or_default(),
             drop: text.drop,
