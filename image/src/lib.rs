@@ -32,7 +32,7 @@ pub use cache::Cache;
 pub use disk::{KERNEL_ARGUMENTS, ROOT_LABEL, ROOT_PASSWORD, ServerImage, plain_image, server_image};
 pub use package::{Package, package};
 pub use personality::{PlacedFile, place_files};
-pub use programs::{Program, programs_of};
+pub use programs::{Program, QUICK_TARGET, has_quick_target, programs_of};
 pub use rootfs::{Release, root_file_system, run_in_root_file_system};
 
 /// From what, to where, and who is told.

@@ -86,7 +86,7 @@ pub struct Package {
 /// # Errors
 /// Where a program does not build or is not static, or `dpkg-deb` fails.
 pub fn package(options: &Options) -> Result<Package> {
-    (options.progress)("programs: built by cargo, static");
+    (options.progress)(programs::how());
     let built = programs::build_all(&options.repository)?;
 
     let key = Key::default().with_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/package.rs"))?;

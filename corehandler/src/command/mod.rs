@@ -12,6 +12,7 @@ use known::{Reporting, found};
 use scan::Scan;
 use sign::Signing;
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -82,8 +83,26 @@ pub fn command() -> clap::Command {
 
 /// Parses, runs, ends.
 pub fn main() -> std::process::ExitCode {
-    let arguments: Arguments = atlas_cli::parse();
+    let arguments = Arguments::of_ss_run(std::env::args_os().skip(1)).unwrap_or_else(atlas_cli::parse);
     atlas_cli::finish("ssCoreHandler", arguments.common.json, run(&arguments))
+}
+
+impl Arguments {
+    /// The words that ssRun says before each run, `--root DIR scan [--dir DIR]…`: thousands of times a day, and all that people may say
+    /// takes longer to set up than the look itself.
+    fn of_ss_run(mut words: impl Iterator<Item = OsString>) -> Option<Arguments> {
+        let is = |word: Option<OsString>, expected: &str| word.is_some_and(|word| word == expected);
+        let path = |word: Option<OsString>| {
+            word.filter(|word| !word.is_empty() && !word.as_encoded_bytes().starts_with(b"-")).map(PathBuf::from)
+        };
+        let root = is(words.next(), "--root").then(|| path(words.next()))??;
+        is(words.next(), "scan").then_some(())?;
+        let mut dirs = Vec::new();
+        while let Some(word) = words.next() {
+            dirs.push(is(Some(word), "--dir").then(|| path(words.next()))??);
+        }
+        Some(Arguments { common: Common { root, json: false }, action: Action::Scan(Scan::of(dirs)) })
+    }
 }
 
 /// How long another program may hold the store.
@@ -123,5 +142,36 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn what_ss_run_says_means_what_it_means_to_all() {
+        for words in ["--root / scan", "--root /r scan --dir /a", "--root r scan --dir a --dir b"] {
+            let words = words.split(' ');
+            let quick = Arguments::of_ss_run(words.clone().map(OsString::from)).unwrap();
+            let whole = Arguments::parse_from(std::iter::once("ssCoreHandler").chain(words));
+            let (Action::Scan(quick_scan), Action::Scan(scan)) = (&quick.action, &whole.action) else { panic!() };
+            assert_eq!(
+                (quick_scan, &quick.common.root, quick.common.json),
+                (scan, &whole.common.root, whole.common.json)
+            );
+        }
+    }
+
+    #[test]
+    fn whatever_else_is_said_is_left_to_the_whole_command_line() {
+        for words in [
+            "",
+            "scan",
+            "--root",
+            "--root / list",
+            "--root / scan --dir",
+            "--root / scan --keep",
+            "--root -x scan",
+            "--json",
+        ] {
+            let words = words.split(' ').filter(|word| !word.is_empty()).map(OsString::from);
+            assert!(Arguments::of_ss_run(words.clone()).is_none(), "{:?}", words.collect::<Vec<_>>());
+        }
     }
 }

@@ -22,7 +22,11 @@ use std::{
     time::Duration,
 };
 
-#[derive(Debug, Args)]
+const MAX_MIB: u64 = 2048;
+const MAX_CORES: usize = 200;
+const MAX_DAYS: u64 = 90;
+
+#[derive(Debug, PartialEq, Args)]
 pub(super) struct Scan {
     /// Look in this directory, too, and take cores from there
     #[arg(long = "dir", value_name = "DIR")]
@@ -34,14 +38,21 @@ pub(super) struct Scan {
     #[arg(long)]
     keep: bool,
     /// All kept cores together take at most this many MiB
-    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    #[arg(long, value_name = "MIB", default_value_t = MAX_MIB)]
     max_mib: u64,
     /// Keep at most this many cores
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = MAX_CORES)]
     max_cores: usize,
     /// Keep cores for at most this many days
-    #[arg(long, value_name = "DAYS", default_value_t = 90)]
+    #[arg(long, value_name = "DAYS", default_value_t = MAX_DAYS)]
     max_days: u64,
+}
+
+impl Scan {
+    /// By the default limits.
+    pub(super) fn of(dirs: Vec<PathBuf>) -> Scan {
+        Scan { dirs, server: None, keep: false, max_mib: MAX_MIB, max_cores: MAX_CORES, max_days: MAX_DAYS }
+    }
 }
 
 /// What a scan did.

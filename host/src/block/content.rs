@@ -39,23 +39,15 @@ pub fn content(device: &Path) -> Result<Option<Content>, FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn image(dir: &Path, name: &str, size_bytes: u64) -> Device {
-        let path = dir.join(name);
-        File::create(&path).unwrap().set_len(size_bytes).unwrap();
-        Device { path, size_bytes, ..Device::default() }
-    }
+    use std::fs::File;
 
     #[test]
     fn a_disk_that_holds_anything_is_told_from_an_empty_one() {
         let tmp = tempfile::tempdir().unwrap();
-        let device = image(tmp.path(), "d", 8 << 20);
-        assert_eq!(content(&device.path).unwrap(), None);
-        std::process::Command::new("mke2fs")
-            .args(["-q", "-t", "ext4", "-L", "books"])
-            .arg(&device.path)
-            .status()
-            .unwrap();
-        assert_eq!(content(&device.path).unwrap(), Some(Content { kind: "ext4".into(), label: Some("books".into()) }));
+        let device = tmp.path().join("d");
+        File::create(&device).unwrap().set_len(8 << 20).unwrap();
+        assert_eq!(content(&device).unwrap(), None);
+        std::process::Command::new("mke2fs").args(["-q", "-t", "ext4", "-L", "books"]).arg(&device).status().unwrap();
+        assert_eq!(content(&device).unwrap(), Some(Content { kind: "ext4".into(), label: Some("books".into()) }));
     }
 }
