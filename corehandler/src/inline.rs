@@ -4,10 +4,15 @@
 //! and only these are read, and of the line programs only theirs; `addr2line` then works on what looks to it like a small program. Where a
 //! compiler wrote no such index, or inlined functions across units, all is read.
 
+mod paths;
+
 use crate::image::Image;
 use addr2line::{Context, FunctionName, LookupResult};
 use gimli::{ArangeHeader, DebugAranges, Dwarf, EndianSlice, LittleEndian, SectionId};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 /// A function at an address: its name as the debug information has it, and the place in the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +21,8 @@ pub struct Told {
     pub symbol: Option<String>,
     /// `file:line`.
     pub source: Option<String>,
+    /// Whether its name lacks the path to it.
+    is_local: bool,
 }
 
 type Slice<'d> = EndianSlice<'d, LittleEndian>;
@@ -25,10 +32,20 @@ type Slice<'d> = EndianSlice<'d, LittleEndian>;
 pub fn functions(image: &Image, addresses: &[u64], with_lines: bool) -> Option<HashMap<u64, Vec<Told>>> {
     let sections = Sections::read(image, addresses, with_lines);
     let dwarf = Dwarf::load(|id| Ok::<_, gimli::Error>(EndianSlice::new(sections.get(id), LittleEndian)));
-    let Some(context) = dwarf.ok().and_then(|dwarf| Context::from_dwarf(dwarf).ok()) else {
-        return Some(HashMap::new());
+    let Some(dwarf) = dwarf.ok().map(Arc::new) else { return Some(HashMap::new()) };
+    let Ok(context) = Context::from_arc_dwarf(dwarf.clone()) else { return Some(HashMap::new()) };
+    let told = |address: u64| {
+        let mut told = at(&context, address)?;
+        // The last one has the linker's name.
+        let copied = told.len().saturating_sub(1);
+        if told[..copied].iter().any(|told| told.is_local) {
+            let paths = paths::at(&dwarf, address).filter(|paths| paths.len() == told.len())?;
+            let locals = told.iter_mut().zip(paths).filter(|(told, _)| told.is_local);
+            locals.for_each(|(told, path)| told.symbol = Some(path));
+        }
+        Some((address, told))
     };
-    addresses.iter().map(|address| Some((*address, at(&context, *address)?))).collect()
+    addresses.iter().map(|address| told(*address)).collect()
 }
 
 fn at(context: &Context<Slice<'_>>, address: u64) -> Option<Vec<Told>> {
@@ -43,9 +60,10 @@ fn at(context: &Context<Slice<'_>>, address: u64) -> Option<Vec<Told>> {
             return None;
         }
         inner_is_bare = frame.function.as_ref().is_some_and(is_bare);
+        let is_local = frame.function.as_ref().is_some_and(is_local);
         let symbol = frame.function.and_then(|function| function.raw_name().ok().map(|name| name.into_owned()));
         let source = frame.location.and_then(|place| Some(format!("{}:{}", place.file?, place.line.unwrap_or(0))));
-        told.push(Told { symbol, source });
+        told.push(Told { symbol, source, is_local });
     }
     Some(told)
 }
@@ -54,6 +72,14 @@ fn at(context: &Context<Slice<'_>>, address: u64) -> Option<Vec<Told>> {
 fn is_bare(function: &FunctionName<Slice<'_>>) -> bool {
     let has_path = |name: &str| name.starts_with("_R") || name.starts_with("_ZN");
     function.language == Some(gimli::DW_LANG_Rust) && function.raw_name().is_ok_and(|name| !has_path(&name))
+}
+
+/// Whether it is one of C++'s functions that the linker knows nothing of. (So are those that C knows, which have no path.)
+fn is_local(function: &FunctionName<Slice<'_>>) -> bool {
+    let cxx = [gimli::DW_LANG_C_plus_plus, gimli::DW_LANG_C_plus_plus_11, gimli::DW_LANG_C_plus_plus_14];
+    let newer = [gimli::DW_LANG_C_plus_plus_03, gimli::DW_LANG_C_plus_plus_17, gimli::DW_LANG_C_plus_plus_20];
+    let is_cxx = function.language.is_some_and(|language| cxx.contains(&language) || newer.contains(&language));
+    is_cxx && function.raw_name().is_ok_and(|name| !name.starts_with("_Z"))
 }
 
 /// The sections, with only what is needed in the large ones.

@@ -1,5 +1,6 @@
 //! The raw traceback: every place that the crashed thread came through, with the function that it lies in and how that was found.
 
+mod main_call;
 mod naming;
 mod virtual_call;
 

@@ -1,6 +1,6 @@
 //! Names for the places of a walk: from the tables of symbols, from debug information, and from the calls that led there.
 
-use super::{Detail, Frame, Place, SIGNAL_FRAME};
+use super::{Detail, Frame, Place, SIGNAL_FRAME, main_call};
 use crate::{
     image::{Image, Symbol},
     inline::{self, Told},
@@ -160,6 +160,10 @@ impl<'s> Naming<'s> {
                 let trust = if depth == last { step.trust } else { Trust::Inline };
                 frames.push(Frame { pc: step.pc, trust, place: place.clone(), called_as: None });
             }
+            if let Some(main) = self.main_before(steps, at) {
+                frames.push(Frame { pc: step.pc, trust: Trust::TailCall, place: main.into(), called_as: None });
+                continue;
+            }
             let caller = steps.get(at + 1).filter(|caller| !caller.exact);
             let Some(target) = caller.and_then(|caller| self.known[&(caller.pc, false)].target.as_ref()) else {
                 continue;
@@ -177,6 +181,27 @@ impl<'s> Naming<'s> {
             }
         }
         frames
+    }
+}
+
+impl Naming<'_> {
+    /// `main`, where the step is of a function of the program that was called by the C library's start, and `main` jumps to it.
+    fn main_before(&self, steps: &[Step], at: usize) -> Option<Place> {
+        let target = |step: &Step| self.known[&(step.pc, false)].target.as_ref().map(|target| &*target.name);
+        // The C library has one function or two between `main` and the program's first code.
+        let is_start = |step: &Step| !step.exact && target(step) == Some(main_call::START);
+        steps.get(at + 2..)?.iter().take(2).find(|step| is_start(step))?;
+        let caller = steps.get(at + 1).filter(|caller| !caller.exact && target(caller).is_none())?;
+        let own = self.known[&(steps[at].pc, steps[at].exact)].places.last()?;
+        let (index, module) =
+            self.space.module(steps[at].lookup()).filter(|(index, _)| Some(*index) == self.program)?;
+        // A static program is its own C library.
+        let start = own.function_start.filter(|start| {
+            let of_caller = self.known[&(caller.pc, false)].places.last();
+            of_caller.is_none_or(|place| place.function_start != Some(*start))
+        })?;
+        let main = main_call::leads_to(self.space, module, start)?;
+        Some(Place { symbol: Some("main".into()), function_start: Some(main), ..self.place(index, main) })
     }
 }
 

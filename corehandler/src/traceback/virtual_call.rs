@@ -39,8 +39,8 @@ fn is_empty_place(space: &Space, pc: u64) -> bool {
             has(CLASS_TABLE) && !has(PURE_VIRTUAL)
         }),
         Some(Call::Slot(slot)) => table(space, slot).map(|_| space.word(slot) == Some(0)),
-        // The object is the first argument, and begins with the table's address.
-        Some(Call::Computed) => {
+        // The object is the first argument, and begins with the table's address. A method that was called may have left by a jump.
+        Some(Call::Computed | Call::Direct(_)) => {
             let this = space.core.threads[0].registers.general[RDI];
             let place = this.and_then(|this| space.word(this));
             place.and_then(|place| Some((place..table(space, place)?).step_by(8).any(|at| space.word(at) == Some(0))))

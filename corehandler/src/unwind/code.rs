@@ -58,6 +58,21 @@ fn ways(pieces: &[Piece]) -> Option<Ways> {
     None
 }
 
+/// Where the code of a function of this size jumps to, out of it.
+pub(super) fn branches_out(piece: &Piece) -> Vec<u64> {
+    let inside = piece.start..piece.start.saturating_add(piece.code.len() as u64);
+    let decoder = Decoder::with_ip(64, &piece.code, piece.start, DecoderOptions::NONE);
+    let is_jump = |code: &Instruction| {
+        matches!(code.flow_control(), FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch)
+    };
+    decoder
+        .into_iter()
+        .filter(is_jump)
+        .map(|jump| jump.near_branch_target())
+        .filter(|to| !inside.contains(to))
+        .collect()
+}
+
 fn decode(pieces: &[Piece], address: u64) -> Option<Instruction> {
     let code = pieces.iter().find_map(|piece| piece.from(address))?;
     let instruction = Decoder::with_ip(64, code, address, DecoderOptions::NONE).decode();

@@ -10,6 +10,10 @@ const GO_INTERRUPTED: &str = "runtime.sigpanic";
 /// Go's functions that go on on the stack of the system's thread, and leave the frame pointer as their caller had it.
 const GO_SWITCHES: [&str; 5] =
     ["runtime.systemstack.abi0", "runtime.systemstack", "runtime.mcall", "runtime.morestack.abi0", "runtime.morestack"];
+/// Go's function that calls C, on the stack of the system's thread.
+const GO_CALLS_C: [&str; 2] = ["runtime.asmcgocall.abi0", "runtime.asmcgocall"];
+/// Where, above its stack pointer, that function keeps the goroutine, and how deep the goroutine's stack was: before Go 1.21, and since.
+const GO_KEPT: [(u64, u64); 2] = [(48, 40), (8, 0)];
 /// Go's function that finds that every goroutine waits: no goroutine called it.
 const GO_ALL_ASLEEP: &str = "runtime.checkdead";
 /// Go's list of goroutines; the first is the one that runs `main`.
@@ -20,6 +24,7 @@ const GO_SAVED: [u64; 3] = [56, 64, 104];
 pub(super) struct GoRuntime {
     interrupted: Option<u64>,
     switches: Vec<u64>,
+    calls_c: Vec<u64>,
     all_asleep: Option<u64>,
     /// The list of goroutines, in the program's memory.
     goroutines: Option<u64>,
@@ -34,6 +39,7 @@ impl Unwinder<'_> {
             Rc::new(GoRuntime {
                 interrupted: start(&GO_INTERRUPTED),
                 switches: GO_SWITCHES.iter().filter_map(start).collect(),
+                calls_c: GO_CALLS_C.iter().filter_map(start).collect(),
                 all_asleep: start(&GO_ALL_ASLEEP),
                 goroutines: start(&GO_GOROUTINES).map(|address| module.bias.wrapping_add(address)),
             })
@@ -52,7 +58,23 @@ impl Unwinder<'_> {
         if go.switches.contains(&function) {
             return self.by_frame_pointer(now.general[RBP]?, Trust::StackSwitch);
         }
+        if go.calls_c.contains(&function) {
+            return GO_KEPT.iter().find_map(|kept| self.calling_goroutine(now, *kept));
+        }
         (go.all_asleep == Some(function)).then(|| self.main_goroutine(go.goroutines?)).flatten()
+    }
+
+    /// To where the goroutine called what calls C, which has no frame of its own there. The stack may have been moved since, so that it is
+    /// measured from its upper end.
+    fn calling_goroutine(&self, now: &Registers, (goroutine, depth): (u64, u64)) -> Option<Next> {
+        let kept = |offset: u64| self.space.word(now.sp()?.checked_add(offset)?);
+        let (goroutine, depth) = (kept(goroutine)?, kept(depth)?);
+        let (low, high) = (self.space.word(goroutine)?, self.space.word(goroutine.checked_add(8)?)?);
+        let sp = high.checked_sub(depth).filter(|sp| (low..high).contains(sp))?;
+        let pc = self.space.word(sp).filter(|pc| self.is_return(*pc))?;
+        let mut registers = Registers { pc, general: [None; REGISTERS] };
+        (registers.general[RSP], registers.general[RBP]) = (sp.checked_add(8), now.general[RBP]);
+        Some(Next { registers, exact: false, trust: Trust::StackSwitch })
     }
 
     /// To where the goroutine that runs `main` waits: what found that all wait is called by whichever was the last.

@@ -386,6 +386,12 @@ impl<'s> Unwinder<'s> {
     }
 }
 
+/// Where the code of a function jumps to, out of the function.
+pub fn branches_out(space: &Space, start: u64, size: u64) -> Vec<u64> {
+    let mut code = vec![0; usize::try_from(size.min(FUNCTION_LIMIT)).unwrap_or(0)];
+    if space.read(start, &mut code) { code::branches_out(&Piece { start, code }) } else { vec![] }
+}
+
 /// The code of the function around an address, its entry first.
 fn pieces(space: &Space, module: &Module, address: u64) -> Option<Vec<Piece>> {
     let tables = [".symtab", ".dynsym"];
