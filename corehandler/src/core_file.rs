@@ -36,6 +36,8 @@ pub const MAPPINGS_LIMIT: u64 = 1 << 20;
 pub const PARTS_LIMIT: u32 = 1 << 20;
 /// The bytes of the environment that are looked at.
 const ENVIRONMENT_LIMIT: u64 = 256 << 10;
+/// How much of it is looked at first, in bytes.
+const ENVIRONMENT_FIRST: u64 = 4 << 10;
 
 /// Why a file is not taken for a core.
 #[derive(Debug, thiserror::Error)]
@@ -356,13 +358,24 @@ impl Core {
     /// A variable of the environment that the program was started with.
     pub fn environment(&self, name: &str) -> Option<String> {
         let end = self.file_name?;
-        let start = self.range(end)?.start.max(end.saturating_sub(ENVIRONMENT_LIMIT));
-        let mut block = vec![0; usize::try_from(end.checked_sub(start)?).ok()?];
-        let got = self.read(start, &mut block);
-        let variables = block[..got].split(|byte| *byte == 0).rev();
-        let value =
-            variables.filter_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"=")).next()?;
-        Some(String::from_utf8_lossy(value).into_owned())
+        let lowest = self.range(end)?.start.max(end.saturating_sub(ENVIRONMENT_LIMIT));
+        // The variables lie one after the other, the last one right before the file's name; most programs have a page of them.
+        let mut reach = ENVIRONMENT_FIRST;
+        loop {
+            let start = lowest.max(end.saturating_sub(reach));
+            let mut block = vec![0; usize::try_from(end.checked_sub(start)?).ok()?];
+            let got = self.read(start, &mut block);
+            let mut variables = block[..got].split(|byte| *byte == 0).rev().skip(1);
+            let last = variables.find_map(|variable| match variable.strip_prefix(name.as_bytes()) {
+                _ if variable.is_empty() => Some(None),
+                rest => rest?.strip_prefix(b"=").map(Some),
+            });
+            match last {
+                Some(value) => return value.map(|value| String::from_utf8_lossy(value).into_owned()),
+                None if start == lowest => return None,
+                None => reach *= 8,
+            }
+        }
     }
 
     /// Reads memory that was written out; says how many bytes from `address` on it could give.

@@ -19,10 +19,8 @@ pub(super) struct Pattern {
 
 impl Pattern {
     pub(super) fn new(text: String) -> Pattern {
-        let branches = alternatives(&text);
-        let is_anchored = branches.iter().all(|branch| branch.starts_with('^'));
-        let is_plain = !text.contains("(?i") && (is_anchored || !text.contains('^'));
-        let literals = is_plain.then(|| beginnings(&text, is_anchored)).flatten();
+        let is_anchored = text.starts_with('^');
+        let literals = branches(&text, is_anchored);
         Pattern { text, literals, is_anchored, compiled: OnceCell::new() }
     }
 
@@ -58,16 +56,17 @@ impl Pattern {
 /// What stands between the bars that are in no group, class or escape.
 fn alternatives(pattern: &str) -> Vec<&str> {
     let (mut found, mut begin, mut depth, mut in_class, mut is_escaped) = (Vec::new(), 0, 0, false, false);
-    for (at, c) in pattern.char_indices() {
-        match c {
+    // All of the syntax is ASCII, and no byte of another character is.
+    for (at, byte) in pattern.bytes().enumerate() {
+        match byte {
             _ if is_escaped => is_escaped = false,
-            '\\' => is_escaped = true,
-            ']' => in_class = false,
+            b'\\' => is_escaped = true,
+            b']' => in_class = false,
             _ if in_class => {}
-            '[' => in_class = true,
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            '|' if depth == 0 => {
+            b'[' => in_class = true,
+            b'(' => depth += 1,
+            b')' => depth -= 1,
+            b'|' if depth == 0 => {
                 found.push(&pattern[begin..at]);
                 begin = at + 1;
             }
@@ -78,21 +77,25 @@ fn alternatives(pattern: &str) -> Vec<&str> {
     found
 }
 
-/// The literals that its matches begin with, without leading underscores where these do not count.
-fn beginnings(pattern: &str, is_anchored: bool) -> Option<Vec<String>> {
+/// The literals of a whole pattern, all of whose branches are for the beginning of a text, or none.
+fn branches(pattern: &str, is_anchored: bool) -> Option<Vec<String>> {
     let mut literals = Vec::new();
     for branch in alternatives(pattern) {
-        let branch = branch.strip_prefix('^').unwrap_or(branch);
-        let (literal, rest) = literal(branch, is_anchored);
-        if !literal.is_empty() {
-            literals.push(literal);
-        } else if let Some(group) = rest.strip_prefix('(').and_then(whole_group) {
-            literals.extend(beginnings(group, is_anchored)?);
-        } else {
-            return None;
-        }
+        let rest = if is_anchored { branch.strip_prefix('^')? } else { branch };
+        branch_beginnings(rest, is_anchored, &mut literals)?;
     }
     Some(literals)
+}
+
+/// Adds the literals that a branch's matches begin with, without leading underscores where these do not count.
+fn branch_beginnings(branch: &str, is_anchored: bool, literals: &mut Vec<String>) -> Option<()> {
+    let (literal, rest) = literal(branch, is_anchored);
+    if !literal.is_empty() {
+        literals.push(literal);
+        return Some(());
+    }
+    let group = rest.strip_prefix('(').and_then(whole_group)?;
+    alternatives(group).into_iter().try_for_each(|branch| branch_beginnings(branch, is_anchored, literals))
 }
 
 /// What a group holds, where the match has to go through it; `rest` follows its bracket.
