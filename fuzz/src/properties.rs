@@ -196,7 +196,8 @@ pub fn ext4(data: &[u8]) -> bool {
         written[0x3a] = if sb.clean || sb.needs_recovery { 1 } else { 2 };
         written[0x60] = if sb.needs_recovery { 4 } else { 0 };
         let digest = Digest::of(&written);
-        let again = Ext4Superblock { digest, size_bytes: 0, is_whole_groups: false, written: 0, ..sb };
+        let again =
+            Ext4Superblock { digest, size_bytes: 0, is_whole_groups: false, written: 0, mounted: 0, mounts: 0, ..sb };
         assert_eq!(Ext4Superblock::parse(&written), Some(again));
     }
     true

@@ -164,7 +164,7 @@ impl World {
         let Some(data) = newest(self) else { return refused(RefusalCode::AssembleFailed) };
         let mut accepted = chosen.accepted;
         if data.cluster != self.servers[server].cluster {
-            accepted = accepted.or(Some(self.unless_accepted(server, data.cluster)?));
+            accepted = accepted.or(Some(self.unless_accepted(server, &data)?));
         }
         if data.snapshot.is_none() && repairs.worn_record && self.wears_foreign(server, &data) {
             return refused(RefusalCode::ForeignIdentity);
@@ -245,9 +245,13 @@ impl World {
         self.rest(server);
     }
 
-    fn unless_accepted(&self, server: usize, of_disks: u8) -> Result<RefusalCode, Refused> {
+    fn unless_accepted(&self, server: usize, data: &Data) -> Result<RefusalCode, Refused> {
         let this = &self.servers[server];
-        let refusal = refuse::foreign_cluster(CLUSTERS[of_disks as usize], CLUSTERS[this.cluster as usize]);
+        let refusal = refuse::foreign_cluster(
+            CLUSTERS[data.cluster as usize],
+            CLUSTERS[this.cluster as usize],
+            &superblock(data),
+        );
         let is_it =
             |accepted: Accepted| accepted.code == refusal.code && Some(accepted.fingerprint) == refusal.fingerprint;
         let refused = Refused { code: refusal.code, fingerprint: refusal.fingerprint, started: 0 };
@@ -305,7 +309,11 @@ fn disks_in(choice: &SetChoice) -> Mask {
 }
 
 fn superblock(data: &Data) -> Ext4Superblock {
-    Ext4Superblock { uuid: [data.set + 1; 16], ..ext4::testing::superblock(UNBOUND_LABEL, u32::from(data.stamp)) }
+    Ext4Superblock {
+        uuid: [data.set + 1; 16],
+        mounted: data.stamp.into(),
+        ..ext4::testing::superblock(UNBOUND_LABEL, u32::from(data.stamp))
+    }
 }
 
 /// Whether the operator was told that what is not on these disks is given up: only then is it.

@@ -1,24 +1,34 @@
 //! The one way past a refusal, for an operator who knows better: accept it on the console, once, for exactly the situation that was seen.
 //!
 //! ```text
-//! /opt/atlas/accepted.json                written by `atlas-boot accept`: a list; holds for the next boot
+//! /opt/atlas/accepted.json                written by `atlas-boot accept`; holds for the next boot, whose gate keeper removes what is left of it
 //! /opt/atlas/accepted.d/<time>-CODE.json  what a boot used of it
 //! ```
 //!
 //! A boot that used one may be refused for another reason later. Whoever accepts that, too, accepts both: else each boot would need the one that the
 //! boot before it has used up.
 
-use crate::Places;
+use crate::{Places, gate, refuse};
 use atlas_host::{FileError, block, durable, tree::Dir};
 use atlas_model::{Acceptance, BootReport, RefusalCode};
-use atlas_sid::bound::ESD_DATA;
+use atlas_sid::{BoundData, bound::ESD_DATA};
 use std::{
     ffi::OsStr,
     io::{self, IsTerminal, Write},
+    path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 const FILE: &str = "accepted.json";
+
+/// The file.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    /// The boot in which it was given.
+    boot_id: String,
+    accepted: Vec<Acceptance>,
+}
 
 /// What the operator answered on the command line; what is missing is asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -55,7 +65,7 @@ fn parse_reason(text: &str) -> Result<String, String> {
 /// Records an acceptance for the next boot.
 pub fn accept(places: &Places, args: &AcceptArgs) -> Result<String, String> {
     let report = read_report(places)?;
-    let refusal = report.refusal.filter(|refusal| refusal.code == args.code);
+    let refusal = report.refusal.clone().filter(|refusal| refusal.code == args.code);
     let refusal =
         refusal.ok_or_else(|| format!("this server was not refused for '{}'; see /run/atlas/boot.json", args.code))?;
     let (Some(risk), Some(fingerprint)) = (args.code.risk_of_accepting(), refusal.fingerprint) else {
@@ -78,16 +88,33 @@ pub fn accept(places: &Places, args: &AcceptArgs) -> Result<String, String> {
         reason: reason.chars().take(500).collect(),
         at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
     };
-    let again: Vec<Acceptance> = report.accepted.into_iter().filter(|used| used.code != args.code).collect();
+    let again = again(places, &report, args.code);
     let codes: Vec<String> = again.iter().map(|one| one.code.to_string()).collect();
     let all: Vec<Acceptance> = again.into_iter().chain([acceptance]).collect();
-    let written = Dir::open_root(&places.root).and_then(|root| write(&root.make_dirs(ESD_DATA)?, &all));
+    let given = Given { boot_id: gate::boot_id(), accepted: all };
+    let written = Dir::open_root(&places.root).and_then(|root| write_json(&root.make_dirs(ESD_DATA)?, FILE, &given));
     written.map_err(|error| format!("{error}: {}", error.source))?;
     let with =
         if codes.is_empty() { String::new() } else { format!(", and with it {} once more", codes.join(" and ")) };
     Ok(format!(
         "Recorded{with}. It holds for the next boot, and only for the situation as it is now: reboot to go on.\n"
     ))
+}
+
+/// What this boot needed beside that, for the set as this boot left it.
+fn again(places: &Places, report: &BootReport, code: RefusalCode) -> Vec<Acceptance> {
+    let foreign = || {
+        let bound = BoundData::read(&Dir::open_root(&places.root).ok()?).ok()??;
+        let ext4 = block::ext4_on(Path::new(&report.set.as_ref()?.device))?;
+        refuse::foreign_cluster(report.cluster.as_ref()?, &bound.cluster.to_string(), &ext4).fingerprint
+    };
+    let now = |used: &Acceptance| match used.code {
+        RefusalCode::ForeignCluster => {
+            Acceptance { fingerprint: foreign().unwrap_or(used.fingerprint), ..used.clone() }
+        }
+        _ => used.clone(),
+    };
+    report.accepted.iter().filter(|used| used.code != code).map(now).collect()
 }
 
 /// The UUID that md gave the member: the kernel may name the devices otherwise at the next boot.
@@ -132,10 +159,6 @@ fn ask(screen: &str, risk: &str, code: RefusalCode, reason: Option<&str>) -> Res
     }
 }
 
-fn write(dir: &Dir, all: &[Acceptance]) -> Result<(), FileError> {
-    write_json(dir, FILE, &all)
-}
-
 fn write_json(dir: &Dir, name: &str, content: &impl serde::Serialize) -> Result<(), FileError> {
     let content = serde_json::to_vec_pretty(content).map_err(FileError::on("write", dir.show(name)))?;
     durable::write(dir, OsStr::new(name), &content, 0o600)
@@ -143,13 +166,17 @@ fn write_json(dir: &Dir, name: &str, content: &impl serde::Serialize) -> Result<
 
 /// What was accepted for this boot. A file that cannot be read counts as none, and is told as a warning.
 pub fn read(root: &Dir) -> Result<Vec<Acceptance>, String> {
+    Ok(read_given(root)?.map(|given| given.accepted).unwrap_or_default())
+}
+
+fn read_given(root: &Dir) -> Result<Option<Given>, String> {
     let content = root
         .read_if_there(format!("{ESD_DATA}/{FILE}"), 64 << 10)
         .map_err(|error| format!("{error}: {}", error.source))?;
-    let Some(content) = content else { return Ok(vec![]) };
-    match serde_json::from_slice::<Vec<Acceptance>>(&content) {
-        Ok(all) => match all.iter().find(|one| one.format != 1) {
-            None => Ok(all),
+    let Some(content) = content else { return Ok(None) };
+    match serde_json::from_slice::<Given>(&content) {
+        Ok(given) => match given.accepted.iter().find(|one| one.format != 1) {
+            None => Ok(Some(given)),
             Some(other) => Err(format!("the acceptance is of format {}, this program reads 1", other.format)),
         },
         Err(error) => Err(format!("the acceptance cannot be read: {error}")),
@@ -163,14 +190,32 @@ pub fn use_up(root: &Dir, used: &[Acceptance]) -> Result<(), FileError> {
     for one in used {
         write_json(&records, &format!("{}-{}.json", one.at, one.code), one)?;
     }
-    let mut left = read(root).unwrap_or_default();
-    left.retain(|one| !used.contains(one));
-    if left.is_empty() {
-        dir.remove(OsStr::new(FILE))?;
-        dir.sync()
-    } else {
-        write(&dir, &left)
+    let mut left = read_given(root).ok().flatten();
+    left.iter_mut().for_each(|given| given.accepted.retain(|one| !used.contains(one)));
+    match left.filter(|given| !given.accepted.is_empty()) {
+        Some(given) => write_json(&dir, FILE, &given),
+        None => remove(&dir),
     }
+}
+
+fn remove(dir: &Dir) -> Result<(), FileError> {
+    dir.remove(OsStr::new(FILE))?;
+    dir.sync()
+}
+
+/// Ends what was accepted for this boot, when that has decided. Gives a line about what it had no use for; what was given since stays.
+pub fn end(root: &Dir, boot_id: &str) -> Option<String> {
+    let codes = match read_given(root) {
+        Ok(None) => return None,
+        Ok(Some(given)) if given.boot_id == boot_id => return None,
+        Ok(Some(given)) => given.accepted.iter().map(|one| one.code.to_string()).collect::<Vec<_>>().join(" and "),
+        Err(why) => why,
+    };
+    let removed = root.dir(ESD_DATA).and_then(|dir| remove(&dir));
+    Some(match removed {
+        Ok(()) => format!("what was accepted for this boot, and not used up by it, holds no longer: {codes}"),
+        Err(error) => format!("what was accepted for this boot cannot be removed: {error}: {}", error.source),
+    })
 }
 
 #[cfg(test)]
@@ -195,13 +240,20 @@ mod tests {
             at: 5,
         };
         let (foreign, address) = (one(RefusalCode::ForeignCluster), one(RefusalCode::AddressInUse));
-        write(&root.make_dirs(ESD_DATA).unwrap(), &[foreign.clone(), address.clone()]).unwrap();
+        let given = Given { boot_id: "before".into(), accepted: vec![foreign.clone(), address.clone()] };
+        write_json(&root.make_dirs(ESD_DATA).unwrap(), FILE, &given).unwrap();
         use_up(&root, std::slice::from_ref(&foreign)).unwrap();
+        assert_eq!(read(&root), Ok(vec![address.clone()]));
+        assert_eq!(end(&root, "before"), None, "it holds for the boot after that");
         assert_eq!(read(&root), Ok(vec![address.clone()]));
         use_up(&root, &[address]).unwrap();
         assert_eq!(read(&root), Ok(vec![]));
         assert!(!tmp.path().join("opt/atlas/accepted.json").exists());
         let records = tmp.path().join("opt/atlas/accepted.d");
+        write_json(&root.dir(ESD_DATA).unwrap(), FILE, &given).unwrap();
+        let said = end(&root, "the next").unwrap();
+        assert!(said.contains("foreign-cluster and address-in-use"), "{said}");
+        assert_eq!((read(&root), end(&root, "the next")), (Ok(vec![]), None));
         assert!(records.join("5-foreign-cluster.json").exists() && records.join("5-address-in-use.json").exists());
     }
 

@@ -218,8 +218,7 @@ fn ready<'p, 'r>(
             .map_err(with_disks)?;
         clock.voice.say(&Line::Devices(kernel_names(&found.choice).into_iter().chain(name_of(set.device())).collect()));
         report.set = Some(set.describe(&found.choice));
-        let file_system = found.choice.ext4.uuid_text();
-        let prepared = role::prepare(places, root, start, &file_system, How::Stage, report, clock);
+        let prepared = role::prepare(places, root, start, &found.choice.ext4, How::Stage, report, clock);
         let (config, identity) = match prepared {
             Ok(prepared) => prepared,
             Err(refusal) => {

@@ -131,8 +131,7 @@ pub(crate) fn look(
     report: &mut BootReport,
     clock: &mut Clock,
 ) -> Result<Outcome, Refusal> {
-    let file_system = found.choice.ext4.uuid_text();
-    let (config, identity) = role::prepare(places, root, start, &file_system, How::Look, report, clock)?;
+    let (config, identity) = role::prepare(places, root, start, &found.choice.ext4, How::Look, report, clock)?;
     report.role = Some(config.role());
     report.converted_from = identity.converted.as_ref().map(|converted| converted.from);
     report.installed.clone_from(&identity.changes);

@@ -81,11 +81,13 @@ pub fn keep(places: &Places) -> Result<(), String> {
     let boot = read.ok().flatten().unwrap_or_else(|| BootReport::begin(PROGRAM));
     let keeper = match question {
         None => {
+            report.warnings.extend(end_of_acceptances(places));
             decided(places, &mut report);
             Keeper::new(places, &gate, report, &boot, Found::read(places, Duration::ZERO).unwrap_or_default())
         }
         Some(mut question) => {
             let keeper = question.defended(|found, _| {
+                report.warnings.extend(end_of_acceptances(places));
                 decided(places, &mut report);
                 Keeper::new(places, &gate, report, &boot, found.clone())
             });
@@ -141,6 +143,11 @@ fn accepted(places: &Places, refusal: &Refusal) -> Result<(), Option<String>> {
     accept::use_up(&root, &used).map_err(|error| Some(format!("the acceptance cannot be used up: {}", chain(&error))))
 }
 
+/// This boot has decided: what an operator accepted for it holds no longer.
+fn end_of_acceptances(places: &Places) -> Option<String> {
+    accept::end(&Dir::open_root(&places.root).ok()?, &boot_id())
+}
+
 /// Keeps it closed, and says why where early boot did not.
 fn closed(
     places: &Places,
@@ -156,6 +163,7 @@ fn closed(
         record::announce(&unsaid);
         report.warnings.extend(record::write(places, &unsaid).err().map(|error| chain(&error)));
     }
+    report.warnings.extend(end_of_acceptances(places));
     decided(places, &mut report);
     if refusal.code == RefusalCode::NotDecided {
         // Early boot did not come to it, and an initramfs without atlas-boot starts every array that it finds. Nobody waits for this.

@@ -3,6 +3,7 @@
 use atlas_host::FileError;
 use atlas_model::{
     Refusal, RefusalCode,
+    ext4::Ext4Superblock,
     master_config::BadMasterConfig,
     path_list::BadPathList,
     survey::{SetChoice, SetKind},
@@ -123,7 +124,7 @@ pub fn set_changed(found: &str) -> Refusal {
 }
 
 /// The disks are another cluster's.
-pub fn foreign_cluster(disks: &str, server: &str) -> Refusal {
+pub fn foreign_cluster(disks: &str, server: &str, ext4: &Ext4Superblock) -> Refusal {
     let mut refusal =
         Refusal::new(RefusalCode::ForeignCluster, "These disks belong to another cluster than this server.")
             .found(format!("cluster of the disks: {disks}"))
@@ -131,7 +132,7 @@ pub fn foreign_cluster(disks: &str, server: &str) -> Refusal {
             .because("a server of the other cluster may be running with the same role and addresses")
             .remedy("shut down, put the disks into a server of their own cluster, and this server's disks in here")
             .remedy("if this server is to join the other cluster, run 'atlas init' on it");
-    refusal.fingerprint = Some(atlas_model::Digest::of(format!("{disks}\n{server}").as_bytes()));
+    refusal.fingerprint = Some(atlas_model::Digest::of(format!("{disks}\n{server}\n{}", ext4.last_mount()).as_bytes()));
     refusal
 }
 
@@ -290,6 +291,20 @@ mod tests {
         assert!(!screen.contains("DISK"), "{screen}");
         let mounted = with_mounted_disks(of_sid(&bad), &choice()).screen();
         assert!(mounted.contains("and ask again: atlas-boot check") && !mounted.contains("--assemble"), "{mounted}");
+    }
+
+    #[test]
+    fn another_clusters_disks_that_ran_elsewhere_meanwhile_are_another_situation() {
+        let here = ext4::testing::superblock("ATLAS-UNBOUND", 5);
+        let of = |ext4: &Ext4Superblock| foreign_cluster("bakery", "garage", ext4).fingerprint;
+        let closed_in_order = Ext4Superblock { written: here.written + 9, clean: false, ..here.clone() };
+        assert_eq!(of(&here), of(&closed_in_order));
+        assert_ne!(of(&here), of(&Ext4Superblock { mounted: here.mounted + 1, ..here.clone() }));
+        assert_ne!(
+            of(&here),
+            of(&Ext4Superblock { mounts: here.mounts + 1, ..here.clone() }),
+            "a clock may stand still"
+        );
     }
 
     #[test]

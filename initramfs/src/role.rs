@@ -17,7 +17,9 @@ use crate::{
     refuse,
 };
 use atlas_host::tree::Dir;
-use atlas_model::{Acceptance, BootReport, MasterConfig, Refusal, RefusalCode, TreePath, set_record::SetRecord};
+use atlas_model::{
+    Acceptance, BootReport, MasterConfig, Refusal, RefusalCode, TreePath, ext4::Ext4Superblock, set_record::SetRecord,
+};
 use atlas_sid::{BoundData, SidData, SidError, on_root, set_record};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -106,35 +108,40 @@ pub(crate) fn open_sid(places: &Places) -> Result<SidData, Refusal> {
 }
 
 /// Reads MasterConfig and checks that the disks belong here; gives the acceptance that this needed.
-fn read_config<'s>(sid: &SidData, start: &'s Start) -> Result<(MasterConfig, Option<&'s Acceptance>), Refusal> {
+fn read_config<'s>(
+    sid: &SidData,
+    start: &'s Start,
+    ext4: &Ext4Superblock,
+) -> Result<(MasterConfig, Option<&'s Acceptance>), Refusal> {
     let config = sid.master_config().map_err(|error| refuse::of_sid(&error))?;
     if config.cluster() == &start.bound.cluster {
         return Ok((config, None));
     }
-    let refusal = refuse::foreign_cluster(&config.cluster().to_string(), &start.bound.cluster.to_string());
+    let refusal = refuse::foreign_cluster(&config.cluster().to_string(), &start.bound.cluster.to_string(), ext4);
     match start.accepted.iter().find(|one| one.is_for(&refusal)) {
         Some(acceptance) => Ok((config, Some(acceptance))),
         None => Err(refusal),
     }
 }
 
-/// With the set mounted, whose file system has this UUID: who this server is, and its identity.
+/// With the set mounted, whose file system this is: who this server is, and its identity.
 pub(crate) fn prepare<'r>(
     places: &Places,
     root: &'r Dir,
     start: &Start,
-    file_system: &str,
+    ext4: &Ext4Superblock,
     how: How,
     report: &mut BootReport,
     clock: &mut Clock,
 ) -> Result<(MasterConfig, Identity<'r>), Refusal> {
     let (sid, (config, acceptance)) = clock.step("read who this server is", || {
         let sid = open_sid(places)?;
-        let config = read_config(&sid, start)?;
+        let config = read_config(&sid, start, ext4)?;
         Ok::<_, Refusal>((sid, config))
     })?;
     report.accepted.extend(acceptance.cloned());
     report.cluster = Some(config.cluster().to_string());
+    let file_system = &ext4.uuid_text();
     let disks = Disks { sid: &sid, config: &config, file_system };
     let identity = Identity::prepare(places, root, &disks, &start.bound, how, clock)?;
     report.warnings.extend_from_slice(&identity.warnings);

@@ -176,7 +176,10 @@ fn accepted(root: &Path, drawn: Drawn, survey: &Survey) {
     let device = (code == RefusalCode::WrittenApart).then(|| "/dev/vdc".to_owned());
     let (by, reason) = ("root".into(), "test".into());
     let acceptance = Acceptance { format: 1, code, fingerprint, device, by, reason, at: 1 };
-    write(&root.join("opt/atlas/accepted.json"), &serde_json::to_string(&[acceptance]).unwrap());
+    write(
+        &root.join("opt/atlas/accepted.json"),
+        &serde_json::json!({ "boot_id": "before", "accepted": [acceptance] }).to_string(),
+    );
 }
 
 fn worn_record(root: &Path, which: usize) {
@@ -275,8 +278,7 @@ fn of_boot(world: &World) -> (Answer, BootReport) {
         let Some(start) = Start::read(&root, &mut report)? else { return Ok((Outcome::NotInitialised, vec![], None)) };
         let found = decide::find(&mut world.disks(&start), start.of_disks(), Duration::from_secs(10))?;
         role::remember(&found, &start, &mut report);
-        let file_system = found.choice.ext4.uuid_text();
-        let prepared = role::prepare(places, &root, &start, &file_system, How::Stage, &mut report, &mut clock);
+        let prepared = role::prepare(places, &root, &start, &found.choice.ext4, How::Stage, &mut report, &mut clock);
         let (_, identity) = prepared?;
         let outcome = if identity.from_scratch { Outcome::FromScratch } else { Outcome::IdentityInstalled };
         let answer = (outcome, identity.changes.clone(), identity.converted.as_ref().map(|converted| converted.from));

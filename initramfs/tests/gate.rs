@@ -215,13 +215,14 @@ fn an_address_in_use_is_refused_and_once_accepted_the_gate_opens() {
     let accept = ["accept", "address-in-use", "--reason", "I know it", "--i-accept-the-risk"];
     let said = server.atlas_boot(&accept).output().unwrap();
     assert!(said.status.success() && String::from_utf8_lossy(&said.stdout).contains("foreign-cluster once more"));
-    let accepted = || -> Vec<Acceptance> {
-        serde_json::from_slice(&std::fs::read(server.path("opt/atlas/accepted.json")).unwrap()).unwrap()
-    };
-    let codes: Vec<RefusalCode> = accepted().iter().map(|one| one.code).collect();
+    let mut given: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(server.path("opt/atlas/accepted.json")).unwrap()).unwrap();
+    let accepted: Vec<Acceptance> = serde_json::from_value(given["accepted"].clone()).unwrap();
+    let codes: Vec<RefusalCode> = accepted.iter().map(|one| one.code).collect();
     assert_eq!(codes, [RefusalCode::ForeignCluster, RefusalCode::AddressInUse]);
     // The next boot, which uses the first one again.
-    server.write("opt/atlas/accepted.json", &serde_json::to_string(&accepted()[1..]).unwrap());
+    given["accepted"] = serde_json::to_value(&accepted[1..]).unwrap();
+    server.write("opt/atlas/accepted.json", &given.to_string());
     server.report(&BootReport { outcome: Outcome::IdentityInstalled, ..BootReport::begin("test") });
     server.keep();
     let report = server.gate_report();
@@ -236,6 +237,25 @@ fn an_address_in_use_is_refused_and_once_accepted_the_gate_opens() {
     });
     sh(&format!("ip -n other addr del {ADDRESS}/24 dev far"));
     until("its end", || server.gate_report().duplicates.is_empty());
+}
+
+/// Cards that filter VLANs drop what comes in one that the kernel knows nothing of, but in this mode.
+#[test]
+fn a_card_hears_all_while_a_vlan_of_its_own_is_not_configured_yet() {
+    if !own_network("a_card_hears_all_while_a_vlan_of_its_own_is_not_configured_yet") {
+        return;
+    }
+    wire();
+    let hears_all = || sh("ip -d link show near").contains("promiscuity 1");
+    let mut server = Server::new("near");
+    up_already();
+    server.keep();
+    assert!(!hears_all(), "without a VLAN it does not");
+    server.stop();
+    server.gate().close().unwrap();
+    server.write("etc/network/interfaces", "iface near.6 inet static\n address 192.168.6.1/24\n");
+    server.keep();
+    assert!(server.gate_report().open && hears_all(), "{:?}", server.gate_report());
 }
 
 #[test]

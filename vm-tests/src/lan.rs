@@ -79,6 +79,39 @@ pub(crate) struct Port {
     pub(crate) socket: PathBuf,
 }
 
+/// See [`Lan::neighbour`].
+#[derive(Debug)]
+pub struct Neighbour {
+    stream: UnixStream,
+    port: Port,
+}
+
+impl Neighbour {
+    /// Its card's address, as people write it.
+    pub fn mac(&self) -> String {
+        self.port.mac.map(|byte| format!("{byte:02x}")).join(":")
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        self.stream.shutdown(std::net::Shutdown::Both).ok();
+    }
+}
+
+/// The answer to an ARP question for `address` in that VLAN.
+fn arp_answer(frame: &[u8], vlan: u16, address: Ipv4Addr, mac: Mac) -> Option<Vec<u8>> {
+    let word = |at: usize| Some(u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]));
+    let is_in_it = word(12)? == 0x8100 && word(14)? & 0xfff == vlan && word(16)? == ETHERTYPE_ARP;
+    let arp = frame.get(18..46)?;
+    if !is_in_it || arp[6..8] != [0, 1] || arp[24..28] != address.octets() {
+        return None;
+    }
+    let (asker, ip) = (&arp[8..14], &arp[14..18]);
+    let answer = [asker, &mac, &frame[12..18], &arp[..6], &[0, 2], &mac, &address.octets(), asker, ip].concat();
+    Some([answer, vec![0; 14]].concat())
+}
+
 #[derive(Debug)]
 struct Inner {
     name: String,
@@ -134,6 +167,26 @@ impl Lan {
         let inner = Arc::downgrade(&self.0);
         thread::Builder::new().name(format!("lan-{}", self.0.name)).spawn(move || serve(&inner, number, &listener))?;
         Ok(Port { _lan: self.clone(), mac: mac_of(server, &self.0.name, number), socket })
+    }
+
+    /// Plugs in a machine that does nothing but say, in a VLAN, that it has this address; until the answer is dropped.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn neighbour(&self, name: &str, vlan: u16, address: Ipv4Addr) -> Result<Neighbour> {
+        let port = self.plug(name)?;
+        let stream = UnixStream::connect(&port.socket).with_context(|| format!("plugging {name} in"))?;
+        let (mut heard, mut said, mac) = (stream.try_clone()?, stream.try_clone()?, port.mac);
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            while let Some(frame) = read_frame(&mut heard) {
+                let Some(answer) = arp_answer(&frame, vlan, address, mac) else { continue };
+                let length = (answer.len() as u32).to_be_bytes();
+                if said.write_all(&[&length[..], &answer].concat()).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Neighbour { stream, port })
     }
 
     /// Pulls the plug: frames from and to `server` are lost from now on.

@@ -38,7 +38,7 @@ pub use context::Context;
 pub use cpio::Archive;
 pub use deadline::{Deadline, secs};
 pub use disk::Disk;
-pub use lan::{Lan, Mac, Sent};
+pub use lan::{Lan, Mac, Neighbour, Sent};
 pub use runner::{Options, Outcome, Scenario, Summary, Tier, run_table};
 pub use scenarios::SCENARIOS;
 pub use server::{Boot, Server, ServerBuilder};

@@ -241,10 +241,15 @@ fn headless(open: &Open) -> Option<Trace> {
     })
 }
 
-/// The UUID of the ext4 file system on a device; `None` where there is none, or the device cannot be read.
-pub fn ext4_uuid(device: &Path) -> Option<String> {
+/// The ext4 file system on a device; `None` where there is none, or the device cannot be read.
+pub fn ext4_on(device: &Path) -> Option<Ext4Superblock> {
     let block = read_block(&open_direct(device).ok()?, 0).ok()?;
-    Ext4Superblock::parse(&block[ext4::SUPERBLOCK_OFFSET as usize..]).map(|superblock| superblock.uuid_text())
+    Ext4Superblock::parse(&block[ext4::SUPERBLOCK_OFFSET as usize..])
+}
+
+/// Its UUID.
+pub fn ext4_uuid(device: &Path) -> Option<String> {
+    ext4_on(device).map(|superblock| superblock.uuid_text())
 }
 
 /// The same of the file system that holds `path`.

@@ -14,7 +14,7 @@ pub use atlas_model::survey::Device;
 #[cfg(not(target_env = "musl"))]
 pub use content::{Content, content};
 pub(crate) use examine::{Looked, survey_by};
-pub use examine::{ext4_uuid, ext4_uuid_below, survey};
+pub use examine::{ext4_on, ext4_uuid, ext4_uuid_below, survey};
 pub(crate) use examine::{open_direct, read_block};
 pub(crate) use list::NOT_DISKS;
 pub use list::Sources;

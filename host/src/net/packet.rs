@@ -8,6 +8,7 @@ use super::{NetError, arp, ndp};
 use atlas_model::address::Mac;
 use nix::{errno::Errno, libc};
 use std::{
+    cell::Cell,
     ffi::c_int,
     io,
     net::IpAddr,
@@ -74,6 +75,8 @@ pub(super) fn payload(frame: &[u8], ethertype: u16) -> Option<(Mac, Option<u16>,
 pub struct Wiretap {
     socket: OwnedFd,
     interface: String,
+    index: c_int,
+    hears_all: Cell<bool>,
 }
 
 impl Wiretap {
@@ -85,23 +88,42 @@ impl Wiretap {
             // SAFETY: no memory is involved.
             let fd = Errno::result(unsafe { libc::socket(libc::AF_PACKET, flags, 0) })?;
             // SAFETY: the kernel has just made it, and nobody else knows of it.
-            let tap = Wiretap { socket: unsafe { OwnedFd::from_raw_fd(fd) }, interface: interface.to_owned() };
+            let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+            let index = c_int::try_from(index).map_err(|_| Errno::ENODEV)?;
+            let tap = Wiretap { socket, interface: interface.to_owned(), index, hears_all: Cell::new(false) };
             tap.filter()?;
             tap.option(libc::PACKET_AUXDATA, &1)?;
             tap.option(libc::PACKET_QDISC_BYPASS, &1)?;
-            let index = c_int::try_from(index).map_err(|_| Errno::ENODEV)?;
             // Answers to a probe of an IPv6 address go to groups that only who has an address joins.
-            let groups = libc::packet_mreq {
-                mr_ifindex: index,
-                mr_type: libc::PACKET_MR_ALLMULTI as libc::c_ushort,
-                mr_alen: 0,
-                mr_address: [0; 8],
-            };
-            tap.option(libc::PACKET_ADD_MEMBERSHIP, &groups)?;
+            tap.receive_mode(libc::PACKET_ADD_MEMBERSHIP, libc::PACKET_MR_ALLMULTI)?;
             tap.bind(index)?;
             Ok(tap)
         };
         open().map_err(|source| NetError::Kernel { action: format!("listen on {interface}"), source })
+    }
+
+    /// Hears everything that is on the wire, or only what is for this machine. Many a card drops what comes in a VLAN of which the kernel has no
+    /// interface yet, unless it is to hear everything.
+    pub fn hear_all(&self, all: bool) -> Result<(), NetError> {
+        if self.hears_all.get() == all {
+            return Ok(());
+        }
+        let option = if all { libc::PACKET_ADD_MEMBERSHIP } else { libc::PACKET_DROP_MEMBERSHIP };
+        let action = || format!("hear all that is on the wire of {}", self.interface);
+        self.receive_mode(option, libc::PACKET_MR_PROMISC)
+            .map_err(|source| NetError::Kernel { action: action(), source })?;
+        self.hears_all.set(all);
+        Ok(())
+    }
+
+    fn receive_mode(&self, option: c_int, mode: c_int) -> io::Result<()> {
+        let mode = libc::packet_mreq {
+            mr_ifindex: self.index,
+            mr_type: mode as libc::c_ushort,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        self.option(option, &mode)
     }
 
     /// Sends a frame, whatever queueing discipline the interface has.

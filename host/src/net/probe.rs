@@ -84,6 +84,14 @@ impl Ears {
         self.taps.iter().map(|(card, _)| card)
     }
 
+    /// Hears what comes in these VLANs, although the kernel may have no interface for them yet; see [`Wiretap::hear_all`].
+    pub fn hear_vlans(&self, wires: &BTreeSet<Wire>) -> Result<(), NetError> {
+        let known = registered_vlans();
+        let is_unknown = |wire: &Wire| wire.vlan.is_some_and(|vlan| !known.contains(&vlan));
+        let all = |card: &Link| wires.iter().any(|wire| wire.index == card.index && is_unknown(wire));
+        self.taps.iter().try_for_each(|(card, tap)| tap.hear_all(all(card)))
+    }
+
     /// Whether a card is one of this machine's.
     pub fn is_own(&self, mac: Mac) -> bool {
         self.own.contains(&mac)
@@ -149,6 +157,15 @@ impl Ears {
     }
 }
 
+/// The VLANs of which the kernel has an interface, on whatever card: `eth0.6 | 6 | eth0`. Without its module it has none.
+fn registered_vlans() -> BTreeSet<u16> {
+    vlans_of(&std::fs::read_to_string("/proc/net/vlan/config").unwrap_or_default())
+}
+
+fn vlans_of(config: &str) -> BTreeSet<u16> {
+    config.lines().filter_map(|line| line.split('|').nth(1)?.trim().parse().ok()).collect()
+}
+
 /// Where a card stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -165,6 +182,7 @@ pub fn ask(ears: &Ears, wanted: &[Wanted], others: &[IpAddr], patience: Duration
     let mut kernel = Rtnetlink::open()?;
     let mut answers = Answers::default();
     let wires: BTreeSet<Wire> = wanted.iter().flat_map(|one| one.wires.iter().copied()).collect();
+    ears.hear_vlans(&wires)?;
     let mut states: BTreeMap<u32, State> = wires.iter().map(|wire| (wire.index, State::Waiting)).collect();
     let began = Instant::now();
     let until = began + patience;

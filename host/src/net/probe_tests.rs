@@ -217,3 +217,10 @@ fn a_card_is_raised_without_an_address_and_gets_ipv6_back() {
     let again = kernel.link("near").unwrap();
     assert!(cards::raise(&mut kernel, &again).unwrap().is_none());
 }
+
+#[test]
+fn the_vlans_that_the_kernel_knows_are_read() {
+    let config = "VLAN Dev name    | VLAN ID\nName-Type: VLAN_NAME_TYPE_RAW_PLUS_VID_NO_PAD\neth0.6         | 6  | eth0\nlan             | 20  | bond0\n";
+    assert_eq!(vlans_of(config), [6, 20].into());
+    assert_eq!(vlans_of(""), BTreeSet::new());
+}

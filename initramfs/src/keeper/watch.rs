@@ -209,6 +209,13 @@ impl<'p> Keeper<'p> {
             self.hear(Duration::ZERO);
             self.ears = Some(ears);
         }
+        // A VLAN that is not configured yet is defended like the rest.
+        let wires: BTreeSet<Wire> = self.found.wanted.iter().flat_map(|one| one.wires.iter().copied()).collect();
+        let deaf = self.ears.as_ref().and_then(|ears| ears.hear_vlans(&wires).err());
+        if let Some(error) = deaf.map(|error| gate::chain(&error)).filter(|error| !self.report.warnings.contains(error))
+        {
+            self.report.warnings.push(error);
+        }
     }
 
     fn look_at_claims(&mut self, now: Duration) -> bool {

@@ -37,6 +37,10 @@ pub struct Ext4Superblock {
     pub is_whole_groups: bool,
     /// Seconds since 1970 of the last write to the superblock.
     pub written: u64,
+    /// The same of the last mount that could write.
+    pub mounted: u64,
+    /// How many of these there were since the last check.
+    pub mounts: u16,
     /// Of the whole superblock: equal on two mirrors that hold the same file system at the same time.
     pub digest: Digest,
 }
@@ -62,8 +66,15 @@ impl Ext4Superblock {
             size_bytes: size_bytes(u32_at(4), u32_at(0x150), u32_at(0x18), u32_at(0x60)),
             is_whole_groups: is_whole_groups(u32_at(4), u32_at(0x14), u32_at(0x20)),
             written: u64::from(u32_at(0x30)) | u64::from(block[0x274]) << 32,
+            mounted: u64::from(u32_at(0x2c)) | u64::from(block[0x275]) << 32,
+            mounts: u16_at(0x34),
             digest: Digest::of(block),
         })
+    }
+
+    /// Which mount was the last one that could write: the same for as long as nobody has run the file system since.
+    pub fn last_mount(&self) -> String {
+        format!("{} {} {}", self.uuid_text(), self.mounts, self.mounted)
     }
 
     /// The UUID in its usual form.

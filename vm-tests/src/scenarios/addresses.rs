@@ -7,7 +7,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::bench::IDENTITY;
 use super::cast::{Cast, LEFT, PAGE, PRI_ADDRESS, RIGHT, SEC_ADDRESS};
@@ -175,4 +175,38 @@ pub(crate) fn partners_address_twice(ctx: &Context) -> Result<()> {
     secs(60)
         .poll("the secondary to know that it is gone", || Ok(gate_of(&right)?["duplicates"].is_null().then_some(())))?;
     right.power_cut()
+}
+
+/// An address in a VLAN, on a card that drops what comes in a VLAN of which the kernel has no interface yet, as most cards do and QEMU's does.
+pub(crate) fn address_of_a_vlan_in_use(ctx: &Context) -> Result<()> {
+    const IN_VLAN: Ipv4Addr = Ipv4Addr::new(192, 168, 6, 1);
+    let lan = ctx.lan("office")?;
+    let mut left = Cast::get()?.server(ctx, LEFT, &lan)?;
+    left.start()?;
+    left.wait_booted(secs(240))?;
+    left.sh(&format!(
+        "cd /etc/systemd/network && sed -i 's/^\\[Network\\]$/&\\nVLAN=eth0.6/' 10-lan.network && \
+         printf '[NetDev]\\nName=eth0.6\\nKind=vlan\\n[VLAN]\\nId=6\\n' > 20-vlan.netdev && \
+         printf '[Match]\\nName=eth0.6\\n[Network]\\nAddress={IN_VLAN}/24\\n' > 20-vlan.network && ssSync create && sync"
+    ))?;
+    left.shutdown(secs(120))?;
+    let neighbour = lan.neighbour("neighbour", 6, IN_VLAN)?;
+    left.start()?;
+    left.wait_console("ATLAS REFUSED TO TAKE A ROLE: address-in-use", secs(240))?;
+    left.wait_booted(secs(240))?;
+    let report: Value = serde_json::from_slice(&left.read_file("/run/atlas/boot.json")?)?;
+    let expected = format!("{IN_VLAN} is used by {}, heard on eth0, VLAN 6", neighbour.mac());
+    ensure!(report["refusal"]["found"].to_string().contains(&expected), "{expected:?} is not in {report:#}");
+    left.shutdown(secs(120))?;
+
+    drop(neighbour);
+    left.start()?;
+    left.wait_booted(secs(240))?;
+    ensure!(is_open(&left)?, "it is not up: {:#}", gate_of(&left)?);
+    secs(60).poll("the VLAN to be configured, and the card to drop again what is not for it", || {
+        let has = left.exec(&format!("ip -o addr show dev eth0.6 | grep -q {IN_VLAN}"), secs(60))?.code == 0;
+        let hears_all = left.exec("ip -d link show eth0 | grep -q 'promiscuity 0'", secs(60))?.code != 0;
+        Ok((has && !hears_all).then_some(()))
+    })?;
+    left.power_cut()
 }

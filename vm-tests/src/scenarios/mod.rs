@@ -96,6 +96,7 @@ pub const SCENARIOS: &[Scenario] = &[
     vm("disks-pulled-out-and-card-given-away", disks_lost::card_in_a_namespace),
     vm("disks-every-path-fails", disks_lost::every_path_fails),
     vm("partners-address-twice", addresses::partners_address_twice),
+    vm("address-of-a-vlan-in-use", addresses::address_of_a_vlan_in_use),
     vm("swap-after-power-cut", failover::swap_after_power_cut),
     vm("swap-of-a-degraded-set", failover::swap_of_a_degraded_set),
     vm("refused-until-accepted", failover::refused_until_accepted),
