@@ -15,7 +15,7 @@ use std::path::PathBuf;
     after_help = "Examples:
   atlas-boot check                      would this server boot into its role, and why not?
   atlas-boot accept missing-member      after a refusal: go on without the missing disk
-  jq .refusal /run/atlas/boot.json      what the last boot refused, and why
+  less /run/atlas/boot.json             what the last boot found, did and refused
 
 Exit codes: 0 done, 1 failed, 2 called wrongly, 3 the answer is no."
 )]

@@ -70,7 +70,8 @@ pub fn keep(places: &Places) -> Result<(), String> {
                 Some(Ok(done)) => report.warnings.extend(done),
                 None => {}
             }
-            report.held = before(places).map(|before| before.held).unwrap_or_default();
+            let before = before(places).unwrap_or_default();
+            (report.held, report.asked) = (before.held, before.asked);
             None
         }
         Decision::Open => match still_so(places, &read).and_then(|()| ask(places, &gate, &mut report)) {

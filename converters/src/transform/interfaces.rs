@@ -52,7 +52,7 @@ fn lines(text: &str) -> Vec<Line<'_>> {
             continue;
         }
         let raw = &text[start..end];
-        let joined = raw.replace("\\\n", " ");
+        let joined = raw.replace("\\\n", "");
         let words = if joined.trim_start().starts_with('#') { "" } else { joined.trim() };
         lines.push(Line { raw, words: words.split_whitespace().map(str::to_owned).collect() });
         start = end;

@@ -12,11 +12,29 @@ pub enum Include {
     Directory(String),
 }
 
+/// The lines as ifupdown reads them: what follows a backslash at a line's end is joined to it as it stands, comments are whole lines.
+fn lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut is_open = false;
+    for physical in text.lines() {
+        if !is_open && physical.trim_start().starts_with('#') {
+            continue;
+        }
+        let (part, goes_on) = physical.strip_suffix('\\').map_or((physical, false), |part| (part, true));
+        match lines.last_mut().filter(|_| is_open) {
+            Some(line) => line.push_str(part),
+            None => lines.push(part.to_owned()),
+        }
+        is_open = goes_on;
+    }
+    lines
+}
+
 /// Reads a file; what it includes is for the caller to read next.
 pub fn ifupdown(plan: &mut Plan, file: &str, text: &str) -> Vec<Include> {
     let mut includes = Vec::new();
     let mut current: Option<Described> = None;
-    for line in text.replace("\\\n", " ").lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+    for line in lines(text) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let Some((first, rest)) = words.split_first() else { continue };
         match (*first, rest) {
@@ -43,7 +61,7 @@ pub fn ifupdown(plan: &mut Plan, file: &str, text: &str) -> Vec<Include> {
                 plan.unclear(file, format_args!("'{line}' is not understood"));
             }
             (option, values) => match &mut current {
-                Some(one) => add(plan, one, option, values, line),
+                Some(one) => add(plan, one, option, values, line.trim()),
                 None if option == "script" || option == "map" => {}
                 None => plan.unclear(file, format_args!("'{line}' stands in no stanza")),
             },
@@ -177,6 +195,12 @@ mod tests {
             [Include::Source("/etc/network/interfaces.d/*".into()), Include::Directory("more".into())]
         );
         assert!(plan.not_understood.is_empty(), "{plan:?}");
+    }
+
+    #[test]
+    fn lines_go_on_inside_a_word_and_not_in_a_comment() {
+        let text = "iface eth0 inet static\n address 192.168.77.3\\\n1/24\n# was \\\niface eth1 inet static\n address \\\n 10.0.0.1/8\n";
+        assert_eq!(shown(&read(text).0), ["eth0=[192.168.77.31]", "eth1=[10.0.0.1]"]);
     }
 
     #[test]
