@@ -15,6 +15,8 @@ struct Fault {
     reported: Option<f64>,
     named: bool,
     cleared: Option<f64>,
+    ready: Option<String>,
+    breaks: bool,
 }
 
 pub(super) fn run() -> Result<Vec<Row>> {
@@ -33,7 +35,9 @@ pub(super) fn run() -> Result<Vec<Row>> {
     let content = std::fs::read(&path).with_context(|| format!("the scenario left no {}", path.display()))?;
     let faults: Vec<Fault> = serde_json::from_slice(&content).context("cannot read the table")?;
     let row = |fault: &Fault| {
-        let seconds = fault.reported.filter(|_| fault.named && fault.cleared.is_some()).unwrap_or(9999.0);
+        // What a swap would fail with must not read yes.
+        let is_right = !fault.breaks || fault.ready.as_deref() == Some("no");
+        let seconds = fault.reported.filter(|_| fault.named && fault.cleared.is_some() && is_right).unwrap_or(9999.0);
         Row::at_most(&fault.fault, seconds, f64::from(fault.interval), "s")
     };
     Ok(faults.iter().map(row).collect())

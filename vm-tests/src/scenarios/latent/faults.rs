@@ -13,11 +13,10 @@ pub(in crate::scenarios) struct Fault {
     pub(in crate::scenarios) undo: &'static str,
     /// One of these must be in what is said, so that it names the fault and not only that something is wrong.
     pub(in crate::scenarios) names: &'static [&'static str],
-    /// Whether two nodes of Pacemaker, with resource agents that monitor the active node, would have told of it: they watch the standby's
-    /// membership of the cluster, and nothing of its services.
-    pub(in crate::scenarios) pacemaker: bool,
     /// Within which it has to be told, in seconds, where that is not the interval of all others.
     pub(in crate::scenarios) interval: Option<u64>,
+    /// Whether a swap would fail with it: `atlas status` must not say yes then, and not that nobody knows.
+    pub(in crate::scenarios) breaks: bool,
 }
 
 /// Most of them.
@@ -28,12 +27,17 @@ pub(in crate::scenarios) const fn fault(
     undo: &'static str,
     names: &'static [&'static str],
 ) -> Fault {
-    Fault { name, inject, is_there, undo, names, pacemaker: false, interval: None }
+    Fault { name, inject, is_there, undo, names, interval: None, breaks: false }
 }
 
 /// A fault that no service shows: what PRI boots with and the secondary does not is compared, and told within a minute.
 pub(super) const fn of_cold_boot(fault: Fault) -> Fault {
     Fault { interval: Some(60), ..fault }
+}
+
+/// A fault with which a swap would fail, or end without a service.
+pub(super) const fn no(fault: Fault) -> Fault {
+    Fault { breaks: true, ..fault }
 }
 
 /// All of them.
@@ -52,7 +56,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "pkill -CONT nginx",
         &["nothing comes from port 80: Operation timed out"],
     ),
-    fault(
+    no(fault(
         "web server disabled at boot",
         "systemctl disable nginx",
         "! systemctl is-enabled -q nginx",
@@ -61,8 +65,8 @@ pub(super) const FAULTS: &[Fault] = &[
             "nginx.service would not start at the next boot: it is disabled",
             "nginx.service is enabled on PRI and nothing here",
         ],
-    ),
-    fault(
+    )),
+    no(fault(
         "web server masked",
         "systemctl disable nginx; ln -sf /dev/null /etc/systemd/system/nginx.service; systemctl daemon-reload",
         "test \"$(systemctl is-enabled nginx)\" = masked",
@@ -71,21 +75,21 @@ pub(super) const FAULTS: &[Fault] = &[
             "nginx.service would not start at the next boot: it is masked",
             "nginx.service is enabled on PRI and masked here",
         ],
-    ),
-    fault(
+    )),
+    no(fault(
         "web server listens on the wrong address",
         "sed -i.atlas 's/listen 80[^;]*/listen 127.0.0.1:80/; /listen \\[::\\]:80/d' /etc/nginx/conf.d/unbound.conf; systemctl restart nginx",
         "ss -Hltn 'sport = :80' | grep -q 127.0.0.1",
         "mv /etc/nginx/conf.d/unbound.conf.atlas /etc/nginx/conf.d/unbound.conf; systemctl restart nginx",
         &["web listens on 127.0.0.1 alone"],
-    ),
-    fault(
+    )),
+    no(fault(
         "web configuration broken, not yet loaded",
         "echo 'nonsense;' > /etc/nginx/conf.d/zz.conf",
         "! nginx -t 2>/dev/null",
         "rm /etc/nginx/conf.d/zz.conf",
         &["the configuration of nginx is broken"],
-    ),
+    )),
     fault(
         "web page's directory gone",
         "mv /unbound/www /unbound/gone",
@@ -114,7 +118,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "systemctl start ssh",
         &["ssh.service does not run", "nobody answers on port 22: Connection refused"],
     ),
-    fault(
+    no(fault(
         "sshd disabled at boot",
         "systemctl disable ssh",
         "! systemctl is-enabled -q ssh",
@@ -123,7 +127,7 @@ pub(super) const FAULTS: &[Fault] = &[
             "ssh.service would not start at the next boot: it is disabled",
             "ssh.service is enabled on PRI and nothing here",
         ],
-    ),
+    )),
     fault(
         "ssh host key gone",
         "mv /etc/ssh/ssh_host_ed25519_key /root/",
@@ -145,16 +149,13 @@ pub(super) const FAULTS: &[Fault] = &[
         "nft delete table inet t",
         &["192.168.77.2 answers no echo request"],
     ),
-    Fault {
-        pacemaker: true,
-        ..fault(
-            "network cable out",
-            "ip link set eth0 down",
-            "ip link show eth0 | grep -q 'state DOWN'",
-            "ip link set eth0 up; systemctl restart systemd-networkd",
-            &["192.168.77.2 answers no echo request"],
-        )
-    },
+    fault(
+        "network cable out",
+        "ip link set eth0 down",
+        "ip link show eth0 | grep -q 'state DOWN'",
+        "ip link set eth0 up; systemctl restart systemd-networkd",
+        &["192.168.77.2 answers no echo request"],
+    ),
     fault(
         "large packets are lost",
         "nft add table inet t && nft 'add chain inet t in { type filter hook prerouting priority -500; }' && nft add rule inet t in meta length '>' 1000 drop",
@@ -176,7 +177,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "exportfs -ra",
         &["access denied by server while mounting"],
     ),
-    fault(
+    no(fault(
         "NFS exports disabled at boot",
         "systemctl disable nfs-server",
         "! systemctl is-enabled -q nfs-server",
@@ -185,7 +186,7 @@ pub(super) const FAULTS: &[Fault] = &[
             "nfs-server.service would not start at the next boot: it is disabled",
             "nfs-server.service is enabled on PRI and nothing here",
         ],
-    ),
+    )),
     fault(
         "exported directory gone",
         "mv /unbound/share /unbound/lost",
@@ -193,13 +194,13 @@ pub(super) const FAULTS: &[Fault] = &[
         "mv /unbound/lost /unbound/share; exportfs -ra",
         &["reason given by server: No such file", "/unbound/share is not there"],
     ),
-    fault(
+    no(fault(
         "root file system full",
         "fallocate -l $(( $(df --output=avail -B1 / | tail -1) )) /big || true; dd if=/dev/zero of=/big2 bs=64k 2>/dev/null || true",
         "test $(df --output=avail -B1 / | tail -1) -lt 1000000",
         "rm -f /big /big2",
         &["No space left on device", "/ is nearly full"],
-    ),
+    )),
     fault(
         "client data's file system full",
         "dd if=/dev/zero of=/unbound/big bs=64k 2>/dev/null || true",
@@ -228,41 +229,41 @@ pub(super) const FAULTS: &[Fault] = &[
         "mdadm /dev/md/*atlas-unbound* --remove /dev/vdc; mdadm /dev/md/*atlas-unbound* --add /dev/vdc; for i in $(seq 60); do grep -q '\\[2/2\\]' /proc/mdstat && break; sleep 1; done",
         &["runs with 1 of 2 disks: vdc failed"],
     ),
-    fault(
+    no(fault(
         "initramfs without the hook",
         "cp -a /boot /root/boot.atlas; for i in /boot/initrd.img-*; do echo . | cpio -o -H newc 2>/dev/null | gzip > $i; done",
         "! lsinitramfs /boot/initrd.img-* | grep -q atlas-boot",
         "cp -a /root/boot.atlas/. /boot/; rm -rf /root/boot.atlas",
         &["lacks usr/lib/atlas/atlas-boot"],
-    ),
-    fault(
+    )),
+    no(fault(
         "a kernel without an initramfs",
         "cp /boot/vmlinuz-* /boot/vmlinuz-9.9.9-test",
         "test -e /boot/vmlinuz-9.9.9-test",
         "rm /boot/vmlinuz-9.9.9-test",
         &["9.9.9-test"],
-    ),
-    fault(
+    )),
+    no(fault(
         "kernel modules gone",
         "mv /lib/modules /lib/modules.gone",
         "! test -e /lib/modules",
         "mv /lib/modules.gone /lib/modules",
         &["has no modules"],
-    ),
-    fault(
+    )),
+    no(fault(
         "default boot target changed",
         "systemctl set-default rescue.target",
         "test $(systemctl get-default) = rescue.target",
         "systemctl set-default graphical.target",
         &["the next boot would end in rescue.target"],
-    ),
-    fault(
+    )),
+    no(fault(
         "another EnvID",
         "cp /opt/atlas/EnvID /root/ && echo 7 > /opt/atlas/EnvID",
         "grep -q 7 /opt/atlas/EnvID",
         "cp /root/EnvID /opt/atlas/EnvID",
         &["EnvID was Env1 at the boot and is Env7 now"],
-    ),
+    )),
     fault(
         "another Role in MasterConfig",
         "cp /unbound/SID_DATA/MasterConfig /root/ && sed -i 's/\"SEC1\"/\"SEC2\"/' /unbound/SID_DATA/MasterConfig",
@@ -270,13 +271,13 @@ pub(super) const FAULTS: &[Fault] = &[
         "cp /root/MasterConfig /unbound/SID_DATA/MasterConfig",
         &["the next boot would fail (role)"],
     ),
-    fault(
+    no(fault(
         "identity file made immutable",
         "chattr +i /etc/hostname",
         "lsattr /etc/hostname | cut -d ' ' -f 1 | grep -q i",
         "chattr -i /etc/hostname",
         &["/etc/hostname was made immutable"],
-    ),
+    )),
     fault(
         "PRI's key revoked",
         "mv /unbound/SID_DATA/keys/authorized_keys /root/",
@@ -284,20 +285,20 @@ pub(super) const FAULTS: &[Fault] = &[
         "mv /root/authorized_keys /unbound/SID_DATA/keys/",
         &["the key of PRI is not known"],
     ),
-    fault(
+    no(fault(
         "an ATLAS program gone",
         "mv /opt/atlas/bin/ssSync /root/ssSync.link",
         "! test -e /opt/atlas/bin/ssSync",
         "mv /root/ssSync.link /opt/atlas/bin/ssSync",
         &["the program ssSync is not there"],
-    ),
-    fault(
+    )),
+    no(fault(
         "network not held for the identity",
         "mv /usr/lib/systemd/system/systemd-networkd.service.d/50-atlas.conf /root/",
         "! test -e /usr/lib/systemd/system/systemd-networkd.service.d/50-atlas.conf",
         "mv /root/50-atlas.conf /usr/lib/systemd/system/systemd-networkd.service.d/",
         &["would configure the network without a role"],
-    ),
+    )),
     fault(
         "Verifier stopped",
         "systemctl stop VerifierControl",

@@ -5,26 +5,32 @@
 //!  all clear ─► inject ─► is it there? ─► reported on PRI, how long after, does it name the fault? ─► undo ─► all clear, how long after
 //! ```
 
+mod applications;
 mod faults;
 mod quiet;
+mod rests;
 mod unseen;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use atlas_image::{Options, place_files, server_image};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::cast::{Cast, LEFT, PRI_ADDRESS, RIGHT, SEC_ADDRESS};
+use super::cast::{Cast, LEFT, MEMBER_MIB, PRI_ADDRESS, Part, RIGHT, SEC_ADDRESS};
 use super::cycles::cycle;
+use super::trio::{long, up};
 use crate::{Context, Lan, Server, secs};
+use applications::APPLICATIONS;
 use faults::FAULTS;
 pub(super) use faults::{Fault, fault};
 pub(super) use quiet::nothing_is_wrong_for_an_hour;
+use rests::RESTS;
 use unseen::UNSEEN;
 
 /// Within which everything has to be told while this runs, in seconds: each check begins about twice in it.
-const INTERVAL: u64 = 20;
+const INTERVAL: u64 = 30;
 /// An emulated server may need this long for a check beside all that it does besides, in seconds, before the test fails.
 pub(super) const EMULATED: u64 = 15;
 /// Cycles are this rare here, in seconds: the next one would undo what is brought about.
@@ -48,6 +54,8 @@ const SERVICES: [&str; 16] = [
     "units",
     "web",
 ];
+/// Names the page of the application in PHP in the settings of the service web.
+const PHP: &str = r#"sed -i '/^.service.web.$/,/^set/{ s,^set = {,& "dynamic@*:8082" = "/index.php"\,, }' /etc/atlas/verifier.toml && grep -q index.php /etc/atlas/verifier.toml"#;
 /// How long is waited for a fault that is not reported in time, to know whether it ever is.
 const AT_MOST: Duration = Duration::from_secs(150);
 
@@ -68,7 +76,10 @@ struct Row {
     named: bool,
     /// Seconds from its end to all clear; nothing where that did not come.
     cleared: Option<f64>,
-    pacemaker: bool,
+    /// What `atlas status` said then of a failover.
+    ready: Option<String>,
+    /// Whether a swap would fail.
+    breaks: bool,
     /// Why it could not be tried.
     error: Option<String>,
 }
@@ -76,8 +87,8 @@ struct Row {
 /// Tries all faults; fails where one was not reported, or something was that is not there.
 pub(crate) fn act(ctx: &Context) -> Result<()> {
     let lan = ctx.lan("office")?;
-    let (pri, sec) = verified(ctx, &lan)?;
-    try_all(ctx, &[FAULTS, UNSEEN].concat(), INTERVAL, &pri, &sec)
+    let (pri, sec) = with_applications(ctx, &lan)?;
+    try_all(ctx, &[FAULTS, UNSEEN, RESTS, APPLICATIONS].concat(), INTERVAL, &pri, &sec)
 }
 
 /// Tries these faults of the secondary; fails where PRI did not report one within `interval` seconds and what emulation takes, by its name, or
@@ -109,6 +120,20 @@ pub(crate) fn standby_is_exercised(ctx: &Context) -> Result<()> {
     wait_ready(&pri, "unknown", "Verifier of SEC1")
 }
 
+/// Whether one could fail over to SEC1, as `atlas status` says it on PRI; a no that must come is waited for.
+fn ready(pri: &Server, breaks: bool) -> Result<String> {
+    let start = Instant::now();
+    loop {
+        let output = pri.exec("atlas status --json", secs(60))?;
+        let status: Value = serde_json::from_slice(&output.stdout).context("read the status")?;
+        let ready = status["ready"][0]["ready"].as_str().unwrap_or_default().to_owned();
+        if !breaks || ready == "no" || start.elapsed() > Duration::from_secs(INTERVAL) {
+            return Ok(ready);
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
 /// Waits until `atlas status` on PRI answers so, with a reason that has these words.
 pub(super) fn wait_ready(pri: &Server, answer: &str, words: &str) -> Result<()> {
     let start = Instant::now();
@@ -129,43 +154,100 @@ pub(super) fn wait_ready(pri: &Server, answer: &str, words: &str) -> Result<()> 
 fn verified(ctx: &Context, lan: &Lan) -> Result<(Server, Server)> {
     let cast = Cast::get()?;
     let [mut pri, mut sec] = [cast.server(ctx, LEFT, lan)?, cast.server(ctx, RIGHT, lan)?];
-    [&mut pri, &mut sec].into_iter().try_for_each(Server::start)?;
-    [&pri, &sec].into_iter().try_for_each(|server| server.wait_booted(secs(400)))?;
+    up([&mut pri, &mut sec])?;
     set_up(&pri, &sec)?;
-    all_clear(&pri, Duration::from_secs(300)).with_context(|| {
+    rare_cycles(&pri, &sec)?;
+    are_clear(&pri, &sec)?;
+    Ok((pri, sec))
+}
+
+/// The same of two new servers with applications of their own: in Python, in PHP, in a container.
+fn with_applications(ctx: &Context, lan: &Lan) -> Result<(Server, Server)> {
+    let image = server_image(&Options::new(&|_| ())?.with("applications"))?;
+    let server = |part: Part| -> Result<Server> {
+        let mut builder = ctx.debian(part.place, &image, "")?.nic(lan)?;
+        for serial in part.members() {
+            builder = builder.disk(ctx.blank_disk(&serial, MEMBER_MIB)?);
+        }
+        let mut server = builder.build();
+        place_files(server.disk(&part.root_serial())?.path(), &part.own_files())?;
+        Ok(server)
+    };
+    let [mut pri, mut sec] = [server(LEFT)?, server(RIGHT)?];
+    up([&mut pri, &mut sec])?;
+    std::thread::scope(|scope| {
+        let preparing = [(LEFT, &pri), (RIGHT, &sec)].map(|(part, server)| {
+            scope.spawn(move || -> Result<()> {
+                long(server, &part.set_up())?;
+                server.sh("rm -f /etc/ssh/ssh_host_*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key; systemctl restart ssh")?;
+                long(server, include_str!("applications.sh")).map(drop)
+            })
+        });
+        preparing.into_iter().try_for_each(|one| one.join().unwrap_or_else(|_| bail!("a set-up panicked")))
+    })?;
+    pri.sh("mkdir -p /unbound/www && echo home > /unbound/www/index.html")?;
+    long(&pri, include_str!("applications_of_pri.sh"))?;
+    long(&pri, include_str!("applications_start.sh"))?;
+    for server in [&pri, &sec] {
+        long(server, "ssSync create")?;
+    }
+    ctx.note("PRI has its applications")?;
+    set_up(&pri, &sec)?;
+    long(&sec, include_str!("applications_start.sh"))?;
+    pri.sh(PHP)?;
+    // What SEC1 has now is what PRI holds of it.
+    ensure!(cycle(&pri)?["partners"][0]["outcome"] == "synced", "the secondary with its applications is not in step");
+    rare_cycles(&pri, &sec)?;
+    for server in [&pri, &sec] {
+        server.assert_healthy()?;
+        server.sh("systemctl restart VerifierControl")?;
+    }
+    are_clear(&pri, &sec)?;
+    wait_ready(&pri, "yes", "")?;
+    ctx.note("SEC1 is ready")?;
+    Ok((pri, sec))
+}
+
+/// Waits until PRI knows of nothing that is wrong with SEC1; says what both know where it does.
+fn are_clear(pri: &Server, sec: &Server) -> Result<()> {
+    all_clear(pri, Duration::from_secs(300)).map(drop).with_context(|| {
         let look = "systemctl status --no-pager --lines 20 VerifierControl; VerifierResults; ssSync compare";
         let look = |server: &Server| {
             server.exec(look, secs(60)).map_or_else(|error| format!("{error:#}"), |output| output.text())
         };
-        format!("before the first fault: {}\n{}", look(&pri), look(&sec))
-    })?;
-    Ok((pri, sec))
+        format!("before the first fault: {}\n{}", look(pri), look(sec))
+    })
 }
 
 impl Row {
     fn is_good(&self) -> bool {
         let in_time =
             |seconds: Option<f64>| seconds.is_some_and(|seconds| seconds <= (self.interval + EMULATED) as f64);
-        in_time(self.reported) && self.named && self.cleared.is_some()
+        in_time(self.reported) && self.named && self.cleared.is_some() && self.is_ready_right()
+    }
+
+    fn is_ready_right(&self) -> bool {
+        !self.breaks || self.ready.as_deref() == Some("no")
     }
 }
 
 fn table(rows: &[Row]) -> String {
     let seconds = |seconds: Option<f64>| seconds.map_or("never".into(), |seconds| format!("{seconds:.0} s"));
-    let mut text =
-        format!("{:44} {:>8} {:>6} {:>8}  {:9}  said\n", "fault", "reported", "named", "cleared", "pacemaker");
+    let mut text = format!("{:44} {:>8} {:>6} {:>8}  {:8} said\n", "fault", "reported", "named", "cleared", "ready");
     for row in rows {
         let said = row.error.as_deref().or(row.said.as_deref()).unwrap_or_default();
         let said: String = said.chars().take(150).collect();
-        let (named, pacemaker) = (if row.named { "yes" } else { "no" }, if row.pacemaker { "yes" } else { "no" });
+        let named = if row.named { "yes" } else { "no" };
         let (reported, cleared) = (seconds(row.reported), seconds(row.cleared));
-        text.push_str(&format!("{:44} {reported:>8} {named:>6} {cleared:>8}  {pacemaker:9}  {said}\n", row.fault));
+        let ready = row.ready.as_deref().unwrap_or_default();
+        let ready = if row.is_ready_right() { ready.to_owned() } else { format!("{ready}!") };
+        text.push_str(&format!("{:44} {reported:>8} {named:>6} {cleared:>8}  {ready:8} {said}\n", row.fault));
     }
     let count = |is_so: fn(&Row) -> bool| rows.iter().filter(|row| is_so(row)).count();
-    let (found, pacemaker) = (count(|row| row.reported.is_some()), count(|row| row.pacemaker));
+    let found = count(|row| row.reported.is_some());
     let in_time = count(|row| row.reported.is_some_and(|seconds| seconds <= row.interval as f64));
     let all = rows.len();
-    text + &format!("{found} of {all} found, {in_time} within the interval; Pacemaker would have told of {pacemaker}\n")
+    text + &format!("{found} of {all} found, {in_time} within the interval\n")
 }
 
 /// A cluster whose services are verified: keys exchanged, a web site and an export, SetUp, one cycle.
@@ -179,7 +261,6 @@ fn set_up(pri: &Server, sec: &Server) -> Result<()> {
     cycle(pri)?;
     let report = cycle(pri)?;
     ensure!(report["partners"][0]["outcome"] == "synced", "the secondary is not in step: {report:#}");
-    rare_cycles(pri, sec)?;
     sec.sh("exportfs -ra; cp /unbound/www/$(cd /unbound/www; ls -a | grep atlas-verify | head -1) /root/test-page")?;
     ensure!(
         sec.sh(&format!("curl -s -o /dev/null -w '%{{http_code}}' http://{SEC_ADDRESS}/"))? != "200",
@@ -194,7 +275,10 @@ const PATIENT: [(&str, &str); 5] = [
     ("nfs", "mount-slow = \"20000\", read-slow = \"20000\", write-slow = \"20000\", lock-slow = \"20000\""),
     ("ssh", "answer-slow = \"20000\", answer-unacceptable = \"20000\""),
     ("system", "load-slow = \"50\", load-unacceptable = \"90\""),
-    ("web", "answer-slow = \"20000\", answer-unacceptable = \"20000\""),
+    (
+        "web",
+        "answer-slow = \"20000\", answer-unacceptable = \"20000\", dynamic-slow = \"20000\", dynamic-unacceptable = \"20000\"",
+    ),
 ];
 
 /// Sets the Verifier up by PRI's settings: every service within `interval` seconds, and a channel on each server that keeps what is told. `every` is
@@ -206,13 +290,20 @@ pub(super) fn verify_patiently(servers: &[&Server], pri: &Server, interval: u64,
         let set: Vec<String> = patient.into_iter().chain(every).collect();
         format!("[service.{name}]\ninterval = {interval}\nset = {{ {} }}\n", set.join(", "))
     });
-    let channel = "[[channel]]\nname = \"told\"\nkind = \"command\"\ncommand = [\"/usr/local/bin/told\"]\n";
-    for server in servers {
-        let script = format!("#!/bin/sh\n{{ date; cat; echo; }} >> {TOLD}\n");
-        server.write_file("/usr/local/bin/told", script.as_bytes())?;
-        server.sh("chmod 755 /usr/local/bin/told")?;
-    }
-    pri.write_file("/etc/atlas/verifier.toml", (settings.concat() + channel).as_bytes())
+    servers.iter().try_for_each(|server| keeps_what_is_told(server))?;
+    pri.write_file("/etc/atlas/verifier.toml", (settings.concat() + channel()).as_bytes())
+}
+
+/// The settings of a channel that keeps what is told, in [`TOLD`].
+fn channel() -> &'static str {
+    "[[channel]]\nname = \"told\"\nkind = \"command\"\ncommand = [\"/usr/local/bin/told\"]\n"
+}
+
+/// Places the program of that channel.
+fn keeps_what_is_told(server: &Server) -> Result<()> {
+    let script = format!("#!/bin/sh\n{{ date; cat; echo; }} >> {TOLD}\n");
+    server.write_file("/usr/local/bin/told", script.as_bytes())?;
+    server.sh("chmod 755 /usr/local/bin/told").map(drop)
 }
 
 /// The Synchronizer runs, and begins no cycle before the test has ended.
@@ -221,10 +312,10 @@ pub(super) fn rare_cycles(pri: &Server, sec: &Server) -> Result<()> {
         server.sh(&format!(
             "mkdir -p /etc/systemd/system/ssSyncLoop.service.d && \
              printf '[Service]\\nExecStart=\\nExecStart=/opt/atlas/bin/ssSyncLoop --every {EVERY}\\n' > /etc/systemd/system/ssSyncLoop.service.d/rare.conf && \
-             systemctl daemon-reload && systemctl enable ssSyncLoop"
+             systemctl daemon-reload && systemctl enable --now ssSyncLoop"
         ))?;
     }
-    pri.sh("systemctl start ssSyncLoop").map(drop)
+    Ok(())
 }
 
 /// Each learns the other's keys.
@@ -280,7 +371,8 @@ fn try_one(fault: &Fault, interval: u64, pri: &Server, sec: &Server) -> Row {
         said: None,
         named: false,
         cleared: None,
-        pacemaker: fault.pacemaker,
+        ready: None,
+        breaks: fault.breaks,
         error: None,
     };
     let mut act = || -> Result<()> {
@@ -301,6 +393,7 @@ fn try_one(fault: &Fault, interval: u64, pri: &Server, sec: &Server) -> Row {
             }
             std::thread::sleep(Duration::from_millis(500));
         }
+        row.ready = Some(ready(pri, fault.breaks)?);
         Ok(())
     };
     let done = act();

@@ -1,6 +1,6 @@
 //! Faults that no service shows before a failover: what was changed by hand, who the server is, its units, its boot, the road to its clients.
 
-use super::faults::{Fault, fault, of_cold_boot};
+use super::faults::{Fault, fault, no, of_cold_boot};
 
 /// All of them.
 pub(super) const UNSEEN: &[Fault] = &[
@@ -18,13 +18,13 @@ pub(super) const UNSEEN: &[Fault] = &[
         "chown root /etc/nginx/conf.d/unbound.conf",
         &["/etc/nginx/conf.d/unbound.conf was changed since the last cycle: its owner is"],
     ),
-    fault(
+    no(fault(
         "a synchronised file gone",
         "mv /etc/exports /root/exports",
         "! test -e /etc/exports",
         "mv /root/exports /etc/exports",
         &["/etc/exports is gone since the last cycle"],
-    ),
+    )),
     fault(
         "a stranger among synchronised files",
         "echo '# by hand' > /etc/nginx/conf.d/stranger.conf",
@@ -39,20 +39,20 @@ pub(super) const UNSEEN: &[Fault] = &[
         "hostname -F /etc/hostname",
         &["this server calls itself somebody, and /etc/hostname sec1"],
     ),
-    fault(
+    no(fault(
         "PRI's address in a network file",
         "printf '[Match]\\nName=none\\n[Network]\\nAddress=192.168.77.1/24\\n' > /etc/systemd/network/99-pri.network",
         "grep -q 192.168.77.1 /etc/systemd/network/99-pri.network",
         "rm /etc/systemd/network/99-pri.network",
         &["PRI's address 192.168.77.1 is configured here"],
-    ),
-    fault(
+    )),
+    no(fault(
         "root's password expired",
         "cp -a /etc/shadow /root/ && chage -d 2020-01-01 -M 90 root",
         "chage -l root | grep -q 2020",
         "cp -a /root/shadow /etc/shadow",
         &["root's password expired"],
-    ),
+    )),
     fault(
         "the machine id changed",
         "cp -a /etc/machine-id /root/ && tr 0-9a-f 1-9a-f0 < /root/machine-id > /etc/machine-id",
@@ -97,42 +97,42 @@ pub(super) const UNSEEN: &[Fault] = &[
     )),
     Fault {
         interval: Some(60),
-        ..fault(
+        ..no(fault(
             "units that wait for each other",
             "printf '[Unit]\\nAfter=graphical.target\\nBefore=nginx.service\\n[Service]\\nType=oneshot\\nExecStart=/bin/true\\n[Install]\\nWantedBy=multi-user.target\\n' > /etc/systemd/system/circle.service && systemctl enable circle.service",
             "test -e /etc/systemd/system/multi-user.target.wants/circle.service",
             "systemctl disable circle.service; rm /etc/systemd/system/circle.service; systemctl daemon-reload",
             &["wait for each other in a circle", "units: circle.service is nothing on PRI"],
-        )
+        ))
     },
-    fault(
+    no(fault(
         "/tmp closed to others",
         "chmod 700 /tmp",
         "test $(stat -c %a /tmp) = 700",
         "chmod 1777 /tmp",
         &["/tmp has mode 0700 instead of 1777"],
-    ),
-    fault(
+    )),
+    no(fault(
         "the driver of mirrors kept from being loaded",
         "echo 'install raid1 /bin/false' > /etc/modprobe.d/no-raid.conf",
         "grep -q raid1 /etc/modprobe.d/no-raid.conf",
         "rm /etc/modprobe.d/no-raid.conf",
         &["/etc/modprobe.d/no-raid.conf keeps raid1 from being loaded"],
-    ),
-    fault(
+    )),
+    no(fault(
         "the hook of the initramfs not executable",
         "chmod 644 /usr/share/initramfs-tools/hooks/atlas",
         "! test -x /usr/share/initramfs-tools/hooks/atlas",
         "chmod 755 /usr/share/initramfs-tools/hooks/atlas",
         &["initramfs-tools/hooks/atlas is not executable"],
-    ),
-    fault(
+    )),
+    no(fault(
         "a file system in fstab that is not there",
         "cp -a /etc/fstab /root/fstab.atlas; echo 'UUID=0bad-0bad /srv ext4 defaults 0 2' >> /etc/fstab",
         "grep -q 0bad /etc/fstab",
         "if test -e /root/fstab.atlas; then mv /root/fstab.atlas /etc/fstab; else rm /etc/fstab; fi",
         &["UUID=0bad-0bad, to be mounted at /srv, is not there"],
-    ),
+    )),
     fault(
         "a kernel setting not as configured",
         "echo 'vm.max_map_count = 70000' > /etc/sysctl.d/90-app.conf",
@@ -140,11 +140,81 @@ pub(super) const UNSEEN: &[Fault] = &[
         "rm /etc/sysctl.d/90-app.conf",
         &["vm.max_map_count is", "and /etc/sysctl.d/90-app.conf says 70000"],
     ),
-    fault(
+    no(fault(
         "a unit whose working directory is gone",
         "printf '[Service]\\nWorkingDirectory=/srv/gone\\nExecStart=/bin/sleep 1000\\n[Install]\\nWantedBy=multi-user.target\\n' > /etc/systemd/system/job.service && systemctl enable job.service",
         "test -e /etc/systemd/system/multi-user.target.wants/job.service && ! test -e /srv/gone",
         "systemctl disable job.service; rm /etc/systemd/system/job.service; systemctl daemon-reload",
         &["job.service would not start: its working directory /srv/gone is not there"],
+    )),
+    fault(
+        "an account gone",
+        "cp -a /etc/passwd /root/passwd && sed -i '/^baker:/d' /etc/passwd",
+        "! id baker 2>/dev/null",
+        "cp -a /root/passwd /etc/passwd",
+        &["account baker is gone"],
     ),
+    fault(
+        "an account of another number",
+        "cp -a /etc/passwd /root/passwd && sed -i 's/^baker:x:4711:/baker:x:4712:/' /etc/passwd",
+        "test $(id -u baker) = 4712",
+        "cp -a /root/passwd /etc/passwd",
+        &["account baker: number 4712 instead of 4711"],
+    ),
+    fault(
+        "an account locked",
+        "cp -a /etc/shadow /root/shadow && passwd -q -l baker",
+        "grep -q '^baker:!' /etc/shadow",
+        "cp -a /root/shadow /etc/shadow",
+        &["account baker: its password is locked"],
+    ),
+    fault(
+        "a cron job gone",
+        "mv /etc/cron.d/bakery /root/bakery.cron",
+        "! test -e /etc/cron.d/bakery",
+        "mv /root/bakery.cron /etc/cron.d/bakery",
+        &["/etc/cron.d/bakery is gone since the last cycle"],
+    ),
+    fault(
+        "a program of one's own changed",
+        "cp -a /usr/local/bin/bake /root/ && echo exit 1 > /usr/local/bin/bake",
+        "grep -q 'exit 1' /usr/local/bin/bake",
+        "cp -a /root/bake /usr/local/bin/bake",
+        &["/usr/local/bin/bake was changed since the last cycle: its content"],
+    ),
+    fault(
+        "a program of one's own not executable",
+        "chmod 644 /usr/local/bin/bake",
+        "! test -x /usr/local/bin/bake",
+        "chmod 755 /usr/local/bin/bake",
+        &["/usr/local/bin/bake was changed since the last cycle: its mode is"],
+    ),
+    fault(
+        "PRI's name for another address",
+        "cp -a /etc/hosts /root/ && echo '192.168.77.99 pri' >> /etc/hosts",
+        "grep -q 192.168.77.99 /etc/hosts",
+        "cp -a /root/hosts /etc/hosts",
+        &["/etc/hosts of this server's identity was changed: its content", "/etc/hosts says that pri is"],
+    ),
+    no(fault(
+        "root's account expired",
+        "cp -a /etc/shadow /root/shadow && chage -E 2020-01-01 root",
+        "chage -l root | grep 'Account expires' | grep -q 2020",
+        "cp -a /root/shadow /etc/shadow",
+        &["root's account expired"],
+    )),
+    no(fault(
+        "root's password has to be changed",
+        "cp -a /etc/shadow /root/shadow && chage -d 0 root",
+        "chage -l root | grep -q 'password must be changed'",
+        "cp -a /root/shadow /etc/shadow",
+        &["root's password has to be changed at the next login"],
+    )),
+    of_cold_boot(fault(
+        "another key for root",
+        "mkdir -p /root/.ssh && echo 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE2v7f2pWkq2xZq1mYx0Fq1s0b8m6vJ0m0yD1pQmW2aZ stranger' >> /root/.ssh/authorized_keys",
+        "grep -q stranger /root/.ssh/authorized_keys",
+        "sed -i /stranger/d /root/.ssh/authorized_keys; find /root/.ssh/authorized_keys -empty -delete",
+        &["administrators: root's keys is "],
+    )),
 ];

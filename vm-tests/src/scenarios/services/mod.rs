@@ -49,12 +49,12 @@ const EXERCISED: [(&str, &str); 13] = [
 
 /// The settings of the Verifier. What an emulated processor takes its time for is no fault of the service, and two clocks that were set from
 /// their hardware's are up to a second apart.
-fn settings() -> String {
+fn settings(cycles: Cycles) -> String {
     let slow = "answer dynamic fragmented mount read write lock query accepted delivered tls offset".split(' ');
     let slow: Vec<String> =
         slow.map(|time| format!("{time}-slow = \"60000\", {time}-unacceptable = \"90000\"")).collect();
     let slow = slow.join(", ");
-    let every = format!("every = \"{EVERY}\"");
+    let every = if cycles == Cycles::Rare { format!("every = \"{EVERY}\"") } else { String::new() };
     let more = |service: &str| match service {
         "web" => {
             "\"dynamic@*:8080\" = \"/orders\", \"expect@*:8080\" = \"orders: 3\", \"ca@shop.bakery.example:443\" = \"/etc/atlas/verifier/ca.pem\""
@@ -79,18 +79,37 @@ fn settings() -> String {
 
 /// See the module's text.
 pub(crate) fn every_service_in_machines(ctx: &Context) -> Result<()> {
-    let image = server_image(&Options::new(&|_| ())?.with("services"))?;
     let lan = ctx.lan("office")?;
-    let [mut pri, mut sec] = [server(ctx, &image, LEFT, &lan)?, server(ctx, &image, RIGHT, &lan)?];
+    exercising(ctx, &lan, "", Cycles::Rare, |pri, sec| try_all(ctx, faults::FAULTS, INTERVAL, pri, sec))
+}
+
+/// Whether cycles begin as they do everywhere.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cycles {
+    /// None before the test has ended: it would undo what is brought about.
+    Rare,
+    /// Every five minutes.
+    Usual,
+}
+
+/// Does this with two servers that exercise each other's services, and find all of them well; `more` are settings of the Verifier.
+pub(super) fn exercising(
+    ctx: &Context,
+    lan: &Lan,
+    more: &str,
+    cycles: Cycles,
+    act: impl FnOnce(&Server, &Server) -> Result<()>,
+) -> Result<()> {
+    let image = server_image(&Options::new(&|_| ())?.with("services"))?;
+    let [mut pri, mut sec] = [server(ctx, &image, LEFT, lan)?, server(ctx, &image, RIGHT, lan)?];
     up([&mut pri, &mut sec])?;
     ctx.note("both are up")?;
-    let told = set_up(ctx, &pri, &sec)
+    let told = set_up(ctx, &pri, &sec, &(settings(cycles) + more), cycles)
         .and_then(|()| both_exercise(ctx, &pri, &sec))
-        .and_then(|()| try_all(ctx, faults::FAULTS, INTERVAL, &pri, &sec));
+        .and_then(|()| act(&pri, &sec));
     if told.is_err() {
         for server in [&pri, &sec] {
-            let look =
-                "VerifierResults; systemctl --failed --no-pager; journalctl -b --no-pager -n 300; df; free -m; uptime";
+            let look = "VerifierResults; VerifierResults history; systemctl --failed --no-pager; journalctl -b --no-pager -n 300; df; free -m; uptime";
             let text =
                 server.exec(look, crate::secs(120)).map_or_else(|error| format!("{error:#}"), |output| output.text());
             std::fs::write(ctx.logs().join(format!("{}.diagnosis.txt", server.name())), text)?;
@@ -110,7 +129,7 @@ fn server(ctx: &Context, image: &ServerImage, part: Part, lan: &Lan) -> Result<S
 }
 
 /// A cluster with all services, of which SEC1 has the configuration through cycles.
-fn set_up(ctx: &Context, pri: &Server, sec: &Server) -> Result<()> {
+fn set_up(ctx: &Context, pri: &Server, sec: &Server, settings: &str, cycles: Cycles) -> Result<()> {
     std::thread::scope(|scope| {
         let preparing = [(LEFT, pri), (RIGHT, sec)].map(|(part, server)| {
             scope.spawn(move || -> Result<()> {
@@ -121,7 +140,7 @@ fn set_up(ctx: &Context, pri: &Server, sec: &Server) -> Result<()> {
         preparing.into_iter().try_for_each(|one| one.join().unwrap_or_else(|_| anyhow::bail!("a set-up panicked")))
     })?;
     ctx.note("both are set up")?;
-    pri.write_file("/etc/atlas/verifier.toml", settings().as_bytes())?;
+    pri.write_file("/etc/atlas/verifier.toml", settings.as_bytes())?;
     pri.sh(include_str!("pri.sh"))?;
     long(pri, include_str!("start.sh"))?;
     ctx.note("PRI has its services")?;
@@ -134,7 +153,10 @@ fn set_up(ctx: &Context, pri: &Server, sec: &Server) -> Result<()> {
     let report = cycle(pri)?;
     ensure!(report["partners"][0]["outcome"] == "synced", "the secondary is not in step: {report:#}");
     long(sec, include_str!("start.sh"))?;
-    rare_cycles(pri, sec)?;
+    match cycles {
+        Cycles::Rare => rare_cycles(pri, sec)?,
+        Cycles::Usual => [pri, sec].into_iter().try_for_each(|server| long(server, "ssSyncCtrl start").map(drop))?,
+    }
     for server in [pri, sec] {
         server.assert_healthy()?;
         server.sh("systemctl restart VerifierControl")?;
