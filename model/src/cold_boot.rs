@@ -24,6 +24,12 @@ pub const RUNNING: &str = "running";
 pub const KERNEL: &str = "kernel";
 /// Network devices: name → `up`, `down`.
 pub const DEVICES: &str = "network devices";
+/// What the units that start at boot name: `app.service's /srv/app` → whose it is, and its mode.
+pub const UNIT_PATHS: &str = "files of units";
+/// What clients of a site see first, where that is no client data: `*:80` → a digest.
+pub const START_PAGES: &str = "start pages";
+/// What leads to the clients: `eth0's mtu`, `default route` → as it is.
+pub const NETWORK: &str = "network";
 /// Swap: `total` → its size.
 pub const SWAP: &str = "swap";
 
@@ -34,6 +40,9 @@ pub const LIMITS: &str = "limits";
 const OWN: [&str; 3] = ["atlas", "ssSync", "Verifier"];
 /// But for this one: where it is not enabled, no cycle would begin after a failover.
 const LOOP: &str = "ssSyncLoop.service";
+
+/// In the name of a fact, what lies on the disks that move.
+const CLIENT_DATA: &str = " /unbound/";
 
 /// One fact in which a secondary differs from PRI.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +137,11 @@ fn weight(
         (RUNNING, _) => is_stopped(pri, sec).then_some(Verdict::Slow),
         // What both have is meant to be the same; one that is enabled and missing is told as a unit.
         (UNIT_FILES, _) if same_version && pri.is_some() && sec.is_some() => Some(Verdict::Unacceptable),
+        // Client data is where PRI's disks are; what else a unit names has to be here, too.
+        (UNIT_PATHS, _) if pri.is_none() || sec.is_none() && fact.contains(CLIENT_DATA) => None,
+        (UNIT_PATHS, _) if fact.contains(CLIENT_DATA) => Some(Verdict::Slow),
+        (UNIT_PATHS, _) => Some(Verdict::Unacceptable),
+        (START_PAGES, _) => pri.map(|_| Verdict::Unacceptable),
         (UNITS, LOOP) => Some(Verdict::Slow),
         (UNITS, _) if pri.is_some_and(|state| state == "enabled") => {
             Some(if same_version || sec.is_some() { Verdict::Unacceptable } else { Verdict::Slow })
@@ -243,6 +257,27 @@ mod tests {
         assert_eq!(between(OLDER, &pri, &sec), ["slow packages: php-fpm is 8.2 on PRI and nothing here"]);
         assert_eq!(between(SAME, &pri, &sec).len(), 5, "of the same Debian each of them counts");
         assert_eq!(between(OLDER, &pri[2..], &[(PACKAGES, "vim", "9")]).len(), 1);
+    }
+
+    #[test]
+    fn what_a_unit_names_is_there_and_whose_it_is_on_pri() {
+        let path = |path: &str| format!("app.service's {path}");
+        let (data, program) = (path("/unbound/app"), path("/opt/app/run"));
+        let pri = [(UNIT_PATHS, data.as_str(), "of app, mode 0700"), (UNIT_PATHS, &program, "of root, mode 0755")];
+        let other = [(UNIT_PATHS, data.as_str(), "of root, mode 0700"), (UNIT_PATHS, &program, "of root, mode 0755")];
+        let told =
+            "slow files of units: app.service's /unbound/app is of app, mode 0700 on PRI and of root, mode 0700 here";
+        assert_eq!(between(OLDER, &pri, &other), [told]);
+        let bare = between(SAME, &pri, &[(UNIT_PATHS, "", "")]);
+        let told =
+            "unacceptable files of units: app.service's /opt/app/run is of root, mode 0755 on PRI and nothing here";
+        assert_eq!(bare, [told], "client data is where PRI's disks are");
+        assert!(between(SAME, &[(UNIT_PATHS, "", "")], &pri).is_empty());
+        let page = |digest| [(START_PAGES, "*:80", digest)];
+        assert_eq!(
+            between(OLDER, &page("1a"), &page("2b")),
+            ["unacceptable start pages: *:80 is 1a on PRI and 2b here"]
+        );
     }
 
     #[test]

@@ -5,11 +5,13 @@
 //!   asked for       /var/lib/apt/extended_states               nginx → yes
 //! units             /etc/systemd/system/*.wants, links         nginx.service → enabled, cups.service → masked
 //! unit files        /etc/systemd/system, its drop-ins          nginx.service.d/limits.conf → a digest
+//! files of units    what those of /etc/systemd/system name     app.service's /srv/app → of app, mode 0750
 //! running           /sys/fs/cgroup                             nginx.service → running
 //! kernel            /vmlinuz, /boot, /lib/modules, cmdline     default → 6.1.0-32-amd64, modules → there
 //! network devices   /sys/class/net                             eth0 → up; names, for the configuration names them, and no addresses
 //! network           /sys/class/net, /proc/net/route, ip rule   eth0's mtu → 1500, default route → by eth0
 //! limits            /etc/security/limits*, /proc/sys           * hard nofile → 65536, vm.max_map_count → 65530
+//! start pages       Services.json, document roots              *:80 → a digest of what clients see first
 //! swap, resolver, time, locale
 //! administrators    /etc/shadow, authorized_keys                root's password → usable, root's keys → a digest
 //! ```
@@ -18,11 +20,17 @@
 
 mod administrators;
 mod network;
+mod start_pages;
+pub(crate) mod unit_file;
+mod unit_paths;
 pub(crate) mod units;
 
 use crate::here::{self, below, names, text};
 use atlas_model::{
-    cold_boot::{ASKED_FOR, DEVICES, KERNEL, LIMITS, PACKAGES, RUNNING, SWAP, UNIT_FILES, UNITS},
+    cold_boot::{
+        ASKED_FOR, DEVICES, KERNEL, LIMITS, NETWORK, PACKAGES, RUNNING, START_PAGES, SWAP, UNIT_FILES, UNIT_PATHS,
+        UNITS,
+    },
     verify::ColdBoot,
 };
 use std::{
@@ -64,7 +72,9 @@ pub fn gather(root: &Path) -> ColdBoot {
         (RUNNING, units::running(root)),
         (KERNEL, kernel(root)),
         (DEVICES, devices(root)),
-        ("network", network::facts(root)),
+        (UNIT_PATHS, unit_paths::facts(root)),
+        (START_PAGES, start_pages::facts(root)),
+        (NETWORK, network::facts(root)),
         (LIMITS, limits(root)),
         (SWAP, swap(root)),
         ("resolver", resolver(root)),

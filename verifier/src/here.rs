@@ -151,6 +151,11 @@ impl Faults {
         self.add(Fault::new(Verdict::Unacceptable, what, hint));
     }
 
+    /// Something does not do what it should: a fault of this kind.
+    pub(crate) fn bad(&mut self, kind: &str, what: impl Into<String>, hint: impl Into<String>) {
+        self.add(Fault::new(Verdict::Unacceptable, what, hint).is(kind, &[]));
+    }
+
     /// Something works, and deserves a look.
     pub(crate) fn slow(&mut self, what: impl Into<String>, hint: impl Into<String>) {
         self.add(Fault::new(Verdict::Slow, what, hint));

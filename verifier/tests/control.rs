@@ -349,6 +349,20 @@ fn settings_that_mean_nothing_are_told_and_notes_that_cannot_be_read_stay() {
 }
 
 #[test]
+fn a_verifier_that_starts_with_broken_settings_verifies_and_says_so() {
+    let mut server = Server::new("PRI", "127.0.77.1", ("SEC1", "127.0.77.2"));
+    server.write("etc/atlas/verifier.toml", "[service.web\n");
+    // In a network of its own: nothing says at which address it is to listen.
+    server.start_alone();
+    let log = server.path("log");
+    wait("it is told", &log, || server.verdict("PRI/verifier/settings") == Some(Verdict::Slow));
+    let (_, text) = server.results(&["show", "PRI/verifier/settings"]);
+    assert!(text.contains("verifier.toml") && text.contains("none of it is in force"), "{text}");
+    server.write("etc/atlas/verifier.toml", "");
+    wait("it is clear", &log, || server.verdict("PRI/verifier/settings") == Some(Verdict::Ok));
+}
+
+#[test]
 fn a_restart_ends_no_problem() {
     let mut pri = Server::new("PRI", "127.0.76.1", ("SEC1", "127.0.76.2"));
     let own = "#!/bin/sh\n[ $1 = setup ] && exec echo '{\"format\":1,\"instances\":[{\"name\":\"a\",\"at\":\"here\"}]}'\n\

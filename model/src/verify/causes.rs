@@ -45,17 +45,44 @@ pub const RULES: &[Rule] = &[
     rule(("packages", "package"), &[("*", "*")], Link::Concerns, true),
     rule(("services", "package"), &[("*", "*")], Link::Concerns, true),
     rule(("cold-boot", "package"), &[("*", "*")], Link::Concerns, true),
+    // What was changed by hand breaks what it is of.
+    rule(("drift", "*"), &[("*", "*")], Link::Concerns, false),
     // A disk that fails takes its file system with it.
     rule(("raid", "*"), &[("disk", "*"), ("gate", "*"), ("verifier", "unbound")], Link::Server, false),
     // Nothing can be written.
     rule(("disk", "read-only"), WRITERS, Link::Server, false),
     rule(("disk", "full"), WRITERS, Link::Server, false),
+    // Nobody may go where programs need to.
+    rule(("boot", "mode"), SERVED, Link::Server, false),
+    rule(("boot", "driver"), &[("atlas", "*")], Link::Server, false),
+    rule(("boot", "hook"), &[("atlas", "*")], Link::Server, false),
+    // PRI comes as root.
+    rule(
+        ("identity", "login"),
+        &[("cycle", "*"), ("synchronizer", "cycle"), ("synchronizer", "late")],
+        Link::Server,
+        false,
+    ),
+    // Two servers with one address answer each other's clients.
+    rule(("identity", "address"), &[("connectivity", "*"), ("gate", "*"), ("verifier", "silent")], Link::Server, false),
+    rule(("cold-boot", "road"), &[("connectivity", "*")], Link::Server, false),
     // A clock that is wrong spoils what compares times.
     rule(("verifier", "clock"), DATED, Link::Server, false),
     rule(("time", "clock"), DATED, Link::Server, false),
     // What a package brings along: its units, its accounts, what its files need.
     rule(("packages", "package"), BROUGHT, Link::Server, false),
     rule(("cold-boot", "package"), BROUGHT, Link::Server, false),
+    // A unit that lacks what it names, or is another than PRI's.
+    rule(("units", "unit"), &[("*", "*")], Link::Concerns, false),
+    rule(("units", "circle"), &[("*", "*")], Link::Concerns, false),
+    rule(("units", "masked"), &[("*", "*")], Link::Concerns, false),
+    rule(("units", "disabled"), &[("*", "*")], Link::Concerns, false),
+    rule(("cold-boot", "unit-file"), &[("*", "*")], Link::Concerns, false),
+    rule(("cold-boot", "unit-path"), &[("*", "*")], Link::Concerns, false),
+    // An application that may not use its data answers its clients with an error.
+    rule(("cold-boot", "owner"), SERVED, Link::Server, false),
+    rule(("cold-boot", "unit-path"), SERVED, Link::Server, false),
+    rule(("units", "unit"), SERVED, Link::Server, false),
     // Whose program, directory or configuration is broken does not run; who does not run does not answer.
     rule(("services", "directory"), &[("*", "*")], Link::Concerns, false),
     rule(("services", "configuration"), &[("*", "*")], Link::Concerns, false),
@@ -69,6 +96,15 @@ pub const RULES: &[Rule] = &[
 ];
 
 const WRITERS: &[(&str, &str)] = &[("*", "")];
+const SERVED: &[(&str, &str)] = &[
+    ("web", "*"),
+    ("mail", "*"),
+    ("samba", "*"),
+    ("postgresql", "*"),
+    ("mariadb", "*"),
+    ("services", "stopped"),
+    ("system", "unit"),
+];
 const DATED: &[(&str, &str)] = &[("ntp", "*"), ("time", "*"), ("synchronizer", "*"), ("web", "*"), ("samba", "*")];
 const BROUGHT: &[(&str, &str)] =
     &[("cold-boot", "package"), ("cold-boot", "unit"), ("cycle", "*"), ("synchronizer", "cycle"), ("system", "unit")];

@@ -8,6 +8,8 @@ use std::{path::Path, time::Duration};
 const USUAL: [&str; 3] =
     ["0:\tfrom all lookup local", "32766:\tfrom all lookup main", "32767:\tfrom all lookup default"];
 const RTF_UP: u32 = 1;
+/// A route by which packets are turned away.
+const RTF_REJECT: u32 = 0x200;
 
 /// The facts; `None` where there is no network to look at.
 pub(super) fn facts(root: &Path) -> Option<Facts> {
@@ -22,6 +24,10 @@ pub(super) fn facts(root: &Path) -> Option<Facts> {
     defaults.dedup();
     let defaults = if defaults.is_empty() { "none".to_owned() } else { defaults.join(" and ") };
     facts.insert("default route".into(), defaults);
+    let mut closed: Vec<String> = routes.lines().skip(1).filter_map(closed).collect();
+    closed.sort();
+    let closed = if closed.is_empty() { "none".to_owned() } else { closed.join(" and ") };
+    facts.insert("closed networks".into(), closed);
     facts.extend(rules(root).map(|rules| ("policy rules".to_owned(), rules)));
     Some(facts)
 }
@@ -32,6 +38,16 @@ fn default_by(line: &str) -> Option<String> {
     let number = |at: usize| words.get(at).and_then(|word| u32::from_str_radix(word, 16).ok());
     let is_default = number(1) == Some(0) && number(7) == Some(0) && number(3)? & RTF_UP != 0;
     is_default.then(|| format!("by {}", words[0]))
+}
+
+/// `* 00004D0A 00000000 0201 … 0000FFFF`: a network in which nobody is reached, as `unreachable`, `prohibit` and `blackhole` make it.
+fn closed(line: &str) -> Option<String> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let number = |at: usize| words.get(at).and_then(|word| u32::from_str_radix(word, 16).ok());
+    let (network, flags, mask) = (number(1)?, number(3)?, number(7)?);
+    // The kernel prints the bytes as they lie in memory.
+    let network = std::net::Ipv4Addr::from(network.to_ne_bytes());
+    (flags & RTF_REJECT != 0 || words[0] == "*").then(|| format!("{network}/{}", mask.count_ones()))
 }
 
 /// Those beyond the usual ones; `None` where nobody can be asked.
@@ -63,13 +79,16 @@ mod tests {
             let facts = facts(server.root()).unwrap();
             facts.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>()
         };
-        assert_eq!(told(&server), ["default route: by eth0", "eth0's mtu: 1500"]);
+        assert_eq!(told(&server), ["closed networks: none", "default route: by eth0", "eth0's mtu: 1500"]);
         server.program("usr/sbin/ip", "printf '0:\\tfrom all lookup local\\n32766:\\tfrom all lookup main\\n'");
-        assert_eq!(told(&server)[2], "policy rules: the usual");
+        assert_eq!(told(&server)[3], "policy rules: the usual");
         server.program("usr/sbin/ip", "printf '0:\\tfrom all lookup local\\n100:\\tfrom 10.0.0.0/8 prohibit\\n'");
-        assert_eq!(told(&server)[2], "policy rules: 100:\tfrom 10.0.0.0/8 prohibit");
+        assert_eq!(told(&server)[3], "policy rules: 100:\tfrom 10.0.0.0/8 prohibit");
         server.write("proc/net/route", "Iface\tDestination\n");
-        assert_eq!(told(&server)[0], "default route: none");
+        assert_eq!(told(&server)[1], "default route: none");
+        let closed = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n*\t00004D0A\t00000000\t0201\t0\t0\t0\t0000FFFF\n";
+        server.write("proc/net/route", closed);
+        assert_eq!(told(&server)[0], "closed networks: 10.77.0.0/16");
         assert!(facts(Server::new().root()).is_none());
     }
 }

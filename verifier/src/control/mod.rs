@@ -11,6 +11,7 @@
 //! Invariants: the main thread waits for nobody: what may hang runs in a thread, or a process, of its own; an instance has one thread, so that
 //! two of its checks never run at once.
 
+mod edits;
 mod finder;
 mod pace;
 mod partners;
@@ -124,6 +125,8 @@ struct Control {
     board: Arc<Board>,
     keeper: Keeper,
     settings: Settings,
+    /// Whether they are those of the file, now or at some time.
+    has_settings: bool,
     channels: Channels,
     runner: Runner,
     pace: Arc<Pace>,
@@ -155,13 +158,16 @@ fn who_it_is(root: &Path) -> Identity {
 /// Runs until it is stopped.
 ///
 /// # Errors
-/// Where the settings at the start cannot be read, or its port cannot be had.
+/// Where its port cannot be had.
 fn control(root: &Path) -> anyhow::Result<()> {
     atlas_cli::log::begin();
     let identity = who_it_is(root);
     let (role, env_version) = (identity.config.role(), identity.env_version);
     let store = Store::open(&identity.sid, role, env_version)?;
-    let settings = Settings::read(root)?;
+    // Settings that nobody can read are a problem, and no reason to verify nothing.
+    let read = Settings::read(root).inspect_err(|error| tracing::error!("the settings: {error:#}"));
+    let has_settings = read.is_ok();
+    let settings = read.unwrap_or_default();
     let board = Arc::new(Board::new(role, env_version, store.load()));
     let shown = Shown { board: Arc::clone(&board), root: root.to_owned(), metrics_from: settings.metrics_from.clone() };
     exchange::serve(&settings.listen, &Arc::new(shown))
@@ -177,6 +183,7 @@ fn control(root: &Path) -> anyhow::Result<()> {
         board,
         keeper: Keeper::start(store).context("begin to keep what is found")?,
         settings,
+        has_settings,
         saved: Instant::now(),
         drift_off: Arc::default(),
     };
@@ -203,9 +210,10 @@ impl Control {
         if let Ok(load) = LoadAverage::current() {
             self.pace.look(f64::from(load.one));
         }
-        self.own("load", self.pace.profile());
+        self.own("load", self.pace.profile(Duration::ZERO));
         let unread = match Settings::read(&root) {
             Ok(settings) => {
+                self.has_settings = true;
                 if settings != self.settings {
                     tracing::info!("the settings have changed");
                     if settings.channels != self.settings.channels {
@@ -217,7 +225,10 @@ impl Control {
                 self.drift_off.store(is_off, Ordering::Relaxed);
                 None
             }
-            Err(error) => Some(format!("{}; what was set before holds", in_one_line(&error))),
+            Err(error) => {
+                let holds = if self.has_settings { "what was set before holds" } else { "none of it is in force" };
+                Some(format!("{}; {holds}", in_one_line(&error)))
+            }
         };
         let services = match services(&root) {
             Ok(services) => services,

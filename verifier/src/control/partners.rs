@@ -1,6 +1,6 @@
 //! Hearing the partners' Verifiers: one that is dead, stuck or unreachable must never look like one that has nothing to tell.
 
-use super::Identity;
+use super::{Identity, edits::Edits};
 use crate::{
     board::{Board, Inner, now},
     exchange::{self, PORT, Secret, by_our_clock},
@@ -9,11 +9,14 @@ use crate::{
 };
 use anyhow::Context;
 use atlas_cli::in_one_line;
+use atlas_host::tree::Dir;
 use atlas_model::{
     EnvVersion, Partner, Role,
-    cold_boot::{Difference, PACKAGES, UNITS, differences},
-    verify::{ColdBoot, Fault, Findings, HEARTBEAT, Heard, Measure, Profile, Silent, Verdict, Worse},
+    cold_boot::{Difference, NETWORK, PACKAGES, RUNNING, START_PAGES, UNIT_FILES, UNIT_PATHS, UNITS, differences},
+    cycle::{CYCLE, CycleReport},
+    verify::{Fault, Findings, HEARTBEAT, Heard, Measure, Profile, Silent, Verdict, Worse},
 };
+use atlas_sid::left;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -33,11 +36,12 @@ impl Partners {
     /// Starts one for each partner.
     pub(super) fn start(identity: &Identity, board: &Arc<Board>) {
         for partner in identity.config.partners() {
-            let own = Asker {
+            let mut own = Asker {
                 root: identity.root.clone(),
                 role: identity.config.role(),
                 env_version: identity.env_version,
                 partner: partner.clone(),
+                edits: Edits::default(),
             };
             let board = Arc::clone(board);
             std::thread::spawn(move || {
@@ -84,11 +88,12 @@ struct Asker {
     role: Role,
     env_version: EnvVersion,
     partner: Partner,
+    edits: Edits,
 }
 
 impl Asker {
     /// Asks once, and puts on the board what came of it.
-    fn hear(&self, board: &Board) {
+    fn hear(&mut self, board: &Board) {
         let (role, time) = (self.partner.role, now());
         let answer = ask(&self.root, &self.partner);
         let mut inner = board.lock();
@@ -122,16 +127,23 @@ impl Asker {
     }
 
     /// What a cold boot depends on there and is not as on PRI; PRI alone looks.
-    fn cold_boot(&self, inner: &Inner, heard: &Heard) -> Option<Profile> {
+    fn cold_boot(&mut self, inner: &Inner, heard: &Heard) -> Option<Profile> {
         let findings = heard.findings.as_deref().filter(|_| heard.silent.is_none() && self.role == Role::Pri)?;
         let (own, theirs) = (inner.boots_with.as_ref()?, findings.boots_with.as_ref()?);
-        Some(compare((self.env_version, own), (findings.env_version, theirs), heard.role))
+        self.edits.look(own, now());
+        let mut all = differences((self.env_version, own), (findings.env_version, theirs));
+        if !all.is_empty() && !self.edits.is_empty() {
+            let cycle = Dir::open_root(&self.root).ok().and_then(|tree| left::report::<CycleReport>(&tree, CYCLE));
+            let cycle = cycle.map(|cycle| cycle.time);
+            all.retain(|difference| !self.edits.is_on_its_way(difference, cycle, now()));
+        }
+        Some(compared(&all, heard.role))
     }
 }
 
 /// The verdict of what a cold boot would find different there.
-fn compare(pri: (EnvVersion, &ColdBoot), sec: (EnvVersion, &ColdBoot), role: Role) -> Profile {
-    let faults: Vec<Fault> = differences(pri, sec).iter().map(|difference| different(difference, role)).collect();
+fn compared(differences: &[Difference], role: Role) -> Profile {
+    let faults: Vec<Fault> = differences.iter().map(|difference| different(difference, role)).collect();
     let mut profile = Profile::of_faults(faults, format!("{role} boots with what PRI boots with"));
     if profile.verdict != Verdict::Ok {
         profile.summary = format!("{role} would boot with something else than PRI: {}", profile.summary);
@@ -149,9 +161,24 @@ fn different(difference: &Difference, role: Role) -> Fault {
         (UNITS, Some(state), _) if state == "enabled" => (format!("on {role}: systemctl enable {fact}"), "unit"),
         (UNITS, Some(state), _) if state.starts_with("masked") => (format!("on {role}: systemctl mask {fact}"), "unit"),
         (UNITS, ..) => (format!("on {role}: systemctl disable {fact}; or on PRI: systemctl enable {fact}"), "unit"),
+        (UNIT_FILES, ..) => {
+            (format!("on {role}: systemctl cat {}; on PRI: ssSync compare", unit_of(fact)), "unit-file")
+        }
+        (RUNNING, ..) => (format!("on {role}: systemctl status {fact}; systemctl start {fact}"), "stopped"),
+        (UNIT_PATHS, Some(_), None) => (format!("put it on {role} as it is on PRI: {fact}"), "unit-path"),
+        (UNIT_PATHS, ..) => (format!("on {role}: chown, chmod as on PRI: {fact}"), "owner"),
+        (START_PAGES, ..) => (format!("on {role}: findmnt; on PRI: ssSync compare; ssSync cycle"), "page"),
+        (NETWORK, ..) => (format!("on {role}: ip rule; ip route; ip link; networkctl status"), "road"),
         _ => (format!("make {role} as PRI is, or PRI as {role}"), ""),
     };
-    Fault::new(*weight, difference.to_string(), hint).is(kind, &[fact])
+    let of = if [UNIT_FILES, UNIT_PATHS].contains(&subject.as_str()) { unit_of(fact) } else { fact };
+    Fault::new(*weight, difference.to_string(), hint).is(kind, &[of])
+}
+
+/// `app.service.d/limits.conf`, `app.service's /srv/app` ─► `app.service`
+fn unit_of(fact: &str) -> &str {
+    let name = fact.split(['/', '\'']).next().unwrap_or(fact);
+    name.strip_suffix(".d").unwrap_or(name)
 }
 
 /// What is known of one that did not answer just now. One lost packet is no fault: what it said a moment ago still holds. Later, what it said
@@ -232,6 +259,27 @@ mod tests {
             silent(None, Role::Sec(1), 0, 15, "never".into()).silent.is_some(),
             "one that never answered is silent"
         );
+    }
+
+    #[test]
+    fn a_difference_names_the_unit_that_it_concerns() {
+        let of = |subject: &str, fact: &str, sec: Option<&str>| {
+            let (subject, fact, pri) = (subject.to_owned(), fact.to_owned(), Some("1".to_owned()));
+            let difference = Difference { subject, fact, pri, sec: sec.map(str::to_owned), weight: Verdict::Slow };
+            let fault = different(&difference, Role::Sec(1));
+            (fault.kind.clone(), fault.of.join(" "))
+        };
+        let cases = [
+            (UNIT_FILES, "app.service.d/limits.conf", Some("2"), "unit-file", "app.service"),
+            (UNIT_FILES, "app.service", Some("2"), "unit-file", "app.service"),
+            (UNIT_PATHS, "app.service's /srv/app", None, "unit-path", "app.service"),
+            (UNIT_PATHS, "app.service's /srv/app", Some("2"), "owner", "app.service"),
+            (RUNNING, "app.service", Some("stopped"), "stopped", "app.service"),
+            (PACKAGES, "nginx", None, "package", "nginx"),
+        ];
+        for (subject, fact, sec, kind, unit) in cases {
+            assert_eq!(of(subject, fact, sec), (kind.to_owned(), unit.to_owned()), "{fact}");
+        }
     }
 
     #[test]

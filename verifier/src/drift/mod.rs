@@ -16,11 +16,15 @@ mod watch;
 use crate::{
     board::Board,
     here::{self, Faults, Member},
+    services::SERVERS,
 };
 use anyhow::Context;
 use atlas_cli::in_one_line;
 use atlas_host::{lock, tree::Dir};
-use atlas_model::{EnvVersion, Role, verify::Profile};
+use atlas_model::{
+    EnvVersion, Role,
+    verify::{Fault, Profile, Verdict},
+};
 use atlas_sid::{
     SidData,
     drift::{Drift, Undone},
@@ -212,15 +216,36 @@ fn cpu_time() -> Duration {
 
 fn judged(root: &Dir, drift: Option<&Drift>, mut faults: Faults) -> Profile {
     for (path, found) in drift.iter().flat_map(|drift| drift.found()) {
-        match (found.what.as_str(), found.is_new) {
-            ("new", _) => faults.slow(format!("{path} is here, and was not after the last cycle"), HINT),
-            ("gone", _) => faults.unacceptable(format!("{path} is gone since the last cycle"), HINT),
-            (what, _) => faults.unacceptable(format!("{path} was changed since the last cycle: {what}"), HINT),
-        }
+        let (kind, verdict, what) = match found.what.as_str() {
+            "new" => ("new", Verdict::Slow, format!("{path} is here, and was not after the last cycle")),
+            "gone" => ("gone", Verdict::Unacceptable, format!("{path} is gone since the last cycle")),
+            what => ("changed", Verdict::Unacceptable, format!("{path} was changed since the last cycle: {what}")),
+        };
+        let of = concerns(&path.to_string());
+        let of: Vec<&str> = of.iter().map(String::as_str).collect();
+        faults.add(Fault::new(verdict, what, HINT).is(kind, &of));
     }
     undone(root, &mut faults);
     let count = drift.map_or(0, Drift::len);
     faults.profile(format!("{count} objects are as the last cycle left them"))
+}
+
+/// What may fail with a file: the unit that it is of, the services and packages whose configuration it is; and itself, for whoever names it.
+fn concerns(path: &str) -> Vec<String> {
+    let mut of = vec![path.to_owned()];
+    let unit = path.strip_prefix("/etc/systemd/system/").and_then(|rest| rest.split('/').next());
+    let unit = unit.map(|unit| unit.strip_suffix(".d").unwrap_or(unit));
+    of.extend(unit.filter(|unit| unit.contains('.') && !unit.ends_with(".wants")).map(str::to_owned));
+    let is_of = |config: &str| {
+        let config: Vec<&str> = config.split('/').take(2).collect();
+        let path: Vec<&str> = path.trim_start_matches('/').split('/').take(config.len()).collect();
+        path == config
+    };
+    for server in SERVERS.iter().filter(|server| is_of(server.config)) {
+        of.extend(server.services.iter().chain([&server.package]).map(|name| (*name).to_owned()));
+    }
+    of.dedup();
+    of
 }
 
 /// What cycles undid here: told for a while; and what comes again and again, for as long as it did within a week.

@@ -39,6 +39,7 @@ mod web;
 
 pub use as_pri::Apart;
 pub(crate) use as_pri::run as run_apart;
+pub(crate) use running::SERVERS;
 
 #[cfg(test)]
 mod named_tests;

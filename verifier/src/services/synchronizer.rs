@@ -102,7 +102,9 @@ fn unit(target: &Target, role: Role, faults: &mut Faults) -> bool {
         return false;
     }
     // On a secondary, too: there it waits, and begins the cycles after a failover.
-    if let Some(state) = ask("is-enabled").filter(|state| state == "disabled" || state.starts_with("masked")) {
+    let off = ask("is-enabled").filter(|state| state == "disabled" || state.starts_with("masked"));
+    let is_off = off.is_some();
+    if let Some(state) = off {
         let what = format!("ssSyncLoop is {state}: no cycle would begin after the next boot as PRI");
         faults.slow(what, "ssSyncCtrl start");
     }
@@ -114,6 +116,14 @@ fn unit(target: &Target, role: Role, faults: &mut Faults) -> bool {
         };
         let hint = "systemctl status ssSyncLoop; journalctl -b -u ssSyncLoop; ssSyncCtrl start";
         faults.add(Fault::new(Verdict::Unacceptable, what, hint).is("stopped", &[UNIT]));
+    }
+    if role != Role::Pri && ["inactive", "failed", "activating"].contains(&state.as_str()) && !is_off {
+        let what = match state.as_str() {
+            "activating" => "ssSyncLoop ends again and again, which would begin the cycles after a failover".to_owned(),
+            _ => format!("ssSyncLoop does not run ({state}), which waits here to begin the cycles after a failover"),
+        };
+        let hint = "systemctl status ssSyncLoop; journalctl -b -u ssSyncLoop; ssSyncCtrl start";
+        faults.add(Fault::new(Verdict::Slow, what, hint).is("stopped", &[UNIT]));
     }
     state == "active"
 }
@@ -314,8 +324,10 @@ mod tests {
         let left = json!([{"server": "SEC1", "what": "smbd does not reload", "hint": "look"}]);
         synced(100, left).says(&SERVICE, Verdict::Slow, &["smbd does not reload"]);
         let idle = synced(100, json!([]));
-        idle.program("usr/bin/systemctl", "case $1 in is-active) echo inactive;; is-enabled) echo enabled;; esac");
+        idle.program("usr/bin/systemctl", "case $1 in is-active) echo active;; is-enabled) echo enabled;; esac");
         idle.is_well(&SERVICE);
+        idle.program("usr/bin/systemctl", "case $1 in is-active) echo inactive;; is-enabled) echo enabled;; esac");
+        idle.says(&SERVICE, Verdict::Slow, &["ssSyncLoop does not run (inactive), which waits here"]);
         idle.program("usr/bin/systemctl", "case $1 in is-active) echo inactive;; is-enabled) echo disabled;; esac");
         idle.says(&SERVICE, Verdict::Slow, &["ssSyncLoop is disabled: no cycle would begin"]);
     }

@@ -223,3 +223,35 @@ fn whatever_is_wrong_each_fault_is_in_one_tree() {
         assert_eq!(whole, 12, "seed {seed}: {findings:#?}");
     }
 }
+
+#[test]
+fn an_application_that_may_not_use_its_data_is_the_cause_of_its_clients_error() {
+    let unit = bad(
+        "orders.service would not start: its account orders may not go into /unbound/orders",
+        "chown",
+        "unit",
+        &["orders.service", "/unbound/orders"],
+    );
+    let page = observed("web", "*:8081", Profile::unacceptable("/ answers 502"));
+    let findings = known(vec![page], vec![observed("units", "", Profile::of_faults(vec![unit], ""))]);
+    assert_eq!(trees(&findings), [tree("SEC1/units", &["SEC1/web/*:8081?"])]);
+}
+
+#[test]
+fn what_was_changed_by_hand_is_the_cause_of_what_is_broken_by_it() {
+    let changed = bad(
+        "/etc/nginx/nginx.conf was changed since the last cycle: its content",
+        "ssSync cycle",
+        "changed",
+        &["/etc/nginx/nginx.conf", "web", "nginx"],
+    );
+    let broken = bad("the configuration of nginx is broken", "nginx -t", "configuration", &["web", "nginx"]);
+    let said = vec![
+        observed("drift", "", Profile::of_faults(vec![changed.clone()], "")),
+        observed("services", "", Profile::of_faults(vec![broken], "")),
+    ];
+    let findings = known(vec![refused("web", "*:80")], said);
+    assert_eq!(trees(&findings), [tree("SEC1/drift", &["SEC1/web/*:80?", "SEC1/services?"])]);
+    let other = known(vec![refused("ssh", "22")], vec![observed("drift", "", Profile::of_faults(vec![changed], ""))]);
+    assert_eq!(trees(&other).len(), 2, "what it is not of stands by itself");
+}

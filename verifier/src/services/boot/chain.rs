@@ -56,13 +56,16 @@ pub(super) fn modules(root: &Path, faults: &mut Faults) {
         let file = dep.lines().find(is_it).and_then(|line| line.split(':').next());
         let hint = format!("apt-get install --reinstall linux-image-{kernel}; depmod {kernel}");
         match file {
-            None => faults
-                .unacceptable(format!("the kernel {kernel} has no module {module}, which the Unbound set needs"), hint),
+            None => faults.bad(
+                "driver",
+                format!("the kernel {kernel} has no module {module}, which the Unbound set needs"),
+                hint,
+            ),
             Some(file) if !here::is_there(root, &format!("{dir}/{file}")) => {
                 let what = format!(
                     "/{dir}/{file} is not there: the next initramfs would lack {module}, which the Unbound set needs"
                 );
-                faults.unacceptable(what, hint);
+                faults.bad("driver", what, hint);
             }
             Some(_) => kept_from(root, module, faults),
         }
@@ -91,7 +94,11 @@ fn kept_from(root: &Path, module: &str, faults: &mut Faults) {
                 let what = format!(
                     "/{path} keeps {module} from being loaded ({line}): the Unbound set needs it at the next boot"
                 );
-                faults.unacceptable(what, format!("take that line out; update-initramfs -u -k all; modprobe {module}"));
+                faults.bad(
+                    "driver",
+                    what,
+                    format!("take that line out; update-initramfs -u -k all; modprobe {module}"),
+                );
             }
         }
     }
@@ -113,12 +120,13 @@ pub(super) fn packaged(target: &Target, faults: &mut Faults) {
     for path in of_boot {
         let Ok(meta) = root.join(path).symlink_metadata() else {
             let what = format!("/{path} is not there: the next initramfs, or boot, would be without it");
-            faults.unacceptable(what, REBUILD);
+            faults.bad("hook", what, REBUILD);
             continue;
         };
         let is_run = meta.is_file() && RUN.iter().any(|dir| path.contains(dir));
         if is_run && meta.permissions().mode() & 0o111 == 0 {
-            faults.unacceptable(
+            faults.bad(
+                "hook",
                 format!("/{path} is not executable: the next initramfs would be without it"),
                 format!("chmod 755 /{path}"),
             );
@@ -142,7 +150,7 @@ fn changed(target: &Target, paths: &[&str], sums: &BTreeMap<&str, &str>, faults:
         if line.split_whitespace().next() != sums.get(path).copied() {
             let what =
                 format!("/{path} is not as the package has it: the next initramfs, or boot, may not find the role");
-            faults.unacceptable(what, REBUILD);
+            faults.bad("hook", what, REBUILD);
         }
     }
 }
@@ -185,7 +193,7 @@ pub(super) fn fstab(root: &Path, faults: &mut Faults) {
         let what = format!(
             "/etc/fstab: {source}, to be mounted at {place}, is not there: the next boot would wait for it, and end in the emergency shell"
         );
-        faults.unacceptable(what, "blkid; correct the line, or add nofail to its options; findmnt --verify");
+        faults.bad("fstab", what, "blkid; correct the line, or add nofail to its options; findmnt --verify");
     }
 }
 

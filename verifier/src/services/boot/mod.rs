@@ -57,16 +57,17 @@ fn modes(root: &Path, faults: &mut Faults) {
         match look(path) {
             // A tree of which no system runs has none.
             None if path == "dev/shm" || !here::is_there(root, "proc/self") => {}
-            None => faults.unacceptable(format!("/{path} is not there"), format!("install -d -m 1777 /{path}")),
+            None => faults.bad("mode", format!("/{path} is not there"), format!("install -d -m 1777 /{path}")),
             Some(meta) if meta.permissions().mode() & 0o7777 != 0o1777 => {
                 let mode = meta.permissions().mode() & 0o7777;
                 let what = format!(
                     "/{path} has mode {mode:04o} instead of 1777: programs that are not root's fail, or change each other's files"
                 );
-                faults.unacceptable(what, format!("chmod 1777 /{path}"));
+                faults.bad("mode", what, format!("chmod 1777 /{path}"));
             }
             Some(meta) if meta.uid() != owner => {
-                faults.unacceptable(
+                faults.bad(
+                    "mode",
                     format!("/{path} belongs to account number {}", meta.uid()),
                     format!("chown root:root /{path}"),
                 );
@@ -79,12 +80,13 @@ fn modes(root: &Path, faults: &mut Faults) {
         let mode = meta.permissions().mode() & 0o7777;
         if mode & 0o005 != 0o005 {
             let what = format!("/{path} has mode {mode:04o}: programs that are not root's find nothing in it");
-            faults.unacceptable(what, format!("chmod 755 /{path}"));
+            faults.bad("mode", what, format!("chmod 755 /{path}"));
         } else if mode & 0o002 != 0 {
             let what = format!("/{path} has mode {mode:04o}: everybody may change what is in it");
-            faults.unacceptable(what, format!("chmod 755 /{path}"));
+            faults.bad("mode", what, format!("chmod 755 /{path}"));
         } else if meta.uid() != owner {
-            faults.unacceptable(
+            faults.bad(
+                "mode",
                 format!("/{path} belongs to account number {}", meta.uid()),
                 format!("chown root:root /{path}"),
             );

@@ -20,7 +20,7 @@ use atlas_host::{net::addresses, object, tree::Dir};
 use atlas_model::{
     Role,
     manifest::{FileSet, Kind},
-    verify::Profile,
+    verify::{Fault, Profile, Verdict},
 };
 use atlas_sid::{
     Found, Snapshot,
@@ -82,7 +82,7 @@ fn snapshot(member: &Member, faults: &mut Faults) -> anyhow::Result<()> {
         let hint = format!(
             "the next cycle takes it over as {role}'s identity: if that was not meant, put it back (ssSync identity; the copy is in SID_DATA/{role})"
         );
-        faults.slow(what, hint);
+        faults.add(Fault::new(Verdict::Slow, what, hint).is("changed", &[&path.to_string()]));
     }
     Ok(())
 }
@@ -109,7 +109,8 @@ fn of_pri(member: &Member, faults: &mut Faults) -> anyhow::Result<()> {
         let hint = format!(
             "ip address show to {address}; take it out of this server's network files; ip address del {address}/… dev …"
         );
-        faults.unacceptable(format!("PRI's address {address} {where_from}"), hint);
+        let what = format!("PRI's address {address} {where_from}");
+        faults.add(Fault::new(Verdict::Unacceptable, what, hint).is("address", &[]));
     }
     let Some(hosts) = pri_file(member, "etc/hosts")? else { return Ok(()) };
     let own = here::text(member.tree.shown(), "etc/hosts").unwrap_or_default();

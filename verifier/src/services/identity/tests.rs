@@ -1,6 +1,6 @@
 use super::*;
 use crate::here::testing::Server;
-use atlas_model::{EnvVersion, verify::Verdict};
+use atlas_model::EnvVersion;
 use atlas_sid::{SidData, create};
 
 const ID: &str = "0123456789abcdef0123456789abcdef\n";

@@ -3,6 +3,7 @@
 //! Only a warning: rules can say much that is not understood here, and partners find out what really comes through. So whatever may let a
 //! packet in counts as letting it in, and what is told is the plain case: a rule that drops the port, or a policy that drops what no rule names.
 
+use super::device;
 use crate::{
     here::{self, Faults},
     service::Target,
@@ -18,10 +19,11 @@ struct Chain<'r> {
     drops: bool,
 }
 
-/// A port, and what is known of the names in a table: sets and maps.
+/// A port, the device by which clients come where that is known, and what is known of the names in a table: sets and maps.
 struct Asked<'r> {
     port: u16,
     is_udp: bool,
+    device: Option<&'r str>,
     named: Vec<&'r Value>,
 }
 
@@ -42,8 +44,9 @@ pub(super) fn look(target: &Target, ports: &[(String, u16, bool)], faults: &mut 
         return;
     };
     let Ok(rules) = serde_json::from_slice::<Value>(&output.stdout) else { return };
+    let device = device::of_clients(&target.root);
     for (service, port, is_udp) in ports {
-        if let Some(why) = closed(&rules, *port, *is_udp) {
+        if let Some(why) = closed(&rules, *port, *is_udp, device.as_deref()) {
             let protocol = if *is_udp { "udp" } else { "tcp" };
             let what = format!("the firewall seems to keep clients of {service} out: {why} {protocol} port {port}");
             let hint = "nft list ruleset; the file that it comes from: /etc/nftables.conf";
@@ -53,7 +56,7 @@ pub(super) fn look(target: &Target, ports: &[(String, u16, bool)], faults: &mut 
 }
 
 /// What keeps this port closed, where something plainly does.
-fn closed(rules: &Value, port: u16, is_udp: bool) -> Option<String> {
+fn closed(rules: &Value, port: u16, is_udp: bool, device: Option<&str>) -> Option<String> {
     let objects = rules["nftables"].as_array()?;
     let of = |kind: &'static str| objects.iter().map(move |object| &object[kind]).filter(|object| object.is_object());
     let chains = of("chain").filter(|chain| chain["hook"] == "input").map(|chain| Chain {
@@ -65,7 +68,7 @@ fn closed(rules: &Value, port: u16, is_udp: bool) -> Option<String> {
     for chain in chains {
         let is_of_table = |object: &&Value| object["table"] == chain.table && object["family"] == *chain.family;
         let of_table = || of("rule").filter(is_of_table);
-        let asked = Asked { port, is_udp, named: of("set").chain(of("map")).filter(is_of_table).collect() };
+        let asked = Asked { port, is_udp, device, named: of("set").chain(of("map")).filter(is_of_table).collect() };
         // Rules that the chain jumps to are not followed: one that lets the port in anywhere in the table may be reached.
         let may_accept =
             of_table().filter(|rule| rule["chain"] != chain.name).any(|rule| asked.does(rule) == Does::MayAccept);
@@ -103,7 +106,11 @@ impl Asked<'_> {
                 },
                 // Answers to what this server began, and the loopback device: neither lets a client come.
                 _ if is_never_a_client(left, right) => return Does::Nothing,
-                _ => is_narrow = true,
+                _ => match self.is_of_clients(matching) {
+                    Some(true) => {}
+                    Some(false) => return Does::Nothing,
+                    None => is_narrow = true,
+                },
             }
         }
         // Something that nft itself does not understand, as the matches of iptables.
@@ -114,6 +121,27 @@ impl Asked<'_> {
             _ if (has("drop") || has("reject")) && !is_narrow => Does::Drops,
             Does::Drops if is_narrow => Does::Nothing,
             does => does,
+        }
+    }
+
+    /// Whether a match is of the device by which clients come; `None` where it is of something else, or nobody knows.
+    fn is_of_clients(&self, matching: &Value) -> Option<bool> {
+        let (left, right, device) = (&matching["left"]["meta"]["key"], &matching["right"], self.device?);
+        if left != "iifname" && left != "iif" {
+            return None;
+        }
+        let named = right.as_str().and_then(|name| self.elements(name)).or(right["set"].as_array());
+        let is_it = match (named, right.as_str()) {
+            (Some(all), _) if all.iter().all(|one| one.as_str().is_some_and(|name| !name.contains('*'))) => {
+                all.iter().any(|one| one == device)
+            }
+            (None, Some(name)) if !name.contains('*') => name == device,
+            _ => return None,
+        };
+        match matching["op"].as_str() {
+            Some("==") => Some(is_it),
+            Some("!=") => Some(!is_it),
+            _ => None,
         }
     }
 
@@ -216,12 +244,12 @@ mod tests {
 
     fn is_closed(policy: &str, rules: &[Value]) -> Option<String> {
         let all: Vec<Value> = [chain(policy)].into_iter().chain(rules.iter().map(rule)).collect();
-        closed(&json!({"nftables": all}), 80, false)
+        closed(&json!({"nftables": all}), 80, false, Some("eth0"))
     }
 
     #[test]
     fn what_lets_clients_in_is_no_fault() {
-        assert_eq!(closed(&json!({"nftables": [{"metainfo": {}}]}), 80, false), None);
+        assert_eq!(closed(&json!({"nftables": [{"metainfo": {}}]}), 80, false, Some("eth0")), None);
         assert_eq!(is_closed("accept", &[]), None);
         assert_eq!(is_closed("drop", &[json!([dport(&json!(80)), {"accept": null}])]), None);
         assert_eq!(
@@ -234,6 +262,20 @@ mod tests {
         let from = json!({"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "10.0.0.1"}});
         assert_eq!(is_closed("accept", &[json!([from, dport(&json!(80)), {"drop": null}])]), None);
         assert_eq!(is_closed("accept", &[json!([dport(&json!(443)), {"drop": null}])]), None);
+    }
+
+    #[test]
+    fn a_rule_for_the_device_of_the_clients_is_for_all_of_them() {
+        let by =
+            |op: &str, right: Value| json!({"match": {"op": op, "left": {"meta": {"key": "iifname"}}, "right": right}});
+        let drop = |by: Value| is_closed("accept", &[json!([by, dport(&json!(80)), {"drop": null}])]).is_some();
+        assert!(drop(by("==", json!("eth0"))) && drop(by("==", json!({"set": ["eth0", "eth1"]}))));
+        assert!(drop(by("!=", json!("eth1"))));
+        assert!(!drop(by("==", json!("eth1"))) && !drop(by("!=", json!("eth0"))) && !drop(by("==", json!("eth*"))));
+        // Let in by another device alone.
+        let inner = json!([by("==", json!("eth1")), dport(&json!(80)), {"accept": null}]);
+        assert!(is_closed("drop", &[inner]).is_some());
+        assert_eq!(is_closed("drop", &[json!([by("==", json!("eth0")), {"accept": null}])]), None);
     }
 
     fn vmap(key: &Value, data: &Value) -> Value {
@@ -269,7 +311,7 @@ mod tests {
             |elements: &Value| json!({"set": {"family": "inet", "table": "filter", "name": "ports", "elem": elements}});
         let map = |elements: &Value| json!({"map": {"family": "inet", "table": "filter", "name": "verdicts", "elem": elements}});
         let with = |named: &Value, policy: &str, expr: &Value| {
-            closed(&json!({"nftables": [chain(policy), named, rule(expr)]}), 80, false)
+            closed(&json!({"nftables": [chain(policy), named, rule(expr)]}), 80, false, Some("eth0"))
         };
         let accepted = json!([dport(&json!("@ports")), {"accept": null}]);
         assert_eq!(with(&set(&json!([22, {"elem": {"val": 80, "comment": "web"}}])), "drop", &accepted), None);

@@ -12,15 +12,21 @@ use crate::{
     service::Target,
 };
 use atlas_host::{durable, tree::Dir};
-use atlas_model::{Digest, cycle::REPORTS};
+use atlas_model::{
+    Digest,
+    cycle::REPORTS,
+    verify::{Fault, Verdict},
+};
 use serde::{Deserialize, Serialize};
 use std::{ffi::OsStr, fmt::Write, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 const KEPT: &str = "circles.json";
 /// systemd is asked for at most so long.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// So often it may fail to answer before that is told, and it is left alone until a unit changes.
+/// So often it may fail to answer before that is told.
 const ATTEMPTS: u32 = 3;
+/// From then on it is asked this rarely until a unit changes, in seconds: a server that was busy answers later.
+const RARELY: u64 = 600;
 /// So many are told.
 const MOST: usize = 3;
 
@@ -31,6 +37,9 @@ struct Kept {
     answered: bool,
     /// How often systemd did not answer in time.
     failed: u32,
+    /// When it was asked last, in seconds since 1970.
+    #[serde(default)]
+    asked: u64,
 }
 
 pub(super) fn look(target: &Target, faults: &mut Faults) {
@@ -40,8 +49,15 @@ pub(super) fn look(target: &Target, faults: &mut Faults) {
     }
     let key = key(root);
     let kept = here::text(root, &format!("{REPORTS}/{KEPT}")).and_then(|text| serde_json::from_str::<Kept>(&text).ok());
-    let kept = kept.filter(|kept| kept.key == key).unwrap_or(Kept { key, circles: vec![], answered: false, failed: 0 });
-    let kept = if kept.answered || kept.failed >= ATTEMPTS { kept } else { ask(target, kept) };
+    let kept = kept.filter(|kept| kept.key == key).unwrap_or(Kept {
+        key,
+        circles: vec![],
+        answered: false,
+        failed: 0,
+        asked: 0,
+    });
+    let is_due = kept.failed < ATTEMPTS || here::now().saturating_sub(kept.asked) >= RARELY;
+    let kept = if kept.answered || !is_due { kept } else { ask(target, kept) };
     if !kept.answered && kept.failed >= ATTEMPTS {
         let what =
             "whether units wait for each other in a circle is not known: systemd-analyze does not answer in time";
@@ -51,8 +67,10 @@ pub(super) fn look(target: &Target, faults: &mut Faults) {
         let what = format!(
             "units of the next boot wait for each other in a circle, and one of them would be left out: {circle}"
         );
-        faults
-            .unacceptable(what, "systemd-analyze verify default.target; take one After= or Before= out of the circle");
+        let hint = "systemd-analyze verify default.target; take one After= or Before= out of the circle";
+        let units: Vec<&str> =
+            circle.split([' ', '/']).filter(|word| word.contains('.') && !word.ends_with(':')).collect();
+        faults.add(Fault::new(Verdict::Unacceptable, what, hint).is("circle", &units));
     }
 }
 
@@ -61,6 +79,7 @@ fn ask(target: &Target, kept: Kept) -> Kept {
     let args = ["verify", "--man=no", "default.target"];
     let deadline = target.left().mul_f64(0.7).min(DEADLINE);
     // One that complains of other things ends with a failure; only what it says of circles counts.
+    let kept = Kept { asked: here::now(), ..kept };
     let kept = match here::run(&target.root, "systemd-analyze", &args, deadline) {
         Some(Ok(output)) => Kept { circles: circles(&String::from_utf8_lossy(&output.stderr)), answered: true, ..kept },
         _ => Kept { failed: kept.failed + 1, ..kept },

@@ -3,23 +3,22 @@
 //!
 //! ```text
 //! /etc/systemd/system/*.wants            which start at boot
-//! their files and drop-ins ─► file.rs    directories, programs, accounts and files that they name
+//! their files and drop-ins               directories, programs, accounts and files that they name
 //! systemd-analyze verify default.target  circles; asked again only when a unit has changed
 //! ```
 //!
 //! How units differ from PRI's is compared with the other facts of a cold boot: [`crate::cold_boot`].
 
 mod circles;
-mod file;
+mod way;
 
 use crate::{
-    cold_boot,
+    cold_boot::{self, unit_file::UnitFile},
     here::{self, Faults},
     service::{Service, Target},
 };
 use atlas_model::verify::{Fault, Profile, Verdict};
 use atlas_sid::layout::UNBOUND_MOUNT;
-use file::UnitFile;
 use std::path::Path;
 
 pub(super) const SERVICE: Service = Service {
@@ -64,9 +63,9 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
 
 /// What a unit needs before it can start, and nobody makes.
 fn needs(root: &Path, unit: &str, file: &UnitFile, faults: &mut Faults) {
-    let mut lacks = |what: String, hint: String| {
+    let mut lacks = |path: &str, what: String, hint: String| {
         let fault = Fault::new(Verdict::Unacceptable, format!("{unit} would not start: {what}"), hint);
-        faults.add(fault.is("unit", &[unit]));
+        faults.add(fault.is("unit", &[unit, path]));
     };
     let is_gone = |path: &str| {
         let is_known = path.starts_with('/') && !path.contains(['%', '$', '*', '?', '[']);
@@ -75,24 +74,32 @@ fn needs(root: &Path, unit: &str, file: &UnitFile, faults: &mut Faults) {
     };
     for (key, noun) in [("WorkingDirectory", "its working directory"), ("RootDirectory", "its root directory")] {
         if let Some(path) = file.last("Service", key).filter(|path| is_gone(path)) {
-            lacks(format!("{noun} {path} is not there"), format!("mkdir -p {path}; or put back what was there"));
+            lacks(path, format!("{noun} {path} is not there"), format!("mkdir -p {path}; or put back what was there"));
         }
     }
     let named = ["ReadWritePaths", "ReadOnlyPaths", "BindPaths", "BindReadOnlyPaths"];
     for path in named.iter().flat_map(|key| file.words("Service", key)) {
         let path = path.split(':').next().unwrap_or_default();
         if is_gone(path) {
-            lacks(format!("{path}, which it names, is not there"), format!("mkdir -p {path}; systemctl cat {unit}"));
+            lacks(
+                path,
+                format!("{path}, which it names, is not there"),
+                format!("mkdir -p {path}; systemctl cat {unit}"),
+            );
         }
     }
     for path in file.all("Service", "EnvironmentFile").iter().filter(|path| is_gone(path)) {
-        lacks(format!("its file of settings {path} is not there"), format!("put it back; systemctl cat {unit}"));
+        lacks(path, format!("its file of settings {path} is not there"), format!("put it back; systemctl cat {unit}"));
     }
     for key in ["StandardOutput", "StandardError"] {
         let path = file.last("Service", key).and_then(|value| value.split_once(':')).map(|(_, path)| path);
         let dir = path.and_then(|path| path.rsplit_once('/')).map(|(dir, _)| dir).filter(|dir| !dir.is_empty());
         if let Some(dir) = dir.filter(|dir| is_gone(dir)) {
-            lacks(format!("{dir}, to which it writes, is not there"), format!("mkdir -p {dir}; systemctl cat {unit}"));
+            lacks(
+                dir,
+                format!("{dir}, to which it writes, is not there"),
+                format!("mkdir -p {dir}; systemctl cat {unit}"),
+            );
         }
     }
     let program = |line: &String| {
@@ -101,10 +108,19 @@ fn needs(root: &Path, unit: &str, file: &UnitFile, faults: &mut Faults) {
     let may_fail = |line: &&String| line.starts_with('-');
     let started = file.all("Service", "ExecStart");
     for path in started.iter().filter(|line| !may_fail(line)).filter_map(program).filter(|path| is_gone(path)) {
-        lacks(format!("its program {path} is not there"), format!("systemctl cat {unit}; reinstall what it is of"));
+        lacks(
+            &path,
+            format!("its program {path} is not there"),
+            format!("systemctl cat {unit}; reinstall what it is of"),
+        );
     }
-    let is_dynamic =
-        file.last("Service", "DynamicUser").is_some_and(|value| ["yes", "true", "on", "1"].contains(&value));
+    let is_dynamic = file.is_dynamic();
+    if let Some((user, path)) = file.last("Service", "User").zip(file.last("Service", "WorkingDirectory"))
+        && let Some((dir, why)) = way::closed(root, user, file.last("Service", "Group"), path).filter(|_| !is_dynamic)
+    {
+        let what = format!("its account {user} may not go into {dir}, {why}");
+        lacks(path, what, format!("namei -l {path}; chown or chmod {dir} as on PRI"));
+    }
     for (key, table, noun) in [("User", "etc/passwd", "account"), ("Group", "etc/group", "group")] {
         let name = file.last("Service", key).filter(|name| !is_dynamic && !name.contains('%'));
         if let (Some(name), Some(text)) = (name, here::text(root, table))
@@ -112,6 +128,7 @@ fn needs(root: &Path, unit: &str, file: &UnitFile, faults: &mut Faults) {
             && !text.lines().any(|line| line.split(':').next() == Some(name))
         {
             lacks(
+                name,
                 format!("the {noun} {name} is not there"),
                 format!("getent {} {name}; adduser --system {name}", &table[4..]),
             );
@@ -130,10 +147,10 @@ fn made(root: &Path, unit: &str, file: &UnitFile, faults: &mut Faults) {
         for name in file.words("Service", key) {
             let path = format!("{below}/{}", name.split(':').next().unwrap_or_default());
             if !path.contains('%') && !here::is_there(root, &path) {
-                faults.slow(
-                    format!("{path}, which {unit} needs, is gone while it runs"),
-                    format!("systemctl restart {unit} makes it anew, and empty; what was in it has to be put back"),
-                );
+                let what = format!("{path}, which {unit} needs, is gone while it runs");
+                let hint =
+                    format!("systemctl restart {unit} makes it anew, and empty; what was in it has to be put back");
+                faults.add(Fault::new(Verdict::Slow, what, hint).is("directory", &[unit, &path]));
             }
         }
     }
@@ -147,13 +164,13 @@ fn own(root: &Path, faults: &mut Faults) {
     for (unit, then) in OWN {
         let name = unit.trim_end_matches(".service");
         if cold_boot::units::is_masked(root, unit) {
-            faults.unacceptable(
-                format!("{name} is masked: after the next boot {then}"),
-                format!("systemctl unmask {unit}"),
-            );
+            let what = format!("{name} is masked: after the next boot {then}");
+            let hint = format!("systemctl unmask {unit}");
+            faults.add(Fault::new(Verdict::Unacceptable, what, hint).is("masked", &[unit, name]));
         } else if !cold_boot::units::is_pulled_in(root, unit) && cold_boot::units::file_of(root, unit) {
             let hint = "apt-get install --reinstall atlas";
-            faults.unacceptable(format!("nothing starts {name} at the next boot: {then}"), hint);
+            let what = format!("nothing starts {name} at the next boot: {then}");
+            faults.add(Fault::new(Verdict::Unacceptable, what, hint).is("disabled", &[unit, name]));
         }
     }
 }

@@ -91,3 +91,24 @@ fn a_circle_is_told_and_systemd_is_asked_again_only_when_a_unit_has_changed() {
     }
     assert_eq!(asked(), 2);
 }
+
+#[test]
+fn a_systemd_that_did_not_answer_is_asked_again_later() {
+    let server = server();
+    server.program("usr/bin/systemd-analyze", "[ -e \"${0%/usr/bin/systemd-analyze}/busy\" ] && sleep 20; exit 0");
+    server.write("busy", "");
+    for _ in 0..3 {
+        let target = crate::service::Target {
+            until: std::time::Instant::now() + std::time::Duration::from_millis(300),
+            ..server.target()
+        };
+        verify(&target).unwrap();
+    }
+    server.says(&SERVICE, Verdict::Slow, &["systemd-analyze does not answer in time"]);
+    server.remove("busy");
+    server.says(&SERVICE, Verdict::Slow, &["systemd-analyze does not answer in time"]);
+    let kept = here::text(server.root(), "run/atlas/circles.json").unwrap();
+    let at = kept.find("\"asked\":").unwrap();
+    server.write("run/atlas/circles.json", &format!("{}\"asked\":1000}}", &kept[..at]));
+    server.is_well(&SERVICE);
+}

@@ -1,20 +1,18 @@
 //! A unit file with its drop-ins, as far as its values are looked at.
 
-use crate::{
-    cold_boot::units::SEARCHED,
-    here::{names, text},
-};
+use super::units::SEARCHED;
+use crate::here::{names, text};
 use std::{collections::BTreeMap, path::Path};
 
 /// By section and key; an empty value takes back those before it, as for systemd.
 #[derive(Debug, Default)]
-pub(super) struct UnitFile {
+pub(crate) struct UnitFile {
     values: BTreeMap<(String, String), Vec<String>>,
 }
 
 impl UnitFile {
     /// The file of a unit, or of its template, and its drop-ins in the order of their names; `None` where there is no file.
-    pub(super) fn read(root: &Path, unit: &str) -> Option<UnitFile> {
+    pub(crate) fn read(root: &Path, unit: &str) -> Option<UnitFile> {
         let template =
             unit.split_once('@').and_then(|(name, rest)| Some(format!("{name}@.{}", rest.rsplit_once('.')?.1)));
         let called: Vec<String> = [Some(unit.to_owned()), template].into_iter().flatten().collect();
@@ -51,17 +49,22 @@ impl UnitFile {
     }
 
     /// Every value of a key.
-    pub(super) fn all(&self, section: &str, key: &str) -> &[String] {
+    pub(crate) fn all(&self, section: &str, key: &str) -> &[String] {
         self.values.get(&(section.to_owned(), key.to_owned())).map_or(&[], Vec::as_slice)
     }
 
     /// The one that counts, where one does.
-    pub(super) fn last(&self, section: &str, key: &str) -> Option<&str> {
+    pub(crate) fn last(&self, section: &str, key: &str) -> Option<&str> {
         self.all(section, key).last().map(String::as_str)
     }
 
+    /// Whether its account and directories are systemd's own affair.
+    pub(crate) fn is_dynamic(&self) -> bool {
+        self.last("Service", "DynamicUser").is_some_and(|value| ["yes", "true", "on", "1"].contains(&value))
+    }
+
     /// The words of all values.
-    pub(super) fn words(&self, section: &str, key: &str) -> impl Iterator<Item = String> {
+    pub(crate) fn words(&self, section: &str, key: &str) -> impl Iterator<Item = String> {
         let all = self.all(section, key).iter().flat_map(|value| value.split_whitespace());
         all.map(|word| word.trim_matches('"').to_owned()).collect::<Vec<_>>().into_iter()
     }
