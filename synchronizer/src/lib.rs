@@ -46,6 +46,7 @@ mod server;
 #[cfg(test)]
 mod simulation;
 mod suspend;
+mod who;
 
 pub use cycle::CycleArgs;
 #[cfg(feature = "testing")]

@@ -8,6 +8,7 @@ use crate::{
     protocol::{Fault, Hello, Message, Wire, check_pri, due, introduce, receive, send},
     report::{self, now, timed},
     server::Server,
+    who,
 };
 use anyhow::Context;
 use atlas_cli::{Common, Exit, in_one_line};
@@ -26,6 +27,7 @@ use atlas_sid::{
     convert::{self, Converters},
     create::{Created, adopt_list},
     drift::{self, Undone},
+    left,
     lines::Lines,
     snapshot,
 };
@@ -40,6 +42,9 @@ use std::{
 
 /// How often PRI hears that a step is still under way: well within [`cycle::SILENCE`].
 const STILL_WORKING: Duration = Duration::from_secs(60);
+
+/// Who changed something is looked for in logs this far back at most, in seconds.
+const LOOK_BACK: u64 = 7 * 86_400;
 
 /// Serves one conversation.
 pub(crate) fn run(common: &Common) -> anyhow::Result<Exit> {
@@ -177,7 +182,13 @@ fn local_change(before: &Created) -> Option<Option<String>> {
 fn undone(server: &Server, then: Lines<File>, found: &Dir) -> anyhow::Result<Vec<String>> {
     let after = drift::snapshot_dir(&server.sid, server.role(), server.env_version())?;
     let Some(after) = after else { return Ok(vec![]) };
-    let changes = drift::undone(then, found, &after).context("find out what this cycle undid")?;
+    let mut changes = drift::undone(then, found, &after).context("find out what this cycle undid")?;
+    let paths: Vec<_> = changes.keys().cloned().collect();
+    let last = left::report::<SecondaryReport>(&server.root, SYNCED).map_or(0, |last| last.time);
+    let since = last.max(now().saturating_sub(LOOK_BACK));
+    for (path, who) in who::changed(&server.root, since, &paths.iter().collect::<Vec<_>>()) {
+        changes.entry(path).and_modify(|what| *what = format!("{what}, {who}"));
+    }
     if !changes.is_empty() {
         Undone::add(&server.root, now(), &changes).context("note what this cycle undid")?;
     }

@@ -24,7 +24,7 @@ use std::io::Write;
     version,
     after_help = "Examples:
   atlas history                                      the last changes of all servers
-  atlas history --role SEC1                          those of SEC1: what was changed there, and what undid it
+  atlas history --role SEC1                          what cycles installed on SEC1, and what they undid there
   atlas history show 3f2a                            one change, line by line
   atlas history diff /etc/nginx --from '2 days ago'
   atlas history restore /etc/nginx/nginx.conf --at '2026-03-01 12:00' --dry-run
@@ -47,7 +47,7 @@ pub struct Args {
 /// Which changes to list.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ListArgs {
-    /// Of this Role only
+    /// Of this Role only; of a secondary: what cycles installed there, and what they undid there, with who had changed it where its logs name them
     #[arg(long)]
     role: Option<Role>,
     /// At most so many of each Role
