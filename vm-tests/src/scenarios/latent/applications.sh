@@ -14,5 +14,9 @@ mkdir -p /var/lib/machines/shelf
 cd /var/lib/machines/shelf
 mkdir -p bin dev etc proc run sys tmp usr/bin var www
 cp /bin/busybox bin/busybox
+for library in $(ldd bin/busybox | grep -o '/[^ ]*'); do
+    mkdir -p ".${library%/*}"
+    cp -L "$library" ".$library"
+done
 ln -s busybox bin/sh
 printf 'ID=shelf\n' > etc/os-release
