@@ -107,6 +107,23 @@ fn a_check_that_complains_of_the_files_here_as_well_holds_nothing() {
 }
 
 #[test]
+fn a_check_that_writes_below_tmp_is_believed() {
+    let world = World::with_service("/etc/web\n");
+    fs::create_dir(world.path("sec/tmp")).unwrap();
+    fs::set_permissions(world.path("sec/tmp"), PermissionsExt::from_mode(0o1777)).unwrap();
+    let check = world.read("sec/usr/sbin/webcheck");
+    // Whoever it runs as may write there.
+    let writes = "\n: >/tmp/made && [ -k /tmp ] || exit 9\n";
+    world.write("sec/usr/sbin/webcheck", &check.replacen('\n', writes, 1));
+    world.cycle();
+    world.write("pri/etc/web/web.conf", "bad 2\n");
+    let report = world.cycle();
+    assert_eq!(outcome(&report, "web"), "held", "{report}");
+    assert_eq!(world.read("sec/etc/web/web.conf"), "good 1\n");
+    assert!(!world.there("sec/tmp/made"), "the check wrote to the real directory");
+}
+
+#[test]
 fn a_service_that_does_not_come_up_gets_the_files_of_before_back() {
     let world = World::with_service("/etc/web\n");
     world.cycle();

@@ -30,7 +30,7 @@ use std::{
 /// What is written in a rehearsal may take as much memory, in bytes.
 const MEMORY: u64 = 256 << 20;
 /// Directories that checks write to, besides those that are installed to.
-const ALWAYS: [&str; 2] = ["etc", "var"];
+const ALWAYS: [&str; 3] = ["etc", "tmp", "var"];
 
 /// The arguments of the process that rehearses.
 #[derive(Clone, Debug, clap::Args)]
@@ -142,11 +142,15 @@ fn set_stage(root: &Path, dirs: &BTreeSet<PathBuf>) -> anyhow::Result<()> {
         let at = root.join(dir);
         let stat = std::fs::symlink_metadata(&at);
         // What is not there cannot be made: the tree is read-only. The installation then fails, and says so.
-        if stat.is_ok_and(|meta| meta.is_dir()) {
+        if let Ok(meta) = stat
+            && meta.is_dir()
+        {
             let layer = memory.join(dir);
             let (upper, work) = (layer.join("upper"), layer.join("work"));
             std::fs::create_dir_all(&upper)?;
             std::fs::create_dir_all(&work)?;
+            // Who may write there is what the upper one says.
+            std::fs::set_permissions(&upper, meta.permissions())?;
             mount::overlay(&at, &upper, &work)?;
         }
     }
