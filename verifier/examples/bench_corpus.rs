@@ -1,7 +1,8 @@
 //! Real configurations: what SetUp finds by asking each daemon and by reading its files is the same; and none that is well is called a fault.
 //!
 //! Run by `cargo xtask bench corpus`; arguments: the directory of the programs as they are installed, `--json`, and to try a part of it
-//! `--release NAME`, `--only TEXT` (in a configuration's name), `--views` or `--alarms`. See tests/corpus/README.md.
+//! `--release NAME`, `--only TEXT` (in a configuration's name), `--views` or `--alarms`; on a machine that has much else to do, checks in intervals of
+//! at least `--interval SECONDS`, and `--at-a-time NUMBER` of configurations. See tests/corpus/README.md.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a bench ends where something is not as it must be")]
 
@@ -16,7 +17,7 @@ use corpus::{
 use serde_json::json;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Mutex,
 };
 
@@ -32,6 +33,9 @@ struct Wanted {
     only: Option<String>,
     views: bool,
     alarms: bool,
+    /// The shortest interval of checks, in seconds.
+    interval: u64,
+    at_a_time: usize,
 }
 
 /// One configuration in one release.
@@ -74,7 +78,7 @@ fn main() {
                 }
             });
         }
-        for _ in 0..AT_A_TIME {
+        for _ in 0..wanted.at_a_time {
             scope.spawn(|| {
                 while let Some((task, left)) = next(&tasks) {
                     if left > 0 && left.is_multiple_of(25) {
@@ -114,7 +118,8 @@ fn at_least(name: &str, value: usize, limit: usize) -> serde_json::Value {
 fn wanted() -> Wanted {
     let mut args = std::env::args().skip(1);
     let programs = PathBuf::from(args.next().unwrap()).canonicalize().unwrap();
-    let mut wanted = Wanted { programs, release: None, only: None, views: false, alarms: false };
+    let mut wanted =
+        Wanted { programs, release: None, only: None, views: false, alarms: false, interval: 0, at_a_time: AT_A_TIME };
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--json" => (),
@@ -122,6 +127,8 @@ fn wanted() -> Wanted {
             "--only" => wanted.only = args.next(),
             "--views" => wanted.views = true,
             "--alarms" => wanted.alarms = true,
+            "--interval" => wanted.interval = args.next().unwrap().parse().unwrap(),
+            "--at-a-time" => wanted.at_a_time = args.next().unwrap().parse().unwrap(),
             other => panic!("what is {other}?"),
         }
     }
@@ -206,13 +213,19 @@ fn try_one(wanted: &Wanted, task: &Task, tally: &Mutex<Tally>) {
     // An example that passes everything on is not well without what it passes it on to.
     let is_whole = !case.is_excerpt || !case.files.iter().any(|(_, text)| text.contains("ProxyPass"));
     if wanted.alarms && is_taken && is_whole && !case.daemon.start.is_empty() {
-        exercise(&wanted.programs, task, tally);
+        exercise(wanted, task, tally);
     }
 }
 
-fn exercise(programs: &Path, task: &Task, tally: &Mutex<Tally>) {
+fn exercise(wanted: &Wanted, task: &Task, tally: &Mutex<Tally>) {
     let Task { release, root, case } = task;
-    record(release, &case.name, case.is_excerpt, alarms::exercise(root, programs, case), tally);
+    record(
+        release,
+        &case.name,
+        case.is_excerpt,
+        alarms::exercise(root, &wanted.programs, case, wanted.interval),
+        tally,
+    );
 }
 
 fn record(release: &str, name: &str, is_excerpt: bool, outcome: alarms::Outcome, tally: &Mutex<Tally>) {

@@ -153,6 +153,9 @@ fn exercise(service: &Service, args: &VerifyArgs) -> Profile {
         Ok(target) => target,
         Err(why) => return Profile::ok(why),
     };
+    if let Some(why) = target.meaningless(service.name) {
+        return Profile::unknown(why).hint("in /etc/atlas/verifier.toml, or as --set KEY=VALUE: correct that value");
+    }
     let profile = (service.verify)(&target).unwrap_or_else(|error| Profile::unknown(in_one_line(&error)));
     for measure in &profile.measures {
         debug_assert!(settable::is_measure(service.name, &measure.name), "{} is not settable", measure.name);

@@ -3,6 +3,7 @@
 use crate::{
     pattern::fits,
     seen::{Look, Seen},
+    settable,
 };
 use anyhow::Context;
 use atlas_host::{
@@ -219,6 +220,9 @@ pub const SELF: &str = "localhost";
 /// The option that names the addresses that the program of an instance listens on besides, and without which it does not start.
 pub const BESIDE: &str = "beside";
 
+/// The option of one that listens on no network.
+pub(crate) const SOCKET: &str = "socket";
+
 /// What one check is asked to exercise.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -240,6 +244,15 @@ impl Target {
     /// What was found or set under this key, or, for this instance alone, under `KEY@INSTANCE`.
     pub fn option(&self, key: &str) -> Option<&str> {
         self.options.get(&format!("{key}@{}", self.instance)).or_else(|| self.options.get(key)).map(String::as_str)
+    }
+
+    /// Which of the values that count for this instance means nothing, and why.
+    pub(crate) fn meaningless(&self, service: &str) -> Option<String> {
+        self.options.keys().find_map(|key| {
+            let (word, instance) = key.split_once('@').unwrap_or((key, &self.instance));
+            let value = self.option(word).filter(|_| instance == self.instance)?;
+            settable::meaningless(service, word, value)
+        })
     }
 
     /// What an instance that listens on some addresses alone means for a server: where it is exercised, or why it cannot be there.

@@ -51,3 +51,22 @@ fn every_server_has_it() {
     let found = setup("connectivity", tempfile::tempdir().unwrap().path());
     assert_eq!(found.instances.len(), 1);
 }
+
+#[test]
+fn a_value_that_means_nothing_is_told_and_not_taken_for_another() {
+    for (service, key, value, wanted) in [
+        ("connectivity", "fragments", "none", "yes or no"),
+        ("web", "trust", "maybe", "yes or no"),
+        ("web", "restricted", "admin", "paths that begin with '/'"),
+        ("nfs", "access", "write", "rw or ro"),
+        ("dns", "limited", "local", "yes or view or net or no"),
+        ("mail", "tls-slow", "soon", "a number"),
+        ("postgresql", "port", "0", "a port"),
+    ] {
+        let told = format!("{key} = {value:?} means nothing: it is to be {wanted}");
+        expect(&verify(service, &[(key, value)]), Verdict::Unknown, &[&told, "/etc/atlas/verifier.toml"]);
+    }
+    // That of another instance is not its own.
+    let profile = verify("ssh", &[("port@other", "none"), ("port", "1")]);
+    expect(&profile, Verdict::Unacceptable, &["refused"]);
+}

@@ -116,6 +116,78 @@ fn dnsmasq_is_asked_and_the_resolver_that_asks_it() {
 }
 
 #[test]
+fn dnsmasq_that_answers_its_own_networks_alone_is_no_fault_behind_a_router() {
+    if !own_network("dnsmasq_that_answers_its_own_networks_alone_is_no_fault_behind_a_router") {
+        return;
+    }
+    // Two partners: one in its network, one behind a router, which is here the server itself.
+    let script = "ip link add near type veth peer name near1; ip link add far type veth peer name far1
+        ip addr add 10.1.0.1/24 dev near; ip link set near up; echo 1 > /proc/sys/net/ipv4/ip_forward
+        ip addr add 10.2.0.1/24 dev far; ip link set far up";
+    common::run("sh", &["-ec", script]);
+    let partner = |device: &str, address: &str, way: &str| {
+        let child = std::process::Command::new("unshare").args(["--net", "sleep", "1000"]).spawn().unwrap();
+        let pid = child.id().to_string();
+        let net = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+        wait_until("it has a network of its own", || net(&pid) != net("self"));
+        common::run("ip", &["link", "set", device, "netns", &pid]);
+        let inside = format!("ip addr add {address}/24 dev {device}; ip link set {device} up; {way}");
+        common::run("nsenter", &["-t", &pid, "-n", "sh", "-ec", &inside]);
+        (child, pid)
+    };
+    let mut near = partner("near1", "10.1.0.2", "true");
+    // It asks by an address of another network, as one behind a router does.
+    let mut far = partner(
+        "far1",
+        "10.2.0.2",
+        "ip addr add 10.9.0.2/32 dev lo; ip link set lo up; ip route add 10.1.0.1 via 10.2.0.1 src 10.9.0.2",
+    );
+    common::run("ip", &["route", "add", "10.9.0.2", "via", "10.2.0.2"]);
+    let tree = tempfile::tempdir().unwrap();
+    write(tree.path(), "etc/dnsmasq.conf", "local-service\n");
+    let found = setup("dns", tree.path());
+    assert_eq!(found.instances[0].options["limited"], "net", "{found:?}");
+    let args =
+        ["--keep-in-foreground", "--no-resolv", "--no-hosts", "--user=root", "--pid-file=", "--conf-file=/dev/null"];
+    let server = Daemon::start("dnsmasq", &[&args[..], &["--local-service"]].concat(), 53);
+    let ask = |pid: &str| -> atlas_model::verify::Profile {
+        let program = env!("CARGO_BIN_EXE_VerifyService");
+        let verify = [
+            "-t",
+            pid,
+            "-n",
+            program,
+            "dns",
+            "verify",
+            "--json",
+            "--host",
+            "10.1.0.1",
+            "--set",
+            "limited=net",
+            "--deadline",
+            "4",
+        ];
+        let output = std::process::Command::new("nsenter").args(verify).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+    };
+    expect(&ask(&near.1), Verdict::Ok, &["it answers"]);
+    expect(&ask(&far.1), Verdict::Ok, &["not exercised: it answers some addresses"]);
+    // One that hangs is told by who is in its network, one that is gone by both.
+    server.freeze();
+    expect(&ask(&near.1), Verdict::Unacceptable, &["no answer"]);
+    server.thaw();
+    drop(server);
+    wait_until("it has ended", || !accepts(53));
+    for pid in [&near.1, &far.1] {
+        expect(&ask(pid), Verdict::Unacceptable, &["refused"]);
+    }
+    for child in [&mut near.0, &mut far.0] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
 fn unbound_is_asked_for_what_it_knows_and_what_it_cannot_look_up_is_told() {
     if !own_network("unbound_is_asked_for_what_it_knows_and_what_it_cannot_look_up_is_told") {
         return;

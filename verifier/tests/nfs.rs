@@ -16,8 +16,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-const EXPORTS: &str =
-    "/srv/data *(rw,no_root_squash,fsid=1)\n/srv/shared 127.0.0.1(rw,fsid=2)\n/srv/read *(ro,fsid=3)\n";
+const EXPORTS: &str = "/srv/data *(rw,no_root_squash,fsid=1)\n/srv/shared 127.0.0.1(rw,fsid=2)\n/srv/read *(ro,fsid=3)\n\
+     /srv/host 192.0.2.9(rw,fsid=4)\n/srv/named other.example(rw,fsid=5)\n/srv/ticket *(ro,sec=krb5,fsid=6) 192.0.2.9(rw)\n";
+/// Those that are not for this server.
+const OTHERS: [&str; 3] = ["host", "named", "ticket"];
 
 /// The first program of that kernel.
 const INIT: &str = r#"#!/bin/sh
@@ -27,7 +29,7 @@ for module in nfsv4 nfsv3 nfsd; do modprobe --dirname @work@ $module; done
 mount -t tmpfs tmpfs /srv
 cd /srv
 mkdir -p usr etc dev proc sys run tmp mnt atlas var/lib/nfs/sm var/lib/nfs/sm.bak var/lib/nfs/rpc_pipefs var/lib/nfs/v4recovery
-mkdir -p srv/data srv/shared srv/read
+mkdir -p srv/data srv/shared srv/read srv/host srv/named srv/ticket
 ln -s usr/bin usr/sbin usr/lib usr/lib64 .
 mount --bind /usr usr; mount --bind /dev dev; mount --bind @programs@ atlas
 mount -t proc proc proc; mount -t sysfs sys sys
@@ -58,7 +60,7 @@ start() {
 }
 ip link set lo up
 mount -t rpc_pipefs rpc /var/lib/nfs/rpc_pipefs
-for dir in /srv/data /srv/shared /srv/read; do mount -t tmpfs tmpfs $dir; done
+for dir in /srv/data /srv/shared /srv/read /srv/host /srv/named /srv/ticket; do mount -t tmpfs tmpfs $dir; done
 sh /tmp/place.sh
 touch /var/lib/nfs/etab /var/lib/nfs/rmtab
 verify stopped /srv/data --set access=rw
@@ -68,6 +70,7 @@ verify data /srv/data --set access=rw
 verify shared /srv/shared --set access=rw
 verify read /srv/read
 verify no-export /srv/none --deadline 12
+@others@
 before=$(stat -c %Y.%s /srv/data/.atlas-verify); sleep 1
 verify again /srv/data --set access=rw
 echo "== times"; [ "$(stat -c %Y.%s /srv/data/.atlas-verify)" = "$before" ] && echo same
@@ -82,6 +85,10 @@ verify changed /srv/read
 rm /srv/read/.atlas-verify
 verify missing /srv/read
 rpc.nfsd 0
+start -N 3
+verify data-4 /srv/data --set access=rw
+@others-4@
+rpc.nfsd 0
 start -N 4
 verify old /srv/data --set access=rw
 kill -STOP $(pidof rpc.mountd)
@@ -90,6 +97,7 @@ verify stuck /srv/data --set access=rw --deadline 8
 kill -CONT $(pidof rpc.mountd)
 rpc.nfsd 0
 verify gone /srv/data --set access=rw
+@others-gone@
 "#;
 
 /// Runs the script in that kernel; gives what stood below each name.
@@ -130,18 +138,28 @@ fn run(work: &Path) -> BTreeMap<String, String> {
 fn exports_are_mounted_read_written_and_locked_and_what_does_not_work_is_told() {
     let tmp = tempfile::tempdir().unwrap();
     let work = tmp.path();
-    for path in ["tree/srv/data/x", "tree/srv/shared/x", "tree/srv/read/x"] {
-        write(work, path, "");
+    for name in ["data", "shared", "read"].iter().chain(&OTHERS) {
+        write(work, &format!("tree/srv/{name}/x"), "");
     }
     write(work, "tree/etc/exports", EXPORTS);
     write(work, "exports", EXPORTS);
     let found = setup("nfs", &work.join("tree"));
-    assert_eq!((found.instances.len(), found.problems.len()), (3, 0), "{found:?}");
+    assert_eq!((found.instances.len(), found.problems.len()), (6, 0), "{found:?}");
     let place = found.place.iter().map(|data| {
         let owner = data.owner.as_deref().unwrap_or("root");
         format!("printf %s '{0}' > {1}; chmod {2:o} {1}; chown {owner} {1}\n", data.content, data.path, data.mode)
     });
-    write(work, "job.sh", &JOB.replace("sh /tmp/place.sh\n", &place.collect::<String>()));
+    let mut job = JOB.replace("sh /tmp/place.sh\n", &place.collect::<String>());
+    for when in ["", "-4", "-gone"] {
+        let checks = OTHERS.map(|name| {
+            let one = found.instances.iter().find(|one| one.name == format!("/srv/{name}")).unwrap();
+            let options = one.options.iter().filter(|(key, _)| *key != "path");
+            let options: String = options.map(|(key, value)| format!(" --set '{key}={value}'")).collect();
+            format!("verify {name}{when} {}{options} --deadline 12\n", one.name)
+        });
+        job = job.replace(&format!("@others{when}@\n"), &checks.concat());
+    }
+    write(work, "job.sh", &job);
     let said = run(work);
     let profile = |name: &str| -> Profile {
         let text = said.get(name).unwrap_or_else(|| panic!("no {name} in {said:?}"));
@@ -161,6 +179,17 @@ fn exports_are_mounted_read_written_and_locked_and_what_does_not_work_is_told() 
     expect(&profile("read"), Verdict::Ok, &["is mounted and read (NFS 4)"]);
     assert_eq!((said["times"].trim(), said["mounts"].trim()), ("same", "0"));
     expect(&profile("no-export"), Verdict::Unacceptable, &["/srv/none: it cannot be mounted: NFS 4: "]);
+    for when in ["", "-4"] {
+        for (name, words) in [
+            ("host", "/srv/host is not for this server"),
+            ("named", "/srv/named is given to some alone"),
+            ("ticket", "/srv/ticket is not for this server"),
+        ] {
+            expect(&profile(&format!("{name}{when}")), Verdict::Ok, &["the NFS server answers", words]);
+            expect(&profile(&format!("{name}-gone")), Verdict::Unacceptable, &["port 2049"]);
+        }
+    }
+    expect(&profile("data-4"), Verdict::Ok, &["(NFS 4)"]);
     expect(&profile("read-only"), Verdict::Unacceptable, &["opened for writing", "Read-only file system"]);
     expect(&profile("owner"), Verdict::Unacceptable, &["its owner or mode"]);
     expect(&profile("changed"), Verdict::Unacceptable, &["is not what was placed"]);

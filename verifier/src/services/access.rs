@@ -1,6 +1,8 @@
 //! Whom a server lets in by address: that a partner may not is not that nobody can.
 
 use crate::service::Target;
+use anyhow::Context;
+use atlas_host::process::Command;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 /// The option that names whom an instance is for.
@@ -54,6 +56,15 @@ fn source(target: &Target) -> anyhow::Result<Option<IpAddr>> {
         socket.local_addr()
     });
     Ok(asked.ok().map(|address| address.ip()))
+}
+
+/// Whether a router is between this server and the target: then neither is in a network of the other.
+pub(super) fn is_routed(target: &Target) -> anyhow::Result<bool> {
+    let to = target.address()?.to_string();
+    let output = target
+        .run(Command::new("ip").args(["-o", "route", "get", &to]))
+        .context("ask for the way (Debian package iproute2)")?;
+    Ok(output.text().split_whitespace().any(|word| word == "via"))
 }
 
 /// Whether an address, a network, or the word for all has this one; `None` for a name.

@@ -2,7 +2,7 @@
 
 use crate::{
     seen::Look,
-    service::{BESIDE, BOUND, LOOPBACK, Target, Tree},
+    service::{BESIDE, BOUND, LOOPBACK, SOCKET, Target, Tree},
 };
 use atlas_model::{
     TreePath, reserved,
@@ -24,9 +24,6 @@ impl Default for Finding {
         Finding(Found { format: 1, ..Found::default() })
     }
 }
-
-/// The option of one that listens on no network.
-const SOCKET: &str = "socket";
 
 /// A server that listens on no network, only on a socket of its own: no partner can come to it, and whether it runs is looked at by `services`.
 pub(super) fn on_a_socket(name: &str) -> Instance {
@@ -58,24 +55,6 @@ impl Finding {
                 tree.look(Look::Under, path);
                 self.one(path);
             });
-        }
-    }
-
-    /// Adds the files that settings of these names lead to: `KEY = /path`, `KEY: "/path"`, `KEY how=it-is-read /path`.
-    pub(super) fn named<'l>(&mut self, tree: &Tree, lines: impl Iterator<Item = &'l str>, keys: &[&str]) {
-        for line in lines.map(str::trim) {
-            let rest = |key: &&str| {
-                let start = line.get(..key.len()).filter(|start| start.eq_ignore_ascii_case(key))?;
-                line.strip_prefix(start).filter(|rest| rest.starts_with([' ', '\t', '=', ':']))
-            };
-            let words = keys.iter().find_map(rest).unwrap_or_default();
-            let words = words.split(|c: char| c.is_whitespace() || "=:,<\"'".contains(c));
-            let is_file = |word: &&str| word.starts_with('/') && !word.contains(['%', '$', '*']);
-            words
-                .clone()
-                .filter(is_file)
-                .filter(|_| !words.clone().any(|word| word == "home"))
-                .for_each(|file| self.path(tree, file));
         }
     }
 
@@ -283,15 +262,6 @@ mod tests {
         finding.path(&server.tree(), "/etc/letsencrypt/live/a/fullchain.pem");
         finding.path(&server.tree(), "/srv/acme/a.pem");
         assert_eq!(finding.done().paths, ["/etc/letsencrypt", "/srv/acme/a.pem", "/srv/acme/a-17.pem"]);
-    }
-
-    #[test]
-    fn files_that_settings_name_travel_in_every_form_of_a_setting() {
-        let server = crate::here::testing::Server::with(&[("srv/a", ""), ("srv/b", ""), ("srv/c", ""), ("srv/d", "")]);
-        let mut finding = Finding::default();
-        let text = "Key File = /srv/a\n args = scheme=crypt /srv/b\nkey: \"/srv/c\" # why\nkeyed /srv/d\nkey gone\nargs = home=/srv/d\nargs = /srv/%d\n";
-        finding.named(&server.tree(), text.lines(), &["key file", "args", "key"]);
-        assert_eq!(finding.done().paths, ["/srv/a", "/srv/b", "/srv/c"]);
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     };
     if let Some(server) = server {
         finding.path(tree, dir);
-        named(told.as_ref().unwrap_or(&lines)).iter().for_each(|file| finding.path(tree, file));
+        finding.files_of(tree, of_server(told.as_ref().unwrap_or(&lines), version(tree).as_deref()));
         if !server.is_networked {
             finding.instance(found::on_a_socket("socket"));
             return Ok(finding.done());
@@ -85,18 +85,6 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
 fn defaults(told: &str) -> Vec<String> {
     let options = told.split_whitespace().filter_map(|word| word.strip_prefix("--"));
     ["[mysqld]"].into_iter().chain(options).map(str::to_owned).collect()
-}
-
-/// Files that a server names: of TLS, and what it does as it starts.
-fn named(lines: &[String]) -> Vec<String> {
-    const NAMED: [&str; 6] = ["ssl-cert", "ssl-key", "ssl-ca", "ssl-crl", "ssl-capath", "init-file"];
-    let files = lines.iter().filter_map(|line| {
-        let (key, file) = line.split_once('=')?;
-        let key = key.trim().replace('_', "-").to_ascii_lowercase();
-        let file = file.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']);
-        (NAMED.contains(&key.trim_start_matches("loose-")) && file.starts_with('/')).then(|| file.to_owned())
-    });
-    files.collect()
 }
 
 struct Server {
@@ -138,25 +126,34 @@ fn six(version: Option<&str>) -> Six {
     if is_old { Six::AndFour } else { Six::Alone }
 }
 
+/// The name of a section, of the line that begins it.
+fn section(line: &str) -> Option<&str> {
+    line.strip_prefix('[').map(|line| line.split(']').next().unwrap_or_default().trim())
+}
+
+/// What is said to a server, without comments.
+fn of_server<'l>(lines: &'l [String], version: Option<&str>) -> impl Iterator<Item = &'l str> {
+    let mut is_in = false;
+    lines.iter().filter(|line| !line.starts_with(['#', ';'])).filter_map(move |line| {
+        let section = section(line);
+        is_in = section.map_or(is_in, |name| is_server(name, version) || name == "client-server");
+        line.split('#').next().filter(|_| is_in && section.is_none())
+    })
+}
+
 /// The server that is configured; `None` where only clients are, or where it is on no network.
 fn server(lines: &[String], version: Option<&str>) -> Option<Server> {
-    let (mut is_there, mut is_networked, mut is_in, mut port, mut address) = (false, true, false, 3306, "*".to_owned());
-    for line in lines.iter().filter(|line| !line.starts_with(['#', ';'])) {
-        if let Some(section) = line.strip_prefix('[') {
-            let name = section.split(']').next().unwrap_or_default().trim();
-            is_there |= is_server(name, version);
-            is_in = is_server(name, version) || name == "client-server";
-            continue;
-        }
+    let (mut is_networked, mut port, mut address) = (true, 3306, "*".to_owned());
+    let is_there = lines.iter().filter_map(|line| section(line)).any(|name| is_server(name, version));
+    for line in of_server(lines, version) {
         let (key, value) = line.split_once('=').unwrap_or((line, ""));
-        let key = key.split('#').next().unwrap_or_default().trim().replace('_', "-").to_ascii_lowercase();
-        let value = value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']);
+        let key = key.trim().replace('_', "-").to_ascii_lowercase();
+        let value = value.trim().trim_matches(['"', '\'']);
         let key = key.trim_start_matches("loose-");
         // A name may be cut short, while it is that of one alone.
         let whole = |name: &'static str| name.starts_with(key) && key.len() > "skip-n".len();
         let key = ["bind-address", "skip-networking"].into_iter().find(|name| whole(name)).unwrap_or(key);
         match key {
-            _ if !is_in => (),
             "port" => port = value.parse().unwrap_or(port),
             "bind-address" => value.clone_into(&mut address),
             "skip-networking" => is_networked = matches!(value.to_ascii_lowercase().as_str(), "0" | "off" | "false"),
@@ -314,8 +311,11 @@ mod tests {
         assert_eq!(server("[mariadb-client]\n[mariadb-dump]\nport=4\n[mariadb-upgrade]\n"), None);
         assert_eq!(server("[mariadb-10.11]\nport = 3310\n"), Some((3310, false)));
         assert_eq!(server("[mysqld] # ours\nSKIP_NETWORKING\n"), None);
-        let lines = ["ssl_cert = /srv/a.pem # ours", "SSL-KEY=\"/srv/a.key\"", "ssl", "port = 1", "ssl-ca = a.pem"];
-        assert_eq!(named(&lines.map(str::to_owned)), ["/srv/a.pem", "/srv/a.key"]);
+        let lines =
+            ["[client]", "a = 1", "[mysqld] # ours", "ssl_cert = /srv/a.pem # ours", "#b", "[mysqldump]", "c = 1"];
+        let lines = lines.map(str::to_owned);
+        let own: Vec<&str> = of_server(&lines, None).collect();
+        assert_eq!(own, ["ssl_cert = /srv/a.pem "]);
     }
 
     #[test]

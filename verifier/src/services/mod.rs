@@ -41,9 +41,6 @@ pub use as_pri::Apart;
 pub(crate) use as_pri::run as run_apart;
 pub(crate) use running::SERVERS;
 
-#[cfg(test)]
-mod named_tests;
-
 use crate::service::Service;
 
 /// All of them, by name.

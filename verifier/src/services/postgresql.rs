@@ -34,9 +34,6 @@ const DAEMON: Daemon = Daemon {
 };
 /// Where Debian has each version.
 const PROGRAMS: &str = "/usr/lib/postgresql";
-/// Files that it names, and does not start without.
-const NAMED: [&str; 7] =
-    ["hba_file", "ident_file", "ssl_cert_file", "ssl_key_file", "ssl_ca_file", "ssl_crl_file", "ssl_dh_params_file"];
 /// How deep files may include each other, as for the server.
 const MAX_DEPTH: usize = 10;
 /// The longest answer to the first message that is read, in bytes.
@@ -69,14 +66,21 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
             start.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).find(|line| !line.is_empty());
         let mut files = vec![];
         let settings = Settings::read(tree, &path, &mut files)?;
-        let named = NAMED.iter().filter_map(|name| settings.value(name)).filter(|file| file.starts_with('/'));
-        files.iter().map(String::as_str).chain(named).for_each(|file| finding.path(tree, file));
+        files.iter().for_each(|file| finding.path(tree, file));
+        settings.0.iter().for_each(|(name, value)| finding.files_in(tree, name, value));
         let (port, addresses) = match told(tree, &mut finding, &program, &path, settings.value("data_directory")) {
             Some((port, addresses)) => listens(Some(&port), Some(&addresses)),
             None => listens(settings.value("port"), settings.value("listen_addresses")),
         };
-        if let Some(how) = starts.filter(|starts| *starts == "manual") {
-            finding.note(format!("{name} at port {port} is not exercised: its start.conf says '{how}'"));
+        match starts.unwrap_or("auto") {
+            "auto" => {}
+            how @ ("manual" | "disabled") => {
+                finding.note(format!("{name} at port {port} is not exercised: its start.conf says '{how}'"));
+            }
+            // Debian's own programs do not start one of which they do not understand this, either.
+            how => finding.problem(format!(
+                "{name}: '{how}' in {cluster}/start.conf is none of auto, manual and disabled: it starts at no boot"
+            )),
         }
         let unit = format!("postgresql@{}.service", name.replace('/', "-"));
         let is_masked = daemon::unit_of(tree, &unit) == Some(false);
@@ -359,6 +363,21 @@ mod tests {
         assert_eq!(found(&server), [quiet]);
         server.link("/dev/null", "etc/systemd/system/postgresql.service");
         assert_eq!(found(&server), []);
+    }
+
+    #[test]
+    fn how_a_cluster_starts_is_understood_or_told() {
+        let of = |how: &str| {
+            let (main, start) = ("etc/postgresql/15/main/postgresql.conf", "etc/postgresql/15/main/start.conf");
+            let found = find(&Server::with(&[(main, ""), (start, how)]).tree()).unwrap();
+            (found.instances.len(), [found.notes, found.problems].concat().join(" "))
+        };
+        assert_eq!(of("# how\nauto\n"), (1, String::new()));
+        for how in ["manual", "disabled"] {
+            assert_eq!(of(how), (0, format!("15/main at port 5432 is not exercised: its start.conf says '{how}'")));
+        }
+        let (number, told) = of("yes\n");
+        assert!(number == 0 && told.contains("'yes' in /etc/postgresql/15/main/start.conf is none of auto"), "{told}");
     }
 
     #[test]

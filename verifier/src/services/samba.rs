@@ -40,10 +40,6 @@ const OTHERS: [&str; 5] = ["global", "homes", "printers", "print$", "ipc$"];
 /// What a server says where a file is there already.
 const LEFT_THERE: &str = "NT_STATUS_OBJECT_NAME_COLLISION";
 
-/// Settings that name files.
-const NAMED: [&str; 6] =
-    ["username map", "smb passwd file", "passdb backend", "tls keyfile", "tls certfile", "tls cafile"];
-
 /// Whether a configuration makes it the controller of an Active Directory.
 fn is_controller(text: &str) -> bool {
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").to_ascii_lowercase();
@@ -64,7 +60,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     }
     finding.path(tree, dir);
     let own = read(tree, &mut finding, &main)?;
-    finding.named(tree, own.iter().map(String::as_str), &NAMED);
+    finding.files_of(tree, own.iter().map(String::as_str));
     // Without -v it leaves out what [global] says for all shares, such as that everything has to be encrypted.
     let told = (dir == "/etc/samba").then(|| daemon::says(tree, &mut finding, "testparm", &["-s", "-v"])).flatten();
     let lines = told.map_or(own, |told| told.lines().map(|line| line.trim().to_owned()).collect());

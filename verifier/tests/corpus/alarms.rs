@@ -88,11 +88,13 @@ struct Seen {
     complaints: BTreeSet<String>,
 }
 
-/// Exercises.
-pub fn exercise(root: &Path, programs: &Path, case: &Case) -> Outcome {
+/// Exercises, in intervals of this many seconds at least.
+pub fn exercise(root: &Path, programs: &Path, case: &Case, at_least: u64) -> Outcome {
     let daemon = case.daemon;
+    let patience = PATIENCE + Duration::from_secs(at_least * 10);
     // A check is over within its interval; one who lets strangers wait needs more.
-    let seconds = if case.files.iter().any(|(_, text)| text.contains(" postscreen\n")) { 40 } else { daemon.interval };
+    let waits = case.files.iter().any(|(_, text)| text.contains(" postscreen\n"));
+    let seconds = if waits { 40 } else { daemon.interval }.max(at_least);
     let interval = format!("[service.{}]\ninterval = {seconds}\n", daemon.service);
     let variables = [
         ("ACCEPTS", daemon.accepts.to_owned()),
@@ -109,7 +111,7 @@ pub fn exercise(root: &Path, programs: &Path, case: &Case) -> Outcome {
         "unshare --pid --fork --kill-child --mount chroot \"$W/m\" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C HOME=/root /bin/sh -ec \"mount -t proc proc /proc; $START\"",
     );
     let mut room = Room::open(root, programs, case, &format!("{}{exports}{script}", views::layout(case)));
-    if !room.until(PATIENCE * 2, |room| room.at("out/begun").exists()) {
+    if !room.until(patience * 2, |room| room.at("out/begun").exists()) {
         let why =
             [room.read("out/log"), room.read("out/accepts"), room.read("out/daemon"), room.read("out/setup")].concat();
         let lines: Vec<&str> = why.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -127,7 +129,7 @@ pub fn exercise(root: &Path, programs: &Path, case: &Case) -> Outcome {
     let mut seen: BTreeMap<String, Seen> =
         found.instances.iter().map(|one| (one.name.clone(), Seen::default())).collect();
     let enough = |seen: &BTreeMap<String, Seen>| seen.values().all(|one| one.times.len() >= INTERVALS);
-    let all = room.until(PATIENCE, |room| {
+    let all = room.until(patience, |room| {
         look(room, case, &found.instances, &mut seen);
         enough(&seen)
     });
@@ -143,7 +145,7 @@ pub fn exercise(root: &Path, programs: &Path, case: &Case) -> Outcome {
     }
     std::fs::write(room.at("out/stop"), "").unwrap();
     let begun = Instant::now();
-    let ended = room.until(PATIENCE, |room| {
+    let ended = room.until(patience, |room| {
         look(room, case, &found.instances, &mut seen);
         let is_reported = |one: &Seen| one.last.is_some_and(|verdict| verdict == Verdict::Unacceptable);
         room.at("out/stopped").exists() && seen.values().all(is_reported)

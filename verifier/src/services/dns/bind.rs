@@ -12,11 +12,16 @@ use crate::{
         included::Files,
     },
 };
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::IpAddr,
+};
 
 const DAEMON: Daemon = Daemon { name: "bind", programs: &["named"], units: &["named.service", "bind9.service"] };
 /// How deep blocks may lie in each other.
 const MAX_DEPTH: usize = 16;
+/// The most files of data that are looked into.
+const MAX_FILES: usize = 1000;
 /// The types of zones that are answered for out of data of one's own.
 const OWN: [&str; 4] = ["master", "primary", "slave", "secondary"];
 
@@ -155,6 +160,7 @@ fn server(all: &[Statement]) -> Option<Server> {
         is_local: *is_local,
         addresses: addresses.clone(),
         is_limited: all_limited,
+        is_of_net: false,
         is_rationed: option("rate-limit").is_some()
             || find(all, "view").any(|view| find(&view.block, "rate-limit").next().is_some()),
         zones: vec![],
@@ -190,13 +196,12 @@ fn server(all: &[Statement]) -> Option<Server> {
 fn files(all: &[Statement], tree: &Tree, finding: &mut Finding) {
     let mut options = find(all, "options").flat_map(|options| &options.block);
     let dir = options.find(|one| one.is("directory")).and_then(|one| one.words.get(1));
-    let mut take = |file: &str| match (file.starts_with('/'), dir) {
-        (true, _) => finding.path(tree, file),
-        (false, Some(dir)) => finding.path(tree, &format!("{dir}/{file}")),
-        (false, None) => {}
+    let at = |file: &str| match (file.starts_with('/'), dir) {
+        (true, _) => Some(file.to_owned()),
+        (false, dir) => dir.map(|dir| format!("{dir}/{file}")),
     };
     let zones = find(all, "zone").chain(find(all, "view").flat_map(|view| find(&view.block, "zone")));
-    let mut changing = vec![];
+    let (mut changing, mut left) = (vec![], VecDeque::new());
     for zone in zones {
         let value = |name: &str| find(&zone.block, name).next().and_then(|one| one.words.get(1)).map(String::as_str);
         let Some(file) = value("file").filter(|_| matches!(value("type"), Some("master" | "primary"))) else {
@@ -208,17 +213,35 @@ fn files(all: &[Statement], tree: &Tree, finding: &mut Finding) {
         {
             changing.push(zone.words.get(1).map_or("", String::as_str));
         } else {
-            take(file);
+            left.extend(at(file));
+        }
+    }
+    let mut known = BTreeSet::new();
+    while let Some(file) = left.pop_front().filter(|_| known.len() < MAX_FILES) {
+        if known.insert(file.clone()) {
+            finding.path(tree, &file);
+            match tree.read(&file) {
+                Ok(data) => left.extend(included(&data.unwrap_or_default()).filter_map(at)),
+                Err(_) => finding.note(format!("{file} is not looked into: what it includes is not synchronised")),
+            }
         }
     }
     for tls in find(all, "tls") {
         tls.block.iter().filter(|one| one.words.first().is_some_and(|name| name.ends_with("-file"))).for_each(|one| {
-            one.words.get(1).into_iter().for_each(|file| take(file));
+            one.words.get(1).and_then(|file| at(file)).into_iter().for_each(|file| finding.path(tree, &file));
         });
     }
     changing
         .iter()
         .for_each(|name| finding.note(format!("bind changes the zone {name} itself; its data is not synchronised")));
+}
+
+/// The files that a zone's data includes; a line that begins with a blank is one of records.
+fn included(zone: &str) -> impl Iterator<Item = &str> {
+    let includes = |line: &str| line.get(..8).is_some_and(|word| word.eq_ignore_ascii_case("$include"));
+    zone.lines()
+        .filter(move |line| includes(line))
+        .filter_map(|line| Some(line.split_whitespace().nth(1)?.trim_matches('"')))
 }
 
 /// What lets bind write a zone's data itself.

@@ -13,20 +13,6 @@ use crate::{
 use std::cell::RefCell;
 
 const DAEMON: Daemon = Daemon { name: "dnsmasq", programs: &["dnsmasq"], units: &["dnsmasq.service"] };
-/// Settings that name files.
-const NAMED: [&str; 11] = [
-    "addn-hosts",
-    "hostsdir",
-    "dhcp-hostsfile",
-    "dhcp-hostsdir",
-    "dhcp-optsfile",
-    "dhcp-optsdir",
-    "servers-file",
-    "conf-dir",
-    "conf-script",
-    "dhcp-script",
-    "dhcp-luascript",
-];
 /// What Debian passes over in its directory.
 const LEFT: [&str; 3] = [".dpkg-dist", ".dpkg-old", ".dpkg-new"];
 
@@ -58,8 +44,8 @@ pub(super) fn dnsmasq(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
     }
     lines.extend(arguments(tree)?);
     lines.extend(dirs.into_inner());
-    finding.named(tree, lines.iter().map(String::as_str), &NAMED);
-    let server = self::server(&lines);
+    finding.files_of(tree, lines.iter().filter_map(|line| line.split('#').next()));
+    let server = self::server(&lines, finding);
     if server.is_none() {
         finding.note(
             "dnsmasq answers for no names; that it gives out addresses (DHCP, ports 67 and 547) is not exercised"
@@ -108,20 +94,27 @@ fn arguments(tree: &Tree) -> anyhow::Result<Vec<String>> {
 /// Short names of what counts here.
 const SHORT: [(&str, &str); 4] = [("-p", "port"), ("-a", "listen-address"), ("-i", "interface"), ("-H", "addn-hosts")];
 
-fn server(lines: &[String]) -> Option<Server> {
-    let value = |key: &'static str| {
-        lines
-            .iter()
-            .filter_map(move |line| line.split('#').next()?.trim().strip_prefix(key)?.trim_start().strip_prefix('='))
-            .map(str::trim)
+/// What takes away the effect of `local-service`.
+const SAID: [&str; 4] = ["interface", "except-interface", "listen-address", "auth-server"];
+
+fn server(lines: &[String], finding: &mut Finding) -> Option<Server> {
+    let pairs = || {
+        lines.iter().filter_map(|line| line.split('#').next()).map(|line| line.split_once('=').unwrap_or((line, "")))
     };
+    let value = |key: &'static str| pairs().filter(move |(name, _)| name.trim() == key).map(|(_, value)| value.trim());
     let port = value("port").next_back().map_or(Ok(53), |port| port.parse()).unwrap_or(53);
     let at: Vec<&str> =
         value("listen-address").chain(value("interface")).flat_map(|at| at.split(',')).map(str::trim).collect();
-    let is_local = !at.is_empty() && at.iter().all(|at| is_loopback(at));
-    // Port 0 means that it only gives out addresses.
+    let is_said = pairs().any(|(name, _)| SAID.contains(&name.trim()));
+    let service = value("local-service").next_back().filter(|_| !is_said);
+    if let Some(other) = service.filter(|service| !["", "net", "host"].contains(service)) {
+        finding.problem(format!("dnsmasq: local-service={other} is not understood: it is net or host"));
+    }
+    let is_local = service == Some("host") || !at.is_empty() && at.iter().all(|at| is_loopback(at));
     let addresses = at.into_iter().map(str::to_owned).collect();
-    (port != 0).then_some(Server { port, zones: vec![], is_local, addresses, is_limited: false, is_rationed: false })
+    let is_of_net = service.is_some() && !is_local;
+    // Port 0 means that it only gives out addresses.
+    (port != 0).then_some(Server { port, is_local, addresses, is_of_net, ..Server::default() })
 }
 
 #[cfg(test)]
@@ -138,7 +131,7 @@ mod tests {
         ]);
         let found = dnsmasq(&root.tree(), &mut Finding::default()).unwrap().unwrap();
         assert_eq!((found.port, found.is_local), (54, true));
-        assert_eq!(server(&["port=0".to_owned()]), None);
+        assert_eq!(server(&["port=0".to_owned()], &mut Finding::default()), None);
     }
 
     #[test]
@@ -156,6 +149,24 @@ mod tests {
         let found = dnsmasq(&root.tree(), &mut finding).unwrap().unwrap();
         assert_eq!((found.port, found.is_local), (54, true));
         assert_eq!(finding.done().paths, ["/etc/dnsmasq.conf", "/srv/script", "/srv/a", "/srv/b"]);
+    }
+
+    #[test]
+    fn whom_local_service_lets_in_is_understood_or_told() {
+        for (text, is_local, is_of_net) in [
+            ("local-service", false, true),
+            ("local-service = net", false, true),
+            ("local-service=host # ours", true, false),
+            ("local-service\nlisten-address=192.0.2.1", false, false),
+            ("local-service=host\nexcept-interface=eth1", false, false),
+        ] {
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            let found = server(&lines, &mut Finding::default()).unwrap();
+            assert_eq!((found.is_local, found.is_of_net), (is_local, is_of_net), "{text}");
+        }
+        let mut finding = Finding::default();
+        server(&["local-service=lan".to_owned()], &mut finding);
+        assert_eq!(finding.done().problems, ["dnsmasq: local-service=lan is not understood: it is net or host"]);
     }
 
     #[test]

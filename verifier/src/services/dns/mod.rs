@@ -79,6 +79,7 @@ fn take(finding: &mut Finding, name: &str, server: server::Server) {
     let bound = bound.into_iter().chain(rationed);
     let limited = |is_limited: bool| is_limited.then(|| ("limited".to_owned(), "yes".to_owned()));
     let seen = |is_of_view: bool| is_of_view.then(|| ("limited".to_owned(), "view".to_owned()));
+    let of_net = server.is_of_net.then(|| ("limited".to_owned(), "net".to_owned()));
     let mut zones = server.zones;
     zones.sort_by(|a, b| a.name.cmp(&b.name));
     zones.retain(|zone| !USUAL.contains(&zone.name.as_str()));
@@ -86,7 +87,8 @@ fn take(finding: &mut Finding, name: &str, server: server::Server) {
         finding.problem(format!("{name} has {} zones; the first {MAX_ZONES} are exercised", zones.len()));
     }
     if zones.is_empty() {
-        let options = [port.clone()].into_iter().chain(bound.clone()).chain(limited(server.is_limited)).collect();
+        let options =
+            [port.clone()].into_iter().chain(bound.clone()).chain(limited(server.is_limited)).chain(of_net).collect();
         finding.instance(Instance { name: name.into(), options, at });
     }
     for zone in zones.into_iter().take(MAX_ZONES) {
@@ -122,7 +124,7 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
         Some(clients) => access::is_among(target, clients)? != Some(false),
         None => false,
     };
-    let limited = if is_shadowed { Some("view") } else { target.option("limited") };
+    let limited = if is_shadowed { Some("view") } else { target.option("limited").filter(|how| *how != "no") };
     let answer = match ask(target, port, name, kind)? {
         // Who is shown another view is told what is known of the name there, if anything.
         Ok(answer) if limited == Some("view") && !answer.is_authoritative => {
@@ -135,7 +137,7 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
         }
         Ok(answer) => answer,
         // Whoever may not ask may get no answer at all; where nobody listens, the system says so. The server itself may ask.
-        Err(why) if limited.is_some() && !why.contains("refused") && !target.address()?.is_loopback() => {
+        Err(why) if !why.contains("refused") && is_left_out(target, limited)? => {
             return Ok(Profile::ok("not exercised: it answers some addresses, and this server may be none of them"));
         }
         Err(why) => {
@@ -146,6 +148,15 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     Ok(match judge(&answer, name, kind, target.option("expect"), target.option("name").is_some()) {
         Ok(what) => Profile::ok(what).measure(time),
         Err(complaint) => Profile::unacceptable(complaint).hint(hint),
+    })
+}
+
+/// Whether it may be configured to give this server no answer.
+fn is_left_out(target: &Target, limited: Option<&str>) -> anyhow::Result<bool> {
+    Ok(match limited {
+        None => false,
+        Some("net") => access::is_routed(target)?,
+        Some(_) => !target.address()?.is_loopback(),
     })
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Server {
     pub(super) addresses: Vec<String>,
     /// Whether it answers some addresses alone.
     pub(super) is_limited: bool,
+    /// Whether it answers the networks that it is in itself alone.
+    pub(super) is_of_net: bool,
     /// Whether it leaves out answers to who asks often.
     pub(super) is_rationed: bool,
 }

@@ -21,7 +21,7 @@ pub(super) fn unbound(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
     finding.path(tree, dir);
     let own = read(&mut Files::new(tree, finding), dir, &main, 0)?;
     let mut text: String = own.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
-    finding.named(tree, text.lines(), &OF_UNBOUND);
+    named(&own).for_each(|(key, value)| finding.files_in(tree, key, value));
     // It is asked for one setting at a time, the last ones of which its older releases do not have; the last value that is read counts.
     let is_asked = dir == "/etc/unbound" && daemon::says(tree, finding, "unbound-checkconf", &["-o", "port"]).is_some();
     for setting in ["port", "interface", "access-control", "ip-ratelimit", "tls-port", "ssl-port", "https-port"]
@@ -53,6 +53,16 @@ fn read(files: &mut Files<'_>, dir: &str, path: &str, depth: usize) -> anyhow::R
         }
     }
     Ok(all)
+}
+
+/// What may name files; a section begins where a setting has no value.
+fn named(own: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+    let sections = own.chunk_by(|_, (_, value)| !value.is_empty());
+    sections.flat_map(|section| {
+        let is_fetched = section.iter().any(|(key, _)| FETCHED.contains(&key.as_str()));
+        let pairs = section.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        pairs.filter(move |(key, _)| !is_fetched || *key != "zonefile")
+    })
 }
 
 /// `interface: 0.0.0.0 port:53 # why`: settings, each with its words up to the next one. What stands in quotes is a word, and never a setting.
@@ -102,9 +112,8 @@ const GLUED: [&str; 9] = [
     "include",
     "include-toplevel",
 ];
-/// Settings that name files.
-const OF_UNBOUND: [&str; 6] =
-    ["tls-service-key", "tls-service-pem", "ssl-service-key", "ssl-service-pem", "root-hints", "tls-cert-bundle"];
+/// What makes it fetch a zone, and write it into the file that it names.
+const FETCHED: [&str; 4] = ["master", "primary", "url", "allow-notify"];
 
 fn key(line: &str) -> Option<&str> {
     line.split('#').next()?.split_once(':').map(|(key, _)| key.trim())
@@ -142,6 +151,7 @@ fn unbound_text(text: &str) -> Option<Server> {
         is_local: is_loopback(best.0),
         addresses: there.collect(),
         is_limited: !may_all,
+        is_of_net: false,
         is_rationed: number("ip-ratelimit", 0) > 0,
     })
 }

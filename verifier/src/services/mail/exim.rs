@@ -53,6 +53,7 @@ pub(super) fn exim(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Server>
         Some(file) => exim_file::read(tree, &file)?,
         None => exim_file::Said { main: answers(&text.unwrap_or_default()), ..exim_file::Said::default() },
     };
+    said.files.iter().for_each(|file| finding.path(tree, file));
     let all = [&said.main, &said.acl, &said.rest].into_iter().flat_map(|part| part.lines());
     // A transport's `file` is a mailbox.
     for line in all.filter(|line| !line.starts_with("file ")) {

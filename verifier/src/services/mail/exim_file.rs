@@ -19,6 +19,8 @@ pub(super) struct Said {
     pub(super) acl: String,
     /// All other parts.
     pub(super) rest: String,
+    /// The files that are included.
+    pub(super) files: Vec<String>,
 }
 
 /// Reads a file and what it includes.
@@ -83,6 +85,7 @@ impl Reader<'_> {
             _ if self.holds.iter().any(|(holds, _)| !holds) => (),
             ".include" | ".include_if_exists" => {
                 let file = self.substituted(rest).trim_matches('"').to_owned();
+                self.said.files.push(file.clone());
                 return self.file(&file, depth + 1);
             }
             "begin" => self.part = rest.to_owned(),

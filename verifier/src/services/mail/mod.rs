@@ -81,7 +81,6 @@ fn take(tree: &Tree, finding: &mut Finding, server: &config::Server) {
 
 fn verify(target: &Target) -> anyhow::Result<Profile> {
     let protocol = target.option("protocol").unwrap_or("smtp");
-    anyhow::ensure!(matches!(protocol, "smtp" | "imap"), "protocol={protocol} is neither smtp nor imap");
     let port = target.port(if protocol == "smtp" { 25 } else { 143 })?;
     let units = if protocol == "smtp" { "postfix exim4" } else { "dovecot" };
     let hint = format!(
@@ -167,7 +166,7 @@ fn wants_certificate(target: &Target, why: &str) -> bool {
     let is_alert = why.contains("alert")
         && ["certificate required", "bad certificate", "handshake failure"].iter().any(|word| why.contains(word));
     // Postfix goes without a word after STARTTLS, which it takes only where it can speak TLS.
-    let is_left = target.option("starttls").is_some() && why.contains("response reading failed");
+    let is_left = target.option("starttls").is_some_and(|how| how != "no") && why.contains("response reading failed");
     let is_said = why.contains("smtp-server response: 421") && why.contains("certificate");
     target.option(config::CLIENT_CERTIFICATE) == Some("yes") && (is_alert || is_said || is_left)
 }

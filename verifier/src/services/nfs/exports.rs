@@ -8,12 +8,26 @@ pub(super) struct Export {
     pub(super) is_writable: bool,
     /// Who a client's root is here.
     pub(super) root: Root,
-    /// Whom it is given to: addresses, networks, names, `*`.
+    /// Whom it is given to: addresses, networks, names, `*`; with a `!` before who needs what not everybody has.
     pub(super) clients: Vec<String>,
     /// Whether clients of NFS 4 see it as `/`.
     pub(super) is_pseudo_root: bool,
-    /// Whether it is given without a ticket of Kerberos.
-    pub(super) is_plain: bool,
+    /// What every client of it needs.
+    pub(super) needs: Needs,
+    /// Whether it is another server's, to which clients are sent.
+    pub(super) is_elsewhere: bool,
+    /// Options that are not understood.
+    pub(super) unknown: Vec<String>,
+}
+
+/// What a client needs that not everybody has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    Nothing,
+    /// A ticket of Kerberos.
+    Ticket,
+    /// TLS below NFS.
+    Tls,
 }
 
 /// Who a client's root is on the server.
@@ -40,8 +54,47 @@ struct Given {
     is_writable: bool,
     root: Root,
     is_pseudo_root: bool,
-    is_plain: bool,
+    needs: Needs,
+    is_elsewhere: bool,
+    unknown: Vec<String>,
 }
+
+/// What exportfs understands besides what counts here, up to a `=`.
+const KNOWN: [&str; 33] = [
+    "acl",
+    "anongid",
+    "anonuid",
+    "async",
+    "auth_nlm",
+    "crossmnt",
+    "fsid",
+    "hide",
+    "insecure",
+    "insecure_locks",
+    "mountpoint",
+    "mp",
+    "no_acl",
+    "no_auth_nlm",
+    "no_pnfs",
+    "no_security_label",
+    "no_subtree_check",
+    "no_wdelay",
+    "nocrossmnt",
+    "nohide",
+    "nordirplus",
+    "pnfs",
+    "reexport",
+    "refer",
+    "replicas",
+    "sec",
+    "secure",
+    "secure_locks",
+    "security_label",
+    "subtree_check",
+    "sync",
+    "wdelay",
+    "xprtsec",
+];
 
 impl Given {
     /// By options for all and those of its own, in this order. What stands behind `sec=` holds for those ways of proving who one is alone, and
@@ -52,6 +105,7 @@ impl Given {
         let mut ways: Vec<(&str, (bool, bool, bool))> = vec![];
         let mut has_number = false;
         let mut is_pseudo_root = false;
+        let (mut needs_tls, mut is_elsewhere, mut unknown) = (false, false, vec![]);
         for list in lists {
             let mut named: Vec<&str> = vec![];
             for option in list.split(',') {
@@ -65,6 +119,10 @@ impl Given {
                 }
                 has_number |= option.starts_with("anonuid=") && option != "anonuid=65534";
                 is_pseudo_root |= matches!(option, "fsid=0" | "fsid=root");
+                is_elsewhere |= option.starts_with("refer=");
+                if let Some(ways) = option.strip_prefix("xprtsec=") {
+                    needs_tls = !ways.split(':').any(|way| way == "none");
+                }
                 let held = ways.iter_mut().filter(|(way, _)| named.contains(way)).map(|(_, said)| said);
                 for (is_writable, is_nobody, are_all) in held.chain([&mut usual]) {
                     match option {
@@ -73,6 +131,10 @@ impl Given {
                         "root_squash" | "no_root_squash" => *is_nobody = option == "root_squash",
                         _ => {}
                     }
+                }
+                let is_squash = matches!(option, "rw" | "ro" | "") || option.ends_with("_squash");
+                if !is_squash && !KNOWN.contains(&option.split('=').next().unwrap_or_default()) {
+                    unknown.push(option.to_owned());
                 }
             }
         }
@@ -84,8 +146,12 @@ impl Given {
             (_, true) => Root::Nobody,
             (_, false) => Root::Itself,
         };
-        let is_plain = ways.is_empty() || ways.iter().any(|(way, _)| !is_kerberos(way));
-        Given { is_writable, root, is_pseudo_root, is_plain }
+        let needs = match ways.is_empty() || ways.iter().any(|(way, _)| !is_kerberos(way)) {
+            false => Needs::Ticket,
+            true if needs_tls => Needs::Tls,
+            true => Needs::Nothing,
+        };
+        Given { is_writable, root, is_pseudo_root, needs, is_elsewhere, unknown }
     }
 }
 
@@ -115,31 +181,61 @@ pub(super) fn exports(text: &str) -> Vec<Export> {
         }
         // Options without a name are for everybody.
         names.iter_mut().filter(|name| name.is_empty()).for_each(|name| "*".clone_into(name));
+        let mut given: Vec<Given> = options.iter().map(|(all, own)| Given::by(&[all, own])).collect();
         // Whoever this is in the place of an address has a ticket.
-        let is_ticket = |name: &str| name.starts_with("gss/krb5");
-        let given: Vec<Given> = options.iter().map(|(all, own)| Given::by(&[all, own])).collect();
-        let is_plain = given.iter().zip(&names).any(|(given, name)| given.is_plain && !is_ticket(name));
+        let tickets = given.iter_mut().zip(&names).filter(|(_, name)| name.starts_with("gss/krb5"));
+        tickets.for_each(|(given, _)| given.needs = Needs::Ticket);
         defaults.clear();
         let export = Export {
             path,
             is_writable: given.iter().all(|given| given.is_writable),
             root: given.iter().map(|given| given.root).fold(Root::Itself, Root::and),
-            clients: names,
             is_pseudo_root: given.iter().any(|given| given.is_pseudo_root),
-            is_plain,
+            is_elsewhere: given.iter().any(|given| given.is_elsewhere),
+            unknown: given.iter().flat_map(|given| given.unknown.clone()).collect(),
+            needs: of_all(given.iter().map(|given| given.needs)),
+            clients: names.iter().zip(&given).map(|(name, given)| client(name, given.needs)).collect(),
         };
         match exports.iter_mut().find(|known| known.path == export.path) {
             None => exports.push(export),
             Some(known) => {
                 known.is_writable &= export.is_writable;
                 known.is_pseudo_root |= export.is_pseudo_root;
-                known.is_plain |= export.is_plain;
+                known.is_elsewhere |= export.is_elsewhere;
+                known.needs = of_all([known.needs, export.needs].into_iter());
                 known.clients.extend(export.clients);
+                known.unknown.extend(export.unknown);
                 known.root = known.root.and(export.root);
             }
         }
     }
     exports
+}
+
+/// What all need: nothing, where one of them needs nothing.
+fn of_all(mut needs: impl Iterator<Item = Needs>) -> Needs {
+    let first = needs.next().unwrap_or(Needs::Nothing);
+    needs.fold(first, |all, one| if one == Needs::Nothing { one } else { all })
+}
+
+/// A client as the option has it; with a `!` before one who needs something.
+fn client(name: &str, needs: Needs) -> String {
+    format!("{}{name}", if needs == Needs::Nothing { "" } else { "!" })
+}
+
+impl Export {
+    /// Whom it is for, where that is not everybody: without those who need something where nobody else is let in.
+    pub(super) fn limited_to(&self) -> Option<String> {
+        let is_ticket = |client: &&str| client.trim_start_matches('!').starts_with("gss/krb5");
+        let mut clients: Vec<&str> =
+            self.clients.iter().map(String::as_str).filter(|client| !is_ticket(client)).collect();
+        if self.needs != Needs::Nothing {
+            clients.iter_mut().for_each(|client| *client = client.trim_start_matches('!'));
+        }
+        clients.sort_unstable();
+        clients.dedup();
+        (clients.iter().any(|client| client.starts_with('!')) || !clients.contains(&"*")).then(|| clients.join(" "))
+    }
 }
 
 /// The path at the beginning of a line, in quotes or with `\040` for a blank, and the rest.
@@ -185,8 +281,13 @@ mod tests {
     fn whom_an_export_is_for_and_how_is_known() {
         let text = "/srv/root *(ro,fsid=0)\n/srv/root/home 192.0.2.0/24(rw) @group(rw)\n/srv/k -sec=krb5p:krb5i *(rw)\n/srv/both (ro,sec=krb5:sys)\n";
         let all = exports(text);
-        let shown: Vec<(String, bool, bool)> =
-            all.iter().map(|export| (export.clients.join(" "), export.is_pseudo_root, export.is_plain)).collect();
+        let shown: Vec<(String, bool, bool)> = all
+            .iter()
+            .map(|export| {
+                let clients = export.limited_to().unwrap_or_else(|| "*".into());
+                (clients, export.is_pseudo_root, export.needs == Needs::Nothing)
+            })
+            .collect();
         let expected =
             [("*", true, true), ("192.0.2.0/24 @group", false, true), ("*", false, false), ("*", false, true)];
         assert_eq!(shown, expected.map(|(clients, root, plain)| (clients.to_owned(), root, plain)));
@@ -196,7 +297,7 @@ mod tests {
     fn what_an_export_says_of_one_way_of_proving_who_one_is_holds_for_that_alone() {
         let shown = |text: &str| {
             let all = exports(text);
-            (all[0].is_writable, all[0].root, all[0].is_plain)
+            (all[0].is_writable, all[0].root, all[0].needs == Needs::Nothing)
         };
         assert_eq!(shown("/a *(sec=krb5p,rw,sec=sys,ro)"), (false, Root::Nobody, true));
         assert_eq!(shown("/a *(rw,no_root_squash,sec=sys:krb5)"), (true, Root::Itself, true));
@@ -206,6 +307,33 @@ mod tests {
         assert_eq!(shown("/a gss/krb5i(rw)"), (true, Root::Nobody, false));
         assert_eq!(shown("/a -rw *(no_root_squash)"), (true, Root::Itself, true));
         assert_eq!(shown("/a *(rw,all_squash,anonuid=65534)").1, Root::Nobody, "which is nobody");
+    }
+
+    #[test]
+    fn who_needs_what_not_everybody_has_is_none_of_those_it_is_for() {
+        let shown = |text: &str| {
+            let export = exports(text).remove(0);
+            (export.limited_to().unwrap_or_else(|| "*".into()), export.needs, export.is_elsewhere)
+        };
+        let of = |clients: &str, needs| (clients.to_owned(), needs, false);
+        assert_eq!(shown("/a *(ro,sec=krb5) 192.0.2.9(rw)"), of("!* 192.0.2.9", Needs::Nothing));
+        assert_eq!(shown("/a gss/krb5(rw) *(ro)"), of("*", Needs::Nothing));
+        assert_eq!(shown("/a *(rw) 192.0.2.9(rw,xprtsec=tls:mtls)"), of("!192.0.2.9 *", Needs::Nothing));
+        assert_eq!(shown("/a *(rw,xprtsec=mtls)"), of("*", Needs::Tls));
+        assert_eq!(shown("/a a.example(sec=krb5p)"), of("a.example", Needs::Ticket));
+        assert_eq!(shown("/a *(rw,xprtsec=none:tls)"), of("*", Needs::Nothing));
+        assert!(shown("/a *(rw,refer=/b@192.0.2.1)").2);
+    }
+
+    #[test]
+    fn an_option_that_nobody_knows_is_told() {
+        let unknown = |text: &str| exports(text).remove(0).unknown;
+        assert_eq!(
+            unknown("/a -rw,trust=maybe *(sync,no_subtree_check) b(rw,roo)"),
+            ["trust=maybe", "trust=maybe", "roo"]
+        );
+        let all = "/a *(rw,no_root_squash,all_squash,anonuid=5,anongid=5,fsid=0,insecure,async,wdelay,crossmnt,mp=/a,sec=sys,replicas=/b@c)";
+        assert!(unknown(all).is_empty());
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::{
     service::{Service, Target, Tree},
 };
 use atlas_model::verify::{Found, Instance, Profile, TestData, Worse};
-use exports::{Export, Root};
+use exports::{Export, Needs, Root};
 use std::{collections::BTreeMap, os::unix::fs::MetadataExt, time::Instant};
 
 pub(super) const SERVICE: Service = Service {
@@ -60,7 +60,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     }
     as_clients_of_4_see_it(&mut all, tree, &mut finding);
     let pseudo = all.iter().find(|export| export.is_pseudo_root).map(|export| export.path.clone());
-    all.into_iter().for_each(|export| take(&mut finding, tree, export, pseudo.as_deref()));
+    all.iter().for_each(|export| take(&mut finding, tree, export, pseudo.as_deref()));
     let names = [
         "exports",
         "exports.d",
@@ -121,8 +121,8 @@ fn as_exported(all: &mut [Export], tree: &Tree, finding: &mut Finding) {
 }
 
 /// Adds an export with its test file. `pseudo` is what clients of NFS 4 see as `/`.
-fn take(finding: &mut Finding, tree: &Tree, export: Export, pseudo: Option<&str>) {
-    let path = export.path;
+fn take(finding: &mut Finding, tree: &Tree, export: &Export, pseudo: Option<&str>) {
+    let path = export.path.clone();
     // Who root is there has no name where it is given by number.
     let (owner, mode) = match export.root {
         Root::Nobody if export.is_writable => (Some("nobody".into()), 0o644),
@@ -137,22 +137,45 @@ fn take(finding: &mut Finding, tree: &Tree, export: Export, pseudo: Option<&str>
     if let Some(pseudo) = pseudo {
         options.insert(PATH_4.into(), below(pseudo, &path).unwrap_or_default());
     }
-    if !export.clients.iter().any(|client| client == "*") {
-        let mut clients = export.clients;
-        clients.sort();
-        clients.dedup();
-        options.insert(access::CLIENTS.into(), clients.join(" "));
+    if let Some(clients) = export.limited_to() {
+        options.insert(access::CLIENTS.into(), clients);
     }
-    if export.is_plain {
-        let placed = format!("{}/{FILE}", path.trim_end_matches('/'));
-        finding.place(TestData { path: placed, content: given::content("nfs", &path), mode, owner });
-    } else {
-        finding.note(format!(
-            "{path} is for who has a ticket of Kerberos; that the server answers is all that is exercised"
-        ));
-        options.insert("kerberos".into(), "yes".into());
+    for option in &export.unknown {
+        finding.problem(format!("{path}: the option '{option}' of its export is not understood"));
+    }
+    let needs = match (export.is_elsewhere, export.needs) {
+        (true, _) => Some(ELSEWHERE),
+        (_, Needs::Ticket) => Some(TICKET),
+        (_, Needs::Tls) => Some(TLS),
+        (_, Needs::Nothing) => None,
+    };
+    match needs {
+        None => {
+            let placed = format!("{}/{FILE}", path.trim_end_matches('/'));
+            finding.place(TestData { path: placed, content: given::content("nfs", &path), mode, owner });
+        }
+        Some(needs) => {
+            finding.note(format!("{path} is {}; that the server answers is all that is exercised", words(needs)));
+            // By this word older ones know that it is not for them.
+            options
+                .extend([("kerberos", "yes"), ("needs", needs)].map(|(key, value)| (key.to_owned(), value.to_owned())));
+        }
     }
     finding.instance(Instance { name: path, options, ..Instance::default() });
+}
+
+/// What the option `needs` may say.
+const TICKET: &str = "ticket";
+const TLS: &str = "tls";
+const ELSEWHERE: &str = "other-server";
+
+/// Whom such an export is for.
+fn words(needs: &str) -> &'static str {
+    match needs {
+        TLS => "for who speaks TLS below NFS",
+        ELSEWHERE => "another server's, to which clients are sent",
+        _ => "for who has a ticket of Kerberos",
+    }
 }
 
 /// A path as clients of NFS 4 see it: `/srv/root/home` is `/home` below `/srv/root`. `None` where they do not see it.
@@ -174,9 +197,11 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     };
     let answer = target.time("answer", start, 500.0, None)?;
     if target.option("kerberos") == Some("yes") {
-        return Ok(
-            Profile::ok(format!("the NFS server answers; {path} is for who has a ticket of Kerberos")).measure(answer)
-        );
+        return Ok(Profile::ok(format!(
+            "the NFS server answers; {path} is {}",
+            words(target.option("needs").unwrap_or(TICKET))
+        ))
+        .measure(answer));
     }
     let is_let_in = access::is_let_in(target)?;
     if is_let_in == Some(false) {
@@ -185,7 +210,7 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     let used = match client::exercise(target, path, &versions)? {
         Ok(used) => used,
         // Whom it is for are names or groups; perhaps this server is none of them.
-        Err(why) if is_let_in.is_none() && why.to_ascii_lowercase().contains("denied") => {
+        Err(why) if is_let_in.is_none() && is_denied(&why) => {
             let what = format!(
                 "the NFS server answers; {path} is given to some alone, and this server is let in by none of their names"
             );
@@ -203,6 +228,13 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
         profile = profile.measure(target.measure(name, ms, "ms", (Some(slow), None), Worse::Higher)?);
     }
     Ok(profile)
+}
+
+/// Whether a mount may have failed because it is not given to this server, which NFS 4 does not tell from one that is not there.
+fn is_denied(why: &str) -> bool {
+    let why = why.to_ascii_lowercase();
+    why.starts_with("it cannot be mounted")
+        && ["denied", "not permitted", "no such file"].iter().any(|words| why.contains(words))
 }
 
 #[cfg(test)]

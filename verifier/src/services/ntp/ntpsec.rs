@@ -33,9 +33,7 @@ pub(super) fn find(tree: &Tree, finding: &mut Finding) -> anyhow::Result<()> {
     for file in [main].into_iter().chain(tree.matching(&format!("{dir}/ntp.d/*.conf"))) {
         lines.extend(included::lines(tree, finding, &file, &include)?);
     }
-    for words in lines.iter().map(|line| line.split('#').next().unwrap_or_default()) {
-        finding.files_in(tree, words.split_whitespace().next().unwrap_or_default(), words);
-    }
+    finding.files_of(tree, lines.iter().filter_map(|line| line.split('#').next()));
     if directives(&lines, &["nts"]).any(|words| words.contains(&"enable")) {
         finding.note("ntpsec gives keys for the time at port 4460 (NTS), which is not exercised".into());
     }

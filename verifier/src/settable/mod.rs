@@ -2,11 +2,14 @@
 //!
 //! ```text
 //!  line 12: [service.wbe]: there is no service of this name; did you mean 'web'?
+//!  line 14: [service.web]: trust = "maybe" means nothing: it is to be yes or no
 //! ```
 
-use crate::pattern::fits;
+mod known;
+
 use crate::{
     catalogue::Plugin,
+    pattern::fits,
     settings::{ChannelKind, SETTINGS, Settings},
 };
 use atlas_model::verify::Services;
@@ -16,117 +19,11 @@ use std::{
 };
 use toml::de::{DeTable, DeValue};
 
-/// What may be set of a service: the names of its measures (each has limits, `NAME-slow` and `NAME-unacceptable`), and its options; `*` stands
-/// for what is found on each server.
-struct Settable {
-    service: &'static str,
-    measures: &'static [&'static str],
-    options: &'static [&'static str],
-}
+use known::{Settable, settable};
+pub(crate) use known::{is_measure, meaningless};
 
-const fn of(service: &'static str, measures: &'static [&'static str], options: &'static [&'static str]) -> Settable {
-    Settable { service, measures, options }
-}
-
-/// Of all services, by name. Each answer of a check is held against it where assertions are on.
-const SETTABLE: [Settable; 25] = [
-    of("as-pri", &[], &[]),
-    of("atlas", &[], &[]),
-    of("boot", &[], &[]),
-    of("connectivity", &["answer", "lost", "fragmented", "rate"], &["fragments"]),
-    of("disk", &["space", "inodes", "space*", "inodes*", "*/worn", "*/temperature", "*/grown-defects"], &[]),
-    of("dns", &["answer", "name-servers"], &["port", "name", "expect", "zone", "limited", "shadowed", "resolver"]),
-    of("drift", &[], &[]),
-    of("gate", &[], &[]),
-    of("identity", &[], &[]),
-    of("logs", &["largest", "share"], &[]),
-    of(
-        "mail",
-        &["answer", "tls", "certificate", "accepted", "delivered"],
-        &[
-            "port",
-            "protocol",
-            "tls",
-            "starttls",
-            "client-certificate",
-            "turns-away",
-            "name",
-            "ca",
-            "mail-to",
-            "mail-from",
-            "credentials",
-            "imap-port",
-            "imap-tls",
-            "issuer",
-        ],
-    ),
-    of("mariadb", &["answer", "query"], &["port", "credentials", "database"]),
-    of("nfs", &["answer", "mount", "read", "write", "lock"], &["path", "path-4", "access", "kerberos", "clients"]),
-    of("ntp", &["answer", "offset"], &["port", "clients"]),
-    of("packages", &[], &["packages"]),
-    of("postgresql", &["answer", "query"], &["port", "user", "database", "credentials"]),
-    of("raid", &[], &[]),
-    of("samba", &["answer", "read", "write"], &["port", "share", "path", "access", "guest", "credentials", "limited"]),
-    of("services", &[], &[]),
-    of("ssh", &["answer"], &["port"]),
-    of("synchronizer", &["suspended", "last-cycle", "last-sync-up"], &["every"]),
-    of("system", &["load", "tasks", "memory", "swap", "file-handles", "temperature/*"], &[]),
-    of("time", &["offset", "hardware-clock"], &[]),
-    of("units", &[], &[]),
-    of(
-        "web",
-        &["answer", "dynamic", "certificate"],
-        &[
-            "port",
-            "tls",
-            "name",
-            "root",
-            "refuses",
-            "dynamic",
-            "expect",
-            "restricted",
-            "proxy",
-            "http2",
-            "not-by",
-            "answers",
-            "limits",
-            "masked",
-            "aliases",
-            "ca",
-            "trust",
-            "issuer",
-            "limited",
-        ],
-    ),
-];
-/// What SetUp finds of where a service can be reached; it may be said by hand, too.
-const REACHED: [&str; 4] = ["bound", "loopback", "beside", "socket"];
 /// How alike two names are for the one to be meant by the other, 1 being the same.
 const ALIKE: f64 = 0.6;
-
-impl Settable {
-    fn limits(&self) -> impl Iterator<Item = String> {
-        self.measures.iter().flat_map(|name| [format!("{name}-slow"), format!("{name}-unacceptable")])
-    }
-
-    /// Every key, as it may be written.
-    fn keys(&self) -> Vec<String> {
-        let options = self.options.iter().map(|option| (*option).to_owned());
-        let reached = REACHED.iter().filter(|_| !self.options.is_empty()).map(|name| (*name).to_owned());
-        options.chain(self.limits()).chain(reached).collect()
-    }
-}
-
-/// Whether a measure of a service is among those whose limits can be set.
-pub(crate) fn is_measure(service: &str, name: &str) -> bool {
-    settable(service)
-        .is_none_or(|settable| settable.measures.is_empty() || settable.measures.iter().any(|known| fits(known, name)))
-}
-
-/// What is settable of a service that ATLAS knows itself.
-fn settable(service: &str) -> Option<&'static Settable> {
-    SETTABLE.iter().find(|settable| settable.service == service)
-}
 
 /// What settings are held against.
 #[derive(Debug)]
@@ -236,7 +133,7 @@ fn instances(service: &str, settings: &Settings, known: &Known<'_>) -> BTreeSet<
 /// Looks at the keys of a `set`; `instances` where it is that of a whole service.
 fn keys(found: &mut Findings<'_>, table: &str, service: &str, set: &DeValue<'_>, instances: Option<&BTreeSet<String>>) {
     let Some(set) = set.as_table() else { return };
-    for key in set.keys() {
+    for (key, value) in set {
         let text: &str = key.get_ref();
         let (word, instance) = match (text.split_once('@'), instances) {
             (Some((word, instance)), Some(_)) => (word, Some(instance)),
@@ -248,6 +145,8 @@ fn keys(found: &mut Findings<'_>, table: &str, service: &str, set: &DeValue<'_>,
             let names: Vec<&str> = all.iter().map(String::as_str).collect();
             let what = format!("{service} has no limit or option {word:?}{}", meant(word, &names));
             found.add(key.span().start, table, &what);
+        } else if let Some(why) = value.get_ref().as_str().and_then(|value| meaningless(service, word, value)) {
+            found.add(value.span().start, table, &why);
         }
         if let (Some(instance), Some(known)) = (instance, instances)
             && !known.is_empty()
@@ -291,7 +190,7 @@ fn not_a_program(root: &Path, program: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{known::SETTABLE, *};
     use crate::{catalogue::plugins, services::SERVICES};
     use atlas_model::verify::{At, FoundService, Instance};
 
@@ -327,6 +226,14 @@ mod tests {
             (
                 "# limits\n[service.web]\nset = { answr-slow = \"200\" }\n",
                 "line 3: [service.web]: web has no limit or option \"answr-slow\"; did you mean 'answer-slow'?",
+            ),
+            (
+                "[service.web]\nset = { \"trust@shop.example:443\" = \"maybe\" }\n",
+                "line 2: [service.web]: trust = \"maybe\" means nothing: it is to be yes or no",
+            ),
+            (
+                "[service.mail]\nset = { answer-slow = \"soon\" }\n",
+                "line 2: [service.mail]: answer-slow = \"soon\" means nothing: it is to be a number",
             ),
             (
                 "[service.web]\nset = { \"dynamic@shop.exmaple:443\" = \"/\" }\n",
@@ -371,6 +278,8 @@ mod tests {
         let good = "[service.web]
 interval = 15
 set = { answer-slow = \"200\", certificate-unacceptable = \"2\", \"dynamic@shop.example:443\" = \"/status\", trust = \"no\" }
+[service.mail]
+set = { trust = \"no\", imap-tls = \"no\", credentials = \"/etc/atlas/verifier/mail\" }
 [service.disk]
 set = { space-slow = \"5\", \"space/unbound-slow\" = \"5\", \"sda/worn-slow\" = \"50\" }
 [service.system]

@@ -3,23 +3,29 @@
 //! ```text
 //!  ssl_cert = </srv/a.pem                             ┐
 //!  args = scheme=CRYPT /srv/users                     │ every word that is the path of a file: synchronised,
-//!  unionmap:{hash:/srv/b, proxy:pgsql:/srv/c}         │ with what postmap makes of it
-//!  ${lookup{$domain}lsearch{/srv/d}{$value}}          ┘
+//!  unionmap:{hash:/srv/b, proxy:pgsql:/srv/c}         │ with what postmap makes of it, and with the files that
+//!  ${lookup{$domain}lsearch{/srv/d}{$value}}          ┘ stand in it, where its language is known (led.rs)
 //! ```
 //!
 //! What the daemon writes itself (its log, what it remembers) is no configuration and stays where it is.
+
+mod led;
+#[cfg(test)]
+mod tests;
 
 use super::found::Finding;
 use crate::{here, seen::Look, service::Tree};
 use std::path::Path;
 
 /// Words in the names of settings for what the daemon writes.
-const WRITTEN: [&str; 13] = [
+const WRITTEN: [&str; 16] = [
+    "auto-trust-anchor",
     "cache",
     "drift",
     "dump",
     "hwclock",
     "inbox",
+    "lease",
     "log",
     "mail_location",
     "pid",
@@ -28,9 +34,23 @@ const WRITTEN: [&str; 13] = [
     "spool",
     "state",
     "stats",
+    "timestamp",
 ];
 /// Words in the names of settings that may name a whole directory of files.
-const DIRECTORIES: [&str; 4] = ["capath", "ca_dir", "sieve", "sourcedir"];
+const DIRECTORIES: [&str; 12] = [
+    "addn-hosts",
+    "ca_cert_dir",
+    "ca_dir",
+    "capath",
+    "conf-dir",
+    "dhcp-hostsfile",
+    "dhcp-optsfile",
+    "hostsdir",
+    "include_dir",
+    "optsdir",
+    "sieve",
+    "sourcedir",
+];
 /// Where nothing lies that a person configures, or where every server has its own.
 const ELSEWHERE: [&str; 32] = [
     "/bin",
@@ -70,10 +90,26 @@ const ELSEWHERE: [&str; 32] = [
 const MADE: [&str; 4] = ["", ".db", ".lmdb", ".cdb"];
 
 impl Finding {
-    /// Adds the files that a value names, where they are there. `setting` is its name, or the first word of its line.
+    /// Adds the files that lines name, each of which sets something: `NAME = VALUE`, `NAME: VALUE`, `NAME VALUE`.
+    pub(super) fn files_of<'l>(&mut self, tree: &Tree, lines: impl IntoIterator<Item = &'l str>) {
+        for line in lines.into_iter().map(str::trim).filter(|line| !line.starts_with(['#', ';'])) {
+            let before = line.split('/').next().unwrap_or_default();
+            let end = before.find(['=', ':']).or_else(|| line.find(char::is_whitespace)).unwrap_or(line.len());
+            let (setting, value) = line.split_at(end);
+            self.files_in(tree, setting, value);
+        }
+    }
+
+    /// Adds the files that a value names, where they are there, and those that stand in them. `setting` is its name.
     pub(super) fn files_in(&mut self, tree: &Tree, setting: &str, value: &str) {
+        self.listed(tree, setting, value);
+        self.led(tree, setting, value);
+    }
+
+    /// Adds the files that a value names itself.
+    fn listed(&mut self, tree: &Tree, setting: &str, value: &str) {
         // A login is no log.
-        let setting = setting.to_ascii_lowercase().replace("login", "");
+        let setting = setting.to_ascii_lowercase().replace("login", "").replace("logon", "");
         if WRITTEN.iter().any(|word| setting.contains(word)) {
             return;
         }
@@ -97,48 +133,4 @@ fn paths(value: &str) -> impl Iterator<Item = &str> {
         let is_elsewhere = ELSEWHERE.iter().any(|dir| Path::new(word).starts_with(dir));
         word.starts_with('/') && !word.starts_with("//") && !is_elsewhere
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::here::testing::Server;
-
-    fn found(setting: &str, value: &str) -> Vec<String> {
-        let root = Server::with(&[("srv/a", ""), ("srv/b", ""), ("srv/b.db", ""), ("srv/dir/c", ""), ("run/x", "")]);
-        let mut finding = Finding::default();
-        finding.files_in(&root.tree(), setting, value);
-        finding.done().paths
-    }
-
-    #[test]
-    fn a_file_is_found_in_whatever_value_it_stands() {
-        for value in [
-            "/srv/a",
-            "</srv/a",
-            "scheme=CRYPT username_format=%u \"/srv/a\"",
-            "10.0.0.0/8, !/srv/a /srv/gone",
-            "${lookup{$domain}lsearch{/srv/a}{$value}}",
-            "lsearch;/srv/a : /run/x : /srv/dir",
-            "user=filter argv=/srv/a -f ${sender} http://srv/b",
-        ] {
-            assert_eq!(found("value", value), ["/srv/a"], "{value}");
-        }
-        assert_eq!(found("maps", "unionmap:{hash:/srv/b, proxy:pgsql:/srv/a}"), ["/srv/b", "/srv/b.db", "/srv/a"]);
-    }
-
-    #[test]
-    fn what_the_daemon_writes_stays_where_it_is() {
-        for setting in ["log_path", "maillog_file", "driftfile", "pid_file", "tls_session_cache_database"] {
-            assert!(found(setting, "/srv/a").is_empty(), "{setting}");
-        }
-        assert_eq!(found("smtpd_sender_login_maps", "hash:/srv/a"), ["/srv/a"]);
-    }
-
-    #[test]
-    fn a_directory_is_taken_where_one_is_meant() {
-        assert_eq!(found("smtpd_tls_CApath", "/srv/dir/"), ["/srv/dir"]);
-        assert!(found("mail_home", "/srv/dir").is_empty());
-        assert!(found("smtpd_tls_CApath", "/etc/ssl/certs").is_empty());
-    }
 }
