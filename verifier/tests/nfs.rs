@@ -113,7 +113,7 @@ fn run(work: &Path) -> BTreeMap<String, String> {
     fs::set_permissions(work.join("init"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let output = Command::new("timeout")
         .args([
-            "300",
+            "600",
             "linux.uml",
             "rootfstype=hostfs",
             "rootflags=/",
