@@ -83,7 +83,7 @@ fn report() -> Value {
     json!({
         "format": 1, "program": "atlas-boot", "outcome": "from-scratch", "role": "PRI", "cluster": "bakery", "env_version": 1,
         "converted_from": null, "set": null, "unbound_written": false, "installed": [], "warnings": ["one disk is old"],
-        "refusal": null, "accepted": null, "steps": [],
+        "refusal": null, "accepted": [], "steps": [],
     })
 }
 
