@@ -22,8 +22,8 @@ const PRODUCTS: [&str; 12] = [
     "synchronizer",
     "verifier",
 ];
-/// The home; and ssRun, which gives a program the environment that it was given.
-const HOMES: [&str; 2] = ["host/src/process.rs", "runner/src/run.rs"];
+/// The home. (ssRun, which gives a program the environment that it was given, starts it by a call of its own.)
+const HOMES: [&str; 1] = ["host/src/process.rs"];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {

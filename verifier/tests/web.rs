@@ -441,5 +441,9 @@ fn a_page_out_of_a_database_is_exercised_and_what_keeps_it_from_that_is_told() {
 
 #[test]
 fn what_cannot_be_asked_is_unknown() {
-    expect(&verify("web", &[("port", "eighty")]), Verdict::Unknown, &["port=eighty is no port"]);
+    expect(
+        &verify("web", &[("port", "eighty")]),
+        Verdict::Unknown,
+        &["port = \"eighty\" means nothing: it is to be a port"],
+    );
 }

@@ -80,7 +80,7 @@ pub(super) const SETTABLE: [Settable; 25] = [
             ("credentials", File),
             ("imap-port", Port),
             ("imap-tls", YES),
-            ("issuer", OneOf(&["unknown"])),
+            ("issuer", OneOf(&["known", "unknown"])),
         ],
     ),
     of("mariadb", &["answer", "query"], &[("port", Port), ("credentials", File), ("database", Text)]),
@@ -144,7 +144,7 @@ pub(super) const SETTABLE: [Settable; 25] = [
             ("aliases", Text),
             ("ca", File),
             ("trust", YES),
-            ("issuer", OneOf(&["unknown"])),
+            ("issuer", OneOf(&["known", "unknown"])),
         ],
     ),
 ];
