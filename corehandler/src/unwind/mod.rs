@@ -196,7 +196,16 @@ impl<'s> Unwinder<'s> {
 
     /// Where the caller is said not to exist: the start of a program or of a thread.
     fn is_outermost(&mut self, _registers: &Registers, step: &Step) -> bool {
-        self.rules(step.lookup()).is_some_and(|rules| matches!(rules.return_address, Rule::Unknown))
+        self.is_entry(step.lookup())
+            || self.rules(step.lookup()).is_some_and(|rules| matches!(rules.return_address, Rule::Unknown))
+    }
+
+    /// The kernel begins a program there, and nobody has called it. Some C libraries, as musl, do not say so in call frame information.
+    fn is_entry(&self, address: u64) -> bool {
+        self.space.module(address).is_some_and(|(_, module)| {
+            let at = module.to_file(address);
+            module.images().any(|image| image.function(".symtab", at).is_some_and(|symbol| symbol.name == "_start"))
+        })
     }
 
     fn step(&mut self, now: &Registers, step: &Step) -> Option<Next> {
@@ -218,6 +227,8 @@ impl<'s> Unwinder<'s> {
                 let exact = next.exact || self.is_interrupted(step.lookup(), rules.function);
                 return Some(Next { exact, ..next });
             }
+        } else if self.is_entry(step.lookup()) {
+            return None;
         } else if let Some(rules) = self.rules_by_code(step.lookup()) {
             let next = self.apply(&rules, now).filter(|next| self.is_return(next.registers.pc));
             if let Some(next) = next {
