@@ -139,6 +139,8 @@ pub struct Unwinder<'s> {
     tables: Vec<Tables>,
     known: HashMap<u64, Option<Rc<Rules>>>,
     by_code: HashMap<u64, Option<Rc<Rules>>>,
+    /// Whether an address is in the function where a program begins.
+    entries: HashMap<u64, bool>,
     /// Where functions of Go's run time begin, by module.
     go: HashMap<usize, Rc<GoRuntime>>,
     context: UnwindContext<usize>,
@@ -160,6 +162,7 @@ impl<'s> Unwinder<'s> {
             tables,
             known: HashMap::new(),
             by_code: HashMap::new(),
+            entries: HashMap::new(),
             go: HashMap::new(),
             context: UnwindContext::new(),
         }
@@ -201,10 +204,13 @@ impl<'s> Unwinder<'s> {
     }
 
     /// The kernel begins a program there, and nobody has called it. Some C libraries, as musl, do not say so in call frame information.
-    fn is_entry(&self, address: u64) -> bool {
-        self.space.module(address).is_some_and(|(_, module)| {
-            let at = module.to_file(address);
-            module.images().any(|image| image.function(".symtab", at).is_some_and(|symbol| symbol.name == "_start"))
+    fn is_entry(&mut self, address: u64) -> bool {
+        let space = self.space;
+        *self.entries.entry(address).or_insert_with(|| {
+            space.module(address).is_some_and(|(_, module)| {
+                let at = module.to_file(address);
+                module.images().any(|image| image.function(".symtab", at).is_some_and(|symbol| symbol.name == "_start"))
+            })
         })
     }
 
@@ -227,13 +233,14 @@ impl<'s> Unwinder<'s> {
                 let exact = next.exact || self.is_interrupted(step.lookup(), rules.function);
                 return Some(Next { exact, ..next });
             }
-        } else if self.is_entry(step.lookup()) {
-            return None;
         } else if let Some(rules) = self.rules_by_code(step.lookup()) {
             let next = self.apply(&rules, now).filter(|next| self.is_return(next.registers.pc));
             if let Some(next) = next {
                 return Some(Next { trust: Trust::Code, ..next });
             }
+        }
+        if self.is_entry(step.lookup()) {
+            return None;
         }
         self.frame_pointer(now).or_else(|| self.scan(now))
     }
