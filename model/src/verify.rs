@@ -325,7 +325,7 @@ pub struct Observed {
     pub instance: String,
     /// The last answer.
     pub profile: Profile,
-    /// When that was asked for, in seconds since 1970.
+    /// When that was asked for, in seconds since 1970; 0 where it is of before the boot, and was not asked for since.
     pub checked: u64,
     /// Within which it is told what is wrong, in seconds: it is asked more often than that.
     pub interval: u64,
@@ -347,6 +347,11 @@ impl Observed {
     pub fn is_stale(&self, now: u64) -> bool {
         // A time in the future is no age: a clock was set back, and nobody knows how old this is.
         now.checked_sub(self.checked).is_none_or(|age| age > 2 * self.interval + 30)
+    }
+
+    /// How long ago it was asked for, in seconds; `None` where it was not since the boot.
+    pub fn age(&self, now: u64) -> Option<u64> {
+        (self.checked > 0).then(|| now.saturating_sub(self.checked))
     }
 
     /// What it is called by where something is to be said about it: `SEC1/web/*:80`, `outside/connectivity/router`.

@@ -70,6 +70,8 @@ pub struct Inner {
     events: Vec<Event>,
     /// Whether a verdict changed since [`Board::wait`] returned.
     is_news: bool,
+    /// The boot that all of this is of.
+    boot: String,
 }
 
 impl Board {
@@ -91,6 +93,7 @@ impl Board {
             tells: false,
             events: vec![],
             is_news: true,
+            boot: state.boot,
         };
         Board { inner: Mutex::new(inner), changed: Condvar::new() }
     }
@@ -185,7 +188,13 @@ impl Inner {
 
     /// What is to be kept over a restart.
     pub fn state(&self) -> State {
-        State { format: 1, records: self.records.clone(), open: self.open.clone(), siblings: self.siblings.clone() }
+        State {
+            format: 1,
+            records: self.records.clone(),
+            open: self.open.clone(),
+            siblings: self.siblings.clone(),
+            boot: self.boot.clone(),
+        }
     }
 
     /// What is to be logged, once.

@@ -344,7 +344,9 @@ pub fn by_our_clock(findings: &mut Findings, now: u64) {
     let theirs = findings.time;
     let shift = |time: &mut u64| *time = now.saturating_sub(theirs.saturating_sub(*time));
     for observed in &mut findings.observed {
-        shift(&mut observed.checked);
+        if observed.checked > 0 {
+            shift(&mut observed.checked);
+        }
         shift(&mut observed.since);
         if let Some(until) = &mut observed.maintenance_until {
             *until = now.saturating_add(until.saturating_sub(theirs));

@@ -59,6 +59,11 @@ impl Record {
         &self.found.profile
     }
 
+    /// The machine was booted since, or is another: what was found says nothing of now.
+    pub fn outdate(&mut self) {
+        self.found.checked = 0;
+    }
+
     /// Takes in a new answer; says whether the verdict changed.
     pub fn take(&mut self, profile: Profile, interval: u64, now: u64) -> bool {
         let changed = profile.verdict != self.found.profile.verdict;

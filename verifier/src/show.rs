@@ -163,11 +163,9 @@ fn list(common: &Common) -> anyhow::Result<Exit> {
         let (style, now) = (Style::stdout(), findings.time);
         let mut table = Table::new(["what", "verdict", "since", "seen by", "checked", "says"]);
         for (by, observed) in &all {
-            let age = now.saturating_sub(observed.checked);
-            let checked = if observed.is_stale(now) {
-                style.yellow(&format!("{} ago: OLD", span(age)))
-            } else {
-                format!("{} ago", span(age))
+            let checked = match checked(observed, now) {
+                age if observed.is_stale(now) => style.yellow(&format!("{age}: OLD")),
+                age => age,
             };
             table.row([
                 observed.key(),
@@ -202,6 +200,11 @@ fn coloured(style: Style, observed: &Observed) -> String {
     text
 }
 
+/// How long ago that was asked for.
+fn checked(observed: &Observed, now: u64) -> String {
+    observed.age(now).map_or("before the boot".into(), |age| format!("{} ago", span(age)))
+}
+
 /// A time span, short.
 pub(crate) fn span(seconds: u64) -> String {
     match seconds {
@@ -228,12 +231,8 @@ fn show(common: &Common, key: &str) -> anyhow::Result<Exit> {
     }
     for (by, observed) in found.iter().filter(|_| !common.json) {
         let profile = &observed.profile;
-        let age = span(findings.time.saturating_sub(observed.checked));
-        print(format!(
-            "{key}: {}, seen by {by} {age} ago\n  {}",
-            coloured(Style::stdout(), observed),
-            profile.summary
-        ))?;
+        let age = checked(observed, findings.time);
+        print(format!("{key}: {}, seen by {by} {age}\n  {}", coloured(Style::stdout(), observed), profile.summary))?;
         match profile.faults.len() {
             0 | 1 => {
                 profile.hint.iter().try_for_each(|hint| print(format!("  try: {}", observed.placed(*by, hint))))?;

@@ -39,6 +39,9 @@ pub struct State {
     /// PRI's partners, as PRI said last.
     #[serde(default)]
     pub siblings: Vec<Partner>,
+    /// The boot that it was found in, as the kernel names it.
+    #[serde(default)]
+    pub boot: String,
 }
 
 impl State {
@@ -50,6 +53,15 @@ impl State {
         let state: State = serde_json::from_slice(content)?;
         anyhow::ensure!(state.format == 1, "it is of format {}", state.format);
         Ok(state)
+    }
+
+    /// As the boot `boot` takes it over: problems and what people said of them go on, and nothing counts as known before it is asked again.
+    pub fn taken_over_by(mut self, boot: String) -> State {
+        if self.boot != boot {
+            self.records.values_mut().for_each(Record::outdate);
+        }
+        self.boot = boot;
+        self
     }
 }
 
@@ -204,7 +216,7 @@ mod tests {
         };
         let open = BTreeMap::from([("SEC1/web".into(), open)]);
         let siblings = vec![Partner { role: Role::Sec(2), host: "sec2".into() }];
-        let state = State { format: 1, records: BTreeMap::new(), open, siblings };
+        let state = State { format: 1, records: BTreeMap::new(), open, siblings, boot: "b1".into() };
         store(tmp.path()).save(&state).unwrap();
         assert_eq!(store(tmp.path()).load(), state);
         std::fs::write(tmp.path().join("SID_DATA/Verifier/PRI/Env1/state.json"), "{\"format\":").unwrap();
@@ -218,9 +230,16 @@ mod tests {
         let state = r#"{"format":1,"records":{"SEC1/web/*:80":{"about":"SEC1","service":"web","instance":"*:80",
             "profile":{"format":1,"verdict":"unacceptable","summary":"gone"},"checked":200,"interval":60,"since":100,"changes":[90,100]}},"open":{}}"#;
         std::fs::write(tmp.path().join("SID_DATA/Verifier/PRI/Env1/state.json"), state).unwrap();
-        let observed = store.load().records["SEC1/web/*:80"].observed(&Notes::default(), 300);
+        let state = store.load();
+        let observed = state.records["SEC1/web/*:80"].observed(&Notes::default(), 300);
         assert_eq!((observed.key().as_str(), observed.since, observed.checked), ("SEC1/web/*:80", 100, 200));
         assert_eq!((observed.profile.verdict, observed.flapping), (Verdict::Unacceptable, false));
+        // Of this boot: known. The boot after it begins to ask anew, and forgets nothing else.
+        let own = state.clone().taken_over_by(String::new());
+        assert_eq!(own.records, state.records);
+        let next = state.taken_over_by("b2".into());
+        let observed = next.records["SEC1/web/*:80"].observed(&Notes::default(), 210);
+        assert_eq!((observed.age(210), observed.is_stale(210), observed.since), (None, true, 100));
     }
 
     #[test]

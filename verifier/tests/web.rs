@@ -77,6 +77,8 @@ fn what_nginx_serves_is_compared_and_what_it_should_not_is_told() {
     assert!(value(&dynamic, "dynamic") > 0.0);
     expect(&check(plain, &[("dynamic", "/orders"), ("expect", "carts")]), Verdict::Unacceptable, &["without 'carts'"]);
     expect(&check(plain, &[("dynamic", "/broken")]), Verdict::Unacceptable, &["/broken answers 502"]);
+    write(tree, "srv/shop/cart.php", "<?php $password = 'flour';\n");
+    expect(&check(plain, &[("dynamic", "/cart.php")]), Verdict::Unacceptable, &["/cart.php is sent as its source"]);
 
     write(tree, "srv/shop/atlas-verify.html", "changed");
     expect(&check(plain, &[]), Verdict::Unacceptable, &["is not what was placed in /srv/shop"]);

@@ -114,14 +114,22 @@ impl Services {
     fn date(&mut self, by: Role, observed: &Observed, now: u64) {
         let key = observed.key();
         if observed.is_stale(now) {
-            self.unclear.push(reason(
-                format!(
-                    "{key} was verified last by {by} {} s ago, and should be at least every {} s",
-                    now.saturating_sub(observed.checked),
-                    observed.interval
+            self.unclear.push(match observed.age(now) {
+                Some(age) => reason(
+                    format!(
+                        "{key} was verified last by {by} {age} s ago, and should be at least every {} s",
+                        observed.interval
+                    ),
+                    "systemctl restart VerifierControl",
                 ),
-                "systemctl restart VerifierControl",
-            ));
+                None => reason(
+                    format!(
+                        "{key} was not verified by {by} since it booted: that takes {} s at most",
+                        observed.interval
+                    ),
+                    format!("VerifierResults show {key}, in a while"),
+                ),
+            });
         } else if observed.profile.verdict == Verdict::Ok && observed.flapping {
             self.remarks.push(reason(format!("{key} keeps changing"), format!("VerifierResults history {key}")));
         }
@@ -233,5 +241,6 @@ pub(super) fn here(facts: &Facts) -> Vec<String> {
         format!("{key} is {}, seen by {by}: {}{hint}{more}", root.verdict(), root.fault.what)
     };
     let causes = findings.causes();
-    causes.roots().iter().filter(|root| root.at.observed.about == Some(facts.role)).map(told).collect()
+    let is_known = |observed: &Observed| observed.about == Some(facts.role) && !observed.is_stale(findings.time);
+    causes.roots().iter().filter(|root| is_known(root.at.observed)).map(told).collect()
 }

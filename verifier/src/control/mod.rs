@@ -24,7 +24,7 @@ use crate::{
     alerts::{self, channel::Channels},
     board::{Board, Shown, now},
     catalogue::{self, Known},
-    drift, exchange,
+    drift, exchange, here,
     keeper::Keeper,
     orphaned, settable,
     settings::Settings,
@@ -168,7 +168,8 @@ fn control(root: &Path) -> anyhow::Result<()> {
     let read = Settings::read(root).inspect_err(|error| tracing::error!("the settings: {error:#}"));
     let has_settings = read.is_ok();
     let settings = read.unwrap_or_default();
-    let board = Arc::new(Board::new(role, env_version, store.load()));
+    let boot = here::text(root, "proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let board = Arc::new(Board::new(role, env_version, store.load().taken_over_by(boot)));
     let shown = Shown { board: Arc::clone(&board), root: root.to_owned(), metrics_from: settings.metrics_from.clone() };
     exchange::serve(&settings.listen, &Arc::new(shown))
         .hint("is another VerifierControl running? ss -ltnp 'sport = :7311'")?;

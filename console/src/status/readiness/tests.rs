@@ -63,6 +63,7 @@ fn a_verifier_that_is_dead_silent_or_slow_is_never_all_green() {
         findings.heard[0].silent = Some(Silent { since: 1, why: "refused".into() });
     });
     let stale = after_finding(|findings| findings.observed[0].checked = 800);
+    let of_before_the_boot = after_finding(|findings| findings.observed[0].checked = 0);
     let nothing = after_finding(|findings| {
         findings.observed.clear();
         their(findings).observed.clear();
@@ -73,6 +74,7 @@ fn a_verifier_that_is_dead_silent_or_slow_is_never_all_green() {
         (never, "nothing"),
         (silent, "not heard"),
         (stale, "200 s ago"),
+        (of_before_the_boot, "since it booted"),
         (nothing, "nothing on SEC1"),
         (unknown, "no client"),
     ] {
@@ -149,4 +151,10 @@ fn what_is_wrong_here_is_told_too() {
     facts.members = Some((2, 1));
     facts.suspended = Some("mail".into());
     assert_eq!(here(&facts).len(), 2);
+    // What was found before the boot, perhaps on another machine, is not said of this one.
+    for (checked, told) in [(1000, 3), (800, 2), (0, 2)] {
+        let gate = Observed { checked, ..observed(Role::Pri, "gate", Profile::unacceptable("the network is closed")) };
+        facts.findings.as_mut().unwrap().observed = vec![gate];
+        assert_eq!(here(&facts).len(), told, "{checked}");
+    }
 }

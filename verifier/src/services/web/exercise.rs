@@ -189,6 +189,9 @@ impl Site<'_> {
             Ok(answer) if answer.status != 200 => {
                 format!("the dynamic page {path} answers {}{}", answer.status, said(&answer.body))
             }
+            Ok(answer) if is_source(&answer.body) => {
+                format!("the dynamic page {path} is sent as its source: nobody runs it, and everybody can read it")
+            }
             Ok(answer) => match self.target.option("expect") {
                 Some(text) if !contains(&answer.body, text.as_bytes()) => {
                     format!("the dynamic page {path} comes without '{}'{}", text.escape_debug(), said(&answer.body))
@@ -248,6 +251,11 @@ fn is_page(answer: &Answer, root: &str) -> Option<String> {
         403 => Some(format!("/{PAGE} may not be read (403): look at the owners and modes of {root}")),
         status => Some(format!("/{PAGE} answers {status}")),
     }
+}
+
+/// Whether a page in PHP came as it was written.
+fn is_source(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"<?php")
 }
 
 fn contains(body: &[u8], text: &[u8]) -> bool {
