@@ -154,7 +154,7 @@ pub fn find(disks: &mut impl Disks, acceptance: Option<&Acceptance>, wait: Durat
             Answer::Wanting(refusal) if now >= wait => return Err(refusal),
             Answer::Final(refusal) if is_settled && quiet >= QUIET => return Err(refusal),
             Answer::Wanting(refusal) => wanted(refusal.code),
-            Answer::Degraded(..) => "a disk that the Unbound set lacks",
+            Answer::Degraded(..) => "more disks of the Unbound set",
             Answer::Whole(_) | Answer::Final(_) => "more disks",
         };
         if now >= wait.max(PENDING) + RESTLESS {

@@ -33,10 +33,12 @@ pub struct WritableRoot {
 impl WritableRoot {
     /// Makes it writable.
     pub fn open(places: &Places) -> Result<WritableRoot, Refusal> {
-        let failed = |error: &atlas_host::FileError| refuse::root_not_writable(error);
-        let was_read_only = mount::is_read_only(&places.root).map_err(|error| failed(&error))?;
+        // Where it is mounted now is the initramfs' own business.
+        let named = |error: atlas_host::FileError| atlas_host::FileError { path: "/".into(), ..error };
+        let failed = |error: atlas_host::FileError| refuse::root_not_writable(&named(error));
+        let was_read_only = mount::is_read_only(&places.root).map_err(failed)?;
         if was_read_only {
-            mount::change_access(&places.root, Access::ReadWrite).map_err(|error| failed(&error))?;
+            mount::change_access(&places.root, Access::ReadWrite).map_err(failed)?;
         }
         Ok(WritableRoot { path: places.root.clone(), was_read_only })
     }
@@ -87,6 +89,8 @@ pub struct Identity<'r> {
     /// Whose is to be; `None`: it stays.
     wanted: Option<RoleIdentity>,
     staged: Option<Staged<'r>>,
+    /// Where a boot that was cut off left something.
+    littered: Vec<Dir>,
     /// Kept until the identity is committed; dropped after `staged`.
     writable: Option<WritableRoot>,
 }
@@ -182,6 +186,7 @@ impl<'r> Identity<'r> {
             was,
             wanted: None,
             staged: None,
+            littered: vec![],
             writable: None,
         };
         let (snapshot, converted) = match found.map_err(of_sid)? {
@@ -206,7 +211,14 @@ impl<'r> Identity<'r> {
         identity.converted = converted;
         let is_recorded = identity.was == Worn::of(wanted.clone());
         identity.changes = plan.changes().iter().map(ToString::to_string).collect();
-        if how == How::Look || plan.changes().is_empty() && is_recorded {
+        if how == How::Look {
+            return Ok(identity);
+        }
+        identity.littered = worn::littered(root, &wanted.paths);
+        if plan.changes().is_empty() && is_recorded {
+            // Who this server is, is well: where its root cannot be written, that is said elsewhere.
+            identity.writable =
+                Some(&identity.littered).filter(|dirs| !dirs.is_empty()).and_then(|_| WritableRoot::open(places).ok());
             return Ok(identity);
         }
         identity.wanted = Some(wanted);
@@ -262,11 +274,12 @@ impl<'r> Identity<'r> {
         Ok(worn.changes.iter().map(ToString::to_string).collect())
     }
 
-    /// Removes what lies beside the identity files: what was staged, or after a commit what was replaced.
+    /// Removes what lies beside the identity files: what was staged, or after a commit what was replaced, and what a boot that was cut off left.
     pub fn discard(self) {
         if let Some(staged) = &self.staged {
             staged.discard();
         }
+        worn::clean(&self.littered);
     }
 }
 

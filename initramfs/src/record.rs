@@ -7,7 +7,7 @@
 
 use crate::Places;
 use atlas_host::{FileError, durable, tree::Dir};
-use atlas_model::{BootReport, Outcome};
+use atlas_model::{BootReport, Outcome, Refusal};
 use std::{ffi::OsStr, fs::File, io::Write};
 
 const BOOT_JSON: &str = "boot.json";
@@ -23,7 +23,7 @@ pub fn write(places: &Places, report: &BootReport) -> Result<(), FileError> {
         return Err(error);
     }
     let above_the_login = match &report.refusal {
-        Some(refusal) => Some(refusal.screen()),
+        Some(refusal) => Some(screen(refusal, report)),
         None if report.warnings.is_empty() => None,
         None => Some(summary(report)),
     };
@@ -40,10 +40,20 @@ pub fn write(places: &Places, report: &BootReport) -> Result<(), FileError> {
     Ok(())
 }
 
+/// The screen of a refusal, and what else this boot saw: a clock that is wrong may explain the rest.
+fn screen(refusal: &Refusal, report: &BootReport) -> String {
+    let mut text = refusal.screen();
+    if !report.warnings.is_empty() {
+        text.push_str("\nAlso seen by this boot:\n");
+        report.warnings.iter().for_each(|warning| text.push_str(&format!("  - {warning}\n")));
+    }
+    text
+}
+
 /// Says it on the console and in the kernel log. Neither may be there; boot.json is.
 pub fn announce(report: &BootReport) {
     let text = match (&report.refusal, report.outcome) {
-        (Some(refusal), _) => refusal.screen(),
+        (Some(refusal), _) => screen(refusal, report),
         (None, Outcome::NotInitialised) => return,
         (None, _) => summary(report),
     };
@@ -81,6 +91,7 @@ fn kernel_records(report: &BootReport) -> Vec<String> {
             vec![format!("{}: {refusal}", refusal.title().to_lowercase())],
             filled("found", &refusal.found),
             vec![format!("why this is not safe: {}", refusal.why)],
+            filled("also seen", &report.warnings),
             filled("what to do", &refusal.remedy),
         ]
         .concat(),
@@ -141,7 +152,19 @@ pub fn summary(report: &BootReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atlas_model::{Refusal, RefusalCode};
+    use atlas_model::RefusalCode;
+
+    #[test]
+    fn a_screen_says_what_else_the_boot_saw() {
+        let refusal = Refusal::new(RefusalCode::ForeignCluster, "another cluster's").because("why").remedy("do this");
+        let mut report = BootReport::begin("test");
+        assert_eq!(screen(&refusal, &report), refusal.screen());
+        report.warnings = vec!["the Unbound set was last written 2040-01-01, in the future".into()];
+        assert!(
+            screen(&refusal, &report)
+                .ends_with("Also seen by this boot:\n  - the Unbound set was last written 2040-01-01, in the future\n")
+        );
+    }
 
     #[test]
     fn the_kernel_log_has_every_fact_of_a_machine_with_eight_disks() {

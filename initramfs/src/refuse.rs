@@ -162,7 +162,8 @@ pub fn foreign_identity(wanted: &RoleIdentity, foreign: &Foreign<'_>) -> Refusal
 pub fn root_not_writable(error: &dyn std::error::Error) -> Refusal {
     Refusal::new(RefusalCode::RootNotWritable, "The identity could not be written to this server's own disk.")
         .because("with its old identity the server could have the addresses of another")
-        .remedy("if the disk is full, remove something ('du -x / | sort -n | tail'), and reboot")
+        .remedy("if the disk is full ('df /'), remove something ('du -x / | sort -n | tail'), and reboot")
+        .remedy("if it has no inodes left ('df -i /'), remove what has the most files ('du -x --inodes / | sort -n | tail'), and reboot")
         .remedy("if it is read-only, look for its errors in 'dmesg'; the disk may be dying")
         .remedy("if the file that is named may not be changed, 'lsattr' shows whether it was made immutable; 'chattr -i', and reboot")
         .caused_by(error)

@@ -19,7 +19,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let (was, _) = worn::read_or_unknown(&root)?;
     let paths = snapshot.ident_paths.paths().to_vec();
-    let identity = RoleIdentity { role, cluster: "bakery".parse()?, set: Some(format!("set of {role}")), paths };
+    let identity =
+        RoleIdentity { role, cluster: "bakery".parse()?, set: Some(format!("set of {role}")), paths: paths.clone() };
+    let littered = worn::littered(&root, &paths);
     let plan = Plan::make(&root, &snapshot, FileSet::Ident)?;
     let mut staged = if plan.changes().is_empty() { None } else { Some(plan.stage(&root)?) };
     let wears = worn::wear(&root, &was, identity, staged.as_mut())?;
@@ -29,5 +31,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(staged) = staged {
         staged.discard();
     }
+    worn::clean(&littered);
     Ok(())
 }

@@ -18,10 +18,10 @@ use crate::{
 use atlas_host::{FileError, durable, tree::Dir};
 use atlas_model::{
     EnvVersion, Role, TreePath,
-    manifest::FileSet,
+    manifest::{FileSet, Manifest},
     worn::{BadWorn, Foreign, RoleIdentity, Whose, Worn},
 };
-use std::{ffi::OsStr, time::SystemTime};
+use std::{collections::BTreeSet, ffi::OsStr, path::Path, time::SystemTime};
 
 /// The record, below [`ESD_DATA`].
 pub const FILE: &str = "Identity";
@@ -79,6 +79,23 @@ pub fn wear(
     let changes = staged.commit_unflushed()?;
     let recorded = staged.flush().and_then(|()| Ok(write(root, &fact)?));
     Ok(Wears { changes, not_recorded: recorded.err() })
+}
+
+/// The directories of these paths, and that of the record, in which an installation that was cut off left something: another Role's keys, perhaps.
+pub fn littered(root: &Dir, paths: &[TreePath]) -> Vec<Dir> {
+    let parents: BTreeSet<Option<TreePath>> = paths.iter().map(TreePath::parent).collect();
+    let parents = parents.into_iter().map(|path| root.dir(path.as_ref().map_or(Path::new("."), TreePath::relative)));
+    let has_leftovers = |dir: &Dir| {
+        dir.names(Manifest::MAX_ENTRIES).is_ok_and(|names| names.iter().any(|name| durable::is_temporary(name)))
+    };
+    parents.chain([root.dir(ESD_DATA)]).filter_map(Result::ok).filter(has_leftovers).collect()
+}
+
+/// Removes what lies about in directories that are [`littered`]; only before anything else of ATLAS runs. What cannot be removed is found again.
+pub fn clean(littered: &[Dir]) {
+    for dir in littered {
+        let _ = durable::remove_leftovers(dir);
+    }
 }
 
 /// Before a Snapshot is made of the identity in place, for `identity`: from now on it is that Role's.

@@ -59,6 +59,12 @@ fn whose_files(base: &Path) -> BTreeMap<&'static str, usize> {
     count
 }
 
+/// Whether temporary files lie beside the identity, or beside the record of it.
+fn has_leftovers(base: &Path) -> bool {
+    let found = Command::new("find").arg(base.join("server")).args(["-name", ".atlas-tmp-*"]).output().unwrap();
+    !found.stdout.is_empty()
+}
+
 /// Whose identity the record excludes from being in place: with disks of that Role before its first Snapshot, the server would boot.
 fn may_be(base: &Path, role: &str) -> bool {
     worn::read(&Dir::open_root(base.join("server")).unwrap()).unwrap().foreign_to(&identity(role)).is_none()
@@ -69,7 +75,7 @@ fn cut_off_anywhere_the_record_names_every_identity_that_is_in_place() {
     let tmp = tempfile::tempdir().unwrap();
     let before = tmp.path().join("before");
     scene(&before);
-    let (mut mixed, mut states) = (0, BTreeMap::new());
+    let (mut mixed, mut littered, mut states) = (0, 0, BTreeMap::new());
     let run = Run { program: &program(), before: &before, args: &["SEC1"] };
     let cuts = run.killed_at_every_change(|base, when| {
         let files = whose_files(base);
@@ -79,11 +85,14 @@ fn cut_off_anywhere_the_record_names_every_identity_that_is_in_place() {
         }
         mixed += usize::from(files.values().all(|count| *count > 0));
         *states.entry((may_be(base, "PRI"), may_be(base, "SEC1"))).or_insert(0) += 1;
+        littered += usize::from(has_leftovers(base));
         let done = Command::new(program()).arg("--root").arg(base).arg("SEC1").status().unwrap();
+        assert!(!has_leftovers(base), "{when}: the next boot leaves the other identity's files lying about");
         assert!(done.success() && may_be(base, "SEC1") && !may_be(base, "PRI"), "{when}: the next boot");
         assert_eq!(whose_files(base)["SEC1"], PATHS.len(), "{when}: the next boot");
     });
     println!("{cuts} cuts, {mixed} with files of both; (passes for PRI, for SEC1): {states:?}");
+    assert!(littered > 0, "no cut left anything lying about");
     assert!(mixed > 0, "no cut lay between two files");
     assert!(states.contains_key(&(true, false)) && states.contains_key(&(false, false)), "{states:?}");
 }

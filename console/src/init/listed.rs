@@ -31,7 +31,13 @@ const NETPLAN: (&str, &str) = ("usr/sbin/netplan", "/etc/netplan");
 /// What was found.
 pub(super) fn findings(site: &Site, boot: Option<&BootReport>) -> Vec<Finding> {
     let Some(lists) = Lists::read(site, boot) else {
-        return vec![Finding::well(ABOUT, "no list names one yet, or none can be read")];
+        let is_read = facts::open_sid(&site.unbound()).is_ok_and(|sid| sid.is_some());
+        let why = if is_read {
+            "no list names one yet"
+        } else {
+            "not looked at: the lists are on the Unbound set, which is not mounted"
+        };
+        return vec![Finding::well(ABOUT, why)];
     };
     let mut problems = immutable(site, &lists.all);
     problems.extend(elsewhere(site, &lists.all));

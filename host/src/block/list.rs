@@ -137,7 +137,7 @@ impl Sources {
         // Of `usb1/1-4/1-4.2/1-4.2:1.0` the last device that is no interface.
         let at_usb = way.iter().position(|part| part.starts_with("usb")).map_or(way.len(), |at| at + 1);
         let usb = way[at_usb..].iter().take_while(|part| !part.contains(':')).last();
-        usb.map(|port| format!("USB port {port}")).or_else(|| self.pci(disk))
+        usb.map(|port| format!("USB port {port}")).or_else(|| Some(self.pci(disk)? + &target(&way)))
     }
 
     /// The PCI address of the last device on the way to a disk, and its slot where the firmware names it.
@@ -206,6 +206,13 @@ fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort_unstable();
     names
+}
+
+/// Channel, target and unit of a SCSI disk, of which a controller has many.
+fn target(way: &[String]) -> String {
+    let numbers = |part: &String| part.split(':').filter(|number| number.parse::<u32>().is_ok()).count();
+    let address = way.iter().find(|part| numbers(part) == 4 && part.split(':').count() == 4);
+    address.and_then(|part| part.split_once(':')).map_or(String::new(), |(_, target)| format!(", target {target}"))
 }
 
 #[cfg(test)]
@@ -281,12 +288,14 @@ mod tests {
             .write("sys/class/sas_device/end_device-0:0/bay_identifier", b"5\n")
             .device(&SATA.replace("ata3", "ata9"), &[("device/enclosure_device:Slot 04/x", "")])
             .device(usb, &[])
+            .device("pci0000:00/0000:00:04.0/virtio1/host2/target2:0:3/2:0:3:0/block/sdf", &[])
             .device(nvme, &[("wwid", "eui.0025\n"), ("device/serial", "NVME1 \n")])
             .device("pci0000:00/0000:00:05.0/virtio2/block/vda", &[("serial", "ROOT\n")])
             .write("sys/bus/pci/slots/7/address", b"0000:03:00\n");
         let place = |name: &str| fake.look(name).place.unwrap();
         assert_eq!(["sda", "sdb", "sdd"].map(place), ["SAS bay 5", "enclosure slot 04", "USB port 2-4.1"]);
         assert_eq!(["nvme0n1", "vda"].map(place), ["PCI slot 7", "PCI 0000:00:05.0"]);
+        assert_eq!(place("sdf"), "PCI 0000:00:04.0, target 0:3:0");
         assert_eq!(fake.look("nvme0n1").serial.as_deref(), Some("NVME1"));
     }
 

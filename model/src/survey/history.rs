@@ -32,10 +32,29 @@ pub(super) fn tell_apart<'m>(members: &[&'m Member]) -> Option<(Vec<&'m Member>,
         active().partition(|member| member.md.events == events || is_halfway(member));
     let at_rest = fresh.iter().all(|member| member.md.clean && !member.md.rebuilding);
     let is_one = fresh.windows(2).all(|pair| have_one_content(pair[0], pair[1], at_rest));
-    let are_left = behind
-        .iter()
-        .all(|late| !counts_on(&newest, late) && newest.iter().all(|new| !went_on_without(late, new, &newest)));
+    let are_left = behind.iter().all(|late| {
+        !counts_on(&newest, late)
+            && (ran_with_two(late, &newest) || newest.iter().all(|new| !went_on_without(late, new, &newest, members)))
+    });
     (is_one && are_left).then_some((fresh, behind))
+}
+
+/// Whether two members are whole copies at one end of one history.
+pub(super) fn are_one(a: &Member, b: &Member) -> bool {
+    let at_rest = a.md.clean && b.md.clean;
+    a.md.events == b.md.events && tell_the_same(a, b) && lists(a, b) && lists(b, a) && have_one_content(a, b, at_rest)
+}
+
+/// Whether `late`, which is behind, was written last together with two of the newest ones, which are in the set since it was made: their
+/// numbers are never given again. Both have all that it wrote, whoever came into its place since, a spare of a lower number for one.
+fn ran_with_two(late: &Member, newest: &[&Member]) -> bool {
+    let since_the_beginning = |new: &&&Member| new.md.dev_number < new.md.raid_disks;
+    newest
+        .iter()
+        .filter(since_the_beginning)
+        .filter(|new| new.md.dev_number != late.md.dev_number && lists(late, new))
+        .count()
+        >= 2
 }
 
 /// Whether two members at one event say the same of everything.
@@ -70,10 +89,11 @@ fn counts_on(newest: &[&Member], late: &Member) -> bool {
 
 /// Whether `late`, which is behind, may have run with `new` and then without it: what it wrote then is nowhere else.
 ///
-/// Numbers are given in order: one that `late` does not list, and that is lower than another that it does, had been there before. And a
-/// set goes on from one of its members: one that lists nobody but itself was followed by nobody that it does not know. One that was still
-/// being filled never went on.
-fn went_on_without(late: &Member, new: &Member, newest: &[&Member]) -> bool {
+/// Numbers are given in order, spares' included: one that `late` does not list, and that is lower than another that it does, may have been
+/// there before. One that is higher came later, if there was a member from which it could be filled: one that `late` lists and that went on
+/// after it. And a set goes on from one of its members: one that lists nobody but itself was followed by nobody that it does not know. One
+/// that was still being filled never went on.
+fn went_on_without(late: &Member, new: &Member, newest: &[&Member], members: &[&Member]) -> bool {
     if late.md.rebuilding {
         return false;
     }
@@ -81,16 +101,18 @@ fn went_on_without(late: &Member, new: &Member, newest: &[&Member]) -> bool {
         // Which of the two was there first, only a third one can say that both knew.
         return !newest.iter().any(|other| other.md.dev_number != late.md.dev_number && lists(late, other));
     }
-    let listed = late.md.roles.iter().zip(0u32..).filter(|(slot, _)| **slot != Slot::Other).map(|(_, number)| number);
-    let was_followed = listed.clone().any(|number| number != late.md.dev_number);
-    let is_later = new.md.dev_number >= late.md.raid_disks && listed.max() < Some(new.md.dev_number);
+    let listed =
+        || late.md.roles.iter().zip(0u32..).filter(|(slot, _)| **slot != Slot::Other).map(|(_, number)| number);
+    let stood_still = |number| members.iter().any(|m| m.md.dev_number == number && m.md.events <= late.md.events);
+    let was_followed = listed().any(|number| number != late.md.dev_number && !stood_still(number));
+    let is_later = new.md.dev_number >= late.md.raid_disks && listed().max() < Some(new.md.dev_number);
     !(lists(late, new) || is_later && was_followed)
 }
 
 #[cfg(test)]
 mod tests {
     use crate::{
-        Refusal, RefusalCode, UNBOUND_LABEL, ext4,
+        Acceptance, Refusal, RefusalCode, UNBOUND_LABEL, ext4,
         md::{self, MdUuid, Slot},
         survey::{Member, SetChoice, Survey},
     };
@@ -167,6 +189,52 @@ mod tests {
         assert_eq!(code(vec![now(0), now(1), given_up.clone()]), RefusalCode::WrittenApart);
         given_up.md.rebuilding = true;
         assert_eq!(left_out(vec![now(0), now(1), given_up]), 1);
+    }
+
+    #[test]
+    fn a_member_that_a_spare_of_a_lower_number_replaced_is_left_behind() {
+        let slots = |mut member: Member| {
+            member.md.raid_disks = 3;
+            member
+        };
+        let third = Slot::Active(2);
+        let now = |number| slots(member(number, 61, &[FIRST, SECOND, third], 6));
+        let replaced = || slots(member(3, 42, &[FIRST, SECOND, GONE, third], 5));
+        assert_eq!(left_out(vec![now(0), now(1), now(2), replaced()]), 1);
+        // Written without the others since, or with one of them alone, it may hold what nobody has.
+        for roles in [[GONE, GONE, GONE, third], [FIRST, GONE, GONE, third]] {
+            let apart = slots(member(3, 70, &roles, 7));
+            assert_eq!(code(vec![now(0), now(1), now(2), apart]), RefusalCode::WrittenApart);
+        }
+    }
+
+    #[test]
+    fn of_three_members_the_two_that_are_one_are_gone_on_with_together() {
+        let slots = |mut member: Member| {
+            member.md.raid_disks = 3;
+            member
+        };
+        let third = Slot::Active(2);
+        let two = |number| slots(member(number, 61, &[FIRST, SECOND, GONE], 6));
+        let members = || vec![two(0), two(1), slots(member(2, 61, &[GONE, GONE, third], 7))];
+        let refusal = choose(members()).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::WrittenApart);
+        let said = refusal.remedy.join("\n");
+        assert!(said.contains("to go on with /dev/vdb and /dev/vdc: atlas-boot accept written-apart --device /dev/vdb, reboot; then give up /dev/vdd"), "{said}");
+        assert!(said.contains("to go on with /dev/vdd: atlas-boot accept"), "{said}");
+        for (chosen, count) in [("/dev/vdb", 2), ("/dev/vdc", 2), ("/dev/vdd", 1)] {
+            let accepted = Acceptance {
+                format: 1,
+                code: refusal.code,
+                fingerprint: refusal.fingerprint.unwrap(),
+                device: Some(chosen.into()),
+                by: "root".into(),
+                reason: "it has today's orders".into(),
+                at: 0,
+            };
+            let choice = Survey { members: members(), ..Survey::default() }.choose(Some(&accepted)).unwrap();
+            assert_eq!((choice.disks.len(), choice.left_out.len()), (count, 3 - count), "{choice:?}");
+        }
     }
 
     #[test]

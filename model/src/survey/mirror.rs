@@ -47,14 +47,14 @@ impl<'s> Mirror<'s> {
         self.is_plain()?;
         let Some((fresh, _)) = history::tell_apart(self.members) else {
             let device = self.accepted(RefusalCode::WrittenApart).and_then(|a| a.device.as_deref());
-            return device.and_then(|device| self.start_from_one(device)).ok_or_else(|| self.written_apart());
+            return device.and_then(|device| self.start_from(device)).ok_or_else(|| self.written_apart());
         };
         let sources: Vec<&Member> = fresh.iter().copied().filter(|m| !m.md.rebuilding).collect();
         let Some(source) = sources.first() else {
             return Err(self
                 .refuse(RefusalCode::UnsupportedSet, "No member of the Unbound set holds all of the data.")
                 .because("the members that are there are spares, or were still being filled from one that is missing")
-                .remedy("attach the member that the set was being rebuilt from, and boot again"));
+                .remedy("shut down, attach the other disks of the set, and boot again"));
         };
         self.is_all_there(&fresh)?;
         let ext4 = self.file_system(source)?;
@@ -64,15 +64,15 @@ impl<'s> Mirror<'s> {
             return Err(self.survey.write_protected(lines));
         }
         let started: Vec<&Member> = fresh.iter().copied().filter(is_writable).collect();
-        Ok(self.choice(&started, ext4, "behind the others"))
+        let spares = self.members.iter().copied().filter(|m| m.active().is_none() && is_writable(m)).collect();
+        Ok(self.choice(&started, spares, ext4, "behind the others"))
     }
 
-    /// The set that is started from these; the others are left out for the reason `others`.
-    fn choice(&self, started: &[&Member], ext4: Ext4Superblock, others: &str) -> SetChoice {
+    /// The set that is started from these, with these spares; the others are left out for the reason `others`.
+    fn choice(&self, started: &[&Member], spares: Vec<&Member>, ext4: Ext4Superblock, others: &str) -> SetChoice {
         let slots = started.first().map_or(0, |member| member.md.raid_disks as usize);
         let sources = started.iter().filter(|member| !member.md.rebuilding).count();
-        let spares = self.members.iter().filter(|m| m.active().is_none() && !self.is_write_protected(m));
-        let all: Vec<&Member> = started.iter().chain(spares).copied().collect();
+        let all: Vec<&Member> = started.iter().copied().chain(spares).collect();
         let left: Vec<&&Member> = self.members.iter().filter(|m| !all.iter().any(|a| a.device == m.device)).collect();
         let used = started.first().map_or(0, |member| member.md.data_offset_bytes.saturating_add(member.md.used_bytes));
         let is_short = started.len() < slots;
@@ -157,10 +157,26 @@ impl<'s> Mirror<'s> {
         if uuids.len() == self.members.len() {
             return Ok(());
         }
-        Err(self
+        let refusal = self
             .refuse(RefusalCode::DuplicateMember, "Two disks say that they are the same member of the Unbound set.")
-            .because("one is a copy of the other, made at an unknown time; starting from the wrong one loses data")
-            .remedy("shut down, remove the copy, and boot again"))
+            .because("one is a copy of the other, made at an unknown time; starting from the wrong one loses data");
+        let Some((disk, part)) = self.on_one_disk() else {
+            return Err(refusal.remedy("shut down, remove the copy, and boot again"));
+        };
+        Err(refusal
+            .remedy(format!("{part} is a partition of {disk}: look which of the two is in use: mdadm --examine {disk} {part}"))
+            .remedy(format!("take the remains off: mdadm --zero-superblock {disk} where {part} is in use, and the other way round; reboot")))
+    }
+
+    /// A disk and a partition of it that say that they are one member: one of the two is what remains of another use.
+    fn on_one_disk(&self) -> Option<(&'s str, &'s str)> {
+        self.members.iter().find_map(|part| {
+            let disk = self.survey.device(&part.device)?.disk.as_ref()?;
+            let is_whole = |whole: &&&Member| {
+                disk.as_os_str() == whole.device.as_str() && whole.md.device_uuid == part.md.device_uuid
+            };
+            Some((self.members.iter().find(is_whole)?.device.as_str(), part.device.as_str()))
+        })
     }
 
     /// Refuses where a member is missing that the others count on.
@@ -217,27 +233,40 @@ impl<'s> Mirror<'s> {
     }
 
     fn written_apart(&self) -> Refusal {
-        let halves: Vec<&Member> =
-            self.members.iter().copied().filter(|m| m.active().is_some() && !m.md.rebuilding).collect();
-        let running: Vec<&Member> = halves.iter().copied().filter(|half| self.runs(half)).collect();
-        let resting: Vec<&str> =
-            halves.iter().filter(|half| !self.runs(half)).map(|half| half.device.as_str()).collect();
+        let histories = self.histories();
+        let halves = || histories.iter().flatten().copied();
+        let running: Vec<&Member> = halves().filter(|half| self.runs(half)).collect();
+        let resting: Vec<&str> = halves().filter(|half| !self.runs(half)).map(|half| half.device.as_str()).collect();
+        let one_of_each = histories.iter().filter_map(|members| members.first()).filter(|half| !self.runs(half));
+        let one_of_each: Vec<&str> = one_of_each.map(|half| half.device.as_str()).collect();
         let refusal = self
             .refuse(RefusalCode::WrittenApart, "The members of the Unbound set were each written without the other.")
             .because(
                 "each holds changes that the other lacks; md would start them as one and mix two versions of the data",
             )
             .remedy("decide which member has the data to keep: the times above say which was written last")
-            .remedy(advice::look_into(&resting));
+            .remedy(advice::look_into(&one_of_each));
         let refusal = match running.as_slice() {
-            [] => halves.iter().fold(refusal, |refusal, half| refusal.remedy(self.go_on_with(half))),
+            [] => histories.iter().fold(refusal, |refusal, members| refusal.remedy(self.go_on_with(members))),
             running => refusal.remedy(format!(
                 "the set runs on {}; to keep that, give up the others and copy them anew: {}",
                 self.names(running).join(", "),
                 advice::add_anew(&resting)
             )),
         };
-        halves.iter().fold(refusal, |refusal, half| refusal.remedy(self.alone(half)))
+        histories.iter().fold(refusal, |refusal, members| refusal.remedy(self.alone(members)))
+    }
+
+    /// The members that hold all of the data, those of one history together.
+    fn histories(&self) -> Vec<Vec<&'s Member>> {
+        let mut histories: Vec<Vec<&Member>> = vec![];
+        for half in self.members.iter().copied().filter(|m| m.active().is_some() && !m.md.rebuilding) {
+            match histories.iter_mut().find(|members| history::are_one(members[0], half)) {
+                Some(members) => members.push(half),
+                None => histories.push(vec![half]),
+            }
+        }
+        histories
     }
 
     /// Whether the kernel has built an array of it.
@@ -246,43 +275,47 @@ impl<'s> Mirror<'s> {
         device.is_some_and(|device| device.holders.iter().any(|holder| holder.starts_with("md")))
     }
 
-    fn go_on_with(&self, half: &Member) -> String {
-        let others: Vec<&str> =
-            self.members.iter().map(|m| m.device.as_str()).filter(|device| *device != half.device).collect();
+    fn go_on_with(&self, members: &[&Member]) -> String {
+        let is_other = |device: &&str| members.iter().all(|member| member.device != *device);
+        let others: Vec<&str> = self.members.iter().map(|m| m.device.as_str()).filter(is_other).collect();
         format!(
-            "to go on with {}: atlas-boot accept written-apart --device {}, reboot; then give up {} and copy it anew: {}",
-            self.survey.name_of(&half.device, half.serial.as_deref()),
-            half.device,
+            "to go on with {}: atlas-boot accept written-apart --device {}, reboot; then give up {} and copy {} anew: {}",
+            self.names(members).join(" and "),
+            members.first().map_or("", |member| &member.device),
             others.join(" and "),
+            if others.len() > 1 { "each" } else { "it" },
             advice::add_anew(&others)
         )
     }
 
-    /// What a boot makes of a half when the others are taken out.
-    fn alone(&self, half: &Member) -> String {
-        let name = self.survey.name_of(&half.device, half.serial.as_deref());
-        let alone = Mirror { survey: self.survey, members: &[half], accepted: None, fingerprint: self.fingerprint };
+    /// What a boot makes of the members of one history when the others are taken out.
+    fn alone(&self, members: &[&Member]) -> String {
+        let names = self.names(members).join(" with ");
+        let alone = Mirror { survey: self.survey, members, accepted: None, fingerprint: self.fingerprint };
         match alone.choose() {
-            Ok(_) => format!("{name} alone in the server boots without a question"),
+            Ok(_) => format!("{names} alone in the server boots without a question"),
             Err(refusal) if refusal.code.risk_of_accepting().is_some() => {
-                format!("{name} alone in the server is refused ({}) until that is accepted", refusal.code)
+                format!("{names} alone in the server is refused ({}) until that is accepted", refusal.code)
             }
-            Err(refusal) => format!("{name} alone in the server is refused ({})", refusal.code),
+            Err(refusal) => format!("{names} alone in the server is refused ({})", refusal.code),
         }
     }
 
-    /// After an acceptance: the set as the one chosen member has it.
+    /// After an acceptance: the set as the chosen member has it, with those that are one with it.
     ///
     /// An acceptance names the member by the UUID that md gave it: the kernel may name devices otherwise at the next boot.
-    fn start_from_one(&self, device: &str) -> Option<SetChoice> {
+    fn start_from(&self, device: &str) -> Option<SetChoice> {
         let is_chosen = |m: &&&Member| m.md.device_uuid.to_string() == device || m.device == device;
         let chosen = self.members.iter().find(is_chosen)?;
         if chosen.md.slot() == Slot::Other || chosen.md.rebuilding || self.is_write_protected(chosen) {
             return None;
         }
-        let mut choice = self.choice(&[chosen], chosen.ext4.clone()?, "given up for the chosen one");
-        choice.kind = SetKind::Mirror { uuid: chosen.md.set_uuid, devices: vec![chosen.device.clone()] };
-        choice.disks = self.names(&[chosen]);
-        Some(choice)
+        let mut histories = self.histories().into_iter();
+        let one = histories.find(|members| members.iter().any(|member| member.device == chosen.device))?;
+        let started: Vec<&Member> = one.into_iter().filter(|member| !self.is_write_protected(member)).collect();
+        let tells_the_same = |m: &&Member| (m.md.events, &m.md.roles) == (chosen.md.events, &chosen.md.roles);
+        let is_spare = |m: &&Member| m.active().is_none() && !self.is_write_protected(m) && tells_the_same(m);
+        let spares = self.members.iter().copied().filter(is_spare).collect();
+        Some(self.choice(&started, spares, chosen.ext4.clone()?, "given up for the chosen one"))
     }
 }

@@ -82,6 +82,13 @@ pub(super) const APPLICATIONS: &[Fault] = &[
         "cp -a /root/index.php /srv/shop/index.php",
         &["/srv/shop/index.php was changed since the last cycle: its content"],
     ),
+    fault(
+        "PHP's pages sent as their source",
+        "cp -a /etc/nginx/conf.d/applications.conf /root/ && sed -i /php/d /etc/nginx/conf.d/applications.conf && systemctl reload nginx",
+        "curl -s http://127.0.0.1:8082/index.php | grep -q session_start",
+        "cp -a /root/applications.conf /etc/nginx/conf.d/ && systemctl reload nginx",
+        &["the dynamic page /index.php is sent as its source"],
+    ),
     no(fault(
         "settings of PHP gone",
         "mv /etc/php/8.2/fpm/pool.d/www.conf /root/",
