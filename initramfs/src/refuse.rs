@@ -57,7 +57,7 @@ pub fn of_sid(error: &SidError) -> Refusal {
             .remedy("look at the converter's message, repair or install /opt/atlas/bin/SyncConverterN, and reboot")
             .remedy("or boot the disks in a server with the EnvVersion that made them"),
         // Those from Restless on belong to the running server; a boot meets none of them.
-        SidError::PathList { .. } | SidError::Reserved { .. } | SidError::Manifest { .. } | SidError::Damaged { .. } | SidError::EnvVersion { .. }
+        SidError::PathList { .. } | SidError::Reserved { .. } | SidError::Manifest { .. } | SidError::Damaged { .. } | SidError::EnvVersion { .. } | SidError::Cluster { .. }
         | SidError::Restless(_) | SidError::ForeignIdentity { .. } | SidError::History { .. } | SidError::Received { .. } | SidError::Bond { .. } => {
             Refusal::new(RefusalCode::SnapshotDamaged, "The Snapshot of this role is damaged.")
                 .because("an identity of which a part is wrong or missing is a wrong one")

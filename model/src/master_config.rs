@@ -45,7 +45,12 @@ impl FromStr for ClusterId {
         let good = (1..=63).contains(&text.len())
             && text.bytes().all(|b| letter(b) || b == b'-')
             && text.bytes().next().is_some_and(letter);
-        if good { Ok(ClusterId(text.to_owned())) } else { Err(BadMasterConfig::Cluster(shorten(text, 120))) }
+        // What is not to be seen where it is looked at is shown.
+        if good {
+            Ok(ClusterId(text.to_owned()))
+        } else {
+            Err(BadMasterConfig::Cluster(shorten(&text.escape_debug().to_string(), 120)))
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{EnvVersion, Partner, Role, TreePath};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
-pub use fault::{Fault, SUMMED, listed_by, names, summed};
+pub use fault::{ADDRESS_IN_USE, Fault, SUMMED, listed_by, names, summed};
 
 /// Where a Verifier leaves what it knows, in [`crate::cycle::REPORTS`].
 pub const FINDINGS: &str = "verifier.json";

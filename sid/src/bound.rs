@@ -40,8 +40,7 @@ impl BoundData {
         let cluster = dir
             .read_if_there("Cluster", 200)?
             .map(|content| {
-                ClusterId::from_file(&content)
-                    .map_err(|source| SidError::MasterConfig { path: dir.show("Cluster"), source })
+                ClusterId::from_file(&content).map_err(|source| SidError::Cluster { path: dir.show("Cluster"), source })
             })
             .transpose()?;
         match (env_id, cluster) {
@@ -83,6 +82,10 @@ mod tests {
             assert!(BoundData::read(&root).is_err(), "{lost} was lost");
             std::fs::write(&path, "").unwrap();
             assert!(BoundData::read(&root).is_err(), "{lost} is empty");
+            std::fs::write(&path, [b"\xef\xbb\xbf", content.as_slice()].concat()).unwrap();
+            let error = BoundData::read(&root).unwrap_err();
+            let said = format!("{error}: {}", std::error::Error::source(&error).unwrap());
+            assert!(said.contains(lost) && said.contains("\\u{feff}") && !said.contains("MasterConfig"), "{said}");
             std::fs::write(&path, content).unwrap();
         }
     }

@@ -41,6 +41,15 @@ pub enum SidError {
         #[source]
         source: BadMasterConfig,
     },
+    /// The Bound disk does not say to which cluster this server belongs.
+    #[error("{} does not hold the name of a cluster, in one line and nothing else", path.display())]
+    Cluster {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: BadMasterConfig,
+    },
     /// EnvID or SnapshotEnvVersion cannot be read.
     #[error("{} is no valid EnvVersion", path.display())]
     EnvVersion {

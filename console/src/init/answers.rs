@@ -248,6 +248,9 @@ fn is_loopback(host: &str) -> bool {
 }
 
 fn storage(args: &InitArgs, known: &Known, person: &mut dyn Person) -> anyhow::Result<Option<Storage>> {
+    if args.degraded && args.disks.is_empty() {
+        return Err(CalledWrongly(DEGRADED.into()).into());
+    }
     if let Some(array) = &args.array {
         return Ok(Some(Storage::Array(array.clone())));
     }
@@ -266,11 +269,13 @@ fn storage(args: &InitArgs, known: &Known, person: &mut dyn Person) -> anyhow::R
     disks(answer.split(',').map(|disk| PathBuf::from(disk.trim())).collect(), false).map(Some)
 }
 
+const DEGRADED: &str = "--degraded makes the mirror of one disk; name one with --disks";
+
 fn disks(disks: Vec<PathBuf>, degraded: bool) -> anyhow::Result<Storage> {
     let wanted = if degraded { 1 } else { 2 };
     if disks.len() != wanted || disks.iter().any(|disk| disk.as_os_str().is_empty()) {
         let text = match (degraded, disks.len()) {
-            (true, _) => "--degraded makes the mirror of one disk; name one with --disks",
+            (true, _) => DEGRADED,
             (false, 1) => "a mirror needs two disks; --degraded makes it of one now",
             (false, _) => "a mirror is made of two disks, as in --disks /dev/vdb,/dev/vdc",
         };
@@ -401,6 +406,8 @@ mod tests {
         assert!(wrong(&PRI.replace("SEC1=", "PRI=")).contains("PRI lists secondaries only"));
         assert!(wrong(&PRI.replace(",/dev/vdc", "")).contains("needs two disks"));
         assert!(wrong(&format!("{PRI} --degraded")).contains("name one"));
+        let (without_disks, _) = PRI.split_once(" --disks").unwrap();
+        assert!(wrong(&format!("{without_disks} --degraded --device /dev/vdb")).contains("name one"));
         assert!(wrong(&PRI.replace("/dev/vdc", "/dev/vdc,/dev/vdd")).contains("two disks"));
     }
 }

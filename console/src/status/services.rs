@@ -5,7 +5,7 @@ use atlas_model::{
     Role,
     cycle::Problem,
     verify::{
-        Fault, Findings, HEARTBEAT, Observed, Profile, Verdict,
+        ADDRESS_IN_USE, Fault, Findings, HEARTBEAT, Observed, Profile, Verdict,
         causes::{Root, Sighting},
         listed_by,
     },
@@ -67,6 +67,7 @@ pub(super) fn of(facts: &Facts, role: Role, cycle: &[&Problem]) -> Services {
             services.weigh(&root, role);
         }
     }
+    services.conflicts(findings, role);
     services.against.sort_by(|a, b| a.what.cmp(&b.what));
     services
 }
@@ -132,6 +133,17 @@ impl Services {
             });
         } else if observed.profile.verdict == Verdict::Ok && observed.flapping {
             self.remarks.push(reason(format!("{key} keeps changing"), format!("VerifierResults history {key}")));
+        }
+    }
+
+    /// Two machines have an address of this server: whoever became it would be the third. What speaks of `role` itself was weighed.
+    fn conflicts(&mut self, findings: &Findings, role: Role) {
+        let gates = findings.observed.iter().filter(|one| one.service == "gate" && one.about != Some(role));
+        for gate in gates.filter(|gate| !gate.is_stale(findings.time)) {
+            for fault in gate.profile.faults.iter().filter(|fault| fault.kind == ADDRESS_IN_USE) {
+                let hint = fault.hint.clone().unwrap_or_else(|| listed_by(&gate.key()));
+                self.against.push(reason(format!("{}, seen by {}: {}", gate.key(), findings.role, fault.what), hint));
+            }
         }
     }
 

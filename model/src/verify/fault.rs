@@ -27,6 +27,9 @@ pub struct Fault {
     pub of: Vec<String>,
 }
 
+/// The kind of what says that two machines have one address of the cluster.
+pub const ADDRESS_IN_USE: &str = "address-in-use";
+
 impl Fault {
     /// A fault of no kind.
     pub fn new(verdict: Verdict, what: impl Into<String>, hint: impl Into<String>) -> Fault {

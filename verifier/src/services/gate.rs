@@ -8,7 +8,10 @@ use crate::{
     here::{self, Faults},
     service::{Service, Target},
 };
-use atlas_model::{GateReport, verify::Profile};
+use atlas_model::{
+    GateReport,
+    verify::{ADDRESS_IN_USE, Profile},
+};
 
 pub(super) const SERVICE: Service = Service {
     name: "gate",
@@ -58,7 +61,8 @@ fn judge(report: &GateReport, uptime: Option<f64>, faults: &mut Faults) {
         } else {
             ("two machines have", cards.join(" and "))
         };
-        faults.unacceptable(
+        faults.bad(
+            ADDRESS_IN_USE,
             format!("{who} {}, an address of {}: {cards}", duplicate.address, duplicate.of),
             "find the machine by its card (its switch port, 'ip link' on each server); if it has a copy of the disks, switch one of the two off",
         );

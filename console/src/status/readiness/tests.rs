@@ -1,7 +1,7 @@
 use super::{testing::*, *};
 use atlas_model::{
     Refusal, RefusalCode,
-    verify::{Observed, Profile, Silent},
+    verify::{ADDRESS_IN_USE, Fault, Observed, Profile, Silent, Verdict},
 };
 
 /// The answer after one thing was changed in what the Verifiers found.
@@ -157,4 +157,17 @@ fn what_is_wrong_here_is_told_too() {
         facts.findings.as_mut().unwrap().observed = vec![gate];
         assert_eq!(here(&facts).len(), told, "{checked}");
     }
+}
+
+#[test]
+fn two_machines_with_an_address_of_pri_are_a_no_whatever_else_is_not_known() {
+    let mut facts = facts();
+    let fault =
+        Fault::new(Verdict::Unacceptable, "another machine has 192.168.77.1", "find it").is(ADDRESS_IN_USE, &[]);
+    let findings = facts.findings.as_mut().unwrap();
+    findings.observed.push(observed(Role::Pri, "gate", Profile::of_faults(vec![fault], "")));
+    findings.heard[0].silent = Some(Silent { since: 1, why: "refused".into() });
+    let [answer] = decide(&facts).try_into().unwrap();
+    assert_eq!(answer.ready, Ready::No);
+    assert!(answer.reasons[0].what.contains("another machine has 192.168.77.1"), "{answer:?}");
 }

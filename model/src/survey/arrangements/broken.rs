@@ -151,11 +151,11 @@ pub(super) fn mirrors() -> Vec<Arrangement> {
         ),
         (
             "a partition that is a member, and what the whole disk was before",
-            rig()
-                .member("b", 0, |_| ())
-                .disk("c1", |d| d.disk = Some("/dev/sdc".into()))
-                .md(1, |_| ())
-                .member("c", 1, |_| ()),
+            rig().member("b", 0, |_| ()).disk("c1", |d| d.disk = Some("/dev/sdc".into())).md(1, |_| ()).member(
+                "c",
+                1,
+                |_| (),
+            ),
             Refused(RefusalCode::DuplicateMember),
             &["is a partition of /dev/sdc", "mdadm --zero-superblock /dev/sdc where /dev/sdc1 is in use"],
         ),
