@@ -113,6 +113,37 @@ pub fn is_read_only(path: &Path) -> Result<bool, FileError> {
         .map_err(FileError::on("look at the file system of", path))
 }
 
+/// What a file system has room for.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// The size of a block, in bytes.
+    pub block: u64,
+    /// How many are free, those for root alone included.
+    pub blocks: u64,
+    /// How many inodes are free.
+    pub inodes: u64,
+    /// Whether their number says anything.
+    pub counts_inodes: bool,
+    /// Whether its device cannot be written.
+    pub is_write_protected: bool,
+}
+
+/// How much room there is in the file system at `path`.
+pub fn room(path: &Path) -> Result<Room, FileError> {
+    use std::os::unix::fs::MetadataExt;
+    let stat = nix::sys::statvfs::statvfs(path).map_err(FileError::on("look at the file system of", path))?;
+    let device = std::fs::metadata(path).map_err(FileError::on("look at", path))?.dev();
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let protected = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ro"));
+    Ok(Room {
+        block: stat.fragment_size(),
+        blocks: stat.blocks_free(),
+        inodes: stat.files_free(),
+        counts_inodes: stat.files() > 0,
+        is_write_protected: protected.is_ok_and(|text| text.trim() == "1"),
+    })
+}
+
 /// Unmounts.
 pub fn unmount(at: &Path) -> Result<(), FileError> {
     sys_mount::unmount(at, UnmountFlags::empty()).map_err(FileError::on("unmount", at))

@@ -43,7 +43,14 @@ fn install_and_remove(release: Release) {
     }
     assert!(installed.lines().any(|line| line.starts_with("atlas-boot ")), "it runs: {installed}");
     assert!(installed.lines().any(|line| line.starts_with("ssSync 0.")), "the bundle runs: {installed}");
-    for expected in ["upgraded: ssSync 90.1", "kept: what the operator set", "verified: all versions"] {
+    for expected in [
+        "upgraded: ssSync 90.1",
+        "kept: what the operator set",
+        "verified: all versions",
+        "not removed: this machine wears the identity of PRI.",
+        "refused: 1",
+        "still there: atlas-boot",
+    ] {
         assert!(operator.contains(expected), "not {expected:?}: {operator}");
     }
     assert_eq!(removed, "initramfs: none\ndpkg: none\nfiles: none\n");

@@ -36,6 +36,11 @@ chroot "$root" atlas-module list ssSync
 chroot "$root" atlas-module verify && echo "verified: all versions"
 rm -r "$root"/tmp/next "$root"/tmp/next.deb "$root"/tmp/module "$root"/tmp/a.deb
 
+# Not from a machine that wears the identity of a role.
+printf 'format = 1\nworn = "role"\n\n[role]\nrole = "PRI"\ncluster = "bakery"\npaths = []\n' > "$root/opt/atlas/Identity"
+chroot "$root" dpkg --purge --force-unsafe-io atlas 2>&1 || echo "refused: $?"
+chroot "$root" atlas-boot --version > /dev/null && echo "still there: atlas-boot"
+rm "$root/opt/atlas/Identity"
 chroot "$root" dpkg --purge --force-unsafe-io atlas
 echo "== removed"
 chroot "$root" sh -c 'lsinitramfs /boot/initrd.img-*' | grep atlas || echo "initramfs: none"

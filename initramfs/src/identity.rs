@@ -147,6 +147,26 @@ pub(crate) enum How {
     Look,
 }
 
+/// Whether what a boot would stage has room on the root file system; only asked, nothing is written.
+fn has_room(places: &Places, plan: &Plan<'_>) -> Result<(), Refusal> {
+    let full = |source: std::io::ErrorKind| {
+        let error =
+            atlas_host::FileError { action: "make ready the identity in", path: "/".into(), source: source.into() };
+        Err(refuse::root_not_writable(&error))
+    };
+    let room = mount::room(&places.root).map_err(|error| refuse::root_not_writable(&error))?;
+    let (objects, blocks) = plan.needs(room.block);
+    match room {
+        _ if objects == 0 => Ok(()),
+        room if room.is_write_protected => full(std::io::ErrorKind::ReadOnlyFilesystem),
+        // A file system that counts no inodes says 0 of 0.
+        room if blocks > room.blocks || (room.counts_inodes && objects > room.inodes) => {
+            full(std::io::ErrorKind::StorageFull)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What is read from the Unbound set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Disks<'d> {
@@ -211,7 +231,14 @@ impl<'r> Identity<'r> {
         identity.converted = converted;
         let is_recorded = identity.was == Worn::of(wanted.clone());
         identity.changes = plan.changes().iter().map(ToString::to_string).collect();
+        // This server has no use for them now. Another one has, on the day of the failover.
+        identity.warnings.extend(
+            plan.check_spare_copies().err().map(|error| {
+                format!("{error}; another server would refuse this Snapshot: 'ssSync create' makes it anew")
+            }),
+        );
         if how == How::Look {
+            has_room(places, &plan)?;
             return Ok(identity);
         }
         identity.littered = worn::littered(root, &wanted.paths);

@@ -26,6 +26,7 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     fs,
+    io::Write,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -116,6 +117,7 @@ struct Drawn {
     config: usize,
     snapshot: usize,
     tree: usize,
+    room: usize,
 }
 
 struct World {
@@ -140,6 +142,9 @@ impl World {
         bound(&root, drawn);
         accepted(&root, drawn, &bench);
         worn_record(&root, drawn.worn);
+        if drawn.room == 0 {
+            fill(&base.join("ballast"));
+        }
         World { places: Places { run: root.join("run"), root }, bench }
     }
 
@@ -237,6 +242,13 @@ fn unbound(root: &Path, drawn: Drawn) {
     }
 }
 
+/// Leaves no room in the file system.
+fn fill(ballast: &Path) {
+    let mut file = fs::File::create(ballast).unwrap();
+    let full = std::iter::repeat_with(|| file.write_all(&[0; 4096])).find_map(Result::err);
+    assert_eq!(full.unwrap().kind(), std::io::ErrorKind::StorageFull);
+}
+
 /// The root file system since the Snapshot was made.
 fn tree(root: &Path, which: usize) {
     match which {
@@ -301,8 +313,8 @@ fn of_check(world: &World) -> (Answer, BootReport) {
 }
 
 fn drawn() -> impl Strategy<Value = Drawn> {
-    (0..16usize, 0..12usize, 0..4usize, 0..9usize, 0..12usize, 0..12usize, 0..8usize).prop_map(
-        |(disks, bound, accepted, worn, config, snapshot, tree)| Drawn {
+    (0..16usize, 0..12usize, 0..4usize, 0..9usize, 0..12usize, 0..12usize, 0..8usize, 0..6usize).prop_map(
+        |(disks, bound, accepted, worn, config, snapshot, tree, room)| Drawn {
             disks,
             bound,
             accepted,
@@ -310,6 +322,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
             config,
             snapshot,
             tree,
+            room,
         },
     )
 }
@@ -322,7 +335,7 @@ fn a_question_is_answered_as_a_boot_would_and_writes_nothing() {
     }
     let memory = tempfile::tempdir().unwrap();
     let memory = memory.path();
-    mount::memory(memory, 64 << 20).unwrap();
+    mount::memory(memory, 8 << 20).unwrap();
     let seen: RefCell<BTreeMap<String, usize>> = RefCell::default();
     // The same ones in every run: whether each answer is drawn must not be chance.
     let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
@@ -353,6 +366,7 @@ fn a_question_is_answered_as_a_boot_would_and_writes_nothing() {
         "FromScratch",
         "NotInitialised",
         "no-unbound-set",
+        "root-not-writable",
         "missing-member",
         "written-apart",
         "mixed-sets",

@@ -57,7 +57,11 @@ pub use tree_path::TreePath;
 
 /// At most `count` characters of a text from outside, fit to be shown on a console.
 pub(crate) fn shorten(text: &str, count: usize) -> String {
-    text.chars().take(count).collect::<String>().escape_debug().to_string()
+    let shown = |char: char| match char {
+        '"' | '\'' => char.to_string(),
+        other => other.escape_debug().to_string(),
+    };
+    text.chars().take(count).map(shown).collect()
 }
 
 /// The label of the file system on an Unbound set.

@@ -45,12 +45,7 @@ impl FromStr for ClusterId {
         let good = (1..=63).contains(&text.len())
             && text.bytes().all(|b| letter(b) || b == b'-')
             && text.bytes().next().is_some_and(letter);
-        // What is not to be seen where it is looked at is shown.
-        if good {
-            Ok(ClusterId(text.to_owned()))
-        } else {
-            Err(BadMasterConfig::Cluster(shorten(&text.escape_debug().to_string(), 120)))
-        }
+        if good { Ok(ClusterId(text.to_owned())) } else { Err(BadMasterConfig::Cluster(shorten(text, 120))) }
     }
 }
 

@@ -54,6 +54,11 @@ impl<'a> Transaction<'a> {
         Ok(Transaction { sid, role, next_name, next, keeps_last: false, _lock: Some(lock) })
     }
 
+    /// Removes the directory that was published before the one that is now: what it shares with that is not to be used again.
+    pub(crate) fn forget_last(sid: &SidData, role: Role, _lock: &Lock) -> Result<(), SidError> {
+        Ok(sid.dir().remove_tree(&last_name(role)).map(drop)?)
+    }
+
     /// Begins with the directory that was published before the one that is now, if it was kept: whole, as it was. What it costs to bring
     /// it up to date depends on what changed since, not on how much there is.
     pub fn begin_from_last(sid: &'a SidData, role: Role, _lock: &'a Lock) -> Result<Transaction<'a>, SidError> {

@@ -430,3 +430,28 @@ fn a_pair_of_files_is_never_taken_from_two_moments() {
     });
     assert!(taken > 0, "every attempt was restless");
 }
+
+#[test]
+fn a_copy_of_the_identity_that_was_damaged_is_taken_anew() {
+    let world = World::new();
+    world.create();
+    world.write("root/etc/app/a", "second");
+    world.create();
+    let copy = world.path(PRI).join("Env1/IdentFiles/etc/hostname");
+    for damage in ["changed in place", "gone", "a link", "all of them gone"] {
+        match damage {
+            "changed in place" => fs::write(&copy, "beard\n").unwrap(),
+            "gone" => fs::remove_file(&copy).unwrap(),
+            "a link" => {
+                fs::remove_file(&copy).unwrap();
+                std::os::unix::fs::symlink("/etc/shadow", &copy).unwrap();
+            }
+            _ => fs::remove_dir_all(world.path(PRI).join("Env1/IdentFiles")).unwrap(),
+        }
+        let made = world.create();
+        assert!(made.changed && made.notes.len() == 1 && made.notes[0].contains("made anew"), "{damage}: {made:?}");
+        world.check();
+        let again = world.create();
+        assert!(!again.changed && again.notes.is_empty() && again.generation == made.generation, "{damage}: {again:?}");
+    }
+}

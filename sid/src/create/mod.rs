@@ -22,6 +22,7 @@ use crate::{
     accounts,
     convert::{self, Converted},
     history::{self, Cause},
+    install::{Parents, check_copy},
     layout::{SidData, SidError, read_env_version},
     lines::{self, Lines},
     on_root, residue,
@@ -71,7 +72,7 @@ pub struct Created {
     pub changed_objects: usize,
     /// The older versions that were made from it.
     pub converted_to: Vec<EnvVersion>,
-    /// What their converters said, for somebody to look at.
+    /// What their converters said, for somebody to look at; what was wrong with the Snapshot before.
     pub notes: Vec<String>,
     /// The commit that was made of it.
     pub recorded: Option<history::Recorded>,
@@ -111,7 +112,11 @@ pub fn create_how(
     let lists = Lists::read(sid, role, env_version)?;
     on_root::check(root, &lists.ident)?;
     let accounts = accounts::owners_of(root)?;
-    let task = Task { root, sid, role, env_version, how, lists, accounts, lock };
+    let mut task = Task { root, sid, role, env_version, how, lists, accounts, lock, damage: None };
+    task.damage = task.published()?.map(|published| published.damage()).transpose()?.flatten();
+    if task.damage.is_some() {
+        Transaction::forget_last(sid, role, &task.lock)?;
+    }
     let (mut attempt, mut last) = (1, Seen::default());
     loop {
         match task.attempt(last)? {
@@ -134,6 +139,8 @@ struct Task<'a> {
     lists: Lists,
     accounts: Owners,
     lock: Lock,
+    /// What is wrong with the Snapshot that is published, of which nothing is taken over then.
+    damage: Option<String>,
 }
 
 enum Attempt {
@@ -165,12 +172,27 @@ impl Published {
     fn manifest(&self) -> Result<Lines<File>, SidError> {
         Ok(lines::of(&self.dir)?.1)
     }
+
+    /// What is wrong with a copy of the identity. Who wears it has no use for them, and the server that needs them would refuse them: they are
+    /// few, and are read each time.
+    fn damage(&self) -> Result<Option<String>, SidError> {
+        let Ok(files) = self.dir.dir(FileSet::Ident.dir_name()) else {
+            return Ok(Some("the IdentFiles of the Snapshot cannot be opened".into()));
+        };
+        let (mut lines, mut copies) = (self.manifest()?, Parents::default());
+        while lines.advance()? && lines.place()?.0 == FileSet::Ident {
+            if let Err(error) = check_copy(&files, &lines.entry()?, &mut copies) {
+                return Ok(Some(error.to_string()));
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl Task<'_> {
     fn attempt(&self, last: Seen) -> Result<Attempt, SidError> {
         let began_ns = now_ns();
-        let published = self.published()?;
+        let published = if self.damage.is_none() { self.published()? } else { None };
         let cache_name = OsString::from(format!(".stat-cache-{}", self.role));
         let key = published.as_ref().map(|published| self.key(&published.dir)).transpose()?;
         let cache = key.map(|key| Reader::open(self.sid.dir(), &cache_name, &key)).transpose()?.flatten();
@@ -204,7 +226,7 @@ impl Task<'_> {
             changed: true,
             changed_objects: delta.entries.len() + delta.gone.len(),
             converted_to: vec![],
-            notes: vec![],
+            notes: self.damage.iter().map(|what| format!("{what}; it was made anew")).collect(),
             recorded: None,
             history_error: None,
         };
@@ -298,7 +320,7 @@ impl Task<'_> {
             Ok(recorded) => (recorded, None),
             Err(error) => (None, Some(told(&error))),
         };
-        let (converted_to, notes) = (converted.versions, converted.notes);
+        let (converted_to, notes) = (converted.versions, [answer.notes.clone(), converted.notes].concat());
         Ok(Created { generation, converted_to, notes, recorded, history_error, ..answer.clone() })
     }
 

@@ -228,6 +228,20 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
+    /// How many objects staging makes, and how many blocks of `block` bytes they take, each with something for its name.
+    pub fn needs(&self, block: u64) -> (u64, u64) {
+        let is_made = |change: &&Change| matches!(change, Change::Add(_) | Change::Replace(_));
+        let made: Vec<&TreePath> = self.changes.iter().filter(is_made).map(Change::path).collect();
+        let entries = self.wanted.entries.iter().filter(|entry| made.iter().any(|path| entry.path.is_within(path)));
+        let blocks = entries.filter_map(|entry| match &entry.kind {
+            Kind::Absent => None,
+            Kind::File { size, .. } => Some(size.div_ceil(block.max(1))),
+            Kind::Dir { .. } => Some(1),
+            Kind::Link { .. } => Some(0),
+        });
+        blocks.fold((0, 0), |(objects, sum), blocks| (objects + 1, sum + blocks))
+    }
+
     /// What differs, in the order of paths.
     pub fn changes(&self) -> &[Change] {
         &self.changes
@@ -261,23 +275,30 @@ impl<'a> Plan<'a> {
 
     /// The copy in the Snapshot must be there, and of the kind that the Manifest says.
     fn check_copy(&self, entry: &Entry, copies: &mut Parents) -> Result<(), SidError> {
-        if entry.kind == Kind::Absent || self.wanted.made.contains_key(&entry.path) {
-            return Ok(());
+        match &self.wanted.files {
+            Some(files) if !self.wanted.made.contains_key(&entry.path) => check_copy(files, entry, copies),
+            _ => Ok(()),
         }
-        let Some(files) = &self.wanted.files else { return Ok(()) };
-        let damaged = |why: &str| Err(damaged(files, entry, why));
-        let Some(dir) = copies.of(files, &entry.path)? else { return damaged("it is missing") };
-        let kind = object::read_to_compare(dir, entry.path.name(), &entry.kind)?;
-        if std::mem::discriminant(&kind) != std::mem::discriminant(&entry.kind) {
-            return damaged("it is missing, or not of the kind that the Manifest says");
-        }
-        if let (Kind::File { sha256: is, .. }, Kind::File { sha256: said, .. }) = (&kind, &entry.kind)
-            && is != said
-        {
-            return damaged("its content is not what the Manifest says");
-        }
-        Ok(())
     }
+}
+
+/// The copy of `entry` below `files` must be there, and be what the Manifest says.
+pub(crate) fn check_copy(files: &Dir, entry: &Entry, copies: &mut Parents) -> Result<(), SidError> {
+    if entry.kind == Kind::Absent {
+        return Ok(());
+    }
+    let damaged = |why: &str| Err(damaged(files, entry, why));
+    let Some(dir) = copies.of(files, &entry.path)? else { return damaged("it is missing") };
+    let kind = object::read_to_compare(dir, entry.path.name(), &entry.kind)?;
+    if std::mem::discriminant(&kind) != std::mem::discriminant(&entry.kind) {
+        return damaged("it is missing, or not of the kind that the Manifest says");
+    }
+    if let (Kind::File { sha256: is, .. }, Kind::File { sha256: said, .. }) = (&kind, &entry.kind)
+        && is != said
+    {
+        return damaged("its content is not what the Manifest says");
+    }
+    Ok(())
 }
 
 fn damaged(files: &Dir, entry: &Entry, why: &str) -> SidError {
@@ -286,7 +307,7 @@ fn damaged(files: &Dir, entry: &Entry, why: &str) -> SidError {
 
 /// The directory that holds the path last asked for; paths come sorted, so that it mostly holds the next one, too.
 #[derive(Default)]
-struct Parents {
+pub(crate) struct Parents {
     last: Option<(Option<TreePath>, Option<Dir>)>,
 }
 

@@ -60,7 +60,7 @@ pub(crate) fn kernel_upgrade_keeps_the_hook(ctx: &Context) -> Result<()> {
     server.shutdown(secs(120))
 }
 
-/// The package is purged from PRI while it works, and takes everything along but the Unbound disk, which is the operator's, and
+/// The package is purged from PRI while it works, which has to be said twice, and takes everything along but the Unbound disk, which is the operator's, and
 /// the directory on which that is mounted then. At the next boot the set is still in the machine, and the server is who its own
 /// files in /etc say: nothing takes PRI's role any more.
 pub(crate) fn package_removed_leaves_nothing(ctx: &Context) -> Result<()> {
@@ -72,6 +72,10 @@ pub(crate) fn package_removed_leaves_nothing(ctx: &Context) -> Result<()> {
     up(&mut server)?;
     assert_took_the_role(&server)?;
     ensure!(units_that_know_atlas(&server)?.contains("/systemd-networkd.service.d/"), "nothing held the network");
+    let refused = server.exec("dpkg --purge atlas 2>&1", secs(300))?;
+    ensure!(refused.code != 0 && refused.text().contains("wears the identity of PRI"), "{}", refused.text());
+    assert_took_the_role(&server)?;
+    server.sh("rm /opt/atlas/Identity")?;
     long(&server, "dpkg --purge atlas")?;
     let left_over = server.sh("find / -xdev \\( -iname '*atlas*' -o -name unbound \\)")?;
     ensure!(left_over == "/unbound", "left behind:\n{left_over}");
