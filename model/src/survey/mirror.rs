@@ -160,23 +160,12 @@ impl<'s> Mirror<'s> {
         let refusal = self
             .refuse(RefusalCode::DuplicateMember, "Two disks say that they are the same member of the Unbound set.")
             .because("one is a copy of the other, made at an unknown time; starting from the wrong one loses data");
-        let Some((disk, part)) = self.on_one_disk() else {
+        let Some((disk, part)) = self.survey.one_within_another(self.members) else {
             return Err(refusal.remedy("shut down, remove the copy, and boot again"));
         };
         Err(refusal
             .remedy(format!("{part} is a partition of {disk}: look which of the two is in use: mdadm --examine {disk} {part}"))
             .remedy(format!("take the remains off: mdadm --zero-superblock {disk} where {part} is in use, and the other way round; reboot")))
-    }
-
-    /// A disk and a partition of it that say that they are one member: one of the two is what remains of another use.
-    fn on_one_disk(&self) -> Option<(&'s str, &'s str)> {
-        self.members.iter().find_map(|part| {
-            let disk = self.survey.device(&part.device)?.disk.as_ref()?;
-            let is_whole = |whole: &&&Member| {
-                disk.as_os_str() == whole.device.as_str() && whole.md.device_uuid == part.md.device_uuid
-            };
-            Some((self.members.iter().find(is_whole)?.device.as_str(), part.device.as_str()))
-        })
     }
 
     /// Refuses where a member is missing that the others count on.

@@ -3,7 +3,7 @@
 use super::{
     advice,
     decision::Attached,
-    facts::{Device, Member, SetChoice, SetKind, Single, Survey, Trace},
+    facts::{Device, SetChoice, SetKind, Single, Survey, Trace},
 };
 use crate::{
     Refusal, RefusalCode,
@@ -118,10 +118,11 @@ pub(super) fn lost_mirror(attached: &Attached<'_>) -> Option<Refusal> {
 
 /// A refusal where the halves of one mirror were made sets of their own.
 pub(super) fn split_mirror(attached: &Attached<'_>) -> Option<Refusal> {
-    if attached.sets.len() < 2 || !attached.singles.is_empty() || !attached.is_one_file_system() {
+    let members = attached.members();
+    let is_remains = attached.survey.one_within_another(&members).is_some();
+    if attached.sets.len() < 2 || !attached.singles.is_empty() || !attached.is_one_file_system() || is_remains {
         return None;
     }
-    let members: Vec<&Member> = attached.sets.values().flatten().copied().collect();
     let devices: Vec<&str> = members.iter().map(|member| member.device.as_str()).collect();
     let described = members.iter().map(|member| attached.survey.describe(member));
     let mut refusal = Refusal::new(

@@ -165,6 +165,15 @@ impl Survey {
         Some(refusal.remedy("find out who changed the name and the label, and why").remedy(give_back))
     }
 
+    /// A disk that is a member, and a partition of it that is one as well: one of the two is what remains of another use.
+    pub(super) fn one_within_another<'m>(&self, members: &[&'m Member]) -> Option<(&'m str, &'m str)> {
+        members.iter().find_map(|partition| {
+            let of = self.device(&partition.device)?.disk.as_ref()?;
+            let disk = members.iter().find(|disk| of == Path::new(&disk.device))?;
+            Some((disk.device.as_str(), partition.device.as_str()))
+        })
+    }
+
     /// An old partition table on a member, which shows parts of the member as something else.
     fn old_table(&self, device: &Device) -> Option<String> {
         let is_member = self.members.iter().any(|member| device.path == Path::new(&member.device));
@@ -267,7 +276,7 @@ impl Attached<'_> {
         }
         refusal =
             refusal.because("each set makes a different server of this machine, and nothing says which one is meant");
-        let Some((disk, partition)) = self.one_within_another() else {
+        let Some((disk, partition)) = self.survey.one_within_another(&self.members()) else {
             return refusal
                 .remedy("shut down, leave in only the disks of the role that this server is to have, and boot again");
         };
@@ -282,13 +291,9 @@ impl Attached<'_> {
             ))
     }
 
-    /// A disk that is a member of one set, and a partition of it that is a member of another.
-    fn one_within_another(&self) -> Option<(&str, &str)> {
-        let devices: Vec<&str> = self.sets.values().flatten().map(|member| member.device.as_str()).collect();
-        devices.iter().find_map(|partition| {
-            let of = self.survey.device(partition)?.disk.as_ref()?;
-            devices.iter().find(|disk| of == Path::new(disk)).map(|disk| (*disk, *partition))
-        })
+    /// The members of all sets.
+    pub(super) fn members(&self) -> Vec<&Member> {
+        self.sets.values().flatten().copied().collect()
     }
 
     /// The refusal where one disk is seen as two devices.

@@ -160,6 +160,17 @@ pub(super) fn mirrors() -> Vec<Arrangement> {
             &["is a partition of /dev/sdc", "mdadm --zero-superblock /dev/sdc where /dev/sdc1 is in use"],
         ),
         (
+            "partitions that are members, and on a whole disk the superblock of another set, with nothing behind it",
+            rig()
+                .member("b", 0, |_| ())
+                .disk("c1", |d| d.disk = Some("/dev/sdc".into()))
+                .md(1, |_| ())
+                .disk("c", |_| ())
+                .md(0, |m| (m.md.set_uuid, m.ext4) = (MdUuid([8; 16]), None)),
+            Refused(RefusalCode::MixedSets),
+            &["left over from an earlier use", "'mdadm --zero-superblock /dev/sdc'"],
+        ),
+        (
             "a member by two paths",
             rig()
                 .disk("b", |d| d.wwid = Some("naa.5".into()))
