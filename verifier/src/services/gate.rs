@@ -9,7 +9,7 @@ use crate::{
     service::{Service, Target},
 };
 use atlas_model::{
-    GateReport,
+    BootReport, GateReport, Outcome,
     verify::{ADDRESS_IN_USE, Profile},
 };
 
@@ -33,6 +33,15 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
         return Ok(Profile::ok("this server belongs to no cluster yet"));
     }
     let mut faults = Faults::default();
+    let booted =
+        here::text(root, "run/atlas/boot.json").and_then(|text| serde_json::from_str::<BootReport>(&text).ok());
+    if booted.is_some_and(|boot| boot.outcome == Outcome::NotInitialised) {
+        faults.slow(
+            "this server was set up after it booted: until its next boot nobody asks for its addresses, and nobody watches its disks",
+            "reboot it once, before anything is at stake",
+        );
+        return Ok(faults.profile(""));
+    }
     let report = here::text(root, "run/atlas/gate.json").map(|text| serde_json::from_str::<GateReport>(&text));
     match report {
         None => faults.unknown("nobody keeps the gate of the network: there is no /run/atlas/gate.json", STATUS),
@@ -137,5 +146,16 @@ mod tests {
         server(&set_fault).says(&SERVICE, Verdict::Unacceptable, &["cannot be relied on", "it found errors"]);
         let accepted = GateReport { warnings: vec!["an operator has accepted: x".into()], ..open() };
         server(&accepted).says(&SERVICE, Verdict::Slow, &["an operator has accepted"]);
+    }
+
+    #[test]
+    fn a_server_that_was_set_up_since_its_boot_is_to_be_booted_once() {
+        let silent = GateReport { at_s: 1, ..open() };
+        let boot = |outcome| serde_json::to_string(&BootReport { outcome, ..BootReport::begin("test") }).unwrap();
+        let server = server(&silent);
+        server.write("run/atlas/boot.json", &boot(Outcome::NotInitialised));
+        server.says(&SERVICE, Verdict::Slow, &["was set up after it booted", "reboot it once"]);
+        server.write("run/atlas/boot.json", &boot(Outcome::IdentityInstalled));
+        server.says(&SERVICE, Verdict::Unknown, &["has written nothing for"]);
     }
 }

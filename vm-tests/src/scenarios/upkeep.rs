@@ -147,8 +147,10 @@ fn other_kernel(release: &str) -> Result<(String, PathBuf)> {
 
 /// From now on the server boots the kernel and the initramfs of `release` that are on its root disk.
 pub(super) fn boot_from_own_disk(ctx: &Context, server: &mut Server, release: &str) -> Result<()> {
-    let disk = server.disk(&format!("{}-root", server.name()))?;
-    let take = |name: &str| disk.take_file(&format!("/boot/{name}-{release}"), &ctx.scratch().join(name));
+    let place = server.name().to_owned();
+    let disk = server.disk(&format!("{place}-root"))?;
+    let kept = |name: &str| ctx.scratch().join(format!("{place}-{name}"));
+    let take = |name: &str| disk.take_file(&format!("/boot/{name}-{release}"), &kept(name));
     let (own_kernel, own_initrd) = (take("vmlinuz")?, take("initrd.img")?);
     let Boot::Kernel { kernel, initrd, .. } = &mut server.boot else { bail!("it boots from its first disk") };
     (*kernel, *initrd) = (own_kernel, own_initrd);

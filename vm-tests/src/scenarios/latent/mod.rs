@@ -21,6 +21,7 @@ use serde_json::Value;
 use super::cast::{Cast, LEFT, MEMBER_MIB, PRI_ADDRESS, Part, RIGHT, SEC_ADDRESS};
 use super::cycles::cycle;
 use super::trio::{long, up};
+use super::upkeep::boot_from_own_disk;
 use crate::{Context, Lan, Server, secs};
 use applications::APPLICATIONS;
 use faults::FAULTS;
@@ -97,9 +98,13 @@ pub(super) fn try_all(ctx: &Context, faults: &[Fault], interval: u64, pri: &Serv
     // Some of them, for whoever works on those: parts of their names, separated by commas.
     let wanted = std::env::var("ATLAS_FAULT").unwrap_or_default();
     let is_wanted = |fault: &&Fault| wanted.split(',').any(|part| fault.name.contains(part));
-    let rows: Vec<Row> = faults.iter().filter(is_wanted).map(|fault| try_one(fault, interval, pri, sec)).collect();
+    let mut rows: Vec<Row> = vec![];
+    for fault in faults.iter().filter(is_wanted) {
+        rows.push(try_one(fault, interval, pri, sec));
+        // It takes an hour: what is known is kept, whatever becomes of the rest.
+        std::fs::write(ctx.logs().join("latent-faults.json"), serde_json::to_vec_pretty(&rows)?)?;
+    }
     ensure!(!rows.is_empty(), "no fault is called {wanted:?}");
-    std::fs::write(ctx.logs().join("latent-faults.json"), serde_json::to_vec_pretty(&rows)?)?;
     let table = table(&rows);
     println!("{table}");
     let bad = rows.iter().filter(|row| !row.is_good()).count();
@@ -191,6 +196,12 @@ fn with_applications(ctx: &Context, lan: &Lan) -> Result<(Server, Server)> {
     for server in [&pri, &sec] {
         long(server, "ssSync create")?;
     }
+    // From now on they are booted as the servers that they are.
+    for server in [&mut pri, &mut sec] {
+        server.shutdown(secs(180))?;
+        boot_from_own_disk(ctx, server, &image.kernel_release)?;
+    }
+    up([&mut pri, &mut sec])?;
     ctx.note("PRI has its applications")?;
     set_up(&pri, &sec)?;
     long(&sec, include_str!("applications_start.sh"))?;
