@@ -61,6 +61,8 @@ fn read(
     for line in files.text(path, depth)?.lines() {
         match include(line.trim()) {
             Some(named) => named.iter().try_for_each(|file| read(files, file, depth + 1, include, lines))?,
+            // Where one goes on, the blanks at the beginning of the next may count.
+            None if lines.last().is_some_and(|last| last.ends_with('\\')) => lines.push(line.trim_end().to_owned()),
             None => lines.push(line.trim().to_owned()),
         }
         anyhow::ensure!(

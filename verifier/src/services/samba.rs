@@ -104,8 +104,22 @@ fn read(tree: &Tree, finding: &mut Finding, path: &str) -> anyhow::Result<Vec<St
         Some((key, file)) if key == "include" && !file.contains('%') => Some(vec![file.to_owned()]),
         _ => None,
     })?;
-    let text = lines.join("\n").replace("\\\n", " ");
+    let text = joined(&lines.join("\n"));
     Ok(text.lines().filter(|line| !line.starts_with(['#', ';'])).map(str::to_owned).collect())
+}
+
+/// A line goes on inside a word, too; where blanks begin the next one, they are one.
+fn joined(text: &str) -> String {
+    let mut parts = text.split("\\\n");
+    let mut joined = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches([' ', '\t']);
+        if rest.len() < part.len() && !joined.ends_with([' ', '\t']) {
+            joined.push(' ');
+        }
+        joined.push_str(rest);
+    }
+    joined
 }
 
 /// `Guest OK = yes` → `guestok`, `yes`: neither case nor blanks count in a name.
@@ -447,6 +461,13 @@ mod tests {
         let expected = Server { port: 4450, others: vec![139], is_local: false, is_limited: false, addresses: vec![] };
         assert_eq!(Server::read(&lines), expected);
         assert_eq!(Server::read(&["[global]".to_owned()]).port, 445);
+    }
+
+    #[test]
+    fn lines_go_on_as_testparm_shows_them() {
+        let text = "netbios name = BREAD\\\nBOX\nworkgroup = WORK\\\n   GROUP\n[sh\\\nare]\npath = /srv/the \\\n\tshop";
+        let expected = "netbios name = BREADBOX\nworkgroup = WORK GROUP\n[share]\npath = /srv/the shop";
+        assert_eq!(joined(text), expected);
     }
 
     #[test]

@@ -23,7 +23,7 @@ fn virtual_hosts_are_found_with_what_they_serve_and_what_they_keep_closed() {
             <Directory /srv/shop/staff>\n AuthType Basic\n Require valid-user\n </Directory>\n</VirtualHost>\n\
             <VirtualHost *:443>\n  DocumentRoot \"/srv/the shop\"\n SSLEngine on\n SSLCertificateFile /etc/ssl/shop.pem\n\
             <Location /admin>\n <RequireAll>\n Require user \\\n anne\n </RequireAll>\n </Location>\n</VirtualHost>\n\
-            <VirtualHost *:80>\n  ServerName old.example\n DocumentRoot /srv/old\n Redirect permanent / https://shop.example/\n</VirtualHost>\n",
+            <VirtualHost *:80>\n  ServerName ol\\\nd.example\n DocumentRoot /srv/old\n Redirect permanent / https://shop.example/\n</VirtualHost>\n",
         ),
     ]);
     let sites = sites.unwrap().unwrap();

@@ -102,7 +102,8 @@ impl<'t> Reader<'t> {
 
     fn read(&mut self, text: &str, depth: usize) -> anyhow::Result<()> {
         anyhow::ensure!(depth <= MAX_DEPTH, "Apache's files lie more than {MAX_DEPTH} deep in each other");
-        let text = text.replace("\\\n", " ");
+        // A line goes on inside a word, too; blanks at the beginning of the next one stay.
+        let text = text.replace("\r\n", "\n").replace("\\\n", "");
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         while let Some(line) = lines.next() {
             self.lines += 1;
