@@ -203,7 +203,7 @@ pub(crate) fn root_disk_full(ctx: &Context) -> Result<()> {
     for member in Cast::get()?.members(ctx, LEFT)? {
         server.insert(member)?;
     }
-    let phrases = ["No space left on device", "if the disk is full, remove something"];
+    let phrases = ["No space left on device", "if the disk is full ('df /'), remove something"];
     assert_refuses(ctx, &lan, &mut server, Root::Full, "root-not-writable", &phrases)?;
     server.power_cut()
 }

@@ -115,7 +115,7 @@ fn assert_powerless(server: &Server, code: &str) -> Result<()> {
 }
 
 /// `atlas-boot check` looks into the disks by itself, gives the answer that the boot gave, and leaves nothing running. A root that nobody can
-/// write to is met by who writes: a question does not.
+/// write to is met by who writes: a question sees a write-protected device and inodes that are used up, and not yet what ext4 keeps back.
 fn assert_checks(server: &Server, root: Root, code: &str) -> Result<()> {
     let check = server.exec("atlas-boot check --json", secs(120))?;
     let report: Value = serde_json::from_slice(&check.stdout)?;
