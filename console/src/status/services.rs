@@ -174,7 +174,7 @@ fn below(one: &Sighting<'_>, sure: bool) -> String {
     let told = format!("{}, seen by {}: {}", one.observed.key(), one.by, one.fault.what);
     match one.hint().filter(|_| !sure) {
         None => told,
-        Some(hint) => format!("{told} (perhaps because of that; if it stays: {hint})"),
+        Some(hint) => format!("{told} (probably caused by the above; if it persists, try: {hint})"),
     }
 }
 

@@ -133,6 +133,12 @@ mod tests {
         member
     }
 
+    /// In a set of three slots.
+    fn of_three(mut member: Member) -> Member {
+        member.md.raid_disks = 3;
+        member
+    }
+
     /// Another member with the same number, given again after it was free.
     fn later(mut member: Member) -> Member {
         member.md.device_uuid = MdUuid([99; 16]);
@@ -193,30 +199,22 @@ mod tests {
 
     #[test]
     fn a_member_that_a_spare_of_a_lower_number_replaced_is_left_behind() {
-        let slots = |mut member: Member| {
-            member.md.raid_disks = 3;
-            member
-        };
         let third = Slot::Active(2);
-        let now = |number| slots(member(number, 61, &[FIRST, SECOND, third], 6));
-        let replaced = || slots(member(3, 42, &[FIRST, SECOND, GONE, third], 5));
+        let now = |number| of_three(member(number, 61, &[FIRST, SECOND, third], 6));
+        let replaced = || of_three(member(3, 42, &[FIRST, SECOND, GONE, third], 5));
         assert_eq!(left_out(vec![now(0), now(1), now(2), replaced()]), 1);
         // Written without the others since, or with one of them alone, it may hold what nobody has.
         for roles in [[GONE, GONE, GONE, third], [FIRST, GONE, GONE, third]] {
-            let apart = slots(member(3, 70, &roles, 7));
+            let apart = of_three(member(3, 70, &roles, 7));
             assert_eq!(code(vec![now(0), now(1), now(2), apart]), RefusalCode::WrittenApart);
         }
     }
 
     #[test]
     fn of_three_members_the_two_that_are_one_are_gone_on_with_together() {
-        let slots = |mut member: Member| {
-            member.md.raid_disks = 3;
-            member
-        };
         let third = Slot::Active(2);
-        let two = |number| slots(member(number, 61, &[FIRST, SECOND, GONE], 6));
-        let members = || vec![two(0), two(1), slots(member(2, 61, &[GONE, GONE, third], 7))];
+        let two = |number| of_three(member(number, 61, &[FIRST, SECOND, GONE], 6));
+        let members = || vec![two(0), two(1), of_three(member(2, 61, &[GONE, GONE, third], 7))];
         let refusal = choose(members()).unwrap_err();
         assert_eq!(refusal.code, RefusalCode::WrittenApart);
         let said = refusal.remedy.join("\n");
