@@ -118,7 +118,7 @@ pub fn is_read_only(path: &Path) -> Result<bool, FileError> {
 pub struct Room {
     /// The size of a block, in bytes.
     pub block: u64,
-    /// How many are free, those for root alone included.
+    /// How many root can still fill: those for root alone included, those that the file system keeps back for itself not.
     pub blocks: u64,
     /// How many inodes are free.
     pub inodes: u64,
@@ -134,14 +134,26 @@ pub fn room(path: &Path) -> Result<Room, FileError> {
     let stat = nix::sys::statvfs::statvfs(path).map_err(FileError::on("look at the file system of", path))?;
     let device = std::fs::metadata(path).map_err(FileError::on("look at", path))?.dev();
     let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
-    let protected = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ro"));
+    let device = format!("/sys/dev/block/{major}:{minor}");
+    let protected = std::fs::read_to_string(format!("{device}/ro"));
     Ok(Room {
         block: stat.fragment_size(),
-        blocks: stat.blocks_free(),
+        blocks: stat.blocks_free().saturating_sub(kept_back(Path::new(&device))),
         inodes: stat.files_free(),
         counts_inodes: stat.files() > 0,
         is_write_protected: protected.is_ok_and(|text| text.trim() == "1"),
     })
+}
+
+/// How many blocks ext4 on the device with this directory in sysfs counts as free and gives to nobody, root included: it needs them to write out
+/// what was promised already. 4096 as a rule. With `bigalloc`, where a cluster is many blocks, the answer is too small.
+fn kept_back(device: &Path) -> u64 {
+    let name = std::fs::read_link(device).ok().and_then(|path| path.file_name().map(std::ffi::OsStr::to_owned));
+    let says = name.and_then(|name| {
+        let ext4 = Path::new("/sys/fs/ext4").join(name).join("reserved_clusters");
+        std::fs::read_to_string(ext4).ok()
+    });
+    says.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Unmounts.
