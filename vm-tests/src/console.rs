@@ -78,6 +78,7 @@ struct State {
     boot_start: usize,
     fatal: Vec<Fatal>,
     expected: Vec<Regex>,
+    allowed: Vec<Regex>,
     input: Option<UnixStream>,
 }
 
@@ -114,6 +115,7 @@ impl Console {
             boot_start: 0,
             fatal: Vec::new(),
             expected: Vec::new(),
+            allowed: Vec::new(),
             input: None,
         };
         Ok(Self(Arc::new(Shared {
@@ -162,6 +164,15 @@ impl Console {
     /// `pattern` is no regular expression.
     pub fn expect(&self, pattern: &str) -> Result<()> {
         crate::lock(&self.0.state).expected.push(Regex::new(pattern)?);
+        Ok(())
+    }
+
+    /// Declares that a fatal line matching `pattern` may come, or not, and that the test is not about it.
+    ///
+    /// # Errors
+    /// `pattern` is no regular expression.
+    pub fn allow(&self, pattern: &str) -> Result<()> {
+        crate::lock(&self.0.state).allowed.push(Regex::new(pattern)?);
         Ok(())
     }
 
@@ -326,7 +337,8 @@ impl State {
     }
 
     fn unexpected(&self) -> impl Iterator<Item = (Duration, &str)> {
-        self.fatal_lines().filter(|(_, line)| !self.expected.iter().any(|pattern| pattern.is_match(line)))
+        let is_declared = |line: &str| self.expected.iter().chain(&self.allowed).any(|pattern| pattern.is_match(line));
+        self.fatal_lines().filter(move |(_, line)| !is_declared(line))
     }
 
     fn first_unexpected(&self) -> Option<String> {

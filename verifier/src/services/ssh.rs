@@ -41,7 +41,13 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut included = vec![];
     let own = Config::read(tree, dir, &main, &mut included)?;
     let places = [main, format!("{dir}/sshd_config.d")];
-    places.iter().chain(&included).chain(&own.files).for_each(|path| finding.path(tree, path));
+    places.iter().chain(&included).for_each(|path| finding.path(tree, path));
+    for (setting, word) in &own.words {
+        match each(word) {
+            Some(directory) => finding.path(tree, &directory),
+            None => finding.files_from(tree, dir, setting, word),
+        }
+    }
     let told = (dir == CONFIG).then(|| daemon::says(tree, &mut finding, "sshd", &["-T"])).flatten();
     // Where systemd listens for it, its own words on ports count for nothing.
     let listens = socket(tree).unwrap_or_else(|| told.map_or_else(|| own.listens(), |told| listen_addresses(&told)));
@@ -66,25 +72,16 @@ type Listen = (String, u16);
 struct Config {
     ports: Vec<u16>,
     addresses: Vec<(String, Option<u16>)>,
-    /// What it names besides, for all or for some.
-    files: Vec<String>,
+    /// Each word that a setting has, for all or for some, with its name: some are files.
+    words: Vec<(String, String)>,
 }
 
-/// Files without which sshd lets nobody in, or lets in who should not be. Host keys are of the identity.
-const NAMED: [&str; 7] = [
-    "trustedusercakeys",
-    "revokedkeys",
-    "authorizedkeysfile",
-    "authorizedprincipalsfile",
-    "authorizedkeyscommand",
-    "authorizedprincipalscommand",
-    "banner",
-];
+/// Settings whose files are of the identity.
+const IDENTITY: [&str; 2] = ["hostkey", "hostcertificate"];
 
-/// The file, or, where it is another for each account (`/etc/ssh/keys/%u`), the directory that has all of them; none in homes.
-fn named(path: &str) -> Option<String> {
-    let before = path.split('%').next()?;
-    let place = if before.len() < path.len() { before.rsplit_once('/')?.0 } else { path };
+/// The directory of a file that is another for each account: `/etc/ssh/keys/%u`. None in homes.
+fn each(path: &str) -> Option<String> {
+    let place = path.split_once('%')?.0.rsplit_once('/')?.0;
     let is_wide = ["", CONFIG].contains(&place) || place.starts_with("/home") || place.matches('/').count() < 2;
     (place.starts_with('/') && !is_wide).then(|| place.to_owned())
 }
@@ -113,8 +110,8 @@ impl Config {
             let Some((key, args)) = words.split_first() else { continue };
             let first = args.first().map(String::as_str).unwrap_or_default();
             let key = key.to_ascii_lowercase();
-            if NAMED.contains(&key.as_str()) {
-                self.files.extend(args.iter().filter_map(|path| named(path)));
+            if !IDENTITY.contains(&key.as_str()) {
+                self.words.extend(args.iter().map(|word| (key.clone(), word.clone())));
             }
             match key.as_str() {
                 "match" => is_for_all = first.eq_ignore_ascii_case("all"),

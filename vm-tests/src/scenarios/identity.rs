@@ -204,7 +204,7 @@ pub(crate) fn root_disk_full(ctx: &Context) -> Result<()> {
         server.insert(member)?;
     }
     // What of Debian wants a place of its own in /tmp may fail, or not, by what the boot has taken away from there meanwhile.
-    server.expect_console("Failed to start ")?;
+    server.console().allow("Failed to start ")?;
     let phrases = ["No space left on device", "if the disk is full ('df /'), remove something"];
     assert_refuses(ctx, &lan, &mut server, Root::Full, "root-not-writable", &phrases)?;
     server.power_cut()

@@ -226,14 +226,19 @@ fn files(all: &[Statement], tree: &Tree, finding: &mut Finding) {
             }
         }
     }
-    for tls in find(all, "tls") {
-        tls.block.iter().filter(|one| one.words.first().is_some_and(|name| name.ends_with("-file"))).for_each(|one| {
-            one.words.get(1).and_then(|file| at(file)).into_iter().for_each(|file| finding.path(tree, &file));
-        });
-    }
+    let dir = dir.map_or("/var/cache/bind", String::as_str);
+    all.iter().for_each(|one| besides(one, tree, dir, finding));
     changing
         .iter()
         .for_each(|name| finding.note(format!("bind changes the zone {name} itself; its data is not synchronised")));
+}
+
+/// What is named anywhere but as the data of a zone: keys, certificates, tables, plugins.
+fn besides(one: &Statement, tree: &Tree, dir: &str, finding: &mut Finding) {
+    if let Some((name, words)) = one.words.split_first().filter(|_| !one.is("zone")) {
+        words.iter().for_each(|word| finding.files_from(tree, dir, name, word));
+        one.block.iter().for_each(|one| besides(one, tree, dir, finding));
+    }
 }
 
 /// The files that a zone's data includes; a line that begins with a blank is one of records.
@@ -432,12 +437,15 @@ mod tests {
         let root = Root::with(&[
             (
                 "etc/bind/named.conf",
-                "options { directory \"/srv/zones\"; };\ninclude \"/srv/keys\";\ntls x { cert-file \"/srv/c.pem\"; };\n\
+                "options { directory \"/srv/zones\"; statistics-file \"/srv/told\"; };\ninclude \"/srv/keys\";\ntls x { cert-file \"/srv/c.pem\"; key-file \"c.key\"; };\nplugin query \"/srv/filter.so\" { on; };\n\
                 zone \"a\" { type master; file \"a.db\"; };\nview \"in\" { zone \"b\" { type primary; file \"/srv/b.db\"; allow-update { none; }; }; };\n\
                 zone \"c\" { type primary; file \"c.db\"; allow-update { key k; }; };\nzone \"d\" { type slave; file \"d.db\"; };\n",
             ),
             ("srv/keys", ""),
             ("srv/c.pem", ""),
+            ("srv/filter.so", ""),
+            ("srv/told", ""),
+            ("srv/zones/c.key", ""),
             ("srv/zones/a.db", ""),
             ("srv/zones/c.db", ""),
             ("srv/zones/d.db", ""),
@@ -446,7 +454,16 @@ mod tests {
         let mut finding = Finding::default();
         bind(&root.tree(), &mut finding).unwrap();
         let found = finding.done();
-        assert_eq!(found.paths, ["/etc/bind", "/srv/keys", "/srv/zones/a.db", "/srv/b.db", "/srv/c.pem"]);
+        let expected = [
+            "/etc/bind",
+            "/srv/keys",
+            "/srv/zones/a.db",
+            "/srv/b.db",
+            "/srv/c.pem",
+            "/srv/zones/c.key",
+            "/srv/filter.so",
+        ];
+        assert_eq!(found.paths, expected);
         assert!(found.notes.len() == 1 && found.notes[0].contains("the zone c itself"), "{:?}", found.notes);
     }
 

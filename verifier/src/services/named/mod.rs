@@ -18,7 +18,7 @@ use crate::{here, seen::Look, service::Tree};
 use std::path::Path;
 
 /// Words in the names of settings for what the daemon writes.
-const WRITTEN: [&str; 16] = [
+const WRITTEN: [&str; 19] = [
     "auto-trust-anchor",
     "cache",
     "drift",
@@ -29,15 +29,18 @@ const WRITTEN: [&str; 16] = [
     "log",
     "mail_location",
     "pid",
+    "recursing",
     "rtcfile",
+    "secroots",
     "socket",
     "spool",
     "state",
+    "statistics",
     "stats",
     "timestamp",
 ];
 /// Words in the names of settings that may name a whole directory of files.
-const DIRECTORIES: [&str; 12] = [
+const DIRECTORIES: [&str; 20] = [
     "addn-hosts",
     "ca_cert_dir",
     "ca_dir",
@@ -47,10 +50,21 @@ const DIRECTORIES: [&str; 12] = [
     "dhcp-optsfile",
     "hostsdir",
     "include_dir",
+    "js_path",
     "optsdir",
+    "perl_modules",
+    "phpinidir",
     "sieve",
     "sourcedir",
+    // Apache's.
+    "sslcacertificatepath",
+    "sslcadnrequestpath",
+    "sslcarevocationpath",
+    "sslproxycacertificatepath",
+    "wsgipythonhome",
 ];
+/// Words in the names of settings whose relative value is a file. It lies beside the configuration, which travels as a whole, but may be a link.
+const RELATIVE: [&str; 5] = ["cert", "crl", "dhparam", "file", "key"];
 /// Where nothing lies that a person configures, or where every server has its own.
 const ELSEWHERE: [&str; 32] = [
     "/bin",
@@ -86,8 +100,8 @@ const ELSEWHERE: [&str; 32] = [
     "/var/run",
     "/var/spool",
 ];
-/// What postmap and its like make of a table, beside it.
-const MADE: [&str; 4] = ["", ".db", ".lmdb", ".cdb"];
+/// What postmap and its like make of a table, beside it; a database of Apache's may have two files.
+const MADE: [&str; 6] = ["", ".db", ".lmdb", ".cdb", ".dir", ".pag"];
 
 impl Finding {
     /// Adds the files that lines name, each of which sets something: `NAME = VALUE`, `NAME: VALUE`, `NAME VALUE`.
@@ -106,13 +120,31 @@ impl Finding {
         self.led(tree, setting, value);
     }
 
+    /// Adds the files that a word names, where they are there, and none that stand in them: in the languages of web servers and of sshd a word of
+    /// the same name means something else. A relative one counts from `dir`.
+    pub(super) fn files_from(&mut self, tree: &Tree, dir: &str, setting: &str, word: &str) {
+        let is_absolute = word.starts_with(['/', '|']) || word.contains(":/");
+        let names_file = || RELATIVE.iter().any(|part| setting.to_ascii_lowercase().contains(part));
+        if is_absolute {
+            self.listed(tree, setting, word);
+        } else if names_file() {
+            let (_, file) = word.rsplit_once(':').unwrap_or(("", word));
+            self.listed(tree, setting, &format!("{dir}/{file}"));
+        }
+    }
+
     /// Adds the files that a value names itself.
     fn listed(&mut self, tree: &Tree, setting: &str, value: &str) {
-        // A login is no log.
-        let setting = setting.to_ascii_lowercase().replace("login", "").replace("logon", "");
-        if WRITTEN.iter().any(|word| setting.contains(word)) {
-            return;
-        }
+        // Neither a login nor a dialog is a log.
+        let setting =
+            ["login", "logon", "dialog"].iter().fold(setting.to_ascii_lowercase(), |name, no| name.replace(no, ""));
+        // A log may be piped to a program, with words of its own.
+        let piped = value.trim_start().strip_prefix('|').map(|line| line.trim_start_matches(['|', '$', ' ']));
+        let value = match piped.and_then(|line| line.split_whitespace().next()) {
+            Some(program) => program,
+            None if WRITTEN.iter().any(|word| setting.contains(word)) => return,
+            None => value,
+        };
         let may_be_directory = DIRECTORIES.iter().any(|word| setting.contains(word));
         for path in paths(value) {
             for path in MADE.map(|end| format!("{path}{end}")) {

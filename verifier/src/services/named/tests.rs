@@ -49,6 +49,71 @@ const CASES: &[Case] = &[
         &["/srv/a.txt", "/srv/b.dir", "/srv/b.pag", "/srv/app.wsgi"],
     ),
     (
+        "web",
+        &[
+            (
+                "etc/apache2/apache2.conf",
+                "Listen 80\nRewriteMap c prg:/srv/c.pl\nRewriteMap d rnd:d.txt\nSSLPassPhraseDialog \"exec:/srv/pass arg\"\n\
+                 CustomLog \"|/srv/split 86400\" combined\nCustomLog /srv/log combined\nSSLOpenSSLConfCmd DHParameters /srv/dh.pem\n\
+                 LoadModule x_module /srv/mod_x.so\nAuthUserFile users\nAuthUserFile /srv/%{HOST}\nDocumentRoot /srv/www\nNewModuleSays /srv/new\n",
+            ),
+            ("etc/apache2/users", ""),
+            ("srv/c.pl", ""),
+            ("srv/pass", ""),
+            ("srv/split", ""),
+            ("srv/dh.pem", ""),
+            ("srv/mod_x.so", ""),
+            ("srv/new", ""),
+        ],
+        &["/srv/c.pl", "/srv/pass", "/srv/split", "/srv/dh.pem", "/srv/mod_x.so", "/srv/new"],
+    ),
+    (
+        "web",
+        &[
+            (
+                "etc/nginx/nginx.conf",
+                "stream { server { ssl_certificate /srv/tls/stream.pem; } }\n\
+                 http { ssl_password_file /srv/tls/pass; access_log /srv/log; js_path /srv/js; js_import x from /srv/x.js; auth_new_thing /srv/new;\n\
+                 server { listen 443 ssl; ssl_certificate /srv/hosts/$ssl_server_name.pem; ssl_certificate_key /srv/keys/${n}.key;\n\
+                 location / { alias /srv/files/$1; ssl_crl /srv/crl; } } }",
+            ),
+            ("srv/tls/stream.pem", ""),
+            ("srv/tls/pass", ""),
+            ("srv/js/a.js", ""),
+            ("srv/x.js", ""),
+            ("srv/new", ""),
+            ("srv/crl", ""),
+            ("srv/hosts/a.example.pem", ""),
+            ("srv/keys/a.key", ""),
+            ("srv/keys/a.pem", ""),
+        ],
+        &[
+            "/srv/tls/stream.pem",
+            "/srv/tls/pass",
+            "/srv/js",
+            "/srv/x.js",
+            "/srv/new",
+            "/srv/crl",
+            "/srv/hosts/a.example.pem",
+            "/srv/keys/a.key",
+        ],
+    ),
+    (
+        "ssh",
+        &[
+            (
+                "etc/ssh/sshd_config",
+                "HostKey /srv/old\nTrustedUserCAKeys /srv/ca.pub\nAuthorizedKeysFile /srv/keys/%u .ssh/authorized_keys\n\
+                 Match User upload\n ForceCommand /srv/upload --only\nSubsystem audit /srv/audit -v\n",
+            ),
+            ("srv/ca.pub", ""),
+            ("srv/keys/anna", ""),
+            ("srv/upload", ""),
+            ("srv/audit", ""),
+        ],
+        &["/srv/ca.pub", "/srv/keys", "/srv/upload", "/srv/audit"],
+    ),
+    (
         "mail",
         &[
             ("etc/dovecot/dovecot.conf", "protocols = imap\n!include /srv/dovecot/*.conf\n"),

@@ -6,7 +6,6 @@
 //!  site.rs                                    what comes of a request to one of them
 //! ```
 
-mod files;
 mod site;
 mod text;
 
@@ -38,16 +37,11 @@ pub(super) fn sites(tree: &Tree, dir: &str, finding: &mut Finding) -> anyhow::Re
         return Ok(None);
     }
     let config = config(tree, dir, &main, finding)?;
-    let named = config.all.iter().filter_map(files::named);
-    let at = |file: String| if file.starts_with('/') { file } else { format!("{dir}/{file}") };
-    // A database may lie in several files, whose names it is the beginning of.
-    let parts = |file: String| {
-        let more = files::PARTS.map(|end| format!("{file}{end}")).into_iter().filter(|file| tree.exists(file));
-        [file].into_iter().chain(more)
-    };
-    let files = config.files.iter().cloned().chain(named.map(at).flat_map(parts)).collect();
+    for directive in &config.all {
+        directive.words[1..].iter().for_each(|word| finding.files_from(tree, dir, &directive.words[0], word));
+    }
     let (sites, apart) = hosts(&config.all, finding);
-    Ok(Some(Sites { sites, apart, files }))
+    Ok(Some(Sites { sites, apart, files: config.files }))
 }
 
 /// What Apache says of its configuration, and what it lies in; or what is read there.

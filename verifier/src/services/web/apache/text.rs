@@ -173,7 +173,14 @@ impl<'t> Reader<'t> {
         let Some(name) = words.first().map(|name| name.to_ascii_lowercase()) else { return Ok(()) };
         let arg = words.get(1).cloned().unwrap_or_default();
         match name.as_str() {
-            "loadmodule" => self.modules.push(arg.trim_end_matches("_module").into()),
+            // Apache does these while it reads, and prints them nowhere.
+            "loadmodule" | "loadfile" => {
+                let file = words.last().filter(|file| file.starts_with('/') && !file.starts_with("/usr/lib/"));
+                self.included.extend(file.cloned());
+                if name == "loadmodule" {
+                    self.modules.push(arg.trim_end_matches("_module").into());
+                }
+            }
             "undefine" => drop(self.defined.remove(&arg)),
             "use" => {
                 let Some((parameters, mut body)) = self.macros.get(&arg.to_ascii_lowercase()).cloned() else {

@@ -34,8 +34,8 @@ pub(super) fn sites(tree: &Tree, dir: &str, finding: &mut Finding) -> anyhow::Re
     let usual = dir == "/etc/nginx";
     let told = usual.then(|| daemon::says_with(tree, finding, RIGHTS, "nginx", &["-T", "-q"])).flatten();
     let Some(config) = text::read(tree, dir, &main, told.as_deref())? else { return Ok(None) };
+    files(&config.directives, tree, dir, finding);
     let mut sites = Sites { files: config.files, ..Sites::default() };
-    files(&config.directives, dir, &mut sites.files);
     for http in config.directives.iter().filter(|directive| directive.name == "http") {
         let servers: Vec<Server<'_>> = find(&http.block, "server").map(|server| Server::read(http, server)).collect();
         let listens = servers.iter().flat_map(|server| &server.listens);
@@ -377,49 +377,33 @@ fn url(location: &Directive) -> Option<String> {
     }
 }
 
-/// Files that are named anywhere, and that nginx cannot do without.
-fn files(block: &[Directive], dir: &str, all: &mut Vec<String>) {
+/// Adds the files that are named anywhere; `$` in the name of a certificate stands for whatever is there.
+fn files(block: &[Directive], tree: &Tree, dir: &str, finding: &mut Finding) {
     for directive in block {
-        let is_one = NAMED.contains(&directive.name.as_str())
-            || ["proxy_ssl_", "grpc_ssl_", "uwsgi_ssl_"].iter().any(|prefix| {
-                directive.name.strip_prefix(prefix).is_some_and(|rest| NAMED.contains(&format!("ssl_{rest}").as_str()))
-            });
-        if let Some(file) = directive.args.first().filter(|file| is_one && !file.contains('$') && !file.contains(':')) {
-            all.push(if file.starts_with('/') { file.clone() } else { format!("{dir}/{file}") });
+        for word in &directive.args {
+            if word.starts_with('/') && word.contains('$') && directive.name.contains("_certificate") {
+                tree.matching(&any(word)).iter().for_each(|file| finding.files_from(tree, dir, &directive.name, file));
+            } else {
+                finding.files_from(tree, dir, &directive.name, word);
+            }
         }
-        files(&directive.block, dir, all);
+        files(&directive.block, tree, dir, finding);
     }
 }
 
-/// Directives that name a file of their own.
-const NAMED: [&str; 26] = [
-    "ssl_certificate",
-    "ssl_certificate_key",
-    "ssl_client_certificate",
-    "ssl_trusted_certificate",
-    "ssl_crl",
-    "ssl_dhparam",
-    "ssl_password_file",
-    "ssl_session_ticket_key",
-    "ssl_stapling_file",
-    "auth_basic_user_file",
-    "auth_jwt_key_file",
-    "geoip_country",
-    "geoip_city",
-    "js_include",
-    "js_path",
-    "load_module",
-    "geoip2",
-    "geoip_org",
-    "perl_modules",
-    "perl_require",
-    "lua_ssl_trusted_certificate",
-    "content_by_lua_file",
-    "access_by_lua_file",
-    "rewrite_by_lua_file",
-    "init_by_lua_file",
-    "modsecurity_rules_file",
-];
+/// `/srv/tls/*.pem`, of `/srv/tls/$ssl_server_name.pem` and of `/srv/tls/${name}.pem`.
+fn any(word: &str) -> String {
+    let mut parts = word.split('$');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |pattern, part| {
+        let name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let rest = match part.strip_prefix('{') {
+            Some(braced) => braced.split_once('}').map_or("", |(_, rest)| rest),
+            None => part.trim_start_matches(name),
+        };
+        format!("{pattern}*{rest}")
+    })
+}
 
 #[cfg(test)]
 mod tests;
