@@ -287,3 +287,31 @@ fn a_secondary_gives_a_verdict_of_itself_and_of_pri_and_is_not_content_without_p
     );
     assert!(told.contains("READY TO FAIL OVER TO SEC1: yes"), "{told}");
 }
+
+#[test]
+fn a_server_without_a_role_answers_no_and_says_why() {
+    let tmp = tempfile::tempdir().unwrap();
+    let root = tmp.path();
+    std::fs::create_dir(root.join("unbound")).unwrap();
+    let status = |more: &[&str]| {
+        let args = [&["status", "--root", root.to_str().unwrap()], more].concat();
+        let output = atlas(root, &args);
+        (output.status.code(), text(&output.stdout))
+    };
+    let refusal = atlas_model::Refusal::new(atlas_model::RefusalCode::MissingMember, "The Unbound set lacks a disk.");
+    let mut boot = atlas_model::BootReport { refusal: Some(refusal), ..atlas_model::BootReport::begin("atlas-boot") };
+    write(root, "run/atlas/boot.json", &serde_json::to_string(&boot).unwrap());
+    let (code, told) = status(&[]);
+    assert_eq!(code, Some(3), "{told}");
+    assert!(told.starts_with("READY TO FAIL OVER TO THIS SERVER: NO\n"), "{told}");
+    assert!(told.contains("missing-member") && told.contains("try: the screen is above the login"), "{told}");
+    let (code, told) = status(&["--json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert!(code == Some(3) && told["here"][0].as_str().unwrap().contains("missing-member"), "{told}");
+    (boot.refusal, boot.outcome) = (None, atlas_model::Outcome::NotInitialised);
+    write(root, "run/atlas/boot.json", &serde_json::to_string(&boot).unwrap());
+    assert!(status(&[]).1.contains("try: atlas init, then reboot"), "{}", status(&[]).1);
+    // What the boot did is not known either.
+    std::fs::remove_file(root.join("run/atlas/boot.json")).unwrap();
+    assert_eq!(status(&[]).0, Some(1));
+}

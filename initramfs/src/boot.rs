@@ -80,11 +80,11 @@ pub fn boot(places: &Places, voice: Voice) -> BootReport {
     let mut clock = Clock::new(voice);
     let mut report = BootReport { boot_id: Some(gate::boot_id()), ..BootReport::begin(PROGRAM) };
     let mut disks = Machine::new(places);
+    // The operator will look for these files on the running server, where its root is "/".
+    let root = format!("{}/", places.root.display());
     match sequence(places, &mut disks, &mut report, &mut clock) {
         Ok(outcome) => report.outcome = outcome,
         Err(mut refusal) => {
-            // The operator will look for these files on the running server, where its root is "/".
-            let root = format!("{}/", places.root.display());
             refusal.found.iter_mut().for_each(|fact| *fact = fact.replace(&root, "/"));
             if !report.unbound_written {
                 refusal.found.push("nothing was written to the Unbound disks".into());
@@ -100,6 +100,7 @@ pub fn boot(places: &Places, voice: Voice) -> BootReport {
             report.refusal = Some(refusal);
         }
     }
+    report.warnings.iter_mut().for_each(|warning| *warning = warning.replace(&root, "/"));
     report.steps = clock.steps;
     report
 }

@@ -5,7 +5,13 @@
 //!   this Role's     covers where the program that configures the network keeps its addresses
 //! ```
 
-use super::{check::Finding, facts, facts::Site, initramfs::chain, network::is_enabled};
+use super::{
+    check::{Finding, WARNING},
+    facts,
+    facts::Site,
+    initramfs::chain,
+    network::is_enabled,
+};
 use atlas_host::{net::addresses, tree::Dir};
 use atlas_model::{BootReport, PathList, TreePath, manifest::FileSet};
 use atlas_sid::{on_root, snapshot};
@@ -32,12 +38,14 @@ const NETPLAN: (&str, &str) = ("usr/sbin/netplan", "/etc/netplan");
 pub(super) fn findings(site: &Site, boot: Option<&BootReport>) -> Vec<Finding> {
     let Some(lists) = Lists::read(site, boot) else {
         let is_read = facts::open_sid(&site.unbound()).is_ok_and(|sid| sid.is_some());
-        let why = if is_read {
-            "no list names one yet"
+        return vec![if is_read {
+            Finding::well(ABOUT, "no list names one yet")
         } else {
-            "not looked at: the lists are on the Unbound set, which is not mounted"
-        };
-        return vec![Finding::well(ABOUT, why)];
+            Finding::well(
+                WARNING,
+                "the identity was not looked at: its lists are on the Unbound set, which is not mounted",
+            )
+        }];
     };
     let mut problems = immutable(site, &lists.all);
     problems.extend(elsewhere(site, &lists.all));

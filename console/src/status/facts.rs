@@ -51,6 +51,11 @@ pub(super) fn gather(root: &Path) -> anyhow::Result<Facts> {
     })
 }
 
+/// What the last boot wrote down, where this server has no set to ask.
+pub(super) fn boot(root: &Path) -> Option<BootReport> {
+    report(&Dir::open_root(root).ok()?, "boot.json")
+}
+
 /// How many members the array under /unbound should have and has, from /proc.
 fn members(tree: &Dir) -> Option<(u32, u32)> {
     let mounts = String::from_utf8(tree.dir("proc/self").ok()?.read("mounts", 1 << 20).ok()?).ok()?;

@@ -16,11 +16,13 @@ mod readiness;
 mod services;
 mod standby;
 
+use readiness::Reason;
 pub use readiness::{Facts, Readiness, Ready};
 pub use standby::Pri;
 
 use atlas_cli::{Common, Exit, Style, Table, print, print_json};
 use serde::Serialize;
+use serde_json::json;
 use std::{io::IsTerminal, time::Duration};
 
 /// How `atlas status` is told.
@@ -53,7 +55,13 @@ struct Answer<'a> {
 /// Looks, decides and tells.
 pub(crate) fn run(args: &StatusArgs, common: &Common) -> anyhow::Result<Exit> {
     loop {
-        let facts = facts::gather(&common.root)?;
+        let facts = match (facts::gather(&common.root), facts::boot(&common.root)) {
+            (Ok(facts), _) => facts,
+            (Err(error), boot) => match boot.as_ref().and_then(services::without_role) {
+                Some(reason) if !args.watch => return tell_of_none(&reason, common),
+                _ => return Err(error),
+            },
+        };
         let ready = readiness::decide(&facts);
         let (here, pri) = (readiness::here(&facts), standby::pri(&facts));
         if common.json {
@@ -70,6 +78,19 @@ pub(crate) fn run(args: &StatusArgs, common: &Common) -> anyhow::Result<Exit> {
         }
         std::thread::sleep(AGAIN);
     }
+}
+
+/// The answer of a server that has no role: nobody can fail over to it as it is.
+fn tell_of_none(reason: &Reason, common: &Common) -> anyhow::Result<Exit> {
+    if common.json {
+        let here = [format!("{}: {}", reason.what, reason.hint)];
+        print_json(&json!({ "format": 1, "role": null, "ready": [], "here": here }))?;
+    } else {
+        let style = Style::stdout();
+        let (head, no) = (style.bold("READY TO FAIL OVER TO THIS SERVER"), word(style, Ready::No));
+        print(format!("{head}: {no}\n  {}\n    try: {}\n", reason.what, reason.hint))?;
+    }
+    Ok(Exit::No)
 }
 
 fn word(style: Style, ready: Ready) -> String {

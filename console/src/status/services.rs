@@ -2,7 +2,7 @@
 
 use super::readiness::{Facts, Reason, reason};
 use atlas_model::{
-    Role,
+    BootReport, Outcome, Role,
     cycle::Problem,
     verify::{
         ADDRESS_IN_USE, Fault, Findings, HEARTBEAT, Observed, Profile, Verdict,
@@ -222,11 +222,19 @@ pub(super) fn verdict_of(facts: &Facts, role: Role, service: &str) -> String {
 
 /// Why this server has no role and no network, where that is so: everything else follows from it.
 pub(super) fn refused(facts: &Facts) -> Option<Reason> {
-    let refusal = facts.boot.as_ref()?.refusal.as_ref()?;
-    Some(reason(
-        format!("this server has no role, and its network gate is closed: {refusal}"),
-        "the screen is above the login prompt, and in: systemctl status atlas-gate",
-    ))
+    without_role(facts.boot.as_ref()?)
+}
+
+/// The same, from what the boot wrote down.
+pub(super) fn without_role(boot: &BootReport) -> Option<Reason> {
+    let refused = boot.refusal.as_ref().map(|refusal| {
+        reason(
+            format!("this server has no role, and its network gate is closed: {refusal}"),
+            "the screen is above the login prompt, and in: systemctl status atlas-gate",
+        )
+    });
+    let is_new = boot.outcome == Outcome::NotInitialised;
+    refused.or_else(|| is_new.then(|| reason("this server was not set up when it booted", "atlas init, then reboot")))
 }
 
 /// What is wrong with this server itself, by whoever saw it.

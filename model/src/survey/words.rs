@@ -78,7 +78,7 @@ impl Survey {
     pub(super) fn may_be_late(&self, mut refusal: Refusal) -> Refusal {
         for controller in &self.controllers {
             refusal.found.push(format!(
-                "{} {} at {} has no driver in this initramfs; disks behind it are not seen",
+                "{} {} at {} has no driver here; disks behind it are not seen",
                 controller.kind, controller.id, controller.address
             ));
             let driver = match controller.module {

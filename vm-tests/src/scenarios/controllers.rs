@@ -21,7 +21,7 @@ pub(crate) fn disks_on_another_controller(ctx: &Context) -> Result<()> {
     let mut server = builder.build();
     server.start()?;
     server.wait_console("ATLAS REFUSED TO TAKE A ROLE: no-unbound-set", secs(120))?;
-    server.wait_console("has no driver in this initramfs", secs(10))?;
+    server.wait_console("has no driver here; disks behind it are not seen", secs(10))?;
     server.wait_console("write virtio_scsi to /etc/initramfs-tools/modules", secs(10))?;
     server.wait_booted(secs(240))?;
     // The running system has the driver: the set is there, and only the initramfs stands in the way.
