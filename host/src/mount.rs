@@ -1,6 +1,7 @@
 //! Mounts.
 
 use crate::FileError;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use sys_mount::{Mount, MountFlags, UnmountFlags};
 
@@ -161,23 +162,53 @@ pub fn unmount(at: &Path) -> Result<(), FileError> {
     sys_mount::unmount(at, UnmountFlags::empty()).map_err(FileError::on("unmount", at))
 }
 
-/// How long taking a mount out of sight may take.
-const DETACH: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long taking a mount out of sight, or ending it, may take.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Takes a mount out of everybody's sight, although somebody may hang in it: waits neither for its device nor for who uses it. Where nothing is
 /// mounted, nothing is done.
 pub fn detach(at: &Path) {
-    let (done, is_done) = std::sync::mpsc::channel::<()>();
     let at = at.to_owned();
-    let detach = move || {
+    apart(move || {
         let flags = nix::mount::MntFlags::MNT_DETACH | nix::mount::MntFlags::UMOUNT_NOFOLLOW;
         let _ = nix::mount::umount2(&at, flags);
+    });
+}
+
+/// On a thread of its own, for so long: the way to a mount point may lie on a disk that hangs, too.
+fn apart(work: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let work = move || {
+        work();
         drop(done);
     };
-    // On a thread of its own: the way to the mount point may lie on a disk that hangs, too.
-    if std::thread::Builder::new().spawn(detach).is_ok() {
-        let _ = is_done.recv_timeout(DETACH);
+    if std::thread::Builder::new().spawn(work).is_ok() {
+        let _ = is_done.recv_timeout(PATIENCE);
     }
+}
+
+/// `EXT4_IOC_SHUTDOWN` of `linux/ext4.h`, and to write nothing more out before.
+const SHUTDOWN: nix::libc::Ioctl = nix::request_code_read!(b'X', 125, size_of::<u32>()) as nix::libc::Ioctl;
+const WITHOUT_WRITING: u32 = 2;
+
+/// Ends a file system whose device is lost: whoever reads or writes gets an error at once, nothing reaches the device if it comes back, and the
+/// kernel says nothing more of it. Only unmounting remains. Does nothing where no file system is mounted; waits for no device.
+pub fn end(at: &Path) {
+    let at = at.to_owned();
+    apart(move || {
+        let Ok(root) = std::fs::File::open(&at) else { return };
+        // Of what was opened, not of what the path leads to by now: a directory of the root file system would end that.
+        let device = |file: &std::fs::File| {
+            use std::os::unix::fs::MetadataExt;
+            file.metadata().map(|meta| meta.dev()).ok()
+        };
+        let above = at.parent().and_then(|parent| std::fs::File::open(parent).ok());
+        if above.is_some_and(|above| device(&above) != device(&root)) {
+            let how = WITHOUT_WRITING;
+            // SAFETY: the descriptor is open for as long as the call takes, and this request reads the number that it is given a pointer to.
+            unsafe { nix::libc::ioctl(root.as_raw_fd(), SHUTDOWN, &raw const how) };
+        }
+    });
 }
 
 /// Takes a mount along to another place, as `mount --move` does.

@@ -4,6 +4,7 @@ use crate::{
     PROGRAM, Places,
     boot::Clock,
     decide::{self, Disks, Found},
+    gate,
     identity::How,
     machine::Machine,
     refuse,
@@ -23,7 +24,17 @@ use std::path::{Path, PathBuf};
 pub fn check(places: &Places) -> BootReport {
     let mut report = BootReport::begin(PROGRAM);
     let mut clock = Clock::new(Voice::default());
-    let answer = answer(places, &mut report, &mut clock);
+    let answer = answer(places, &mut report, &mut clock).and_then(|outcome| match refused_now(places) {
+        Some(refusal) if refusal.code == RefusalCode::AddressInUse => {
+            let again = "that was heard when this server booted: only the next boot asks again, and goes on if nobody answers then";
+            Err(refusal.found(again))
+        }
+        Some(refusal) => {
+            report.warnings.push(format!("this server has no role now ({}): this is about the next boot", refusal.code));
+            Ok(outcome)
+        }
+        None => Ok(outcome),
+    });
     report.steps = clock.steps();
     match answer {
         Ok(outcome) => report.outcome = outcome,
@@ -37,6 +48,12 @@ pub fn check(places: &Places) -> BootReport {
         }
     }
     report
+}
+
+/// Why this server has no role since it booted, where that is so.
+fn refused_now(places: &Places) -> Option<Refusal> {
+    let boot = gate::read_report(places).ok()??;
+    boot.refusal.filter(|_| boot.boot_id.is_some_and(|id| id == gate::boot_id()))
 }
 
 fn answer(places: &Places, report: &mut BootReport, clock: &mut Clock) -> Result<Outcome, Refusal> {

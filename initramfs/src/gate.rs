@@ -165,6 +165,8 @@ fn closed(
         report.warnings.extend(record::write(places, &unsaid).err().map(|error| chain(&error)));
     }
     report.warnings.extend(end_of_acceptances(places));
+    // Before anything that waits for the decision begins to write there.
+    keeper::let_go(places, &mut report);
     decided(places, &mut report);
     if refusal.code == RefusalCode::NotDecided {
         // Early boot did not come to it, and an initramfs without atlas-boot starts every array that it finds. Nobody waits for this.

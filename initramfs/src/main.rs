@@ -45,7 +45,7 @@ fn main() -> ExitCode {
             let text = match (&report.refusal, args.json) {
                 (_, true) => serde_json::to_string(&report).unwrap_or_default() + "\n",
                 (Some(refusal), false) => refusal.forecast(),
-                (None, false) => record::summary(&report),
+                (None, false) => record::outlook(&report),
             };
             say(&text);
             ExitCode::from(if report.refusal.is_some() { 3 } else { 0 })

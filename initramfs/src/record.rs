@@ -128,17 +128,26 @@ fn filled(title: &str, facts: &[String]) -> Vec<String> {
 
 /// One line per thing that an operator wants to know of a boot that went well.
 pub fn summary(report: &BootReport) -> String {
+    told(report, "this server is", "was in place")
+}
+
+/// The same of the boot that would come next.
+pub fn outlook(report: &BootReport) -> String {
+    told(report, "this server would boot as", "is in place")
+}
+
+fn told(report: &BootReport, server: &str, in_place: &str) -> String {
     let role = report.role.map_or_else(|| "no role".to_owned(), |role| role.to_string());
     let env = report.env_version.map(|env| format!(" on {env}")).unwrap_or_default();
     let mut text = match report.outcome {
         Outcome::IdentityInstalled if report.installed.is_empty() => {
-            format!("this server is {role}{env}; its identity was in place\n")
+            format!("{server} {role}{env}; its identity {in_place}\n")
         }
         Outcome::IdentityInstalled => {
-            format!("this server is {role}{env}; {} paths of its identity were changed\n", report.installed.len())
+            format!("{server} {role}{env}; paths of its identity that change: {}\n", report.installed.len())
         }
         Outcome::FromScratch => {
-            format!("this server is {role}{env}; it keeps the identity of its OS, no Snapshot was made yet\n")
+            format!("{server} {role}{env}; it keeps the identity of its OS, no Snapshot was made yet\n")
         }
         Outcome::NotInitialised => "'atlas init' was never run here; ATLAS leaves this machine alone\n".to_owned(),
         Outcome::Refused => "this server holds no role\n".to_owned(),

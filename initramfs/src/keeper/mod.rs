@@ -15,7 +15,7 @@ mod disks;
 mod watch;
 
 pub(crate) use addresses::{Found, Question, give_back};
-pub(crate) use watch::{Keeper, lost_already, stay_closed};
+pub(crate) use watch::{Keeper, let_go, lost_already, stay_closed};
 
 use atlas_model::{Refusal, RefusalCode, members::Standing};
 use std::{fs::File, io::Write, os::unix::fs::OpenOptionsExt, path::Path};

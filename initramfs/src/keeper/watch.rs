@@ -6,14 +6,18 @@ use super::{
     disks_lost, tell_terminals,
 };
 use crate::{Places, gate, record};
-use atlas_host::net::{
-    NetError, cards,
-    gate::Gate,
-    probe::{self, Answers, Conflict, Ears, Said},
-    rtnetlink::Rtnetlink,
+use atlas_host::{
+    mount,
+    net::{
+        NetError, cards,
+        gate::Gate,
+        probe::{self, Answers, Conflict, Ears, Said},
+        rtnetlink::Rtnetlink,
+    },
+    process::{Command, ProcessError},
 };
 use atlas_model::{
-    BootReport, GateReport, Outcome, Refusal,
+    BootReport, GateReport, Outcome, Refusal, RefusalCode,
     address::{Link, Mac, Wire},
     claims::Claims,
 };
@@ -37,6 +41,8 @@ const SIGN: Duration = Duration::from_secs(2);
 /// How long after the gate was opened a claim of this server's address by another machine closes it again: that machine asked at nearly the same time
 /// and had decided first. Later, nobody can tell who was first, and it is reported.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long making the set read-only may take.
+const REMOUNT: Duration = Duration::from_secs(20);
 /// How often a closed gate is looked at.
 const CLOSED: Duration = Duration::from_secs(1);
 
@@ -153,7 +159,12 @@ impl<'p> Keeper<'p> {
     fn disks(&mut self, now: Duration) -> Option<Refusal> {
         let disks = self.disks.as_mut()?;
         disks.look(now);
-        disks.are_lost(now).then(|| disks_lost(&disks.standings(now), &self.of_boot))
+        if !disks.are_lost(now) {
+            return None;
+        }
+        let standings = disks.standings(now);
+        self.report.members = standings.iter().map(ToString::to_string).collect();
+        Some(disks_lost(&standings, &self.of_boot))
     }
 
     /// Says whether anything changed.
@@ -306,6 +317,7 @@ fn shut(places: &Places, gate: &Gate, report: &mut GateReport, refusal: Refusal)
     report.held.clear();
     let _ = gate::write(places, report);
     gate::say(report);
+    let_go(places, report);
 }
 
 fn links_down() -> Result<(), NetError> {
@@ -315,6 +327,26 @@ fn links_down() -> Result<(), NetError> {
         let _ = kernel.set_up(link.index, false);
     }
     Ok(())
+}
+
+/// Nothing is written to a set whose server has no role: lost disks may be in another server, and a mirror's half that served nobody must not look
+/// as if it had been written last.
+pub(crate) fn let_go(places: &Places, report: &mut GateReport) {
+    let at = places.unbound();
+    match report.refusal.as_ref().map(|refusal| refusal.code) {
+        Some(RefusalCode::DisksLost) => mount::end(&at),
+        Some(RefusalCode::AddressInUse) => {
+            let done = read_only(&at).err();
+            report.warnings.extend(done.map(|error| format!("the Unbound set may still be written: {error}")));
+        }
+        _ => {}
+    }
+}
+
+/// By systemd, as this program may mount nothing.
+fn read_only(at: &Path) -> Result<(), ProcessError> {
+    let remount = ["--quiet", "--wait", "--collect", "--property=DefaultDependencies=no", "mount", "-o", "remount,ro"];
+    Command::new("systemd-run").args(remount).arg(at).deadline(REMOUNT).run().map(drop)
 }
 
 /// Keeps the gate closed, whoever brings interfaces up, in whatever network namespace, until the machine is switched off.
