@@ -53,5 +53,11 @@ fn install_and_remove(release: Release) {
     ] {
         assert!(operator.contains(expected), "not {expected:?}: {operator}");
     }
+    // Who reads why it was refused has it before the eyes: nothing is installed anew.
+    let (refused, _) = operator.split_once("not removed:").unwrap().1.split_once("still there").unwrap();
+    assert!(
+        !refused.contains("update-initramfs: Generating") && !refused.contains("is installed already"),
+        "{refused}"
+    );
     assert_eq!(removed, "initramfs: none\ndpkg: none\nfiles: none\n");
 }
