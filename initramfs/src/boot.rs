@@ -92,6 +92,7 @@ pub fn boot(places: &Places, voice: Voice) -> BootReport {
             if let Ok(survey) = disks.survey() {
                 let named = refusal.found.clone();
                 refusal.found.extend(disks.clear(&survey));
+                refusal = refuse::with_clocks(refusal, &survey);
                 if refusal.code == RefusalCode::BoundDataInvalid {
                     refusal.found.extend(survey.beside(&named));
                 }

@@ -39,10 +39,11 @@ pub fn check(places: &Places) -> BootReport {
     match answer {
         Ok(outcome) => report.outcome = outcome,
         Err(mut refusal) => {
-            if refusal.code == RefusalCode::BoundDataInvalid
-                && let Ok(survey) = Machine::looking(places).survey()
-            {
-                refusal.found.extend(survey.beside(&refusal.found));
+            if let Ok(survey) = Machine::looking(places).survey() {
+                if refusal.code == RefusalCode::BoundDataInvalid {
+                    refusal.found.extend(survey.beside(&refusal.found));
+                }
+                refusal = refuse::with_clocks(refusal, &survey);
             }
             report.refusal = Some(refusal);
         }

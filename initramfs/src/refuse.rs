@@ -6,12 +6,12 @@ use atlas_model::{
     ext4::Ext4Superblock,
     master_config::BadMasterConfig,
     path_list::BadPathList,
-    survey::{SetChoice, SetKind},
+    survey::{SetChoice, SetKind, Survey},
     worn::{Foreign, RoleIdentity},
 };
 use atlas_sid::SidError;
 
-use crate::unbound::ARRAY;
+use crate::{role, unbound::ARRAY};
 
 /// How a set is started at the console of a server that refused; [`with_disks`] names its devices.
 const START: &str =
@@ -203,6 +203,14 @@ pub fn disk_hangs(error: &dyn std::error::Error) -> Refusal {
         .remedy("switch the power off, not only reset: a disk that hangs may need it; take the disk out or replace it, and boot again")
         .remedy("if that leaves one healthy disk of the set, boot with it and follow what the screen says")
         .caused_by(error)
+}
+
+/// Where the times of last writes are to help a person to decide: those that cannot be right are named.
+pub fn with_clocks(mut refusal: Refusal, survey: &Survey) -> Refusal {
+    if matches!(refusal.code, RefusalCode::WrittenApart | RefusalCode::LostMirror) {
+        refusal.found.extend(survey.wrong_clocks(role::now()));
+    }
+    refusal
 }
 
 /// A refusal of what a set that was chosen holds: on which disks that is, and how they are started at the console.

@@ -83,10 +83,14 @@ pub(crate) fn read_bound(root: &Dir) -> Result<Option<BoundData>, Refusal> {
     Ok(bound)
 }
 
+/// By this server's clock, in seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// Puts what was found on the way to a set into the report.
 pub(crate) fn remember(found: &Found, start: &Start, report: &mut BootReport) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let of_now = found.warnings.iter().chain(&found.choice.warnings).cloned().chain(found.choice.of_the_future(now));
+    let of_now = found.warnings.iter().chain(&found.choice.warnings).cloned().chain(found.choice.of_the_future(now()));
     for warning in of_now {
         if !report.warnings.contains(&warning) {
             report.warnings.push(warning);

@@ -2,7 +2,7 @@
 
 use atlas_host::md::Array;
 use atlas_model::{
-    Refusal, RefusalCode,
+    Refusal, RefusalCode, UNBOUND_ARRAY,
     report::SetReport,
     survey::{SetChoice, SetKind},
 };
@@ -59,9 +59,13 @@ pub fn verify(array: &Array) -> Result<(), Refusal> {
 /// What md did otherwise than it was decided, and therefore nobody has said yet.
 pub fn warnings(set: &SetReport) -> Vec<String> {
     let line = |device: &String| {
+        let is_it = |disk: &&String| {
+            disk.strip_prefix(device.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        };
+        let named = set.disks.iter().find(is_it).unwrap_or(device);
         format!(
-            "md did not take {device} into the set, although it belongs to it: 'dmesg' says why (one that is too small, or failing); \
-             replace it, the set has one copy less than it should"
+            "{named} belongs to the set and is not in it: md did not take it, or threw it out at the first error; 'dmesg' says why (too small, or \
+             failing); the set has one copy less than it should, replace the disk: mdadm {UNBOUND_ARRAY} --add DISK"
         )
     };
     set.not_taken.iter().map(line).collect()

@@ -27,6 +27,7 @@ const MAGIC: u32 = 0xa92b_4efc;
 const MAX_DEVICES: usize = (SUPERBLOCK_LEN - 256) / 2;
 const FEATURE_RECOVERY_OFFSET: u32 = 2;
 const FEATURE_RESHAPE_ACTIVE: u32 = 4;
+const FEATURE_BAD_BLOCKS: u32 = 8;
 const FEATURE_JOURNAL: u32 = 512;
 const DONE: u64 = u64::MAX;
 
@@ -79,6 +80,8 @@ pub struct MdSuperblock {
     pub rebuilding: bool,
     /// Whether the array is of a kind that ATLAS does not start: being reshaped, or with a write journal.
     pub exotic: bool,
+    /// Whether md has noted blocks that this member cannot give: it is no copy of those, although it counts as one.
+    pub bad_blocks: bool,
     /// For each device number, which slot it fills, as this member believes.
     pub roles: Vec<Slot>,
 }
@@ -155,6 +158,7 @@ impl MdSuperblock {
             clean: u64_at(block, 208) == DONE,
             rebuilding: features & FEATURE_RECOVERY_OFFSET != 0 && u64_at(block, 152) != DONE,
             exotic: features & (FEATURE_RESHAPE_ACTIVE | FEATURE_JOURNAL) != 0,
+            bad_blocks: features & FEATURE_BAD_BLOCKS != 0,
             roles,
         };
         if superblock.raid_disks == 0 || superblock.raid_disks as usize > MAX_DEVICES {
@@ -238,7 +242,8 @@ pub mod testing {
         put(
             8,
             &(if sb.rebuilding { FEATURE_RECOVERY_OFFSET } else { 0 }
-                | if sb.exotic { FEATURE_RESHAPE_ACTIVE } else { 0 })
+                | if sb.exotic { FEATURE_RESHAPE_ACTIVE } else { 0 }
+                | if sb.bad_blocks { FEATURE_BAD_BLOCKS } else { 0 })
             .to_le_bytes(),
         );
         put(16, &sb.set_uuid.0);
@@ -293,6 +298,7 @@ pub mod testing {
             clean: true,
             rebuilding: false,
             exotic: false,
+            bad_blocks: false,
             roles: vec![Slot::Active(0), Slot::Active(1)],
         }
     }

@@ -56,7 +56,7 @@ impl Finding {
 
 /// Runs `atlas init --check`.
 pub fn run(site: &Site, json: bool) -> anyhow::Result<Exit> {
-    let verdict = examine(site, initramfs::kernels(&site.root));
+    let verdict = examine(site, || initramfs::kernels(&site.root));
     if json {
         print_json(&verdict.to_json())?;
     } else {
@@ -66,9 +66,10 @@ pub fn run(site: &Site, json: bool) -> anyhow::Result<Exit> {
 }
 
 /// Looks at everything; what cannot be looked at is a finding, too.
-pub fn examine(site: &Site, kernels: Vec<Kernel>) -> Verdict {
+pub fn examine(site: &Site, kernels: impl FnOnce() -> Vec<Kernel>) -> Verdict {
     let (boot, mut findings) = ask_atlas_boot(&site.root);
-    findings.extend(in_initramfs(kernels));
+    // After atlas-boot: the disks that it sees count, also those that appear at this moment.
+    findings.extend(in_initramfs(kernels()));
     findings.extend(network::findings(&site.root));
     findings.extend(early::findings(&site.root, &facts::attached_sets()));
     findings.extend(listed::findings(site, boot.as_ref()));

@@ -98,6 +98,11 @@ fn init(args: &InitArgs, common: &Common, site: &Site, person: &mut dyn Person) 
     ask_for_identity(site, &mut answers, &kernels, &survey, &mut person)?;
     let plan = plan_everything(args, site, &answers, &kernels, survey, &mut person)?;
     let mut report = Report::new(&answers, args.dry_run, &plan.lists);
+    if args.erase && !plan.set.iter().any(|item| matches!(item.task, Some(plan::Task::Erase(_)))) {
+        let why = "nothing was erased: no disk holds anything that is in the way. A set that is there already keeps its data, whatever is told; \
+                   one that is no longer needed is erased by hand: mdadm --stop, then wipefs -a on each of its disks";
+        report.not_done.push(why.to_owned());
+    }
     let preview: Vec<Item> = plan.set.iter().chain(&plan.data).cloned().collect();
     if args.dry_run {
         report.items = preview;
@@ -107,7 +112,7 @@ fn init(args: &InitArgs, common: &Common, site: &Site, person: &mut dyn Person) 
         return Err(anyhow::anyhow!("you did not say yes")).hint("nothing was changed");
     }
     carry_out(site, &answers, &kernels, plan, &mut report, &Progress::new(common.json))?;
-    let verdict = check::examine(site, initramfs::as_updated(kernels, &report.items));
+    let verdict = check::examine(site, || initramfs::as_updated(kernels, &report.items));
     let exit = if verdict.boots() { Exit::Done } else { Exit::No };
     report.check = Some(verdict);
     Ok((report, exit))

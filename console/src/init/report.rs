@@ -14,6 +14,8 @@ pub(crate) struct Report {
     /// In order; done, or was so already.
     pub(crate) items: Vec<Item>,
     notes: Vec<String>,
+    /// What was asked for and not done, and why.
+    pub(crate) not_done: Vec<String>,
     /// Whether the server would boot into its role now; not asked in a dry run.
     pub(crate) check: Option<Verdict>,
 }
@@ -42,6 +44,7 @@ impl Report {
             dry_run,
             items: vec![],
             notes: lists.notes.clone(),
+            not_done: vec![],
             check: None,
         }
     }
@@ -64,7 +67,7 @@ impl Report {
             "dry_run": self.dry_run,
             "changed": self.changed(),
             "steps": self.items.iter().map(step).collect::<Vec<_>>(),
-            "notes": self.notes,
+            "notes": self.not_done.iter().chain(&self.notes).collect::<Vec<_>>(),
             "check": self.check.as_ref().map(Verdict::to_json),
         })
     }
@@ -76,7 +79,7 @@ impl Report {
         }
         let mut text = table.to_string();
         let lists_are_new = self.items.iter().any(|item| item.task == Some(super::plan::Task::PathLists));
-        for note in self.notes.iter().filter(|_| lists_are_new) {
+        for note in self.not_done.iter().chain(self.notes.iter().filter(|_| lists_are_new)) {
             text.push_str(&format!("note: {note}\n"));
         }
         text.push('\n');

@@ -5,6 +5,9 @@
 
 use crate::UNBOUND_ARRAY;
 
+/// What the times of last writes are worth.
+pub(super) const BY_TIMES: &str = "the times above say which was written last, by the clocks of the servers that wrote; where one may have been wrong, look into each";
+
 /// Fills each disk, which was in a set before, as a full copy.
 pub(super) fn add_anew(disks: &[&str]) -> String {
     let commands =

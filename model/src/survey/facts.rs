@@ -16,6 +16,8 @@ use std::{
 
 /// What the clocks of two servers may differ by, in seconds.
 const CLOCKS_DIFFER: u64 = 600;
+/// 2020: no set was written earlier.
+const FIRST: u64 = 1_577_836_800;
 
 /// A device that is a member of an md array.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,6 +214,27 @@ impl SetChoice {
             utc(self.written),
             ahead.div_ceil(3600)
         ))
+    }
+}
+
+impl Survey {
+    /// Members whose last write lies in the future of this server's clock, or before there was an ATLAS: a clock was wrong, and their times say
+    /// nothing about who was written last.
+    pub fn wrong_clocks(&self, now: u64) -> Vec<String> {
+        let of_set = self.sets().into_values().flatten();
+        let wrong = of_set.filter_map(|member| {
+            let when = match member.md.utime {
+                time if time > now.saturating_add(CLOCKS_DIFFER) => "in the future of this server's clock",
+                time if time < FIRST => "before there was an ATLAS",
+                _ => return None,
+            };
+            let name = self.name_of(&member.device, member.serial.as_deref());
+            Some(format!(
+                "{name}: {} UTC is {when}: one of the two clocks is wrong, and this time says nothing",
+                utc(member.md.utime)
+            ))
+        });
+        wrong.collect()
     }
 }
 

@@ -76,7 +76,19 @@ impl<'s> Mirror<'s> {
         let left: Vec<&&Member> = self.members.iter().filter(|m| !all.iter().any(|a| a.device == m.device)).collect();
         let used = started.first().map_or(0, |member| member.md.data_offset_bytes.saturating_add(member.md.used_bytes));
         let is_short = started.len() < slots;
-        let left_out: Vec<String> = left.iter().map(|member| self.left_out(member, is_short, used, others)).collect();
+        // Blocks that none of these can give may stand on a member that is left out alone.
+        let has_gaps = started.iter().filter(|member| !member.md.rebuilding).all(|member| member.md.bad_blocks);
+        let left_out: Vec<String> = left
+            .iter()
+            .map(|member| match has_gaps {
+                true => format!(
+                    "{}: left out, {others}; keep it as it is: it may be the only one with the blocks that {} cannot give",
+                    self.survey.describe(member),
+                    self.names(started).join(", ")
+                ),
+                false => self.left_out(member, is_short, used, others),
+            })
+            .collect();
         let mut warnings: Vec<String> = all
             .iter()
             .filter(|member| member.md.rebuilding)
@@ -87,6 +99,15 @@ impl<'s> Mirror<'s> {
                 )
             })
             .collect();
+        warnings.extend(started.iter().filter(|member| member.md.bad_blocks).map(|member| {
+            format!(
+                "{} has blocks that it cannot give: it is dying, and no full copy; what is there: mdadm --examine-badblocks {}; put another disk \
+                 in its place while the others have them: {}",
+                self.survey.name_of(&member.device, member.serial.as_deref()),
+                member.device,
+                advice::replace()
+            )
+        }));
         if started.len() < slots {
             warnings.push(format!(
                 "the Unbound set runs on {} of {slots} disks, {}; replace what is missing: {}",
@@ -233,7 +254,7 @@ impl<'s> Mirror<'s> {
             .because(
                 "each holds changes that the other lacks; md would start them as one and mix two versions of the data",
             )
-            .remedy("decide which member has the data to keep: the times above say which was written last")
+            .remedy(format!("decide which member has the data to keep: {}", advice::BY_TIMES))
             .remedy(advice::look_into(&one_of_each));
         let refusal = match running.as_slice() {
             [] => histories.iter().fold(refusal, |refusal, members| refusal.remedy(self.go_on_with(members))),

@@ -132,7 +132,7 @@ pub(super) fn split_mirror(attached: &Attached<'_>) -> Option<Refusal> {
     refusal.found = described.collect();
     let refusal = refusal
         .because("each may have been written without the others, and nothing says which one has the data to keep")
-        .remedy("decide which one that is: the times above say which was written last")
+        .remedy(format!("decide which one that is: {}", advice::BY_TIMES))
         .remedy(advice::look_into(&devices))
         .remedy("shut down, take out all but the set to keep, and boot");
     Some(members.iter().fold(refusal, |refusal, member| {

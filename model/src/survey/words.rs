@@ -63,8 +63,17 @@ impl Survey {
             self.traces_of(device)
                 .any(|trace| matches!(trace, Trace::Headless { .. } | Trace::Damaged(_) | Trace::Unreadable(_)))
         };
+        let is_failing = |device: &Device| self.traces_of(device).any(|trace| matches!(trace, Trace::Unreadable(_)));
         let doubtful = self.devices.iter().filter(is_doubtful).map(|device| {
             let name = self.name_of(&device.path.display().to_string(), device.serial.as_deref());
+            if is_failing(device) {
+                return format!(
+                    "{name} may be the missing member, and cannot be read everywhere: it is failing ('dmesg', 'smartctl -a {}'); accept to run \
+                     without it, and put another disk in its place then: {}",
+                    device.path.display(),
+                    super::advice::replace()
+                );
+            }
             format!(
                 "{name} may be the missing member: if so, accept to run without it, and fill it (or its replacement) anew then: \
                  mdadm --zero-superblock {0}; mdadm {UNBOUND_ARRAY} --add {0}",
@@ -231,10 +240,13 @@ pub(super) fn of_trace(trace: &Trace) -> String {
             old.raid_disks,
             utc(old.utime)
         ),
-        Trace::Headless { at_bytes, ext4 } => format!(
-            "the file system '{}' of a member {at_bytes} bytes in, without the member's superblock: it was wiped or overwritten",
-            ext4.label
-        ),
+        Trace::Headless { at_bytes, ext4 } => {
+            format!(
+                "the file system '{}' of a member {at_bytes} bytes in, without the member's superblock: that was wiped or overwritten, or \
+             cannot be read",
+                ext4.label
+            )
+        }
         Trace::Mapped { md: Some(md), .. } => of_array(md),
         Trace::Mapped { ext4: Some(ext4), .. } => of_ext4(&ext4.label),
         Trace::Mapped { .. } | Trace::Blank => "empty".into(),

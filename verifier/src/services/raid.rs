@@ -94,6 +94,19 @@ impl Array<'_> {
         let missing = self.value("degraded").unwrap_or(0.0);
         self.measure(faults, "missing", missing, "");
         self.disks(faults, missing);
+        for (disk, _) in self
+            .members()
+            .filter(|(disk, _)| self.text(&format!("dev-{disk}/bad_blocks")).is_some_and(|list| !list.is_empty()))
+        {
+            faults.unacceptable(
+                format!("{disk} of {title} has blocks that it cannot give: it is no full copy any more, and dying"),
+                format!(
+                    "mdadm --examine-badblocks /dev/{disk}; while the other disk is well: mdadm --manage /dev/{0} --add /dev/ANOTHER; \
+                     mdadm --manage /dev/{0} --replace /dev/{disk}",
+                    self.name
+                ),
+            );
+        }
         if let Some(mismatches) = self.value("mismatch_cnt").filter(|count| *count > 0.0) {
             self.measure(faults, "mismatches", mismatches, "sectors");
             faults.slow(
@@ -242,6 +255,17 @@ mod tests {
         assert!(profile.hint.unwrap().contains("--add"));
         let spare = array("md127", "raid1", &[("dev-vdd/state", "faulty,write_error")]);
         spare.says(&SERVICE, Verdict::Slow, &["vdd failed", "still part"]);
+    }
+
+    #[test]
+    fn a_disk_that_lacks_blocks_is_no_copy() {
+        array("md127", "raid1", &[("dev-vdb/bad_blocks", "")]).is_well(&SERVICE);
+        let profile = array("md127", "raid1", &[("dev-vdb/bad_blocks", "3000 16")]).says(
+            &SERVICE,
+            Verdict::Unacceptable,
+            &["vdb of md127"],
+        );
+        assert!(profile.hint.unwrap().contains("--replace /dev/vdb"));
     }
 
     #[test]

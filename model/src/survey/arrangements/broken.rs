@@ -37,6 +37,12 @@ pub(super) fn mirrors() -> Vec<Arrangement> {
             &["SER-B", "SER-C", "Input/output error"],
         ),
         (
+            "a half, and one that cannot be read where its superblock is",
+            rig().member("b", 0, |_| ()).found("c", [unreadable(), headless()].concat()),
+            Refused(missing),
+            &["SER-C", "cannot be read everywhere: it is failing", "put another disk in its place"],
+        ),
+        (
             "a half, and one whose superblock was wiped",
             rig().member("b", 0, |_| ()).found("c", headless()),
             Refused(missing),

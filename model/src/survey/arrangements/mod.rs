@@ -313,6 +313,32 @@ fn what_was_chosen_after_an_acceptance_is_the_same_disk_whatever_it_is_called_th
 }
 
 #[test]
+fn a_time_that_cannot_be_is_named_where_times_are_to_decide() {
+    let apart = rig().member("b", 0, |m| m.utime = 2_208_988_800).member("c", 1, |m| m.utime = 86_400);
+    let wrong = apart.survey.wrong_clocks(1_796_000_000);
+    assert!(wrong.len() == 2 && wrong[0].contains("SER-B") && wrong[0].contains("in the future"), "{wrong:?}");
+    assert!(wrong[1].contains("SER-C") && wrong[1].contains("before there was an ATLAS"), "{wrong:?}");
+    assert_eq!(rig().pair().survey.wrong_clocks(u64::MAX), Vec::<String>::new());
+}
+
+#[test]
+fn a_member_that_cannot_give_some_blocks_is_named_and_nobody_is_told_to_erase_the_other() {
+    let both = rig().member("b", 0, |m| m.bad_blocks = true).member("c", 1, |_| ()).survey.choose(None).unwrap();
+    assert!(both.warnings.iter().any(|line| line.contains("SER-B") && line.contains("cannot give")), "{both:?}");
+    let behind = rig()
+        .member("b", 0, |m| {
+            (m.bad_blocks, m.events) = (true, m.events + 9);
+            m.roles = alone(0);
+        })
+        .member("c", 1, |_| ());
+    let choice = behind.survey.choose(None).unwrap();
+    assert!(
+        choice.left_out[0].contains("keep it as it is") && !choice.left_out[0].contains("--zero-superblock"),
+        "{choice:?}"
+    );
+}
+
+#[test]
 fn a_last_write_in_the_future_is_reported() {
     let choice = rig().pair().survey.choose(None).unwrap();
     assert_eq!(choice.of_the_future(choice.written), None);
