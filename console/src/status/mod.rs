@@ -55,13 +55,11 @@ struct Answer<'a> {
 /// Looks, decides and tells.
 pub(crate) fn run(args: &StatusArgs, common: &Common) -> anyhow::Result<Exit> {
     loop {
-        let facts = match (facts::gather(&common.root), facts::boot(&common.root)) {
-            (Ok(facts), _) => facts,
-            (Err(error), boot) => match boot.as_ref().and_then(services::without_role) {
-                Some(reason) if !args.watch => return tell_of_none(&reason, common),
-                _ => return Err(error),
-            },
-        };
+        if let Some(reason) = facts::boot(&common.root).as_ref().and_then(services::without_role) {
+            // It stays so until the next boot: there is nothing to watch.
+            return tell_of_none(&reason, common);
+        }
+        let facts = facts::gather(&common.root)?;
         let ready = readiness::decide(&facts);
         let (here, pri) = (readiness::here(&facts), standby::pri(&facts));
         if common.json {
@@ -83,8 +81,7 @@ pub(crate) fn run(args: &StatusArgs, common: &Common) -> anyhow::Result<Exit> {
 /// The answer of a server that has no role: nobody can fail over to it as it is.
 fn tell_of_none(reason: &Reason, common: &Common) -> anyhow::Result<Exit> {
     if common.json {
-        let here = [format!("{}: {}", reason.what, reason.hint)];
-        print_json(&json!({ "format": 1, "role": null, "ready": [], "here": here }))?;
+        print_json(&json!({ "format": 1, "role": null, "ready": [], "here": [reason.what], "hint": reason.hint }))?;
     } else {
         let style = Style::stdout();
         let (head, no) = (style.bold("READY TO FAIL OVER TO THIS SERVER"), word(style, Ready::No));

@@ -93,9 +93,6 @@ pub(super) fn decide(facts: &Facts) -> Vec<Readiness> {
 }
 
 fn one(facts: &Facts, role: Role) -> Readiness {
-    if let Some(refused) = services::refused(facts) {
-        return Readiness { role, ready: Ready::Unknown, reasons: vec![refused], remarks: vec![] };
-    }
     let (mut against, mut unclear) = (Vec::new(), Vec::new());
     let is_recent = facts.cycle_age.is_some_and(|age| age <= STALE);
     let cycle = facts.cycle.iter().filter(|_| is_recent).flat_map(|cycle| &cycle.problems);

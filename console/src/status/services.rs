@@ -220,12 +220,7 @@ pub(super) fn verdict_of(facts: &Facts, role: Role, service: &str) -> String {
     verdicts.reduce(Verdict::or).map_or("?".into(), |verdict| verdict.to_string())
 }
 
-/// Why this server has no role and no network, where that is so: everything else follows from it.
-pub(super) fn refused(facts: &Facts) -> Option<Reason> {
-    without_role(facts.boot.as_ref()?)
-}
-
-/// The same, from what the boot wrote down.
+/// Why this server has no role and no network, where that is so, from what the boot wrote down: everything else follows from it.
 pub(super) fn without_role(boot: &BootReport) -> Option<Reason> {
     let refused = boot.refusal.as_ref().map(|refusal| {
         reason(
@@ -239,9 +234,6 @@ pub(super) fn without_role(boot: &BootReport) -> Option<Reason> {
 
 /// What is wrong with this server itself, by whoever saw it.
 pub(super) fn here(facts: &Facts) -> Vec<String> {
-    if let Some(refused) = refused(facts) {
-        return vec![format!("{}: {}", refused.what, refused.hint)];
-    }
     let Some(findings) = alive(facts) else {
         return vec![
             "the Verifier on this server is dead, stuck, or was never started: systemctl status VerifierControl".into(),

@@ -55,9 +55,6 @@ pub(super) fn pri(facts: &Facts) -> Option<Pri> {
 /// Whether this secondary could take over now.
 pub(super) fn own(facts: &Facts) -> Readiness {
     let role = facts.role;
-    if let Some(refused) = services::refused(facts) {
-        return Readiness { role, ready: Ready::Unknown, reasons: vec![refused], remarks: vec![] };
-    }
     let is_recent = facts.synced_age.is_some_and(|age| age <= STALE);
     let left: Vec<Problem> =
         facts.synced.iter().filter(|_| is_recent).flat_map(|synced| synced.problems.clone()).collect();

@@ -193,16 +193,30 @@ impl<'s> Mirror<'s> {
     fn is_all_there(&self, fresh: &[&Member]) -> Result<(), Refusal> {
         let present: BTreeSet<u16> = fresh.iter().filter_map(|m| m.active()).collect();
         let expected: BTreeSet<u16> = fresh.iter().flat_map(|m| m.md.filled_slots()).collect();
-        let missing: Vec<String> = expected.difference(&present).map(u16::to_string).collect();
+        let lacking: Vec<u16> = expected.difference(&present).copied().collect();
+        let missing: Vec<String> = lacking.iter().map(u16::to_string).collect();
         if missing.is_empty() || self.accepted(RefusalCode::MissingMember).is_some() {
             return Ok(());
         }
-        let refusal = self
-            .refuse(
-                RefusalCode::MissingMember,
-                "A member of the Unbound set is missing that it had when it was last used.",
-            )
-            .found(format!("nothing fills slot {}", missing.join(", ")))
+        let filled_it = |member: &&&Member| member.active().is_some_and(|slot| lacking.contains(&slot));
+        let behind: Vec<String> = self
+            .members
+            .iter()
+            .filter(filled_it)
+            .map(|member| {
+                let name = self.survey.name_of(&member.device, member.serial.as_deref());
+                format!("{name} filled it once, and is behind the others: the set ran on without it")
+            })
+            .collect();
+        let nothing = if behind.is_empty() { "nothing" } else { "nothing that is up to date" };
+        let refusal = self.refuse(
+            RefusalCode::MissingMember,
+            "A member of the Unbound set is missing that it had when it was last used.",
+        );
+        let refusal = refusal.found(format!("{nothing} fills slot {}", missing.join(", ")));
+        let refusal = behind
+            .into_iter()
+            .fold(refusal, Refusal::found)
             .because(
                 "the missing member may be booting in another server at this moment, which would then take the same role",
             )
@@ -252,7 +266,8 @@ impl<'s> Mirror<'s> {
         let refusal = self
             .refuse(RefusalCode::WrittenApart, "The members of the Unbound set were each written without the other.")
             .because(
-                "each holds changes that the other lacks; md would start them as one and mix two versions of the data",
+                "each may hold changes that the others lack, and md does not say which; it would start them as one and mix two versions of the \
+                 data",
             )
             .remedy(format!("decide which member has the data to keep: {}", advice::BY_TIMES))
             .remedy(advice::look_into(&one_of_each));

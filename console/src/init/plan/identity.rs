@@ -181,7 +181,8 @@ fn of_others(answers: &Answers, facts: &IdentityFacts, may_be_the_same: bool) ->
     if !may_be_the_same {
         for ((address, at), (_, how)) in shared(mine, &addresses.worn) {
             let at = if are_given { String::new() } else { format!("{}: ", place(at)) };
-            let what = format!("{at}{address} is an address of the identity in place, which other disks have ({how})");
+            let what =
+                format!("{at}{address} is an address of the identity in place, which stays with its disks ({how})");
             objections.push(for_another(Objection::new(what), are_given));
         }
     }

@@ -1,8 +1,5 @@
 use super::{testing::*, *};
-use atlas_model::{
-    Refusal, RefusalCode,
-    verify::{ADDRESS_IN_USE, Fault, Observed, Profile, Silent, Verdict},
-};
+use atlas_model::verify::{ADDRESS_IN_USE, Fault, Observed, Profile, Silent, Verdict};
 
 /// The answer after one thing was changed in what the Verifiers found.
 fn after_finding(change: impl FnOnce(&mut Findings)) -> Readiness {
@@ -39,19 +36,6 @@ fn a_service_that_does_not_work_stands_in_the_way_whoever_saw_it() {
     assert_eq!((answer.ready, answer.reasons[0].what.as_str()), (Ready::No, "SEC1/raid, seen by SEC1: no answer"));
     let answer = after_finding(|findings| their(findings).observed[1].profile = bad());
     assert_eq!(answer.ready, Ready::Yes, "what is wrong with PRI does not speak against the secondary");
-}
-
-#[test]
-fn a_server_that_refused_says_so_and_sends_nobody_after_its_verifier() {
-    let refusal = Refusal::new(RefusalCode::AddressInUse, "Another machine has an address of this server.");
-    let boot = BootReport { refusal: Some(refusal), ..BootReport::begin("atlas-boot") };
-    let mut all = facts();
-    (all.boot, all.findings) = (Some(boot), None);
-    let [answer] = decide(&all).try_into().unwrap();
-    assert_eq!((answer.ready, answer.reasons.len()), (Ready::Unknown, 1));
-    assert!(answer.reasons[0].what.contains("address-in-use"), "{answer:?}");
-    let here = services::here(&all);
-    assert!(here.len() == 1 && here[0].contains("its network gate is closed"), "{here:?}");
 }
 
 #[test]
