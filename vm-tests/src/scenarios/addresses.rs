@@ -102,6 +102,18 @@ fn assert_refused(ctx: &Context, lan: &Lan, clone: &Server, mac: &str) -> Result
         (report["refusal"]["found"].to_string(), format!("{PRI_ADDRESS} is used by {mac}, heard on eth0"));
     ensure!(found.contains(&expected), "{expected:?} is not in {found}");
     ensure!(!is_open(clone)? && gate_of(clone)?["open"] == false, "{:#}", gate_of(clone)?);
+    let check = clone.exec("atlas-boot check --json", secs(120))?;
+    let told: Value = serde_json::from_slice(&check.stdout)?;
+    ensure!(
+        check.code == 3 && told["refusal"]["code"] == "address-in-use",
+        "a question is answered otherwise: {told:#}"
+    );
+    let status = clone.exec("atlas status", secs(60))?;
+    ensure!(status.code == 3 && status.text().contains("address-in-use"), "{}", status.text());
+    ensure!(
+        clone.sh("findmnt -n -o FS-OPTIONS /unbound")?.starts_with("ro"),
+        "the set of a server without a role is written"
+    );
     let sent = lan.sent("clone")?;
     ensure!(sent.probes >= 3 && sent.other_than_probes() == 0, "a refused clone sent {sent:?}");
     let asked = gate_of(clone)?["asked"].clone();

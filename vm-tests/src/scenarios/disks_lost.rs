@@ -75,6 +75,16 @@ fn assert_given_up(server: &Server) -> Result<()> {
     Ok(())
 }
 
+/// Whoever writes to the set that is gone gets an error, and nothing is said over the screen that tells why.
+fn assert_quiet(server: &Server) -> Result<()> {
+    let noise = || {
+        server.sh("for n in 1 2 3; do echo x > /unbound/x$n; done 2>/dev/null; sleep 12; dmesg | grep -c -e EXT4-fs -e 'Buffer I/O' || true")
+    };
+    let (before, after) = (noise()?, noise()?);
+    ensure!(before == after, "the kernel says more and more of the set that is gone: {before}, then {after} lines");
+    Ok(())
+}
+
 /// Both disks are pulled out of the running PRI and booted in the other server: never do two send as PRI. Pushed back, they change nothing before the
 /// power was off.
 pub(crate) fn pulled_out(ctx: &Context) -> Result<()> {
@@ -90,6 +100,7 @@ pub(crate) fn pulled_out(ctx: &Context) -> Result<()> {
     ctx.note(&format!("the last frame left {} ms after the last disk was pulled", took.as_millis()))?;
     ensure!(took <= CLOSED_WITHIN, "it sent for {took:?}");
     assert_given_up(&left)?;
+    assert_quiet(&left)?;
 
     right.insert(one)?;
     right.insert(other)?;
