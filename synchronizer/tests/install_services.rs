@@ -102,8 +102,15 @@ fn a_check_that_complains_of_the_files_here_as_well_holds_nothing() {
     let world = World::with_service("/etc/web\n");
     world.write("sec/etc/web/web.conf", "bad here\n");
     world.write("pri/etc/web/web.conf", "bad there\n");
-    assert_eq!(outcome(&world.cycle(), "web"), "reloaded");
+    let report = world.cycle();
+    assert_eq!((outcome(&report, "web").as_str(), lines(&report, "problems").len()), ("reloaded", 0), "{report}");
     assert_eq!(world.read("sec/etc/web/web.conf"), "bad there\n");
+
+    // What is wrong with PRI's is another thing.
+    world.write("pri/etc/web/web.conf", "worse there\n");
+    let report = world.cycle();
+    assert_eq!(world.read("sec/etc/web/web.conf"), "worse there\n");
+    assert!(lines(&report, "problems")[0].contains("does not with PRI's, which it has now"), "{report}");
 }
 
 #[test]

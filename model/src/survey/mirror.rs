@@ -6,7 +6,7 @@ use super::{
     history,
 };
 use crate::{
-    Acceptance, Digest, Refusal, RefusalCode,
+    Acceptance, Digest, Refusal, RefusalCode, UNBOUND_ARRAY,
     ext4::Ext4Superblock,
     md::{MdUuid, Slot},
 };
@@ -108,6 +108,12 @@ impl<'s> Mirror<'s> {
                 advice::replace()
             )
         }));
+        if slots == 1 {
+            warnings.push(format!(
+                "the Unbound set was made one of a single disk: nothing has a copy; give it another: \
+                 mdadm --grow {UNBOUND_ARRAY} --raid-devices=2 --force --add DISK"
+            ));
+        }
         if started.len() < slots {
             warnings.push(format!(
                 "the Unbound set runs on {} of {slots} disks, {}; replace what is missing: {}",

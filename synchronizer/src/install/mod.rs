@@ -306,6 +306,11 @@ impl Run<'_> {
             };
             self.report.rehearsal = Rehearsed::Done;
             self.as_pri = said.as_pri;
+            self.report.problems.extend(said.otherwise.iter().map(|(name, why)| {
+                format!(
+                    "{name} did not work with the files that it had, and does not with PRI's, which it has now: {why}"
+                )
+            }));
             if said.complaints.is_empty() {
                 return Ok(true);
             }
@@ -369,7 +374,11 @@ impl Run<'_> {
             services.iter().filter(|service| said.complaints.contains_key(&service.name)).copied().collect();
         if !complaining.is_empty() {
             let already = with(&complaining, false)?.complaints;
-            said.complaints.retain(|name, _| !already.contains_key(name));
+            // Times, process numbers and lines differ from one complaint to the next.
+            let words = |why: &str| why.replace(|c: char| c.is_ascii_digit(), "");
+            let (before, now) = said.complaints.into_iter().partition(|(name, _)| already.contains_key(name));
+            (said.otherwise, said.complaints) = (before, now);
+            said.otherwise.retain(|name, why| words(&already[name]) != words(why));
         }
         Ok(said)
     }

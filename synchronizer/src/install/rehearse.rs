@@ -62,6 +62,9 @@ pub(super) struct Said {
     pub(super) complaints: BTreeMap<String, String>,
     /// The services that work with these files when this server is PRI, and not before.
     pub(super) as_pri: BTreeSet<String>,
+    /// What services complain of that did not work before either, in other words than before.
+    #[serde(skip)]
+    pub(super) otherwise: BTreeMap<String, String>,
 }
 
 /// What is to be rehearsed.

@@ -17,7 +17,7 @@ const WEB: &str = "[[service]]\nname = \"web\"\npaths = [\"/etc/web\"]\ncheck = 
 
 /// It also leaves a trace, to see whether anybody but itself finds it.
 const WEBCHECK: &str = "#!/bin/sh\necho trace > /etc/web/trace\nread first rest < /etc/web/web.conf\n\
-    [ \"$first\" != bad ] || { echo \"web.conf: bad is no directive\" >&2; exit 1; }\n";
+    case $first in bad|worse) echo \"web.conf: $first is no directive\" >&2; exit 1;; esac\n";
 
 /// What a unit is lies in /units; it falls over where its file begins with `crash`.
 const SYSTEMCTL: &str = "#!/bin/sh\ncase $1 in\nis-active) read state < \"/units/$2\" && [ \"$state\" = up ] ;;\n\

@@ -322,6 +322,16 @@ fn a_time_that_cannot_be_is_named_where_times_are_to_decide() {
 }
 
 #[test]
+fn a_mirror_of_one_disk_is_no_mirror_and_said_to_be_none() {
+    let one = rig().member("b", 0, |m| {
+        m.raid_disks = 1;
+        m.roles = vec![Slot::Active(0)];
+    });
+    let choice = one.survey.choose(None).unwrap();
+    assert!(!choice.degraded && choice.warnings[0].contains("nothing has a copy"), "{choice:?}");
+}
+
+#[test]
 fn a_member_that_cannot_give_some_blocks_is_named_and_nobody_is_told_to_erase_the_other() {
     let both = rig().member("b", 0, |m| m.bad_blocks = true).member("c", 1, |_| ()).survey.choose(None).unwrap();
     assert!(both.warnings.iter().any(|line| line.contains("SER-B") && line.contains("cannot give")), "{both:?}");
