@@ -6,19 +6,26 @@
 //! /sys/fs/ext4/md127/errors_count      more than at the beginning: it found errors, and most kernels stop it without saying "ro"
 //! ```
 
-use atlas_host::alive::{self, Ended, Reader};
+use atlas_host::{
+    alive::{self, Ended, Reader},
+    process::Command,
+};
 use atlas_model::members::{Members, Standing};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, Sender, channel},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 /// How often each member is read.
 const USUAL: Duration = Duration::from_millis(1000);
 /// And how often where one is in doubt.
 const IN_DOUBT: Duration = Duration::from_millis(250);
+/// How long making the set read-only may take, and how often it is looked whether it is done.
+const REMOUNT: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(50);
 /// The largest number of members that are read.
 const MAX_MEMBERS: usize = 16;
 
@@ -150,15 +157,42 @@ impl Disks {
                 self.mount.display()
             ));
         }
-        let mounts = std::fs::read_to_string(&self.kernel.mounts).unwrap_or_default();
-        let at = self.mount.to_str()?;
-        // id parent major:minor root MOUNT OPTIONS … - kind source OPTIONS
-        let line = mounts.lines().rev().find(|line| line.split(' ').nth(4) == Some(at))?;
-        let (own, of_all) = (line.split(' ').nth(5)?, line.rsplit(' ').next()?);
-        let says = |options: &str, word: &str| options.split(',').any(|option| option == word);
-        let stopped = ["ro", "emergency_ro", "shutdown"].iter().any(|word| says(of_all, word)) || says(own, "ro");
-        stopped.then(|| format!("the file system at {at} is read-only: it found errors, or somebody mounted it so"))
+        let at = self.mount.display();
+        is_read_only(&self.kernel.mounts, &self.mount)?
+            .then(|| format!("the file system at {at} is read-only: it found errors, or somebody mounted it so"))
     }
+}
+
+/// Whether what is mounted at `at` takes no writes, by this list of mounts; nothing where nothing is mounted.
+fn is_read_only(mounts: &Path, at: &Path) -> Option<bool> {
+    let mounts = std::fs::read_to_string(mounts).unwrap_or_default();
+    let at = at.to_str()?;
+    // id parent major:minor root MOUNT OPTIONS … - kind source OPTIONS
+    let line = mounts.lines().rev().find(|line| line.split(' ').nth(4) == Some(at))?;
+    let (own, of_all) = (line.split(' ').nth(5)?, line.rsplit(' ').next()?);
+    let says = |options: &str, word: &str| options.split(',').any(|option| option == word);
+    Some(["ro", "emergency_ro", "shutdown"].iter().any(|word| says(of_all, word)) || says(own, "ro"))
+}
+
+/// Makes the set read-only. By systemd, as this program may mount nothing; without `--wait`, for which systemd-run needs D-Bus, which is not there
+/// as long as the gate has not decided.
+pub(crate) fn make_read_only(at: &Path) -> Result<(), String> {
+    let mounts = Kernel::here().mounts;
+    if is_read_only(&mounts, at) != Some(false) {
+        return Ok(());
+    }
+    let options =
+        ["--quiet", "--no-block", "--collect", "--property=DefaultDependencies=no", "mount", "-o", "remount,ro"];
+    let command = Command::new("systemd-run").args(options).arg(at).deadline(REMOUNT);
+    command.run().map_err(|error| error.to_string())?;
+    let until = Instant::now() + REMOUNT;
+    while is_read_only(&mounts, at) == Some(false) {
+        if Instant::now() >= until {
+            return Err(format!("it was not made read-only within {} s", REMOUNT.as_secs()));
+        }
+        thread::sleep(AGAIN);
+    }
+    Ok(())
 }
 
 /// How many errors the file system has found since it was last checked.

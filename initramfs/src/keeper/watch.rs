@@ -2,7 +2,7 @@
 
 use super::{
     addresses::{Found, Judged, Question},
-    disks::{Disks, Kernel},
+    disks::{Disks, Kernel, make_read_only},
     disks_lost, tell_terminals,
 };
 use crate::{Places, gate, record};
@@ -14,7 +14,6 @@ use atlas_host::{
         probe::{self, Answers, Conflict, Ears, Said},
         rtnetlink::Rtnetlink,
     },
-    process::{Command, ProcessError},
 };
 use atlas_model::{
     BootReport, GateReport, Outcome, Refusal, RefusalCode,
@@ -41,8 +40,6 @@ const SIGN: Duration = Duration::from_secs(2);
 /// How long after the gate was opened a claim of this server's address by another machine closes it again: that machine asked at nearly the same time
 /// and had decided first. Later, nobody can tell who was first, and it is reported.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long making the set read-only may take.
-const REMOUNT: Duration = Duration::from_secs(20);
 /// How often a closed gate is looked at.
 const CLOSED: Duration = Duration::from_secs(1);
 
@@ -336,17 +333,11 @@ pub(crate) fn let_go(places: &Places, report: &mut GateReport) {
     match report.refusal.as_ref().map(|refusal| refusal.code) {
         Some(RefusalCode::DisksLost) => mount::end(&at),
         Some(RefusalCode::AddressInUse) => {
-            let done = read_only(&at).err();
-            report.warnings.extend(done.map(|error| format!("the Unbound set may still be written: {error}")));
+            let failed = make_read_only(&at).err();
+            report.warnings.extend(failed.map(|error| format!("the Unbound set may still be written: {error}")));
         }
         _ => {}
     }
-}
-
-/// By systemd, as this program may mount nothing.
-fn read_only(at: &Path) -> Result<(), ProcessError> {
-    let remount = ["--quiet", "--wait", "--collect", "--property=DefaultDependencies=no", "mount", "-o", "remount,ro"];
-    Command::new("systemd-run").args(remount).arg(at).deadline(REMOUNT).run().map(drop)
 }
 
 /// Keeps the gate closed, whoever brings interfaces up, in whatever network namespace, until the machine is switched off.

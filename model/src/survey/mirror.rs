@@ -99,15 +99,17 @@ impl<'s> Mirror<'s> {
                 )
             })
             .collect();
-        warnings.extend(started.iter().filter(|member| member.md.bad_blocks).map(|member| {
-            format!(
-                "{} has blocks that it cannot give: it is dying, and no full copy; what is there: mdadm --examine-badblocks {}; put another disk \
-                 in its place while the others have them: {}",
-                self.survey.name_of(&member.device, member.serial.as_deref()),
-                member.device,
-                advice::replace()
-            )
-        }));
+        if has_gaps {
+            warnings.push(format!(
+                "no member is a full copy: {} have blocks that they cannot give, and what none of them can give is lost (mdadm --examine-badblocks \
+                 {}); read everything once ('tar -cf - /unbound | cat > /dev/null' names the files), and take those from a backup, or from a disk that was \
+                 left out, before you replace anything",
+                self.names(started).join(" and "),
+                started.iter().map(|member| member.device.as_str()).collect::<Vec<_>>().join(" ")
+            ));
+        } else {
+            warnings.extend(started.iter().filter(|member| member.md.bad_blocks).map(|member| self.with_gaps(member)));
+        }
         if slots == 1 {
             warnings.push(format!(
                 "the Unbound set was made one of a single disk: nothing has a copy; give it another: \
@@ -136,6 +138,17 @@ impl<'s> Mirror<'s> {
             written: started.iter().map(|member| member.md.utime).max().unwrap_or(0),
             warnings,
         }
+    }
+
+    /// What to do about a member that lacks blocks that another has.
+    fn with_gaps(&self, member: &Member) -> String {
+        format!(
+            "{} has blocks that it cannot give: it is dying, and no full copy; what is there: mdadm --examine-badblocks {}; put another disk in its \
+             place while the others have them: {}",
+            self.survey.name_of(&member.device, member.serial.as_deref()),
+            member.device,
+            advice::replace()
+        )
     }
 
     /// Why a member is not started from, and what to do about it where the set is short of disks and uses so many bytes of each.

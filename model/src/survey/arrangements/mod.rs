@@ -335,6 +335,9 @@ fn a_mirror_of_one_disk_is_no_mirror_and_said_to_be_none() {
 fn a_member_that_cannot_give_some_blocks_is_named_and_nobody_is_told_to_erase_the_other() {
     let both = rig().member("b", 0, |m| m.bad_blocks = true).member("c", 1, |_| ()).survey.choose(None).unwrap();
     assert!(both.warnings.iter().any(|line| line.contains("SER-B") && line.contains("cannot give")), "{both:?}");
+    let none = rig().member("b", 0, |m| m.bad_blocks = true).member("c", 1, |m| m.bad_blocks = true);
+    let none = none.survey.choose(None).unwrap();
+    assert!(none.warnings.len() == 1 && none.warnings[0].contains("no member is a full copy"), "{none:?}");
     let behind = rig()
         .member("b", 0, |m| {
             (m.bad_blocks, m.events) = (true, m.events + 9);
