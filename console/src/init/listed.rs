@@ -37,13 +37,16 @@ const NETPLAN: (&str, &str) = ("usr/sbin/netplan", "/etc/netplan");
 /// What was found.
 pub(super) fn findings(site: &Site, boot: Option<&BootReport>) -> Vec<Finding> {
     let Some(lists) = Lists::read(site, boot) else {
-        let is_read = facts::open_sid(&site.unbound()).is_ok_and(|sid| sid.is_some());
+        // A set that is lost may still be mounted, and give something of what it had.
+        let sid = facts::open_sid(&site.unbound()).ok().flatten();
+        let is_read =
+            boot.is_some_and(|boot| boot.env_version.is_some()) && sid.is_some_and(|sid| sid.master_config().is_ok());
         return vec![if is_read {
             Finding::well(ABOUT, "no list names one yet")
         } else {
             Finding::well(
                 WARNING,
-                "the identity was not looked at: its lists are on the Unbound set, which is not mounted",
+                "the identity was not looked at: its lists are on the Unbound set, which cannot be read",
             )
         }];
     };
