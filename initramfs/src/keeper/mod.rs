@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! addresses   of the installed identity ─► asked for on their wires ─► address-in-use, or open
-//! disks       every member is read each second ─► all lost: closed, links down, disks-lost; only a cold boot opens it again
+//! disks       every member is read each second ─► all lost: closed, links down, file system ended, disks-lost; only a cold boot opens it
 //! LAN         a second machine with an address of this server or a partner ─► duplicates in gate.json, for the Verifier
 //!             somebody asks for an address of this server ─► it is defended, also before anybody has configured it
 //! ```
