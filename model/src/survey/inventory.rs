@@ -8,6 +8,7 @@ use std::path::Path;
 
 /// More disks than a screen has lines for.
 const MOST_LINES: usize = 40;
+const NOT_LOOKED_INTO: &str = "not looked into";
 
 impl Survey {
     /// The disks that these lines do not name, described.
@@ -23,14 +24,21 @@ impl Survey {
         lines
     }
 
+    /// What is known of the partitions of a disk: `vdc1: ext4 'books'`.
+    pub fn on_partitions(&self, disk: &Path) -> Vec<String> {
+        let partitions = self.devices.iter().filter(|part| part.disk.as_deref() == Some(disk));
+        let known =
+            partitions.map(|part| (part, self.content_of(part))).filter(|(_, content)| content != NOT_LOOKED_INTO);
+        known.map(|(part, content)| format!("{}: {content}", file_name(&part.path))).collect()
+    }
+
     fn line(&self, device: &Device, is_named: &dyn Fn(&Device) -> bool) -> String {
         let name = self.name_of(&device.path.display().to_string(), device.serial.as_deref());
         let mut parts = vec![format!("{}, {}", size(device.size_bytes), self.content_of(device))];
         let partitions = self.devices.iter().filter(|part| part.disk.as_ref() == Some(&device.path));
         for part in partitions {
-            let part_name = part.path.file_name().unwrap_or_default().to_string_lossy();
             let content = if is_named(part) { "above".to_owned() } else { self.content_of(part) };
-            parts.push(format!("{part_name} {content}"));
+            parts.push(format!("{} {content}", file_name(&part.path)));
         }
         let protected = if device.read_only { ", write-protected" } else { "" };
         format!("also attached: {name}: {}{protected}", parts.join("; "))
@@ -55,11 +63,15 @@ impl Survey {
         let all: Vec<String> = mapping.into_iter().chain(member).chain(single).chain(traces).collect();
         match (all.is_empty(), device.traces.contains(&Trace::Blank)) {
             (true, true) => "empty".into(),
-            (true, false) if !self.is_thorough => "not looked into".into(),
+            (true, false) if !self.is_thorough => NOT_LOOKED_INTO.into(),
             (true, false) => "nothing that is recognised".into(),
             _ => all.join(", "),
         }
     }
+}
+
+fn file_name(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
 }
 
 /// Whether the line names the device, and not one whose name only begins so.

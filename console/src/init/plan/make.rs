@@ -43,8 +43,12 @@ pub(super) fn create(facts: &SetFacts, degraded: bool) -> Result<SetPlan, Vec<Ob
     if !objections.is_empty() {
         return Err(objections);
     }
-    let to_erase: Vec<(PathBuf, String)> =
-        facts.parts.iter().filter_map(|disk| Some((disk.path.clone(), disk.holds.as_ref()?.to_string()))).collect();
+    let whole = |disk: &BlockDevice| {
+        let parts = facts.survey.on_partitions(&disk.path);
+        let with = if parts.is_empty() { String::new() } else { format!(", with {}", parts.join(", ")) };
+        Some((disk.path.clone(), format!("{}{with}", disk.holds.as_ref()?)))
+    };
+    let to_erase: Vec<(PathBuf, String)> = facts.parts.iter().filter_map(whole).collect();
     let mut items: Vec<Item> = to_erase.iter().map(|(disk, holds)| erase(disk, holds)).collect();
     let disks: Vec<PathBuf> = facts.parts.iter().map(|disk| disk.path.clone()).collect();
     let missing = if degraded { ", its second disk missing" } else { "" };
@@ -167,7 +171,7 @@ mod tests {
     };
     use atlas_model::{
         ext4,
-        survey::{Device, Single},
+        survey::{Device, Single, Trace},
     };
 
     #[test]
@@ -185,6 +189,20 @@ mod tests {
         let plan = plan_set(&storage, &facts).unwrap();
         assert_eq!(plan.to_erase, [(PathBuf::from("/dev/vdc"), "ext4 'books'".to_owned())]);
         assert_eq!(tasks(&plan)[0], &Task::Erase("/dev/vdc".into()));
+    }
+
+    #[test]
+    fn what_lies_on_the_partitions_of_a_disk_is_named_too() {
+        let (storage, mut facts) = disks(vec![disk("vdb"), holding("vdc", "a partition table", None)]);
+        let part = Device {
+            path: "/dev/vdc1".into(),
+            disk: Some("/dev/vdc".into()),
+            traces: vec![Trace::Damaged("old data".into())],
+            ..Device::default()
+        };
+        facts.survey.devices.push(part);
+        let plan = plan_set(&storage, &facts).unwrap();
+        assert_eq!(plan.to_erase, [(PathBuf::from("/dev/vdc"), "a partition table, with vdc1: old data".to_owned())]);
     }
 
     #[test]
