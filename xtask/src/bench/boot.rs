@@ -92,10 +92,10 @@ fn set_up(
     }
     let mut server = builder.build();
     server.start()?;
-    server.wait_booted(secs(240))?;
-    let said = server.exec(commands, secs(240))?;
+    server.wait_booted(secs(900))?;
+    let said = server.exec(commands, secs(900))?;
     ensure!(said.code == 0, "cannot set the server {name} up: {}{}", said.text(), said.error_text());
-    server.shutdown(secs(120))?;
+    server.shutdown(secs(300))?;
     let root = server.remove(&format!("{name}-root"))?;
     // What its own tools made of it meanwhile.
     let initrd = format!("/boot/initrd.img-{}", image.kernel_release);
