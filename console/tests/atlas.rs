@@ -304,7 +304,7 @@ fn a_server_without_a_role_answers_no_and_says_why() {
     let (code, told) = status(&[]);
     assert_eq!(code, Some(3), "{told}");
     assert!(told.starts_with("READY TO FAIL OVER TO THIS SERVER: NO\n"), "{told}");
-    assert!(told.contains("missing-member") && told.contains("try: the screen is above the login"), "{told}");
+    assert!(told.contains("missing-member") && told.contains("try: read the screen above the login"), "{told}");
     let (code, told) = status(&["--json"]);
     let told: Value = serde_json::from_str(&told).unwrap();
     assert!(code == Some(3) && told["here"][0].as_str().unwrap().contains("missing-member"), "{told}");

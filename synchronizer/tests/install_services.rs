@@ -110,7 +110,7 @@ fn a_check_that_complains_of_the_files_here_as_well_holds_nothing() {
     world.write("pri/etc/web/web.conf", "worse there\n");
     let report = world.cycle();
     assert_eq!(world.read("sec/etc/web/web.conf"), "worse there\n");
-    assert!(lines(&report, "problems")[0].contains("does not with PRI's, which it has now"), "{report}");
+    assert!(lines(&report, "problems")[0].contains("does not work with PRI's, which it has now"), "{report}");
 }
 
 #[test]

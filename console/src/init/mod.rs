@@ -99,8 +99,8 @@ fn init(args: &InitArgs, common: &Common, site: &Site, person: &mut dyn Person) 
     let plan = plan_everything(args, site, &answers, &kernels, survey, &mut person)?;
     let mut report = Report::new(&answers, args.dry_run, &plan.lists);
     if args.erase && !plan.set.iter().any(|item| matches!(item.task, Some(plan::Task::Erase(_)))) {
-        let why = "nothing was erased: no disk holds anything that is in the way. A set that is there already keeps its data, whatever is told; \
-                   one that is no longer needed is erased by hand: mdadm --stop, then wipefs -a on each of its disks";
+        let why = "--erase had nothing to erase. An existing set always keeps its data; to get rid of one, erase it by hand: mdadm --stop, then \
+                   wipefs -a on each of its disks";
         report.not_done.push(why.to_owned());
     }
     let preview: Vec<Item> = plan.set.iter().chain(&plan.data).cloned().collect();

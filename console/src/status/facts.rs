@@ -51,7 +51,7 @@ pub(super) fn gather(root: &Path) -> anyhow::Result<Facts> {
     })
 }
 
-/// What the last boot wrote down, where this server has no set to ask.
+/// What the boot of this server wrote down.
 pub(super) fn boot(root: &Path) -> Option<BootReport> {
     report(&Dir::open_root(root).ok()?, "boot.json")
 }

@@ -174,7 +174,9 @@ fn below(one: &Sighting<'_>, sure: bool) -> String {
     let told = format!("{}, seen by {}: {}", one.observed.key(), one.by, one.fault.what);
     match one.hint().filter(|_| !sure) {
         None => told,
-        Some(hint) => format!("{told} (probably caused by the above; if it persists, try: {hint})"),
+        Some(hint) => format!(
+            "{told} (this may be a result of the problem above; if it is still there once that is fixed, try: {hint})"
+        ),
     }
 }
 
@@ -225,7 +227,7 @@ pub(super) fn without_role(boot: &BootReport) -> Option<Reason> {
     let refused = boot.refusal.as_ref().map(|refusal| {
         reason(
             format!("this server has no role, and its network gate is closed: {refusal}"),
-            "the screen is above the login prompt, and in: systemctl status atlas-gate",
+            "read the screen above the login prompt, or run: systemctl status atlas-gate",
         )
     });
     let is_new = boot.outcome == Outcome::NotInitialised;

@@ -306,11 +306,15 @@ impl Run<'_> {
             };
             self.report.rehearsal = Rehearsed::Done;
             self.as_pri = said.as_pri;
-            self.report.problems.extend(said.otherwise.iter().map(|(name, why)| {
-                format!(
-                    "{name} did not work with the files that it had, and does not with PRI's, which it has now: {why}"
-                )
-            }));
+            for (name, why) in &said.otherwise {
+                let problem = format!(
+                    "{name} did not work with its own files, and does not work with PRI's, which it has now: {why}"
+                );
+                // Each round says it once more.
+                if !self.report.problems.contains(&problem) {
+                    self.report.problems.push(problem);
+                }
+            }
             if said.complaints.is_empty() {
                 return Ok(true);
             }

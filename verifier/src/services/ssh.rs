@@ -42,8 +42,9 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     let own = Config::read(tree, dir, &main, &mut included)?;
     let places = [main, format!("{dir}/sshd_config.d")];
     places.iter().chain(&included).for_each(|path| finding.path(tree, path));
-    for (setting, word) in &own.words {
-        match each(word) {
+    for (setting, word) in own.words.iter().filter(|(_, word)| !word.starts_with("/home")) {
+        // What else has a place for each account, as ChrootDirectory, is its data.
+        match each(word).filter(|_| setting.starts_with("authorized")) {
             Some(directory) => finding.path(tree, &directory),
             None => finding.files_from(tree, dir, setting, word),
         }
@@ -79,10 +80,10 @@ struct Config {
 /// Settings whose files are of the identity.
 const IDENTITY: [&str; 2] = ["hostkey", "hostcertificate"];
 
-/// The directory of a file that is another for each account: `/etc/ssh/keys/%u`. None in homes.
+/// The directory of a file that is another for each account: `/etc/ssh/keys/%u`.
 fn each(path: &str) -> Option<String> {
     let place = path.split_once('%')?.0.rsplit_once('/')?.0;
-    let is_wide = ["", CONFIG].contains(&place) || place.starts_with("/home") || place.matches('/').count() < 2;
+    let is_wide = ["", CONFIG].contains(&place) || place.matches('/').count() < 2;
     (place.starts_with('/') && !is_wide).then(|| place.to_owned())
 }
 

@@ -104,10 +104,13 @@ const CASES: &[Case] = &[
             (
                 "etc/ssh/sshd_config",
                 "HostKey /srv/old\nTrustedUserCAKeys /srv/ca.pub\nAuthorizedKeysFile /srv/keys/%u .ssh/authorized_keys\n\
-                 Match User upload\n ForceCommand /srv/upload --only\nSubsystem audit /srv/audit -v\n",
+                 Match User upload\n ForceCommand /srv/upload --only\n ChrootDirectory /srv/sftp/%u\nSubsystem audit /srv/audit -v\n\
+                 Match User anna\n AuthorizedKeysFile /home/anna/keys\n",
             ),
             ("srv/ca.pub", ""),
             ("srv/keys/anna", ""),
+            ("srv/sftp/anna/data", ""),
+            ("home/anna/keys", ""),
             ("srv/upload", ""),
             ("srv/audit", ""),
         ],
@@ -297,7 +300,9 @@ const CASES: &[Case] = &[
 ];
 
 /// What none of these may take: it is written by the daemon, another's, or gone.
-const LEFT: [&str; 12] = [
+const LEFT: [&str; 14] = [
+    "/srv/sftp",
+    "/home/anna/keys",
     "/srv/old",
     "/srv/old.pem",
     "/srv/leases",
