@@ -7,6 +7,9 @@ use serde::Deserialize;
 use super::{Row, say};
 use crate::process;
 
+/// For so many it is shown by a swap.
+const SWAPPED: f64 = 10.0;
+
 /// One fault, as the scenario leaves it.
 #[derive(Deserialize)]
 struct Fault {
@@ -40,5 +43,12 @@ pub(super) fn run() -> Result<Vec<Row>> {
         let seconds = fault.reported.filter(|_| fault.named && fault.cleared.is_some() && is_right).unwrap_or(9999.0);
         Row::at_most(&fault.fault, seconds, f64::from(fault.interval), "s")
     };
-    Ok(faults.iter().map(row).collect())
+    let swapped = std::fs::read_to_string(logs.join("latent-faults/swapped")).context("the scenario made no swap")?;
+    let swapped: f64 = swapped.trim().parse().context("how many faults were real after a swap")?;
+    let real = Row {
+        goal: "at least".into(),
+        met: swapped >= SWAPPED,
+        ..Row::at_most("faults that were a no, real after a swap", swapped, SWAPPED, "")
+    };
+    Ok(faults.iter().map(row).chain([real]).collect())
 }

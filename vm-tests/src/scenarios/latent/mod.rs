@@ -9,6 +9,7 @@ mod applications;
 mod faults;
 mod quiet;
 mod rests;
+mod swapped;
 mod unseen;
 
 use std::time::{Duration, Instant};
@@ -88,8 +89,12 @@ struct Row {
 /// Tries all faults; fails where one was not reported, or something was that is not there.
 pub(crate) fn act(ctx: &Context) -> Result<()> {
     let lan = ctx.lan("office")?;
-    let (pri, sec) = with_applications(ctx, &lan)?;
-    try_all(ctx, &[FAULTS, UNSEEN, RESTS, APPLICATIONS].concat(), INTERVAL, &pri, &sec)
+    let client = ctx.client("client", &lan, "192.168.77.9/24")?;
+    let (mut pri, mut sec) = with_applications(ctx, &lan)?;
+    let told = try_all(ctx, &[FAULTS, UNSEEN, RESTS, APPLICATIONS].concat(), INTERVAL, &pri, &sec);
+    let swapped = swapped::ten_swaps_fail(ctx, &mut pri, &mut sec, &client);
+    std::fs::write(ctx.logs().join("swapped"), format!("{}\n", swapped.as_ref().map_or(0, |count| *count)))?;
+    told.and(swapped.map(drop))
 }
 
 /// Tries these faults of the secondary; fails where PRI did not report one within `interval` seconds and what emulation takes, by its name, or
