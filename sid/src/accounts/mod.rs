@@ -13,7 +13,7 @@
 //!
 //! `shadow` and `gshadow` follow: a name has PRI's line where PRI has the account, its own otherwise. Primary groups are matched by name.
 //!
-//! Invariants: merging what was merged changes nothing; no name stands twice; nobody but root gets the number 0; a file that is malformed
+//! Invariants: merging what was merged changes nothing; no name stands twice; nobody gets the number 0 but root, and whom PRI made another name of root; a file that is malformed
 //! (an empty one is: it has no root) merges with nothing.
 
 mod table;
@@ -289,14 +289,14 @@ impl Merge<'_> {
         Ok(with_number(line, free))
     }
 
-    /// The number here of another name that PRI gives the same number, on purpose. root has no other name.
+    /// The number here of another name that PRI gives the same number, on purpose: also root's, as of toor.
     fn twin(&self, which: Which, line: &Line, placed: &[Line]) -> Option<u32> {
         let is_twin = |own: &&Line| {
             let of_pri = self.pri.find(which, own.name());
             of_pri.is_some_and(|of_pri| of_pri.number() == line.number() && of_pri.name() != line.name())
                 && !self.kept.contains(&(which, own.name().to_owned()))
         };
-        placed.iter().find(is_twin).map(Line::number).filter(|number| *number != 0)
+        placed.iter().find(is_twin).map(Line::number)
     }
 
     fn same_name_other_account(&mut self, which: Which, own: &Line) {
