@@ -102,6 +102,7 @@ impl Rehearsal<'_> {
         if !with_pris_files {
             command = command.arg("--as-it-is");
         }
+        let _places = Places::make(self.root, &top_level(self.source))?;
         let output = command.run()?;
         serde_json::from_slice(&output.stdout).context("read what the rehearsal found")
     }
@@ -111,8 +112,7 @@ impl Rehearsal<'_> {
 pub(crate) fn run(common: &Common, args: &Rehearse) -> anyhow::Result<Exit> {
     let kept: PathList = PathList::parse(args.kept.as_bytes())?;
     let source = Source::open(Dir::open_root(&args.role_dir)?, args.env_version, &kept)?;
-    let mut dirs: BTreeSet<PathBuf> = ALWAYS.iter().map(PathBuf::from).collect();
-    dirs.extend(source.listed.paths().iter().filter_map(|path| path.relative().iter().next().map(PathBuf::from)));
+    let dirs = ALWAYS.iter().map(PathBuf::from).chain(top_level(&source)).collect();
     set_stage(&common.root, &dirs).context("make a place to rehearse in")?;
     // Opened only now: below are the overlays.
     let root = Dir::open_root(&common.root)?;
@@ -134,6 +134,36 @@ pub(crate) fn run(common: &Common, args: &Rehearse) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// The directories of the root directory in which something is listed.
+fn top_level(source: &Source) -> BTreeSet<PathBuf> {
+    let all = source.listed.paths().iter().filter(|path| path.relative().iter().nth(1).is_some());
+    all.filter_map(|path| path.relative().iter().next().map(PathBuf::from)).collect()
+}
+
+/// Directories that PRI has in its root directory and this server has not: to be rehearsed in, they have to be there, empty, for as long.
+struct Places(Vec<PathBuf>);
+
+impl Places {
+    fn make(root: &Path, dirs: &BTreeSet<PathBuf>) -> anyhow::Result<Places> {
+        let mut places = Places(vec![]);
+        for at in dirs.iter().map(|dir| root.join(dir)) {
+            match std::fs::create_dir(&at) {
+                Ok(()) => places.0.push(at),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => (),
+                Err(error) => return Err(error).with_context(|| format!("make {} to rehearse in", at.display())),
+            }
+        }
+        Ok(places)
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        // Where it is not empty any more, somebody else needs it.
+        self.0.iter().for_each(|at| drop(std::fs::remove_dir(at)));
+    }
+}
+
 /// Gives this process mounts of its own: the tree read-only, and an overlay in memory over each of `dirs`.
 fn set_stage(root: &Path, dirs: &BTreeSet<PathBuf>) -> anyhow::Result<()> {
     let root = std::fs::canonicalize(root)?;
@@ -144,7 +174,7 @@ fn set_stage(root: &Path, dirs: &BTreeSet<PathBuf>) -> anyhow::Result<()> {
     for dir in dirs {
         let at = root.join(dir);
         let stat = std::fs::symlink_metadata(&at);
-        // What is not there cannot be made: the tree is read-only. The installation then fails, and says so.
+        // What is not there cannot be made: the tree is read-only.
         if let Ok(meta) = stat
             && meta.is_dir()
         {

@@ -145,6 +145,12 @@ impl Finding {
             None if WRITTEN.iter().any(|word| setting.contains(word)) => return,
             None => value,
         };
+        // As a whole it is one path, with blanks in it, or none.
+        let whole = value.trim().trim_matches(['"', '\'']);
+        if whole.contains(' ') && is_configured(whole) && here::below(tree.path(), whole).is_file() {
+            tree.look(Look::There, whole);
+            return self.path(tree, whole);
+        }
         let may_be_directory = DIRECTORIES.iter().any(|word| setting.contains(word));
         for path in paths(value) {
             for path in MADE.map(|end| format!("{path}{end}")) {
@@ -161,8 +167,11 @@ impl Finding {
 /// The absolute paths in a value, whatever stands before each.
 fn paths(value: &str) -> impl Iterator<Item = &str> {
     let words = value.split(|c: char| c.is_whitespace() || ",;:=|!<>\"'{}()".contains(c));
-    words.map(|word| word.trim_end_matches('/')).filter(|word| {
-        let is_elsewhere = ELSEWHERE.iter().any(|dir| Path::new(word).starts_with(dir));
-        word.starts_with('/') && !word.starts_with("//") && !is_elsewhere
-    })
+    words.map(|word| word.trim_end_matches('/')).filter(|word| is_configured(word))
+}
+
+/// Whether it is a path where a person configures something.
+fn is_configured(path: &str) -> bool {
+    let is_elsewhere = ELSEWHERE.iter().any(|dir| Path::new(path).starts_with(dir));
+    path.starts_with('/') && !path.starts_with("//") && !is_elsewhere
 }

@@ -382,6 +382,11 @@ fn a_file_is_found_in_whatever_value_it_stands() {
     ] {
         assert_eq!(found("value", value), ["/srv/a"], "{value}");
     }
+    let root = Server::with(&[("srv/two words", "")]);
+    let mut finding = Finding::default();
+    finding.files_from(&root.tree(), "/etc/apache2", "AuthUserFile", "/srv/two words");
+    finding.files_of(&root.tree(), ["passdb_file = \"/srv/two words\""]);
+    assert_eq!(finding.done().paths, ["/srv/two words"]);
     assert_eq!(found("maps", "unionmap:{hash:/srv/b, proxy:pgsql:/srv/a}"), ["/srv/b", "/srv/b.db", "/srv/a"]);
 }
 
