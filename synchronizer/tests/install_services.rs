@@ -271,17 +271,47 @@ fn a_service_that_does_not_run_is_checked_and_left_alone() {
 
 #[test]
 fn where_nothing_can_be_rehearsed_the_check_comes_after_and_the_files_are_put_back() {
-    // A directory that the rehearsal cannot make, because the root of the tree is none of its overlays.
-    let world = World::with_service("/etc/web\n/new/file\n");
+    // A file that the rehearsal cannot make, because the root of the tree is none of its overlays.
+    let world = World::with_service("/etc/web\n/new\n");
     world.cycle();
-    fs::remove_dir_all(world.path("sec/new")).unwrap_or_default();
-    world.write("pri/new/file", "new\n");
+    world.write("pri/new", "new\n");
     world.write("pri/etc/web/web.conf", "bad 2\n");
     let report = world.cycle();
     assert!(report["rehearsal"]["not-possible"].as_str().unwrap().contains("Read-only file system"), "{report}");
     assert_eq!(outcome(&report, "web"), "put-back");
     assert_eq!(world.read("sec/etc/web/web.conf"), "good 1\n");
-    assert_eq!(world.read("sec/new/file"), "new\n", "the rest is installed");
+    assert_eq!(world.read("sec/new"), "new\n", "the rest is installed");
+}
+
+#[test]
+fn what_pri_has_in_a_directory_of_the_root_that_is_not_here_is_rehearsed_as_well() {
+    let world = World::with_service("/etc/web\n/data/www/page\n");
+    world.cycle();
+    assert!(!world.there("sec/data"));
+    world.write("pri/etc/web/web.conf", "bad 2\n");
+    let report = world.cycle();
+    assert_eq!((outcome(&report, "web").as_str(), &report["rehearsal"]), ("held", &"done".into()));
+    assert!(!world.there("sec/data"), "the place to rehearse in is gone again");
+    world.write("pri/data/www/page", "new\n");
+    world.cycle();
+    assert_eq!(world.read("sec/data/www/page"), "new\n");
+}
+
+#[test]
+fn files_that_need_what_only_pri_s_disks_have_are_installed_and_nobody_is_told() {
+    let world = World::with_service("/etc/web\n");
+    world.cycle();
+    world.told();
+    let check = "#!/bin/sh\nread -r name file < /etc/web/web.conf\n[ \"$name\" != cert ] || [ -e \"$file\" ] && exit 0\n\
+        echo \"cannot load certificate \\\"$file\\\": No such file\" >&2\nexit 1\n";
+    world.write("sec/usr/sbin/webcheck", check);
+    fs::set_permissions(world.path("sec/usr/sbin/webcheck"), PermissionsExt::from_mode(0o755)).unwrap();
+    world.write("pri/etc/web/web.conf", "cert /srv/tls/b.pem\n");
+    assert_eq!(outcome(&world.cycle(), "web"), "held", "what is nowhere may be a mistake");
+    world.write("pri/etc/web/web.conf", "cert /unbound/tls/b.pem\n");
+    let report = world.cycle();
+    assert_eq!(outcome(&report, "web"), "only-as-pri", "{report}");
+    assert_eq!((world.read("sec/etc/web/web.conf").as_str(), world.told().as_str()), ("cert /unbound/tls/b.pem\n", ""));
 }
 
 #[test]

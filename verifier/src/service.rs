@@ -159,12 +159,12 @@ impl Tree {
         links
     }
 
-    /// Whether every account may make files in this directory, links followed.
+    /// Whether every account may make files in this directory and see what is in it, links followed. In a box to drop things into nobody can clean up.
     pub fn may_all_write(&self, path: &str) -> bool {
         use std::os::unix::fs::PermissionsExt;
         self.look(Look::There, path);
         let meta = std::fs::metadata(self.path.join(path.trim_start_matches('/')));
-        meta.is_ok_and(|meta| meta.is_dir() && meta.permissions().mode() & 0o003 == 0o003)
+        meta.is_ok_and(|meta| meta.is_dir() && meta.permissions().mode() & 0o007 == 0o007)
     }
 
     /// The names in a directory, sorted; none where it is not there. `path` is absolute.
@@ -210,6 +210,8 @@ fn names_of(path: &Path) -> Vec<OsString> {
 /// The most files that a pattern stands for.
 const MAX_MATCHES: usize = 1000;
 
+/// The option that names what lies on the Unbound disks: without it a secondary has nothing to answer with.
+pub const DATA: &str = "data";
 /// The option that names the addresses that an instance listens on, where those are not all.
 pub const BOUND: &str = "bound";
 
@@ -257,6 +259,9 @@ impl Target {
 
     /// What an instance that listens on some addresses alone means for a server: where it is exercised, or why it cannot be there.
     pub fn bound(self) -> Result<Target, String> {
+        if let Some(data) = self.option(DATA).filter(|_| self.role.is_some_and(|role| role != Role::Pri)) {
+            return Err(format!("not exercised: its data, {data}, comes with PRI's disks"));
+        }
         let Some(addresses) = self.option(BOUND).map(str::to_owned) else { return Ok(self) };
         let all: Vec<&str> = addresses.split_whitespace().collect();
         let own = self.address().map(|own| own.to_string()).unwrap_or_default();

@@ -6,6 +6,8 @@
 //!      └fails ────► it fails with this server's addresses alone, too, and passes with PRI's ──► it works as PRI
 //! ```
 //!
+//! A check that misses what lies on PRI's Unbound disks says nothing of the rest: those files are whole when this server is PRI, and not before.
+//!
 //! What listens on an address of PRI's cannot do so here before the swap, and has to afterwards: its files are installed where they are whole there, and
 //! it is not reloaded here, where it could only fail. That the same program does with this server's addresses what it does now shows that
 //! addresses, interfaces and names are the only difference.
@@ -13,13 +15,15 @@
 use atlas_cli::{Common, Exit};
 use atlas_host::{net::replica::Replica, room, room::Room};
 use atlas_model::manifest::FileSet;
-use atlas_sid::Snapshot;
+use atlas_sid::{Snapshot, layout::UNBOUND_MOUNT};
 use std::{
     net::{IpAddr, UdpSocket},
     path::Path,
     time::Duration,
 };
 
+/// How a path on the Unbound disks begins.
+const UNBOUND: &str = "/unbound/";
 /// How long a daemon may take to start.
 const START: Duration = Duration::from_secs(20);
 
@@ -35,6 +39,16 @@ pub(super) fn passes(check: &[String], complaint: &str, pri: &Replica, run: impl
     let named = named(complaint).into_iter().filter(|address| is_elsewhere(*address));
     let pri = named.fold(pri.clone(), Replica::with).with_interfaces_of(&here);
     !run(&here.words(check)) && run(&pri.words(check))
+}
+
+/// Whether a complaint is about something on the Unbound disks that is not here: only PRI's have it.
+pub(super) fn lacks_pris_disks(root: &Path, complaint: &str) -> bool {
+    let words = complaint.split(|c: char| c.is_whitespace() || "\"'`,;:()[]{}<>=".contains(c));
+    let below = words.filter_map(|word| word.trim_end_matches('.').strip_prefix(UNBOUND));
+    below.map(|word| word.trim_matches('/')).any(|word| {
+        let lies = root.join(UNBOUND_MOUNT).join(word);
+        !word.is_empty() && !word.split('/').any(|part| part == "..") && lies.symlink_metadata().is_err()
+    })
 }
 
 /// Whether a daemon, started by these words, starts where PRI's network is and not with what this server has. `root` is this process's alone.
@@ -112,6 +126,18 @@ mod tests {
         assert_eq!(look(false, false), (false, vec![false, true]));
         // A port that is taken here is free in every network of its own: that is no matter of addresses.
         assert_eq!(look(true, true), (false, vec![false]));
+    }
+
+    #[test]
+    fn what_only_pri_s_disks_have_is_no_complaint_of_the_rest() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("unbound/here")).unwrap();
+        let lacks = |complaint: &str| lacks_pris_disks(root.path(), complaint);
+        assert!(lacks("cannot load certificate \"/unbound/tls/B.pem\": BIO_new_file() failed (SSL: error:80000002)"));
+        assert!(lacks("AH00526: Could not open configuration file /unbound/web.conf: No such file or directory"));
+        assert!(!lacks("unknown directive \"nonsense\" in /etc/nginx/nginx.conf:3"));
+        assert!(!lacks("syntax error in /unbound/here"), "it is here: the complaint is about what is in it");
+        assert!(!lacks("bad path /unbound/../etc/shadow, and /unbound/ itself"));
     }
 
     #[test]

@@ -67,7 +67,7 @@ fn tell(report: &InstallReport) -> String {
             Outcome::Reloaded => line(format!("{} was reloaded", service.name)),
             Outcome::Restarted => line(format!("{} was restarted", service.name)),
             Outcome::OnlyAsPri => line(format!(
-                "{} listens on addresses of PRI; its new files work when this server has them, and it was not reloaded",
+                "{} needs addresses of PRI, or what only PRI's disks have: its new files work when this server is PRI, and it was not reloaded",
                 service.name
             )),
             _ => {}

@@ -71,7 +71,7 @@ struct Table {
 pub(super) enum Works {
     /// On this server as it is.
     Here,
-    /// When this server is PRI and has its addresses.
+    /// When this server is PRI and has its addresses and its disks.
     AsPri,
 }
 
@@ -138,6 +138,7 @@ impl Service {
             |words: &[String]| words.split_first().map_or(Ok(()), |(program, args)| run(root, program, args, deadline));
         match run(&self.check) {
             Ok(()) => Ok(Works::Here),
+            Err(why) if as_pri::lacks_pris_disks(root, &why) => Ok(Works::AsPri),
             Err(why) if as_pri::passes(&self.check, &why, pri, |words| run(words).is_ok()) => Ok(Works::AsPri),
             Err(why) => Err(why),
         }

@@ -47,8 +47,11 @@ impl Finding {
     pub(super) fn path(&mut self, tree: &Tree, path: &str) {
         // What stands in a directory of links and is renewed there, under other names each time, is only whole as a whole.
         let path = if path.starts_with("/etc/letsencrypt/") { "/etc/letsencrypt" } else { path };
-        if Path::new(path).starts_with(Path::new("/").join(UNBOUND_MOUNT)) {
-            self.note(format!("{path} is on the Unbound disks: a secondary has it when it is PRI, and not before"));
+        if is_on_pris_disks(path) {
+            self.problem(format!(
+                "{path} is on the Unbound disks, which only PRI has: a secondary cannot start with it, and is not verified with it, \
+                 before the swap; put it elsewhere, below /etc or /srv, from where it is synchronised"
+            ));
         } else if tree.exists(path) {
             tree.way(path).iter().for_each(|path| {
                 // The daemon reads it, too, and may be asked.
@@ -125,6 +128,11 @@ impl Finding {
     pub(super) fn done(self) -> Found {
         self.0
     }
+}
+
+/// Whether a path lies where only PRI has anything.
+pub(super) fn is_on_pris_disks(path: &str) -> bool {
+    Path::new(path).starts_with(Path::new("/").join(UNBOUND_MOUNT))
 }
 
 /// Whether only this server itself can send to this address.

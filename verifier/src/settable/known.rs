@@ -149,8 +149,13 @@ pub(super) const SETTABLE: [Settable; 25] = [
     ),
 ];
 /// What SetUp finds of where a service can be reached; it may be said by hand, too.
-const REACHED: [(&str, Value); 4] =
-    [(service::BOUND, Text), (service::LOOPBACK, Text), (service::BESIDE, Text), (service::SOCKET, OneOf(&["only"]))];
+const REACHED: [(&str, Value); 5] = [
+    (service::BOUND, Text),
+    (service::DATA, Text),
+    (service::LOOPBACK, Text),
+    (service::BESIDE, Text),
+    (service::SOCKET, OneOf(&["only"])),
+];
 
 impl Value {
     /// What it has to be, where this is something else.

@@ -19,7 +19,7 @@ use super::{
     found::{Finding, bound},
 };
 use crate::{
-    service::{Service, Target, Tree},
+    service::{DATA, Service, Target, Tree},
     talk,
 };
 use anyhow::Context;
@@ -95,7 +95,8 @@ fn take(finding: &mut Finding, name: &str, server: server::Server) {
         let own = [port.clone(), ("zone".into(), zone.name.clone())];
         let options = own.into_iter().chain(bound.clone()).chain(limited(zone.is_limited));
         let shadowed = (!zone.shadowed.is_empty()).then(|| (SHADOWED.to_owned(), zone.shadowed.join(" ")));
-        let options = options.chain(seen(zone.is_of_view)).chain(shadowed).collect();
+        let data = zone.data.map(|data| (DATA.to_owned(), data));
+        let options = options.chain(seen(zone.is_of_view)).chain(shadowed).chain(data).collect();
         finding.instance(Instance { name: zone.name, options, at });
     }
 }

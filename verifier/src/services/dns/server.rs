@@ -31,6 +31,8 @@ pub(super) struct Zone {
     pub(super) is_of_view: bool,
     /// Whom a view before its own is for: they are shown that one, in which it is not.
     pub(super) shadowed: Vec<String>,
+    /// Its data, where that lies on the Unbound disks.
+    pub(super) data: Option<String>,
 }
 
 /// Says at which of these ports it answers besides, or that it answers nobody who asks in plain: neither is exercised.
