@@ -37,7 +37,7 @@ fn path(text: &str) -> TreePath {
 }
 
 /// What files may hold besides what the rules name.
-const LINES: [&str; 41] = [
+const LINES: [&str; 45] = [
     "",
     "# a comment",
     "some text, löslich",
@@ -73,6 +73,10 @@ const LINES: [&str; 41] = [
     "PubkeyAcceptedAlgorithms ssh-ed25519,ssh-dss,ssh-rsa",
     "KexAlgorithms sntrup761x25519-sha512@openssh.com,curve25519-sha256",
     "KexAlgorithms +mlkem768x25519-sha256,sntrup761x25519-sha512",
+    "KexAlgorithms +sntrup4591761x25519-sha512@tinyssh.org,curve25519-sha256",
+    "Ciphers aes256-ctr,rijndael-cbc@lysator.liu.se",
+    "hostssl all all 0.0.0.0/0 cert clientcert=1",
+    "host all all ::/0 md5 clientcert=0",
     "smtpd_tls_protocols = >=TLSv1.2",
     "  -o smtpd_tls_protocols=>=TLSv1.2",
     "auto lo",
@@ -304,6 +308,35 @@ fn phps_json_is_loaded_where_it_is_no_part_of_php() {
         assert_eq!(target, is_there.then_some("/etc/php/7.4/mods-available/json.ini"), "{kind}");
     }
     assert_eq!(to(&old, Direction::Newer), native, "PHP 8.2 has it without them");
+}
+
+/// What the daemon of the newer release refuses to start with.
+#[test]
+fn what_a_newer_release_does_not_understand_any_more_is_said_as_it_does() {
+    const HBA: &str = "/etc/postgresql/15/main/pg_hba.conf";
+    const SSHD: &str = "/etc/ssh/sshd_config";
+    for (file, older, newer) in [
+        (HBA, "hostssl all all 0.0.0.0/0 cert clientcert=1", "hostssl all all 0.0.0.0/0 cert clientcert=verify-full"),
+        (HBA, "hostssl all all ::/0 md5 clientcert=1 # x", "hostssl all all ::/0 md5 clientcert=verify-ca # x"),
+        (HBA, "hostssl all all ::/0 md5 clientcert=0", "hostssl all all ::/0 md5"),
+        (HBA, "hostssl all all ::/0 md5 clientcert=verify-ca", "hostssl all all ::/0 md5 clientcert=verify-ca"),
+        (
+            SSHD,
+            "KexAlgorithms curve25519-sha256,sntrup4591761x25519-sha512@tinyssh.org",
+            "KexAlgorithms curve25519-sha256",
+        ),
+        (SSHD, "Ciphers +rijndael-cbc@lysator.liu.se,aes256-ctr", "Ciphers +aes256-ctr"),
+        (SSHD, "Ciphers rijndael-cbc@lysator.liu.se", ""),
+    ] {
+        let parts: Vec<Part> = shipped().into_iter().filter(|(of, _)| *of == 2).map(|(_, part)| part).collect();
+        let mut tree = Tree::default();
+        tree.put(&path(&file.replace("/15/", "/13/")), format!("# a\n{older}\n").into_bytes(), None);
+        let (converted, residue) = convert(&parts, &tree, &Residue::default(), Direction::Newer).unwrap();
+        let text = String::from_utf8(converted.text(&path(file)).unwrap().unwrap()).unwrap();
+        let wanted = if newer.is_empty() { "# a\n".to_owned() } else { format!("# a\n{newer}\n") };
+        assert_eq!(text, wanted, "{older}");
+        assert_eq!(convert(&parts, &converted, &residue, Direction::Older).unwrap().0, tree, "{older}");
+    }
 }
 
 /// What the daemon of the older release refuses, or takes for something else, is said in its own words.
