@@ -59,6 +59,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         return Ok(finding.done());
     }
     finding.path(tree, dir);
+    finding.path(tree, "/etc/default/samba");
     let own = read(tree, &mut finding, &main)?;
     finding.files_of(tree, own.iter().map(String::as_str));
     // Without -v it leaves out what [global] says for all shares, such as that everything has to be encrypted.

@@ -1,7 +1,7 @@
 //! ssh: somebody listens where sshd is configured to, and speaks the protocol in good time.
 
 use super::{
-    daemon::{self, Daemon},
+    daemon::{self, Daemon, started},
     found::{Finding, Six, reached},
 };
 use crate::service::{Service, Target, Tree};
@@ -22,6 +22,8 @@ pub(super) const SERVICE: Service = Service {
 };
 
 const CONFIG: &str = "/etc/ssh";
+/// What sshd says instead of its greeting to who came too often.
+const PENALTY: &str = "Not allowed at this time";
 /// The longest greeting line that the protocol allows, in bytes.
 const LONGEST: u64 = 255;
 
@@ -34,12 +36,20 @@ const SOCKETS: [&str; 4] =
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
     let dir = tree.installed("ssh", CONFIG);
-    let main = format!("{dir}/sshd_config");
+    let mut main = format!("{dir}/sshd_config");
     if !tree.exists(&main) || !DAEMON.is_there(tree) {
         return Ok(finding.done());
     }
+    let options = started::options(tree, &mut finding, "ssh", "SSHD_OPTS");
+    if let Some(file) = started::option(&options, "-f").filter(|file| tree.exists(file)) {
+        main = file.to_owned();
+    }
     let mut included = vec![];
-    let own = Config::read(tree, dir, &main, &mut included)?;
+    let mut own = Config::read(tree, dir, &main, &mut included)?;
+    // Given at its start, a port stands for those of the file.
+    if let Some(port) = started::option(&options, "-p").and_then(|port| port.parse().ok()) {
+        own.ports = vec![port];
+    }
     let places = [main, format!("{dir}/sshd_config.d")];
     places.iter().chain(&included).for_each(|path| finding.path(tree, path));
     for (setting, word) in own.words.iter().filter(|(_, word)| !word.starts_with("/home")) {
@@ -49,7 +59,8 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
             None => finding.files_from(tree, dir, setting, word),
         }
     }
-    let told = (dir == CONFIG).then(|| daemon::says(tree, &mut finding, "sshd", &["-T"])).flatten();
+    let ask: Vec<&str> = ["-T"].into_iter().chain(options.iter().map(String::as_str)).collect();
+    let told = (dir == CONFIG).then(|| daemon::says(tree, &mut finding, "sshd", &ask)).flatten();
     // Where systemd listens for it, its own words on ports count for nothing.
     let listens = socket(tree).unwrap_or_else(|| told.map_or_else(|| own.listens(), |told| listen_addresses(&told)));
     let ports: BTreeSet<u16> = listens.iter().map(|(_, port)| *port).collect();
@@ -219,6 +230,10 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     let greeting = greeting.trim_end();
     Ok(match read {
         Err(error) => Profile::unacceptable(format!("port {port} accepts and then says nothing: {error}")).hint(hint),
+        // `PerSourcePenalties`: who comes and goes too often is turned away for a while, and each check comes and goes.
+        Ok(_) if greeting == PENALTY => Profile::ok(format!(
+            "sshd answers on port {port}, and turns this server away for a while, as its PerSourcePenalties say"
+        )),
         Ok(_) if !greeting.starts_with("SSH-2.0-") => {
             Profile::unacceptable(format!("what answers on port {port} is no ssh: '{}'", greeting.escape_debug()))
                 .hint(hint)
@@ -254,6 +269,14 @@ mod tests {
         assert_eq!(main("# Port 99\nPermitRootLogin no\n"), all(&[22]));
         assert_eq!(main("Port 2222\nport=22 # both\nMatch User x\n  Port 5\n"), all(&[2222, 22]));
         assert_eq!(main("Match User x\nPort 5\nMatch all\nPort \"6\"\n"), all(&[6]));
+        let server =
+            Server::with(&[("etc/ssh/sshd_config", "Port 22\n"), ("etc/default/ssh", "SSHD_OPTS=\"-p 2222\"\n")]);
+        let found = find(&server.tree()).unwrap();
+        let ports: Vec<&str> = found.instances.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!((ports, found.paths.contains(&"/etc/default/ssh".to_owned())), (vec!["2222"], true));
+        server.program("usr/sbin/sshd", "echo \"listenaddress 0.0.0.0:$3\"");
+        let found = find(&server.tree().running()).unwrap();
+        assert_eq!(found.instances[0].name, "2222", "it is asked as it is started");
     }
 
     #[test]

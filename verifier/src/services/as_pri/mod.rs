@@ -115,8 +115,19 @@ fn tasks(target: &Target, waiting: &[(&str, &Instance)]) -> anyhow::Result<(Vec<
                 Beside::Never(why) => not.push(format!("{} is not exercised as PRI, because {why}", server.package)),
             }
         }
-        let instances = waiting.iter().filter(|(of, _)| *of == name).map(|(_, instance)| (*instance).clone()).collect();
-        match start.is_empty() {
+        // A mail server and a mailbox server are one service of two programs, of which perhaps one is started here.
+        let is_started = |instance: &Instance| {
+            instance.options.get("protocol").is_none_or(|protocol| {
+                let of = servers.iter().filter(|server| server.services.contains(&protocol.as_str()));
+                of.clone().next().is_none() || of.clone().any(|server| matches!(server.beside, Beside::Start(_)))
+            })
+        };
+        let instances: Vec<Instance> = waiting
+            .iter()
+            .filter(|(of, instance)| *of == name && is_started(instance))
+            .map(|(_, instance)| (*instance).clone())
+            .collect();
+        match start.is_empty() || instances.is_empty() {
             false => tasks.push(Task { service: name.to_owned(), start, instances }),
             // That a program is missing is found by `services`.
             true if servers.is_empty() => {

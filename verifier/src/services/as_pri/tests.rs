@@ -70,3 +70,25 @@ fn what_was_found_is_told_with_the_weightiest_first_and_every_reason() {
     assert_eq!((profile.verdict, profile.summary.as_str()), (Verdict::Unacceptable, "as PRI, web/b: nothing comes"));
     assert!(profile.hint.is_some());
 }
+
+#[test]
+fn of_a_service_of_two_programs_only_what_the_started_one_serves_is_exercised() {
+    let server = Machine::new();
+    for (program, config) in [("postfix", "etc/postfix/main.cf"), ("dovecot", "etc/dovecot/dovecot.conf")] {
+        server.write(config, "");
+        server.program(&format!("usr/sbin/{program}"), "");
+    }
+    let of = |name: &str, protocol: &str| {
+        instance(name, BOUND, "192.0.2.10").replace("\"port\"", &format!("\"protocol\":\"{protocol}\",\"port\""))
+    };
+    let text = |instances: &[String]| {
+        format!(r#"{{"format":1,"services":{{"mail":{{"instances":[{}]}}}}}}"#, instances.join(","))
+    };
+    let found: Services = serde_json::from_str(&text(&[of("smtp:25", "smtp"), of("imap:143", "imap")])).unwrap();
+    let (both, not) = tasks(&server.target(), &waiting(&found)).unwrap();
+    let exercised: Vec<&str> = both[0].instances.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(exercised, ["imap:143"]);
+    assert!(not[0].starts_with("postfix is not exercised as PRI, because a second one"), "{not:?}");
+    let found: Services = serde_json::from_str(&text(&[of("smtp:25", "smtp")])).unwrap();
+    assert!(tasks(&server.target(), &waiting(&found)).unwrap().0.is_empty(), "dovecot serves none of it");
+}

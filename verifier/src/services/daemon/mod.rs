@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!  the program, its unit, its process ─► is_there: a configuration that a package left, or a client brought, is no service
+//!  SSHD_OPTS, OPTIONS, …             ─► started: with what its unit starts it besides
 //!  nginx -T, sshd -T, postconf, …     ─► says: what the daemon takes its configuration for; it is right where our own reading differs
 //! ```
 
+pub(super) mod started;
 mod word;
 
 pub(super) use word::{Rights, may_say, says, says_with};

@@ -7,8 +7,8 @@ use super::{
 use crate::{
     service::Tree,
     services::{
-        daemon::{self, Daemon},
-        found::{Finding, is_loopback},
+        daemon::{self, Daemon, started},
+        found::{Finding, is_loopback, is_on_pris_disks},
         included::Files,
     },
 };
@@ -27,18 +27,29 @@ const OWN: [&str; 4] = ["master", "primary", "slave", "secondary"];
 
 pub(super) fn bind(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<Server>> {
     let dir = tree.installed("bind", "/etc/bind");
-    let main = format!("{dir}/named.conf");
+    let mut main = format!("{dir}/named.conf");
     if !tree.exists(&main) || !DAEMON.is_there(tree) {
         return Ok(None);
     }
     finding.path(tree, dir);
+    let options = started::options(tree, finding, "named", "OPTIONS");
+    if let Some(file) = started::option(&options, "-c").filter(|file| tree.exists(file)) {
+        main = file.to_owned();
+        finding.path(tree, file);
+    }
     // What it includes travels, whoever is asked.
     let own = read(&mut Files::new(tree, finding), &main, 0);
-    let told = (dir == "/etc/bind").then(|| daemon::says(tree, finding, "named-checkconf", &["-p", "-x"])).flatten();
-    let all = match told {
+    let told =
+        (dir == "/etc/bind").then(|| daemon::says(tree, finding, "named-checkconf", &["-p", "-x", &main])).flatten();
+    let mut all = match told {
         Some(told) => statements(&mut words(&without_remarks(&told)).into_iter(), 0)?,
         None => own?,
     };
+    // Given at its start, a port stands for the usual one.
+    if let Some(port) = started::option(&options, "-p") {
+        let port = Statement { words: vec!["port".into(), port.into()], block: vec![] };
+        all.push(Statement { words: vec!["options".into()], block: vec![port] });
+    }
     files(&all, tree, finding);
     let server = server(&all);
     say_rest(finding, "bind", server.as_ref(), ports(&all));
@@ -165,6 +176,7 @@ fn server(all: &[Statement]) -> Option<Server> {
             || find(all, "view").any(|view| find(&view.block, "rate-limit").next().is_some()),
         zones: vec![],
     };
+    let dir = directory(all);
     let mut take = |block: &[Statement], limited: bool, is_of_view: bool, shadowed: &[String]| {
         for zone in find(block, "zone") {
             let is_own = find(&zone.block, "type")
@@ -174,7 +186,8 @@ fn server(all: &[Statement]) -> Option<Server> {
             let is_limited = limited || has_hole || if own.is_some() { is_limited(own) } else { all_limited };
             let name = name.trim_end_matches('.').to_ascii_lowercase();
             if !server.zones.iter().any(|known| known.name == name) {
-                server.zones.push(Zone { name, is_limited, is_of_view, shadowed: shadowed.to_vec() });
+                let data = data(zone, dir).filter(|file| is_on_pris_disks(file));
+                server.zones.push(Zone { name, is_limited, is_of_view, shadowed: shadowed.to_vec(), data });
             }
         }
     };
@@ -192,28 +205,46 @@ fn server(all: &[Statement]) -> Option<Server> {
     Some(server)
 }
 
+/// Where relative names count from.
+fn directory(all: &[Statement]) -> Option<&str> {
+    let mut options = find(all, "options").flat_map(|options| &options.block);
+    options.find(|one| one.is("directory")).and_then(|one| one.words.get(1)).map(String::as_str)
+}
+
+/// A file, where it is known in which directory.
+fn at(file: &str, dir: Option<&str>) -> Option<String> {
+    match file.starts_with('/') {
+        true => Some(file.to_owned()),
+        false => dir.map(|dir| format!("{dir}/{file}")),
+    }
+}
+
+/// The file of a zone that is this server's own.
+fn data(zone: &Statement, dir: Option<&str>) -> Option<String> {
+    let value = |name: &str| find(&zone.block, name).next().and_then(|one| one.words.get(1)).map(String::as_str);
+    at(value("file").filter(|_| matches!(value("type"), Some("master" | "primary")))?, dir)
+}
+
 /// The data of its own zones, and files of TLS, wherever they lie.
 fn files(all: &[Statement], tree: &Tree, finding: &mut Finding) {
-    let mut options = find(all, "options").flat_map(|options| &options.block);
-    let dir = options.find(|one| one.is("directory")).and_then(|one| one.words.get(1));
-    let at = |file: &str| match (file.starts_with('/'), dir) {
-        (true, _) => Some(file.to_owned()),
-        (false, dir) => dir.map(|dir| format!("{dir}/{file}")),
-    };
+    let dir = directory(all);
     let zones = find(all, "zone").chain(find(all, "view").flat_map(|view| find(&view.block, "zone")));
-    let (mut changing, mut left) = (vec![], VecDeque::new());
+    let mut left = VecDeque::new();
     for zone in zones {
-        let value = |name: &str| find(&zone.block, name).next().and_then(|one| one.words.get(1)).map(String::as_str);
-        let Some(file) = value("file").filter(|_| matches!(value("type"), Some("master" | "primary"))) else {
-            continue;
-        };
-        if CHANGING
-            .iter()
-            .any(|name| find(&zone.block, name).next().is_some_and(|one| !one.addresses().any(|who| who == "none")))
-        {
-            changing.push(zone.words.get(1).map_or("", String::as_str));
+        let Some(file) = data(zone, dir) else { continue };
+        let name = zone.words.get(1).map_or("", String::as_str);
+        let is_for_somebody = |one: &Statement| !one.addresses().any(|who| who == "none");
+        let is_changed = CHANGING.iter().any(|by| find(&zone.block, by).next().is_some_and(is_for_somebody));
+        if is_on_pris_disks(&file) {
+            finding
+                .note(format!("the zone {name} comes with PRI's disks ({file}): a secondary does not answer for it"));
         } else {
-            left.extend(at(file));
+            if is_changed {
+                finding.note(format!(
+                    "bind changes the zone {name} itself: a secondary has it as {file} was last written; on /unbound it would move along"
+                ));
+            }
+            left.push_back(file);
         }
     }
     let mut known = BTreeSet::new();
@@ -221,16 +252,12 @@ fn files(all: &[Statement], tree: &Tree, finding: &mut Finding) {
         if known.insert(file.clone()) {
             finding.path(tree, &file);
             match tree.read(&file) {
-                Ok(data) => left.extend(included(&data.unwrap_or_default()).filter_map(at)),
+                Ok(data) => left.extend(included(&data.unwrap_or_default()).filter_map(|file| at(file, dir))),
                 Err(_) => finding.note(format!("{file} is not looked into: what it includes is not synchronised")),
             }
         }
     }
-    let dir = dir.map_or("/var/cache/bind", String::as_str);
-    all.iter().for_each(|one| besides(one, tree, dir, finding));
-    changing
-        .iter()
-        .for_each(|name| finding.note(format!("bind changes the zone {name} itself; its data is not synchronised")));
+    all.iter().for_each(|one| besides(one, tree, dir.unwrap_or("/var/cache/bind"), finding));
 }
 
 /// What is named anywhere but as the data of a zone: keys, certificates, tables, plugins.
@@ -249,8 +276,8 @@ fn included(zone: &str) -> impl Iterator<Item = &str> {
         .filter_map(|line| Some(line.split_whitespace().nth(1)?.trim_matches('"')))
 }
 
-/// What lets bind write a zone's data itself.
-const CHANGING: [&str; 4] = ["allow-update", "update-policy", "inline-signing", "dnssec-policy"];
+/// What lets others change a zone's data, which bind writes itself then. What it signs of a zone that nobody changes it keeps beside it.
+const CHANGING: [&str; 2] = ["allow-update", "update-policy"];
 
 fn statements(words: &mut dyn Iterator<Item = Word>, depth: usize) -> anyhow::Result<Vec<Statement>> {
     anyhow::ensure!(depth <= MAX_DEPTH, "bind's blocks lie more than {MAX_DEPTH} deep in each other");
@@ -433,13 +460,15 @@ mod tests {
     }
 
     #[test]
-    fn zones_travel_from_wherever_they_lie_unless_they_change_by_themselves() {
+    fn zones_travel_from_wherever_they_lie_but_for_those_on_the_unbound_disks() {
         let root = Root::with(&[
             (
                 "etc/bind/named.conf",
                 "options { directory \"/srv/zones\"; statistics-file \"/srv/told\"; };\ninclude \"/srv/keys\";\ntls x { cert-file \"/srv/c.pem\"; key-file \"c.key\"; };\nplugin query \"/srv/filter.so\" { on; };\n\
                 zone \"a\" { type master; file \"a.db\"; };\nview \"in\" { zone \"b\" { type primary; file \"/srv/b.db\"; allow-update { none; }; }; };\n\
-                zone \"c\" { type primary; file \"c.db\"; allow-update { key k; }; };\nzone \"d\" { type slave; file \"d.db\"; };\n",
+                zone \"c\" { type primary; file \"c.db\"; allow-update { key k; }; };\nzone \"d\" { type slave; file \"d.db\"; };\n\
+                zone \"e\" { type primary; file \"e.db\"; dnssec-policy default; inline-signing yes; };\n\
+                zone \"f\" { type primary; file \"/unbound/f.db\"; };\n",
             ),
             ("srv/keys", ""),
             ("srv/c.pem", ""),
@@ -449,6 +478,8 @@ mod tests {
             ("srv/zones/a.db", ""),
             ("srv/zones/c.db", ""),
             ("srv/zones/d.db", ""),
+            ("srv/zones/e.db", ""),
+            ("unbound/f.db", ""),
             ("srv/b.db", ""),
         ]);
         let mut finding = Finding::default();
@@ -458,13 +489,39 @@ mod tests {
             "/etc/bind",
             "/srv/keys",
             "/srv/zones/a.db",
+            "/srv/zones/c.db",
+            "/srv/zones/e.db",
             "/srv/b.db",
             "/srv/c.pem",
             "/srv/zones/c.key",
             "/srv/filter.so",
         ];
         assert_eq!(found.paths, expected);
-        assert!(found.notes.len() == 1 && found.notes[0].contains("the zone c itself"), "{:?}", found.notes);
+        let [changed, moves] = &found.notes[..] else { panic!("{:?}", found.notes) };
+        assert!(
+            changed.contains("the zone c itself") && moves.contains("the zone f comes with PRI's disks"),
+            "{found:?}"
+        );
+        let zones = read(&root.tree().read("/etc/bind/named.conf").unwrap().unwrap()).unwrap().unwrap().zones;
+        let data: Vec<&str> = zones.iter().filter_map(|zone| zone.data.as_deref()).collect();
+        assert_eq!(data, ["/unbound/f.db"]);
+    }
+
+    #[test]
+    fn what_named_is_started_with_counts() {
+        let root = Root::with(&[
+            ("etc/bind/named.conf", "options { port 9; };\n"),
+            ("srv/named.conf", "zone a { type master; };\n"),
+            ("etc/default/named", "OPTIONS=\"-u bind -4 -p 5354 -c /srv/named.conf\"\n"),
+        ]);
+        let mut finding = Finding::default();
+        let server = bind(&root.tree(), &mut finding).unwrap().unwrap();
+        assert_eq!((server.port, server.zones.len()), (5354, 1));
+        let paths = finding.done().paths;
+        assert!(
+            ["/etc/default/named", "/srv/named.conf"].iter().all(|path| paths.contains(&(*path).to_owned())),
+            "{paths:?}"
+        );
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub(super) fn dnsmasq(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
         return Ok(None);
     }
     finding.path(tree, main);
+    finding.path(tree, "/etc/default/dnsmasq");
     let include = |line: &str| {
         let (key, value) = line.split('#').next()?.split_once('=')?;
         match key.trim() {

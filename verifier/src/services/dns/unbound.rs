@@ -19,6 +19,7 @@ pub(super) fn unbound(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
         return Ok(None);
     }
     finding.path(tree, dir);
+    finding.path(tree, "/etc/default/unbound");
     let own = read(&mut Files::new(tree, finding), dir, &main, 0)?;
     let mut text: String = own.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
     named(&own).for_each(|(key, value)| finding.files_in(tree, key, value));

@@ -21,6 +21,7 @@ pub(super) fn dovecot(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Serv
         return Ok(Server::default());
     }
     finding.path(tree, dir);
+    finding.path(tree, "/etc/default/dovecot");
     let own = included::lines(tree, finding, &main, &|line| {
         let pattern = line.strip_prefix("!include_try ").or_else(|| line.strip_prefix("!include "))?.trim();
         let pattern = if pattern.starts_with('/') { pattern.into() } else { format!("{dir}/{pattern}") };

@@ -43,6 +43,7 @@ pub(super) fn exim(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Server>
         return Ok(Server::default());
     }
     finding.path(tree, dir);
+    finding.path(tree, "/etc/default/exim4");
     finding.path(tree, "/etc/aliases");
     let ask = |finding| daemon::says_with(tree, finding, RIGHTS, "exim4", &[&["-bP"][..], &ASKED].concat());
     let told = (dir == "/etc/exim4").then(|| ask(finding)).flatten();

@@ -51,6 +51,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         let told = (chrony == "/etc/chrony").then(|| daemon::says(tree, &mut finding, "chronyd", &["-p"])).flatten();
         // The file of keys beside it is needed as well.
         finding.path(tree, chrony);
+        finding.path(tree, "/etc/default/chrony");
         finding.files_of(tree, own.iter().map(String::as_str).filter(|line| !line.starts_with(COMMENTS)));
         let text = told.unwrap_or_else(|| own.join("\n"));
         if let Some((port, clients)) = chrony_serves(&text) {

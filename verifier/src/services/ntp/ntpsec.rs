@@ -24,6 +24,7 @@ pub(super) fn find(tree: &Tree, finding: &mut Finding) -> anyhow::Result<()> {
         return Ok(());
     }
     finding.path(tree, dir);
+    finding.path(tree, "/etc/default/ntpsec");
     let include = |line: &str| {
         let path = line.strip_prefix("includefile")?.split_whitespace().next()?.trim_matches('"');
         Some(vec![if path.starts_with('/') { path.to_owned() } else { format!("{dir}/{path}") }])

@@ -233,7 +233,10 @@ fn configuration(target: &Target, server: &Server, faults: &mut Faults) {
     if *program == "sshd" && !here::is_there(&target.root, "run/sshd") {
         return;
     }
-    let hint = format!("{}; mend what it names", server.check.join(" "));
+    let hint = match *program {
+        "sh" => "mend what it names; pg_lsclusters shows where it lies".to_owned(),
+        _ => format!("{}; mend what it names", server.check.join(" ")),
+    };
     match here::run(&target.root, program, args, target.left()) {
         Some(Ok(output)) if !output.status.success() => {
             let what = format!("the configuration of {} is broken, it would not start again", server.package);

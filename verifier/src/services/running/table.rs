@@ -50,6 +50,19 @@ const PLAIN: Server = Server {
     beside: Beside::Never("two of it cannot run at once"),
 };
 
+/// Asks the server of each cluster for its configuration, as its account, and stops at the first that it refuses. Who may come in it reads as it
+/// starts, and tells what of that it does not understand while it runs.
+const CLUSTERS: &str = r#"as="setpriv --reuid=postgres --regid=postgres --init-groups --no-new-privs --"
+for at in /etc/postgresql/*/*/; do
+    version=${at#/etc/postgresql/} version=${version%%/*}
+    server=/usr/lib/postgresql/$version/bin/postgres
+    [ -x "$server" ] && [ -e "${at}postgresql.conf" ] || continue
+    $as "$server" -C config_file -D "$at" >/dev/null || exit 1
+    port=$($as "$server" -C port -D "$at") && sockets=$($as "$server" -C unix_socket_directories -D "$at") || continue
+    bad=$($as psql -h "${sockets%%,*}" -p "$port" -d postgres -AtXc         "SELECT 'line ' || line_number || ': ' || error FROM pg_hba_file_rules WHERE error IS NOT NULL LIMIT 1" 2>/dev/null) || continue
+    [ -z "$bad" ] || { echo "${at}pg_hba.conf, $bad" >&2; exit 1; }
+done"#;
+
 /// The ones that Debian 11, 12 and 13 have.
 pub(crate) const SERVERS: &[Server] = &[
     Server {
@@ -148,6 +161,7 @@ pub(crate) const SERVERS: &[Server] = &[
         config: "etc/chrony/chrony.conf",
         units: &["chrony.service"],
         program: "usr/sbin/chronyd",
+        check: &["chronyd", "-p"],
         directories: &[("var/lib/chrony", &["_chrony"])],
         is_udp: true,
         beside: Beside::Never("a second one would steer the clock"),
@@ -179,6 +193,7 @@ pub(crate) const SERVERS: &[Server] = &[
         config: "etc/exim4",
         units: &["exim4.service"],
         program: "usr/sbin/exim4",
+        check: &["exim4", "-bV"],
         directories: &[("var/spool/exim4", &["Debian-exim"])],
         beside: Beside::Never("a second one would deliver what is in the queue"),
         ..PLAIN
@@ -206,6 +221,7 @@ pub(crate) const SERVERS: &[Server] = &[
             Some(format!("postgresql@{version}-{name}.service"))
         },
         program: "usr/bin/pg_ctlcluster",
+        check: &["sh", "-c", CLUSTERS],
         directories: &[("var/lib/postgresql", &["postgres"])],
         beside: Beside::Never("two cannot work with the same data"),
         ..PLAIN
@@ -216,6 +232,8 @@ pub(crate) const SERVERS: &[Server] = &[
         config: "etc/mysql/mariadb.conf.d",
         units: &["mariadb.service"],
         program: "usr/sbin/mariadbd",
+        // The server reads all of its settings before it tells them.
+        check: &["mariadbd", "--user=mysql", "--verbose", "--help"],
         directories: &[("var/lib/mysql", &["mysql"])],
         beside: Beside::Never("two cannot work with the same data"),
         ..PLAIN

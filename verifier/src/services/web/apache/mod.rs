@@ -26,7 +26,7 @@ pub(super) const DAEMON: Daemon = Daemon { name: "apache", programs: &["apache2"
 const INFO: &str = "/usr/lib/apache2/modules/mod_info.so";
 /// Apache with the variables that its unit gives it. apache2ctl makes directories first, where it has not run since the boot; this does not.
 const ASK: &str = r#". /etc/apache2/envvars; [ -d "$APACHE_RUN_DIR" ] || APACHE_RUN_DIR=/run
-exec apache2 -C 'LoadModule info_module /usr/lib/apache2/modules/mod_info.so' -t -D DUMP_CONFIG"#;
+exec apache2 $APACHE_ARGUMENTS -C 'LoadModule info_module /usr/lib/apache2/modules/mod_info.so' -t -D DUMP_CONFIG"#;
 /// The most virtual hosts, and the most ports, that are looked at.
 const MAX_HOSTS: usize = 1000;
 
