@@ -23,6 +23,7 @@ pub mod control;
 mod drift;
 pub mod exchange;
 mod here;
+mod installed;
 pub mod keeper;
 mod kept;
 pub mod metrics;

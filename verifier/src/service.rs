@@ -1,6 +1,7 @@
 //! One kind of service, as this program finds and exercises it, and what both have to work with.
 
 use crate::{
+    installed::Installed,
     pattern::fits,
     seen::{Look, Seen},
     settable,
@@ -50,22 +51,25 @@ const INSTALLED_SERVICES: &str = "etc/atlas/InstalledServices";
 pub struct Tree {
     path: PathBuf,
     dir: Dir,
-    installed: BTreeMap<String, String>,
+    installed: Installed,
     is_running: bool,
     seen: Seen,
 }
 
 impl Tree {
-    /// Opens the tree below `root` and reads `InstalledServices`: TOML, `nginx = "/usr/local/nginx"`.
+    /// Opens the tree below `root` and reads `InstalledServices`.
     pub fn open(root: &Path) -> anyhow::Result<Tree> {
         let dir = Dir::open_root(root).context("open the server's tree")?;
         let content = dir.read_if_there(INSTALLED_SERVICES, MAX_CONFIG)?.unwrap_or_default();
-        let text = String::from_utf8(content).context("read InstalledServices")?;
-        let installed =
-            toml::from_str(&text).with_context(|| format!("read {}", dir.show(INSTALLED_SERVICES).display()))?;
-        let tree =
-            Tree { path: root.to_owned(), dir, installed, is_running: root == Path::new("/"), seen: Seen::default() };
+        let mut tree = Tree {
+            path: root.to_owned(),
+            dir,
+            installed: Installed::default(),
+            is_running: root == Path::new("/"),
+            seen: Seen::default(),
+        };
         tree.look(Look::File, INSTALLED_SERVICES);
+        tree.installed = Installed::read(&String::from_utf8_lossy(&content), |path| tree.exists(path));
         Ok(tree)
     }
 
@@ -92,7 +96,7 @@ impl Tree {
 
     /// Whether `InstalledServices` names this service.
     pub fn is_named(&self, service: &str) -> bool {
-        self.installed.contains_key(service)
+        self.installed.places.contains_key(service)
     }
 
     /// Where the tree lies; `/` on the running server.
@@ -107,7 +111,12 @@ impl Tree {
 
     /// The directory of configuration that `InstalledServices` names for this service, or else `usual`: absolute.
     pub fn installed<'t>(&'t self, service: &str, usual: &'t str) -> &'t str {
-        self.installed.get(service).map_or(usual, String::as_str)
+        self.installed.places.get(service).map_or(usual, String::as_str)
+    }
+
+    /// What in `InstalledServices` means nothing.
+    pub(crate) fn misplaced(&self) -> &[String] {
+        &self.installed.problems
     }
 
     /// A configuration file as text (what is no UTF-8 is replaced), links followed as the service does; `None` where it is not there. `path`

@@ -42,7 +42,8 @@ fn find(tree: &Tree) -> Found {
     let pairs = here.flat_map(|server| server.services.iter().map(|service| format!("{service}:{}", server.package)));
     let pairs: Vec<String> = pairs.collect();
     let options = BTreeMap::from([(PACKAGES.to_owned(), pairs.join(" "))]);
-    Found { format: 1, instances: vec![Instance { at: At::Here, options, ..Instance::default() }], ..Found::default() }
+    let instances = vec![Instance { at: At::Here, options, ..Instance::default() }];
+    Found { format: 1, instances, problems: tree.misplaced().to_vec(), ..Found::default() }
 }
 
 /// The services that SetUp found on PRI, each with the packages whose servers are installed there.

@@ -49,6 +49,9 @@ fn is_controller(text: &str) -> bool {
     roles.next_back().is_some_and(|role| names.contains(&role.as_str()))
 }
 
+/// Where Debian has the shares that people make themselves.
+const USERSHARES: &str = "/var/lib/samba/usershares";
+
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
     let dir = tree.installed("samba", "/etc/samba");
@@ -75,6 +78,12 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         finding.note(format!("port {other} is not exercised: the same smbd answers there as on port {}", server.port));
     }
     let at = if server.is_local { At::Here } else { At::Partners };
+    let of_users = tree.names(server.usershares.as_deref().unwrap_or(USERSHARES)).len();
+    if of_users > 0 {
+        finding.note(format!(
+            "{of_users} shares that people made themselves are not exercised, and do not move: net usershare list"
+        ));
+    }
     let shares = shares(&lines);
     if shares.is_empty() {
         finding.instance(Instance { name: "smbd".into(), options: port.clone(), at });
@@ -142,6 +151,8 @@ struct Server {
     is_limited: bool,
     /// Where it listens, if not everywhere.
     addresses: Vec<String>,
+    /// Where people's own shares lie, if it says so.
+    usershares: Option<String>,
 }
 
 impl Server {
@@ -166,6 +177,7 @@ impl Server {
             is_local: has_own && own.iter().all(|at| is_loopback(at)),
             is_limited: HOSTS.iter().any(|name| value(name).is_some_and(|hosts| !hosts.is_empty())),
             addresses: if has_own { own } else { vec![] },
+            usershares: value("usersharepath").map(|path| path.trim_matches('"').to_owned()),
         }
     }
 }
@@ -459,7 +471,14 @@ mod tests {
         let global = ["[global]", "writable = yes", "[a]", "path = /a", "[b]", "path = /b", "read only = yes"];
         let global: Vec<bool> = shares(&global.map(str::to_owned)).iter().map(|share| share.is_read_only).collect();
         assert_eq!(global, [false, true]);
-        let expected = Server { port: 4450, others: vec![139], is_local: false, is_limited: false, addresses: vec![] };
+        let expected = Server {
+            port: 4450,
+            others: vec![139],
+            is_local: false,
+            is_limited: false,
+            addresses: vec![],
+            usershares: None,
+        };
         assert_eq!(Server::read(&lines), expected);
         assert_eq!(Server::read(&["[global]".to_owned()]).port, 445);
     }

@@ -128,6 +128,7 @@ mod tests {
         server.write("proc/42/comm", "nginx\n");
         assert!(NGINX.is_there(&server.tree()), "it runs all the same");
         server.remove("proc");
+        server.write("opt/nginx/nginx.conf", "");
         server.write("etc/atlas/InstalledServices", "nginx = \"/opt/nginx\"\n");
         assert!(NGINX.is_there(&server.tree()), "the operator says so");
     }

@@ -87,7 +87,9 @@ impl Settings {
     fn server(&self, finding: &mut Finding) -> Server {
         for (name, port) in [("pop3", "110"), ("pop3s", "995")].into_iter().filter(|_| self.has("pop3")) {
             let port = self.value(&format!("service pop3-login/inet_listener {name}/port")).unwrap_or(port);
-            finding.note(format!("{name}:{port} is not exercised: of dovecot, IMAP alone is"));
+            if port != "0" {
+                finding.note(format!("{name}:{port} is not exercised: of dovecot, IMAP alone is"));
+            }
         }
         if !self.has("imap") {
             return Server::default();

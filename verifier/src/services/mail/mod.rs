@@ -103,21 +103,24 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
 fn server(target: &Target, protocol: &str, port: u16) -> anyhow::Result<Result<Profile, String>> {
     let is_tls = target.option("tls") == Some("yes");
     let start = Instant::now();
-    let said = if is_tls {
-        String::new()
+    let (said, answer) = if is_tls {
+        (String::new(), target.time("answer", start, config::ANSWER_SLOW.into(), None)?)
     } else {
         let mut talk = match Talk::open(target, port)? {
             Ok(talk) => talk,
             Err(why) => return Ok(Err(format!("nobody answers on port {port}: {why}"))),
         };
         let said = if protocol == "smtp" { smtp(&mut talk) } else { imap(&mut talk) };
+        let answer = target.time("answer", start, config::ANSWER_SLOW.into(), None)?;
         match said {
-            Ok(said) => said,
+            Ok(said) => match (protocol == "smtp").then(|| takes_none(&mut talk)).flatten() {
+                Some(why) => return Ok(Err(format!("port {port}: {why}"))),
+                None => (said, answer),
+            },
             Err(why) if is_turned_away(target, &why) => return turned_away(target, port, &why, start).map(Ok),
             Err(why) => return Ok(Err(format!("port {port}: {why}"))),
         }
     };
-    let answer = target.time("answer", start, config::ANSWER_SLOW.into(), None)?;
     let starttls = target.option("starttls");
     let wants_tls = starttls == Some("yes") || starttls == Some("perhaps") && said.contains("STARTTLS");
     if wants_tls && !said.contains("STARTTLS") {
@@ -176,9 +179,20 @@ fn smtp(talk: &mut Talk) -> Result<String, String> {
     expected(talk, "220")?;
     talk.say(b"EHLO atlas.invalid\r\n")?;
     let said = expected(talk, "250")?;
-    talk.say(b"QUIT\r\n")?;
     Ok(said)
 }
+
+/// Begins a mail, and ends it: why it takes none at all. Who may not send one is turned away as it is configured, and is told so by other numbers.
+fn takes_none(talk: &mut Talk) -> Option<String> {
+    let answer = talk.say(b"MAIL FROM:<>\r\n").and_then(|()| talk.line());
+    // Nobody waits for its farewell.
+    let _ = talk.say(b"QUIT\r\n");
+    let answer = answer.ok().filter(|answer| TAKES_NONE.iter().any(|code| answer.starts_with(code)))?;
+    Some(format!("it takes no mail: '{}'", answer.escape_debug()))
+}
+
+/// How a mail server says that it has no room for a mail, or that something of its own fails.
+const TAKES_NONE: [&str; 3] = ["452", "451 4.3", "421 4.3"];
 
 /// The lines of an answer that has this code.
 fn expected(talk: &mut Talk, code: &str) -> Result<String, String> {

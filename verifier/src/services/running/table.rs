@@ -148,7 +148,7 @@ pub(crate) const SERVERS: &[Server] = &[
         config: "etc/dnsmasq.conf",
         units: &["dnsmasq.service"],
         program: "usr/sbin/dnsmasq",
-        check: &["dnsmasq", "--test"],
+        check: &["dnsmasq", "--test", "-7", "/etc/dnsmasq.d,.dpkg-dist,.dpkg-old,.dpkg-new"],
         is_udp: true,
         beside: Beside::Start(
             "install -d -o dnsmasq /run/dnsmasq && exec dnsmasq -7 /etc/dnsmasq.d,.dpkg-dist,.dpkg-old,.dpkg-new",
@@ -183,6 +183,8 @@ pub(crate) const SERVERS: &[Server] = &[
         config: "etc/postfix/main.cf",
         units: &["postfix.service"],
         program: "usr/sbin/postfix",
+        // `postfix check` makes directories; this only reads.
+        check: &["postconf", "-M"],
         directories: &[("var/spool/postfix", &["root"]), ("var/lib/postfix", &["postfix"])],
         beside: Beside::Never("a second one would deliver what is in the queue"),
         ..PLAIN
