@@ -6,9 +6,11 @@
 //! SID_DATA/PRI/EnvN/IdentFiles      PRI's addresses and names                             ─ /etc, /proc/net: no secondary has them
 //! /proc/sys/kernel/hostname         the name that runs                                    ─ /etc/hostname
 //! /run/log/journal, /var/log/journal  the machine id of this boot                         ─ /etc/machine-id
+//! /etc/systemd/system               what configures the network as PRI's files have it is started by the boot
 //! /etc/shadow                       an account that expired lets nobody in, by key either
 //! ```
 
+mod network;
 mod root;
 
 use crate::{
@@ -54,6 +56,7 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     if !role.is_primary() {
         snapshot(&member, &mut faults)?;
         of_pri(&member, &mut faults)?;
+        network::is_taken(&member, &mut faults)?;
     }
     name(&target.root, &mut faults);
     machine_id(&target.root, &mut faults);
@@ -139,11 +142,20 @@ fn on_one(address: &IpAddr) -> bool {
     !address.is_loopback() && !address.is_unspecified()
 }
 
-/// A file of PRI's identity.
-fn pri_file(member: &Member, path: &str) -> anyhow::Result<Option<String>> {
+/// The files of PRI's identity.
+fn pri_dir(member: &Member) -> anyhow::Result<Option<Dir>> {
     let Some(dir) = member.sid.role_dir(Role::Pri)? else { return Ok(None) };
     let Some(version) = snapshot::newest(&dir)? else { return Ok(None) };
-    let path = format!("{}/{}/{path}", version.dir_name(), FileSet::Ident.dir_name());
+    match dir.dir(format!("{}/{}", version.dir_name(), FileSet::Ident.dir_name())) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A file of PRI's identity.
+fn pri_file(member: &Member, path: &str) -> anyhow::Result<Option<String>> {
+    let Some(dir) = pri_dir(member)? else { return Ok(None) };
     let content = dir.read_if_there(path, 1 << 20)?;
     Ok(content.map(|content| String::from_utf8_lossy(&content).into_owned()))
 }

@@ -124,3 +124,21 @@ fn root_who_cannot_log_in_is_told_before_pri_fails_to() {
     with("root:*:19000:0:99999:7:::\n".into()).is_well(&SERVICE);
     with("root:*:::::::\n".into()).is_well(&SERVICE);
 }
+
+#[test]
+fn a_network_of_pri_s_that_no_program_here_configures_is_told() {
+    let server = secondary();
+    let wants = |unit: &str| server.write(&format!("etc/systemd/system/multi-user.target.wants/{unit}"), "");
+    wants("networking.service");
+    let told = "PRI's identity configures the network by systemd-networkd, which no boot of this server starts";
+    server.says(&SERVICE, Verdict::Unacceptable, &[told]);
+    wants("systemd-networkd.service");
+    server.is_well(&SERVICE);
+    server.remove("etc/systemd/system/multi-user.target.wants/systemd-networkd.service");
+    let interfaces = "auto lo\niface lo inet loopback\n";
+    server.write("unbound/SID_DATA/PRI/Env1/IdentFiles/etc/network/interfaces", interfaces);
+    server.says(&SERVICE, Verdict::Unacceptable, &[told]);
+    let interfaces = format!("{interfaces}auto eth0\niface eth0 inet static\n\taddress 192.0.2.1/24\n");
+    server.write("unbound/SID_DATA/PRI/Env1/IdentFiles/etc/network/interfaces", &interfaces);
+    server.is_well(&SERVICE);
+}
