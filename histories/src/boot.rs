@@ -335,6 +335,7 @@ fn acceptance(accepted: &Accepted) -> Acceptance {
         by: "root".into(),
         reason: "the model".into(),
         at: 0,
+        found: vec![],
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /opt/atlas/accepted.json                written by `atlas-boot accept`; holds for the next boot, whose gate keeper removes what is left of it
-//! /opt/atlas/accepted.d/<time>-CODE.json  what a boot used of it
+//! /opt/atlas/accepted.d/<time>-CODE.json  what a boot used of it; …-not-used.json: what was for another situation
 //! ```
 //!
 //! A boot that used one may be refused for another reason later. Whoever accepts that, too, accepts both: else each boot would need the one that the
@@ -87,6 +87,7 @@ pub fn accept(places: &Places, args: &AcceptArgs) -> Result<String, String> {
         by: std::env::var("LOGNAME").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "root".into()),
         reason: reason.chars().take(500).collect(),
         at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        found: refusal.found.clone(),
     };
     let again = again(places, &report, args.code);
     let codes: Vec<String> = again.iter().map(|one| one.code.to_string()).collect();
@@ -186,16 +187,19 @@ fn read_given(root: &Dir) -> Result<Option<Given>, String> {
 /// Uses these up: they are kept as records and hold for no other boot. The root file system must be writable.
 pub fn use_up(root: &Dir, used: &[Acceptance]) -> Result<(), FileError> {
     let dir = root.dir(ESD_DATA)?;
-    let records = root.make_dirs(format!("{ESD_DATA}/accepted.d"))?;
-    for one in used {
-        write_json(&records, &format!("{}-{}.json", one.at, one.code), one)?;
-    }
+    keep(root, used, "")?;
     let mut left = read_given(root).ok().flatten();
     left.iter_mut().for_each(|given| given.accepted.retain(|one| !used.contains(one)));
     match left.filter(|given| !given.accepted.is_empty()) {
         Some(given) => write_json(&dir, FILE, &given),
         None => remove(&dir),
     }
+}
+
+/// Keeps acceptances as records.
+fn keep(root: &Dir, all: &[Acceptance], end: &str) -> Result<(), FileError> {
+    let records = root.make_dirs(format!("{ESD_DATA}/accepted.d"))?;
+    all.iter().try_for_each(|one| write_json(&records, &format!("{}-{}{end}.json", one.at, one.code), one))
 }
 
 fn remove(dir: &Dir) -> Result<(), FileError> {
@@ -205,13 +209,17 @@ fn remove(dir: &Dir) -> Result<(), FileError> {
 
 /// Ends what was accepted for this boot, when that has decided. Gives a line about what it had no use for; what was given since stays.
 pub fn end(root: &Dir, boot_id: &str) -> Option<String> {
-    let codes = match read_given(root) {
+    let (codes, unused) = match read_given(root) {
         Ok(None) => return None,
         Ok(Some(given)) if given.boot_id == boot_id => return None,
-        Ok(Some(given)) => given.accepted.iter().map(|one| one.code.to_string()).collect::<Vec<_>>().join(" and "),
-        Err(why) => why,
+        Ok(Some(given)) => {
+            let codes: Vec<String> = given.accepted.iter().map(|one| one.code.to_string()).collect();
+            (codes.join(" and "), given.accepted)
+        }
+        Err(why) => (why, vec![]),
     };
-    let removed = root.dir(ESD_DATA).and_then(|dir| remove(&dir));
+    let kept = keep(root, &unused, "-not-used");
+    let removed = kept.and_then(|()| root.dir(ESD_DATA)).and_then(|dir| remove(&dir));
     Some(match removed {
         Ok(()) => format!("what was accepted for this boot, and not used up by it, holds no longer: {codes}"),
         Err(error) => format!("what was accepted for this boot cannot be removed: {error}: {}", error.source),
@@ -238,6 +246,7 @@ mod tests {
             by: "root".into(),
             reason: "I know it".into(),
             at: 5,
+            found: vec!["192.0.2.1 is used by somebody".into()],
         };
         let (foreign, address) = (one(RefusalCode::ForeignCluster), one(RefusalCode::AddressInUse));
         let given = Given { boot_id: "before".into(), accepted: vec![foreign.clone(), address.clone()] };
@@ -254,7 +263,10 @@ mod tests {
         let said = end(&root, "the next").unwrap();
         assert!(said.contains("foreign-cluster and address-in-use"), "{said}");
         assert_eq!((read(&root), end(&root, "the next")), (Ok(vec![]), None));
-        assert!(records.join("5-foreign-cluster.json").exists() && records.join("5-address-in-use.json").exists());
+        let kept = ["5-foreign-cluster.json", "5-address-in-use.json", "5-foreign-cluster-not-used.json"];
+        assert!(kept.iter().all(|name| records.join(name).exists()));
+        let record = std::fs::read_to_string(records.join("5-address-in-use-not-used.json")).unwrap();
+        assert!(record.contains("I know it") && record.contains("is used by somebody"), "{record}");
     }
 
     #[test]

@@ -37,7 +37,16 @@ pub fn check(places: &Places) -> BootReport {
     });
     report.steps = clock.steps();
     match answer {
-        Ok(outcome) => report.outcome = outcome,
+        Ok(outcome) => {
+            let is_ours = !matches!(gate::read_report(places), Ok(None));
+            if outcome != Outcome::NotInitialised && !is_ours {
+                report.warnings.push(
+                    "this server was booted without ATLAS; whether the next boot has it, 'atlas init --check' says"
+                        .into(),
+                );
+            }
+            report.outcome = outcome;
+        }
         Err(mut refusal) => {
             if let Ok(survey) = Machine::looking(places).survey() {
                 if refusal.code == RefusalCode::BoundDataInvalid {

@@ -375,6 +375,7 @@ mod tests {
             by: "root".into(),
             reason: "it burnt".into(),
             at: 0,
+            found: vec![],
         };
         let mut late = Bench::with([(0, half("/dev/vdb", 0)), (2500, half("/dev/vdc", 1))]);
         let found = find(&mut late, Some(&acceptance), WAIT).unwrap();

@@ -74,7 +74,7 @@ pub fn keep(places: &Places) -> Result<(), String> {
             (report.held, report.asked) = (before.held, before.asked);
             None
         }
-        Decision::Open => match still_so(places, &read).and_then(|()| ask(places, &gate, &mut report)) {
+        Decision::Open => match still_so(places, &read).and_then(|()| ask(places, &gate, &mut report, &read)) {
             Ok(question) => Some(question),
             Err(refusal) => return closed(places, &gate, report, &refusal, &read),
         },
@@ -108,19 +108,33 @@ fn still_so(places: &Places, read: &Result<Option<BootReport>, String>) -> Resul
 }
 
 /// Opens the gate, if nobody else has this server's addresses, or an operator accepted that.
-fn ask(places: &Places, gate: &Gate, report: &mut GateReport) -> Result<Question, Refusal> {
+fn ask(
+    places: &Places,
+    gate: &Gate,
+    report: &mut GateReport,
+    read: &Result<Option<BootReport>, String>,
+) -> Result<Question, Refusal> {
+    let boot = read.as_ref().ok().and_then(Option::as_ref);
+
     let failed = |error: &NetError| refuse::internal("ask on the network for this server's addresses", error);
     // A card may be renamed, or go, in the middle of it.
     let again = || Question::ask(places, gate).or_else(|_| Question::ask(places, gate));
     let mut question = again().map_err(|error| failed(&error))?;
     report.asked = Some(question.asked.clone());
     if let Some(refusal) = question.found.refusal(&question.answers) {
-        accepted(places, &refusal).map_err(|why| match why {
+        let used = accepted(places, &refusal).map_err(|why| match why {
             None => refusal.clone(),
             Some(why) => refusal.clone().found(why),
         })?;
         question.is_accepted = true;
-        report.warnings.push(format!("an operator has accepted: {}", refusal.found.join("; ")));
+        let told = format!("an operator has accepted: {}", refusal.found.join("; "));
+        // Whoever logs in is to see it, too.
+        if let Some(mut boot) = boot.cloned() {
+            boot.accepted.extend(used);
+            boot.warnings.push(told.clone());
+            report.warnings.extend(record::write(places, &boot).err().map(|error| chain(&error)));
+        }
+        report.warnings.push(told);
     }
     report.held = question.answers.not_asked.iter().cloned().collect();
     let opened = question.defended(|_, _| gate.open_except(&report.held));
@@ -134,14 +148,22 @@ fn ask(places: &Places, gate: &Gate, report: &mut GateReport) -> Result<Question
 }
 
 /// Uses the operator's acceptance of just this up; an error says why it does not count, where there is more to say than that there is none.
-fn accepted(places: &Places, refusal: &Refusal) -> Result<(), Option<String>> {
+fn accepted(places: &Places, refusal: &Refusal) -> Result<Vec<Acceptance>, Option<String>> {
     let root = Dir::open_root(&places.root).map_err(|error| Some(chain(&error)))?;
     let accepted = accept::read(&root).map_err(Some)?;
-    let used: Vec<Acceptance> = accepted.into_iter().filter(|one| one.is_for(refusal)).collect();
+    let (used, others): (Vec<Acceptance>, Vec<Acceptance>) = accepted.into_iter().partition(|one| one.is_for(refusal));
     if used.is_empty() {
-        return Err(None);
+        let is_other = others.iter().any(|one| one.code == refusal.code);
+        return Err(is_other.then(|| {
+            format!(
+                "'{}' was accepted for this boot, in another situation: that does not count, and is kept in /opt/atlas/accepted.d",
+                refusal.code
+            )
+        }));
     }
-    accept::use_up(&root, &used).map_err(|error| Some(format!("the acceptance cannot be used up: {}", chain(&error))))
+    accept::use_up(&root, &used)
+        .map_err(|error| Some(format!("the acceptance cannot be used up: {}", chain(&error))))?;
+    Ok(used)
 }
 
 /// This boot has decided: what an operator accepted for it holds no longer.

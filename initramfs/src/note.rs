@@ -19,6 +19,9 @@ pub fn note(places: &Places) -> Result<String, String> {
     if already != Worn::UNKNOWN {
         return Ok("it is written down already\n".into());
     }
+    if !places.run.join("atlas/boot.json").exists() {
+        return Ok("this server was booted without ATLAS\n".into());
+    }
     let report = accept::read_report(places)?;
     let Some(identity) = installed(places, &report, &bound) else {
         return Ok("the last boot does not say whose identity this server wears\n".into());

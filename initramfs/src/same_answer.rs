@@ -180,7 +180,7 @@ fn accepted(root: &Path, drawn: Drawn, survey: &Survey) {
     };
     let device = (code == RefusalCode::WrittenApart).then(|| "/dev/vdc".to_owned());
     let (by, reason) = ("root".into(), "test".into());
-    let acceptance = Acceptance { format: 1, code, fingerprint, device, by, reason, at: 1 };
+    let acceptance = Acceptance { format: 1, code, fingerprint, device, by, reason, at: 1, found: vec![] };
     write(
         &root.join("opt/atlas/accepted.json"),
         &serde_json::json!({ "boot_id": "before", "accepted": [acceptance] }).to_string(),

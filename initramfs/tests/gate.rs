@@ -197,6 +197,7 @@ fn an_address_in_use_is_refused_and_once_accepted_the_gate_opens() {
         by: "root".into(),
         reason: "the garage is ours, too".into(),
         at: 1,
+        found: vec![],
     };
     server.report(&BootReport {
         outcome: Outcome::IdentityInstalled,

@@ -163,6 +163,9 @@ pub struct Acceptance {
     pub reason: String,
     /// When, in seconds since 1970 by the server's clock.
     pub at: u64,
+    /// What the refusal had found, for whoever reads the record later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub found: Vec<String>,
 }
 
 impl Acceptance {
@@ -186,6 +189,7 @@ mod tests {
             by: "root".into(),
             reason: "it burned".into(),
             at: 7,
+            found: vec![],
         };
         let report = BootReport { accepted: vec![acceptance.clone()], ..BootReport::begin("test") };
         let mut json = serde_json::to_value(&report).unwrap();

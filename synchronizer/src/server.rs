@@ -88,8 +88,7 @@ fn still_has_its_disks(root: &Dir) -> anyhow::Result<()> {
 fn open_unbound(root: &Path) -> anyhow::Result<Dir> {
     let at = root.join(UNBOUND_MOUNT);
     let not_mounted = || format!("no Unbound set is mounted at {}", at.display());
-    let hint =
-        "see /run/atlas/boot.json for why the last boot did not mount it, and 'atlas init --check' for its state now";
+    let hint = "see /run/atlas/boot.json for why the last boot did not mount it (without that file it was no boot of ATLAS': reboot), and 'atlas init --check' for its state now";
     let dir = match Dir::open_root(&at) {
         Err(error) if error.is_not_found() => return Err(error).with_context(not_mounted).hint(hint),
         other => other.context("open the Unbound file system")?,

@@ -46,7 +46,7 @@ pub(super) fn findings(site: &Site, boot: Option<&BootReport>) -> Vec<Finding> {
         } else {
             Finding::well(
                 WARNING,
-                "the identity was not looked at: its lists are on the Unbound set, which cannot be read",
+                "the identity was not looked at: its lists are on the Unbound set, which is not mounted",
             )
         }];
     };

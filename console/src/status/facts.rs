@@ -22,7 +22,7 @@ pub(super) fn gather(root: &Path) -> anyhow::Result<Facts> {
     let unbound = tree.dir(UNBOUND_MOUNT).context("open the Unbound file system")?;
     let sid = SidData::open(&unbound)
         .context("read who this server is")
-        .hint("see /run/atlas/boot.json for why the last boot did not mount the Unbound set; 'atlas init --check' looks again")?;
+        .hint("see /run/atlas/boot.json for why the last boot did not mount the Unbound set (without that file it was no boot of ATLAS': reboot); 'atlas init --check' looks again")?;
     let config = sid.master_config().context("read who this server is")?;
     let cycle: Option<CycleReport> = report(&tree, CYCLE);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());

@@ -1,6 +1,9 @@
 //! Which addresses this server is about to take, and whether another machine has them.
 
-use crate::{Places, gate::chain};
+use crate::{
+    Places,
+    gate::{self, chain},
+};
 use atlas_host::{
     arrivals,
     net::{
@@ -16,6 +19,7 @@ use atlas_model::{
     Digest, Refusal, RefusalCode,
     address::{Link, Mac, Plan, Wanted, Wire},
     gate::Asked,
+    report::SetReport,
 };
 use atlas_sid::{SidData, SidError, addresses as sid_addresses};
 use std::{
@@ -51,6 +55,8 @@ pub(crate) struct Found {
     not_understood: Vec<String>,
     cards: Vec<Link>,
     own: BTreeSet<Mac>,
+    /// What the set is that this boot has started, and runs on.
+    set: Vec<String>,
 }
 
 impl Found {
@@ -62,7 +68,9 @@ impl Found {
         let wanted = plan.wanted(&cards);
         let indices: BTreeSet<u32> = wanted.iter().flat_map(|one| one.wires.iter().map(|wire| wire.index)).collect();
         let cards = cards.into_iter().filter(|card| indices.contains(&card.index)).collect();
-        Ok(Found { wanted, others, not_understood: plan.not_understood, cards, own })
+        let boot = gate::read_report(places).ok().flatten();
+        let set = boot.and_then(|boot| boot.set).map(|set| members_of(&set)).unwrap_or_default();
+        Ok(Found { wanted, others, not_understood: plan.not_understood, cards, own, set })
     }
 
     /// Whether it is an address of this server on that wire.
@@ -99,7 +107,7 @@ impl Found {
 
     /// Why this server must not take its addresses, if it must not.
     pub(crate) fn refusal(&self, answers: &Answers) -> Option<Refusal> {
-        refusal(&answers.conflicts, &names(&self.others, &answers.others), &self.own)
+        refusal(&answers.conflicts, &names(&self.others, &answers.others), &self.own, &self.set)
     }
 }
 
@@ -235,8 +243,13 @@ fn names(partners: &[(IpAddr, String)], answered: &BTreeMap<IpAddr, BTreeSet<Mac
     partners.iter().flat_map(of).collect()
 }
 
-/// The refusal for these conflicts; `None` where there are none.
-fn refusal(conflicts: &BTreeSet<Conflict>, names: &BTreeMap<Mac, String>, own: &BTreeSet<Mac>) -> Option<Refusal> {
+/// The refusal for these conflicts; `None` where there are none. Accepted, it is for these members and wires alone.
+fn refusal(
+    conflicts: &BTreeSet<Conflict>,
+    names: &BTreeMap<Mac, String>,
+    own: &BTreeSet<Mac>,
+    set: &[String],
+) -> Option<Refusal> {
     if conflicts.is_empty() {
         return None;
     }
@@ -260,8 +273,9 @@ fn refusal(conflicts: &BTreeSet<Conflict>, names: &BTreeMap<Mac, String>, own: &
         };
         let does = if *said == Said::Claim { "is used by" } else { "is asked for by" };
         refusal = refusal.found(format!("{address} {does} {mac}, heard on {wire}{who}"));
-        situation.insert(format!("{address} {mac}"));
+        situation.insert(format!("{address} {mac} {vlan:?}"));
     }
+    situation.extend(set.iter().cloned());
     let situation: Vec<String> = situation.into_iter().collect();
     let mut refusal = refusal
         .because("if it is this role's other server, or a copy of these disks, two servers would take writes of the same clients")
@@ -271,6 +285,13 @@ fn refusal(conflicts: &BTreeSet<Conflict>, names: &BTreeMap<Mac, String>, own: &
         .remedy("then reboot this server");
     refusal.fingerprint = Some(Digest::of(situation.join("\n").as_bytes()));
     Some(refusal)
+}
+
+/// What the set is and runs on, without the names that the kernel gives devices from boot to boot.
+fn members_of(set: &SetReport) -> Vec<String> {
+    let name = |disk: &String| disk.split_once(' ').map_or(disk.clone(), |(_, serial)| serial.to_owned());
+    let (on, left) = (set.disks.iter().map(name), set.left_out.iter().map(name));
+    on.map(|disk| format!("{} on {disk}", set.uuid)).chain(left.map(|disk| format!("without {disk}"))).collect()
 }
 
 #[cfg(test)]
@@ -288,7 +309,7 @@ mod tests {
         let answered = [("192.168.77.2".parse().unwrap(), [Mac([2, 0, 0, 0, 0, 7])].into())].into();
         let names = names(&[partner], &answered);
         let of = |conflicts: &[Conflict]| {
-            refusal(&conflicts.iter().cloned().collect(), &names, &[Mac([2, 0, 0, 0, 0, 9])].into()).unwrap()
+            refusal(&conflicts.iter().cloned().collect(), &names, &[Mac([2, 0, 0, 0, 0, 9])].into(), &[]).unwrap()
         };
         let known = of(&[conflict(7, Said::Claim)]);
         assert_eq!(known.code, RefusalCode::AddressInUse);
@@ -303,6 +324,19 @@ mod tests {
         assert_ne!(of(&[conflict(7, Said::Claim), conflict(8, Said::Claim)]).fingerprint, known.fingerprint);
         let copied = of(&[conflict(9, Said::Claim)]);
         assert!(copied.found[0].ends_with("so it is a copy of this machine, or a loop of cables"), "{copied:?}");
-        assert_eq!(refusal(&BTreeSet::new(), &names, &BTreeSet::new()), None);
+        assert_eq!(refusal(&BTreeSet::new(), &names, &BTreeSet::new(), &[]), None);
+        // It stands for this wire, and for the set as it is.
+        let tagged = Conflict { vlan: Some(5), ..conflict(7, Said::Claim) };
+        assert_ne!(of(&[tagged]).fingerprint, known.fingerprint);
+        let with = |disks: &[&str]| {
+            let disks = disks.iter().map(|disk| (*disk).to_owned()).collect();
+            let set = SetReport { uuid: "7".into(), disks, ..SetReport::default() };
+            refusal(&[conflict(7, Said::Claim)].into(), &names, &BTreeSet::new(), &members_of(&set))
+                .unwrap()
+                .fingerprint
+        };
+        let both = with(&["/dev/vdb (serial A)", "/dev/vdc (serial B)"]);
+        assert_eq!(both, with(&["/dev/sdx (serial B)", "/dev/sda (serial A)"]), "the kernel's names are no part of it");
+        assert!(both != with(&["/dev/vdb (serial A)"]) && both != known.fingerprint);
     }
 }

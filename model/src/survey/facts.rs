@@ -210,9 +210,12 @@ impl SetChoice {
     pub fn of_the_future(&self, now: u64) -> Option<String> {
         let ahead = self.written.checked_sub(now).filter(|ahead| *ahead > CLOCKS_DIFFER)?;
         Some(format!(
-            "the Unbound set was last written {} UTC, {} hours in the future of this server's clock: one of the two clocks is wrong",
+            "the Unbound set was last written {} UTC, {} in the future of this server's clock: one of the two clocks is wrong",
             utc(self.written),
-            ahead.div_ceil(3600)
+            match ahead {
+                ..7200 => format!("{} minutes", ahead.div_ceil(60)),
+                _ => format!("{} hours", ahead.div_ceil(3600)),
+            }
         ))
     }
 }

@@ -229,6 +229,7 @@ mod tests {
                 by: "root".into(),
                 reason: "it has today's orders".into(),
                 at: 0,
+                found: vec![],
             };
             let choice = Survey { members: members(), ..Survey::default() }.choose(Some(&accepted)).unwrap();
             assert_eq!((choice.disks.len(), choice.left_out.len()), (count, 3 - count), "{choice:?}");

@@ -153,6 +153,7 @@ fn an_acceptance_counts_for_its_own_situation_only() {
         by: "root".into(),
         reason: "the disk burned".into(),
         at: 0,
+        found: vec![],
     };
     assert!(survey(40).choose(Some(&acceptance)).unwrap().degraded);
     assert_eq!(survey(42).choose(Some(&acceptance)).unwrap_err().code, RefusalCode::MissingMember);

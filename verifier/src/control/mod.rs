@@ -93,7 +93,7 @@ impl Identity {
         let unbound = tree.dir(UNBOUND_MOUNT).context("open the Unbound file system")?;
         let sid = SidData::open(&unbound)
             .context("read who this server is")
-            .hint("see /run/atlas/boot.json for why the last boot did not mount the Unbound set")?;
+            .hint("see /run/atlas/boot.json for why the last boot did not mount the Unbound set; without that file it was no boot of ATLAS': reboot")?;
         let config = sid.master_config().context("read who this server is")?;
         Ok(Identity { root: root.to_owned(), config, env_version: bound.env_id, sid })
     }

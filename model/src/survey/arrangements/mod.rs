@@ -300,6 +300,7 @@ fn what_was_chosen_after_an_acceptance_is_the_same_disk_whatever_it_is_called_th
         by: "root".into(),
         reason: "it has today's orders".into(),
         at: 0,
+        found: vec![],
     };
     for (first, second) in [("b", "c"), ("c", "b")] {
         let choice = apart(first, second).choose(Some(&acceptance)).unwrap();
