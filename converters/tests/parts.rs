@@ -316,6 +316,12 @@ fn what_a_newer_release_does_not_understand_any_more_is_said_as_it_does() {
     const HBA: &str = "/etc/postgresql/15/main/pg_hba.conf";
     const SSHD: &str = "/etc/ssh/sshd_config";
     for (file, older, newer) in [
+        ("/etc/apache2/sites-available/a.conf", "<IfModule mod_php7.c>", "<IfModule mod_php.c>"),
+        (
+            "/etc/cron.d/shop",
+            "5 * * * * www-data /usr/bin/php7.4 /srv/a.php",
+            "5 * * * * www-data /usr/bin/php8.2 /srv/a.php",
+        ),
         (HBA, "hostssl all all 0.0.0.0/0 cert clientcert=1", "hostssl all all 0.0.0.0/0 cert clientcert=verify-full"),
         (HBA, "hostssl all all ::/0 md5 clientcert=1 # x", "hostssl all all ::/0 md5 clientcert=verify-ca # x"),
         (HBA, "hostssl all all ::/0 md5 clientcert=0", "hostssl all all ::/0 md5"),

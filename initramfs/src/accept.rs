@@ -87,7 +87,7 @@ pub fn accept(places: &Places, args: &AcceptArgs) -> Result<String, String> {
         by: std::env::var("LOGNAME").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "root".into()),
         reason: reason.chars().take(500).collect(),
         at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-        found: refusal.found.clone(),
+        found: refusal.found,
     };
     let again = again(places, &report, args.code);
     let codes: Vec<String> = again.iter().map(|one| one.code.to_string()).collect();

@@ -8,8 +8,8 @@ pub(in crate::services) fn options(tree: &Tree, finding: &mut Finding, name: &st
     finding.path(tree, &file);
     // systemd takes the last one, and quotes of both kinds.
     let text = tree.read(&file).ok().flatten().unwrap_or_default();
-    let values = text.lines().filter_map(|line| line.trim().strip_prefix(variable)?.strip_prefix('='));
-    let value = values.last().unwrap_or_default().trim();
+    let mut values = text.lines().filter_map(|line| line.trim().strip_prefix(variable)?.strip_prefix('='));
+    let value = values.next_back().unwrap_or_default().trim();
     let value = value.trim_matches(|c| c == '"' || c == '\'');
     value.split_whitespace().map(str::to_owned).collect()
 }

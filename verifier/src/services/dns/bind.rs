@@ -221,8 +221,13 @@ fn at(file: &str, dir: Option<&str>) -> Option<String> {
 
 /// The file of a zone that is this server's own.
 fn data(zone: &Statement, dir: Option<&str>) -> Option<String> {
+    file_of(zone, &["master", "primary"], dir)
+}
+
+/// The file of a zone of one of these types.
+fn file_of(zone: &Statement, types: &[&str], dir: Option<&str>) -> Option<String> {
     let value = |name: &str| find(&zone.block, name).next().and_then(|one| one.words.get(1)).map(String::as_str);
-    at(value("file").filter(|_| matches!(value("type"), Some("master" | "primary")))?, dir)
+    at(value("file").filter(|_| value("type").is_some_and(|is| types.contains(&is)))?, dir)
 }
 
 /// The data of its own zones, and files of TLS, wherever they lie.
@@ -231,6 +236,10 @@ fn files(all: &[Statement], tree: &Tree, finding: &mut Finding) {
     let zones = find(all, "zone").chain(find(all, "view").flat_map(|view| find(&view.block, "zone")));
     let mut left = VecDeque::new();
     for zone in zones {
+        // Where the roots are is read at the start, and never written.
+        if let Some(hints) = file_of(zone, &["hint"], dir) {
+            finding.path(tree, &hints);
+        }
         let Some(file) = data(zone, dir) else { continue };
         let name = zone.words.get(1).map_or("", String::as_str);
         let is_for_somebody = |one: &Statement| !one.addresses().any(|who| who == "none");
@@ -468,7 +477,7 @@ mod tests {
                 zone \"a\" { type master; file \"a.db\"; };\nview \"in\" { zone \"b\" { type primary; file \"/srv/b.db\"; allow-update { none; }; }; };\n\
                 zone \"c\" { type primary; file \"c.db\"; allow-update { key k; }; };\nzone \"d\" { type slave; file \"d.db\"; };\n\
                 zone \"e\" { type primary; file \"e.db\"; dnssec-policy default; inline-signing yes; };\n\
-                zone \"f\" { type primary; file \"/unbound/f.db\"; };\n",
+                zone \"f\" { type primary; file \"/unbound/f.db\"; };\nzone \".\" { type hint; file \"/srv/hints\"; };\n",
             ),
             ("srv/keys", ""),
             ("srv/c.pem", ""),
@@ -480,6 +489,7 @@ mod tests {
             ("srv/zones/d.db", ""),
             ("srv/zones/e.db", ""),
             ("unbound/f.db", ""),
+            ("srv/hints", ""),
             ("srv/b.db", ""),
         ]);
         let mut finding = Finding::default();
@@ -488,6 +498,7 @@ mod tests {
         let expected = [
             "/etc/bind",
             "/srv/keys",
+            "/srv/hints",
             "/srv/zones/a.db",
             "/srv/zones/c.db",
             "/srv/zones/e.db",

@@ -1,7 +1,7 @@
 //! Which location of a server a path belongs to.
 
 use super::text::Directive;
-use regex_lite::RegexBuilder;
+use fancy_regex::RegexBuilder;
 
 /// The directives of this name in a block.
 pub(super) fn find<'d>(block: &'d [Directive], name: &str) -> impl Iterator<Item = &'d Directive> {
@@ -61,10 +61,14 @@ fn one<'d>(block: &'d [Directive], path: &str) -> Option<&'d Directive> {
     }
 }
 
-/// Whether a path fits a pattern. One that is not understood may fit.
-fn may_fit(pattern: &str, path: &str, ignores_case: bool) -> bool {
-    let pattern = RegexBuilder::new(pattern).case_insensitive(ignores_case).size_limit(1 << 20).build();
-    pattern.map_or(true, |pattern| pattern.is_match(path))
+/// How many steps back a pattern may take before it counts as not understood.
+const STEPS: usize = 100_000;
+
+/// Whether a path fits a pattern, in the language of PCRE: `/\.(?!well-known)`. One that is not understood may fit.
+pub(in crate::services::web) fn may_fit(pattern: &str, path: &str, ignores_case: bool) -> bool {
+    let mut builder = RegexBuilder::new(pattern);
+    let pattern = builder.case_insensitive(ignores_case).backtrack_limit(STEPS).delegate_size_limit(1 << 20).build();
+    pattern.and_then(|pattern| pattern.is_match(path)).unwrap_or(true)
 }
 
 #[cfg(test)]
@@ -101,5 +105,14 @@ mod tests {
             assert_eq!(taken(path), expected, "{path}");
         }
         assert!(chosen(&all[1..2], "/x").is_empty());
+        for (pattern, path, fits) in [
+            (r"/\.(?!well-known)", "/atlas-verify.html", false),
+            (r"/\.(?!well-known)", "/.git/config", true),
+            (r"^/(?!shop|blog).*$", "/atlas-verify.html", true),
+            (r"^(?:[^/]*+/)*+x(?(", "/not understood", true),
+            (r"(a*)*(b|c)\1(?=z)$", "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", true),
+        ] {
+            assert_eq!(may_fit(pattern, path, false), fits, "{pattern} {path}");
+        }
     }
 }
