@@ -11,6 +11,8 @@
 //!
 //! Two names of one number on PRI are one account with two names: one that is added gets the number that the other has here.
 //!
+//! Lines for a directory service (`+@staff::::::`) stand at the end, as PRI has them.
+//!
 //! `shadow` and `gshadow` follow: a name has PRI's line where PRI has the account, its own otherwise. Primary groups are matched by name.
 //!
 //! Invariants: merging what was merged changes nothing; no name stands twice; nobody gets the number 0 but root, and whom PRI made another name of root; a file that is malformed
@@ -63,7 +65,7 @@ pub fn merge(pri: &Files, here: &Files) -> Result<Merged, BadAccounts> {
     merge.secrets(Which::Gshadow, &groups, pri.table(Which::Group).is_some().then_some(&groups));
     for (which, table) in [(Which::Group, groups), (Which::Passwd, users)] {
         if pri.table(which).is_some() {
-            merge.merged.files.insert(which, table.to_file());
+            merge.merged.files.insert(which, table.with_compat_of(pri.table(which)).to_file());
         }
     }
     Ok(merge.merged)
@@ -340,6 +342,6 @@ impl Merge<'_> {
             }
             lines.push(line);
         }
-        self.merged.files.insert(which, Table::of(lines).to_file());
+        self.merged.files.insert(which, Table::of(lines).with_compat_of(self.pri.table(which)).to_file());
     }
 }

@@ -134,12 +134,19 @@ impl Line {
 pub(super) struct Table {
     lines: Vec<Line>,
     by_name: BTreeMap<String, usize>,
+    /// Lines that name no account of this file, but those of a directory service: `+@staff::::::`, `-guest`.
+    compat: Vec<Vec<u8>>,
 }
 
 impl Table {
     pub(super) fn of(lines: Vec<Line>) -> Table {
         let by_name = lines.iter().enumerate().map(|(index, line)| (line.name.clone(), index)).collect();
-        Table { lines, by_name }
+        Table { lines, by_name, compat: vec![] }
+    }
+
+    /// The same with the lines for a directory service that another file has.
+    pub(super) fn with_compat_of(self, other: Option<&Table>) -> Table {
+        Table { compat: other.map(|other| other.compat.clone()).unwrap_or_default(), ..self }
     }
 
     /// Reads a file. Blank lines and comments are passed over, as the C library does.
@@ -148,10 +155,14 @@ impl Table {
         if content.len() > Which::MAX_SIZE {
             return Err(bad(format!("it is larger than {} bytes", Which::MAX_SIZE)));
         }
-        let mut lines = Vec::new();
+        let (mut lines, mut compat) = (Vec::new(), Vec::new());
         let mut names = BTreeSet::new();
         for (index, text) in content.split(|b| *b == b'\n').enumerate() {
             if text.trim_ascii().is_empty() || text.starts_with(b"#") {
+                continue;
+            }
+            if text.starts_with(b"+") || text.starts_with(b"-") {
+                compat.push(text.to_vec());
                 continue;
             }
             let line = parse_line(which, text).map_err(|why| bad(format!("line {} {why}", index + 1)))?;
@@ -164,7 +175,7 @@ impl Table {
         if !lines.iter().any(is_root) {
             return Err(bad("it has no root; it was emptied, or is another file".into()));
         }
-        Ok(Table::of(lines))
+        Ok(Table { compat, ..Table::of(lines) })
     }
 
     pub(super) fn lines(&self) -> &[Line] {
@@ -182,15 +193,17 @@ impl Table {
             content.extend(line.fields.join(&b':'));
             content.push(b'\n');
         }
+        // Who stands before them counts first.
+        for line in &self.compat {
+            content.extend_from_slice(line);
+            content.push(b'\n');
+        }
         content
     }
 }
 
 fn parse_line(which: Which, text: &[u8]) -> Result<Line, String> {
     let fields: Vec<Vec<u8>> = text.split(|b| *b == b':').map(<[u8]>::to_vec).collect();
-    if text.starts_with(b"+") || text.starts_with(b"-") {
-        return Err("is one of NIS, which cannot be merged; take the file off the list".into());
-    }
     if fields.len() != which.fields() {
         return Err(format!("has {} fields, not {}", fields.len(), which.fields()));
     }

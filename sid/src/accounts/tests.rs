@@ -147,7 +147,6 @@ fn a_malformed_file_merges_with_nothing() {
         (Which::Passwd, "root:x:0:0:root:/root:/bin/sh\nann:x::1000::/:/bin/sh\n"),
         (Which::Passwd, "root:x:0:0:root:/root:/bin/sh\nann:x:4294967295:1000::/:/bin/sh\n"),
         (Which::Passwd, "root:x:0:0:root:/root:/bin/sh\nann:x:01000:1000::/:/bin/sh\n"),
-        (Which::Passwd, "root:x:0:0:root:/root:/bin/sh\n+::::::\n"),
         (Which::Passwd, "root:x:1:0:root:/root:/bin/sh\n"),
         (Which::Group, "root:x:0\n"),
         (Which::Shadow, "root:*:1\n"),
@@ -159,6 +158,19 @@ fn a_malformed_file_merges_with_nothing() {
         bad.insert(which, content.into());
         assert_eq!(merge(&pri(), &bad).unwrap_err().whose, "this server's", "{content:?}");
     }
+}
+
+#[test]
+fn lines_for_a_directory_service_stand_at_the_end_as_on_pri() {
+    let (mut pri, mut here) = (pri(), here());
+    pri.get_mut(&Which::Passwd).unwrap().extend_from_slice(b"+@staff::::::\n-guest\n");
+    here.get_mut(&Which::Passwd).unwrap().extend_from_slice(b"+::::::\n");
+    here.get_mut(&Which::Group).unwrap().extend_from_slice(b"+:::\n");
+    let merged = merge(&pri, &here).unwrap();
+    assert!(text(&merged, Which::Passwd).ends_with("\n+@staff::::::\n-guest\n"));
+    assert!(!text(&merged, Which::Passwd).contains("+::::::") && !text(&merged, Which::Group).contains('+'));
+    let again: Files = here.into_iter().chain(merged.files.clone()).collect();
+    assert_eq!(merge(&pri, &again).unwrap().files, merged.files);
 }
 
 #[test]
