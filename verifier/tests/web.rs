@@ -173,6 +173,7 @@ fn a_certificate_that_clients_refuse_is_told_with_the_reason() {
     write(tree, "etc/nginx/nginx.conf", NGINX);
     write(tree, "etc/nginx/sites-enabled/shop", SITE);
     write(tree, "srv/tls/users", "");
+    write(tree, "srv/shop/x", "");
     let found = found(tree);
     let check = |more: &[(&str, &str)]| verify_found("web", &found, "shop.example:443", more);
     let server = nginx(tree);
@@ -295,6 +296,41 @@ fn a_certificate_that_is_not_for_all_names_of_its_site_is_told() {
     expect(&check(&[KNOWN]), Verdict::Slow, &["come by alias.example refuse the certificate", "certbot"]);
     expect(&check(&[KNOWN, ("aliases", "shop.example")]), Verdict::Ok, &["as it was placed"]);
     expect(&check(&[("trust", "no")]), Verdict::Ok, &["as it was placed"]);
+}
+
+#[test]
+fn a_document_root_that_is_a_link_is_exercised_where_it_leads_to() {
+    if !own_network("a_document_root_that_is_a_link_is_exercised_where_it_leads_to") {
+        return;
+    }
+    let tree = tree();
+    let tree = tree.path();
+    write(tree, "etc/nginx/nginx.conf", NGINX);
+    let sites = "server { listen 80; server_name app.example; root /srv/app/current; }\n\
+        server { listen 80; server_name dots.example; root /srv/./app//releases/1/.; }\n\
+        server { listen 80; server_name gone.example; root /srv/gone; }\n";
+    write(tree, "etc/nginx/sites-enabled/all", sites);
+    for release in ["1", "2"] {
+        write(tree, &format!("srv/app/releases/{release}/index.html"), "welcome");
+    }
+    let serve = |release: &str| {
+        let _ = fs::remove_file("/srv/app/current");
+        std::os::unix::fs::symlink(format!("releases/{release}"), "/srv/app/current").unwrap();
+    };
+    serve("1");
+    let found = found(tree);
+    assert!(found.paths.contains(&"/srv/app/current".to_owned()), "{found:?}");
+    let check = |name: &str| verify_found("web", &found, &format!("{name}.example:80"), &[]);
+    let _server = nginx(tree);
+    expect(&check("app"), Verdict::Ok, &["comes as it was placed"]);
+    expect(&check("dots"), Verdict::Ok, &["comes as it was placed"]);
+    expect(&check("gone"), Verdict::Ok, &["it answers"]);
+    serve("2");
+    expect(&check("app"), Verdict::Unacceptable, &["/srv/app/current is missing", "VerifierControl setup"]);
+    let next = setup("web", tree);
+    assert_eq!(next.instances[0], found.instances[0], "a release changes nothing in what is exercised");
+    place(tree, &next);
+    expect(&check("app"), Verdict::Ok, &["comes as it was placed"]);
 }
 
 /// Asserts that the site of all addresses is exercised, though who comes by 10.9.0.10 meets another one, and that its fault is found.

@@ -3,7 +3,10 @@
 //! The test page shows that a site is served; that its own pages are there, and are PRI's, it does not.
 
 use super::Facts;
-use crate::here::{self, text};
+use crate::{
+    here::{self, text},
+    service::Tree,
+};
 use atlas_model::{Digest, verify::Services};
 use std::path::Path;
 
@@ -18,12 +21,14 @@ const DIGITS: usize = 8;
 pub(super) fn facts(root: &Path) -> Option<Facts> {
     let found: Services = serde_json::from_str(&text(root, SERVICES)?).ok()?;
     let sites = found.services.get("web")?.instances.iter();
-    Some(sites.filter_map(|site| Some((site.name.clone(), digest(root, site.options.get("root")?)?))).collect())
+    let tree = Tree::open(root).ok()?;
+    Some(sites.filter_map(|site| Some((site.name.clone(), digest(&tree, site.options.get("root")?)?))).collect())
 }
 
 /// Client data changes all the time, and is where PRI's disks are.
-fn digest(root: &Path, directory: &str) -> Option<String> {
-    let is_client_data = directory == "/unbound" || directory.starts_with("/unbound/");
+fn digest(tree: &Tree, directory: &str) -> Option<String> {
+    let (root, real) = (tree.path(), tree.links(directory).pop()?);
+    let is_client_data = Path::new(&real).starts_with("/unbound");
     let page = PAGES.iter().map(|page| format!("{directory}/{page}")).find(|page| here::is_there(root, page));
     let content = text(root, &page.filter(|_| !is_client_data)?)?;
     Some(Digest::of(content.as_bytes()).to_string()[..DIGITS].to_owned())
@@ -41,11 +46,13 @@ mod tests {
                 SERVICES,
                 r#"{"format": 1, "services": {"web": {"instances": [
                     {"name": "*:80", "options": {"root": "/srv/shop"}}, {"name": "*:81", "options": {"root": "/unbound/www"}},
-                    {"name": "*:82", "options": {}}, {"name": "*:83", "options": {"root": "/srv/none"}}]}}}"#,
+                    {"name": "*:82", "options": {"root": "/srv/linked"}},
+                    {"name": "*:83", "options": {"root": "/srv/none"}}]}}}"#,
             ),
             ("srv/shop/index.html", "the shop"),
             ("unbound/www/index.html", "the bakery"),
         ]);
+        server.link("/unbound/www", "srv/linked");
         let before = facts(server.root()).unwrap();
         assert_eq!(before.keys().collect::<Vec<_>>(), ["*:80"]);
         server.write("srv/shop/index.html", "closed");

@@ -69,6 +69,14 @@ impl Finding {
         }
     }
 
+    /// Adds a link, and nothing of what it leads to.
+    pub(super) fn link(&mut self, link: &str) {
+        // The Unbound disks have their own.
+        if !Path::new(link).starts_with(Path::new("/").join(UNBOUND_MOUNT)) {
+            self.one(link);
+        }
+    }
+
     fn one(&mut self, path: &str) {
         let path = path.trim_end_matches('/');
         let is_within = |known: &String| {

@@ -13,6 +13,9 @@ use atlas_model::verify::{Profile, Verdict, Worse};
 
 /// Who asks: many sites send tools away.
 pub(super) const BROWSER: &str = "Mozilla/5.0 (compatible; ATLAS VerifyService)";
+/// What to do where the test page is not found.
+const MISSING: &str = "after a new release was put there, on PRI: VerifierControl setup (each SyncCycle does it, too); \
+    else on that server: nginx -T or apachectl -S, and whether the document root is synchronised";
 /// How much is told of what a page says, in characters.
 const MAX_SAID: usize = 200;
 
@@ -71,7 +74,8 @@ impl Site<'_> {
             None => (first.status >= 500 && !self.is_of_another(&first)).then(|| format!("/ answers {}", first.status)),
         };
         if let Some(complaint) = complaint {
-            return Ok(Profile::unacceptable(complaint));
+            let profile = Profile::unacceptable(complaint);
+            return Ok(if root.is_some() && first.status == 404 { profile.hint(MISSING) } else { profile });
         }
         if let Some(complaint) = self.restricted()? {
             return Ok(complaint);

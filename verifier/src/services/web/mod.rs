@@ -3,6 +3,7 @@
 //! ```text
 //!  nginx.rs, apache.rs   configuration ─► Site: port, name, document root, what is restricted
 //!  here                  Sites ─► Found: an instance each, a test page in each document root
+//!  root.rs               where that lies, links followed
 //!  exercise.rs           the page byte for byte, restricted pages closed, a dynamic page, the certificate's end
 //! ```
 
@@ -11,10 +12,12 @@ mod apart;
 mod configured;
 mod exercise;
 mod nginx;
+mod root;
 
 use self::{
     apart::{Apart, NOT_BY},
     configured::{ALIASES, ANSWERS, LIMITS, MASKED, Status},
+    root::Root,
 };
 use super::{
     certificate,
@@ -151,12 +154,13 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     type Read = fn(&Tree, &str, &mut Finding) -> anyhow::Result<Option<Sites>>;
     let servers: [(&str, &Daemon, Read); 2] =
         [(nginx, &nginx::DAEMON, nginx::sites), (apache, &apache::DAEMON, apache::sites)];
+    let mut roots = BTreeMap::new();
     for (dir, daemon, read) in servers {
         if !daemon.is_there(tree) {
             continue;
         }
         match read(tree, dir, &mut finding) {
-            Ok(Some(sites)) => take(&mut finding, tree, dir, sites),
+            Ok(Some(sites)) => take(&mut finding, tree, dir, sites, &mut roots),
             Ok(None) => (),
             Err(error) => finding.problem(format!("{dir}: {}", atlas_cli::in_one_line(&error))),
         }
@@ -164,7 +168,8 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     Ok(finding.done())
 }
 
-fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
+/// `roots` has, for each directory that is served, the first document root that leads to it.
+fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites, roots: &mut BTreeMap<String, String>) {
     finding.path(tree, dir);
     for file in sites.files {
         if file.starts_with('/') {
@@ -203,13 +208,17 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites) {
             options.insert("http2".into(), "plain".into());
         }
         if let Content::Files(root) = &site.content {
-            let root = root.trim_end_matches('/');
-            if !tree.exists(root) {
-                finding.problem(format!("the document root {root} is not there"));
+            match Root::of(tree, root, PAGE) {
+                Ok(root) => {
+                    root.links.iter().for_each(|link| finding.link(link));
+                    let path = format!("{}/{PAGE}", root.real.trim_end_matches('/'));
+                    // One page lies there, whichever way leads to it; its words stay the same after the next release.
+                    let named = roots.entry(root.real).or_insert(root.path);
+                    finding.place(TestData { path, content: page(named), mode: 0o644, owner: None });
+                    options.insert("root".into(), named.clone());
+                }
+                Err(why) => finding.note(format!("no test page is asked for in the document root {root}: {why}")),
             }
-            let path = format!("{root}/{PAGE}");
-            finding.place(TestData { path, content: page(root), mode: 0o644, owner: None });
-            options.insert("root".into(), root.into());
         }
         if !site.restricted.is_empty() {
             let paths: Vec<&str> =
@@ -244,6 +253,28 @@ mod tests {
         };
         assert_eq!(beside("192.0.2.7:80"), None);
         assert_eq!(beside("192.0.2.7:81").as_deref(), Some("192.0.2.7"));
+    }
+
+    #[test]
+    fn a_page_lies_where_a_linked_document_root_leads_to_and_the_links_travel() {
+        let server = crate::here::testing::Server::with(&[
+            (
+                "etc/nginx/nginx.conf",
+                "http { server { listen 80; root /srv/app/current; }\n\
+                server { listen 81; root /srv/./app/releases/7; }\n\
+                server { listen 82; root /srv/gone; } }",
+            ),
+            ("srv/app/releases/7/index.html", ""),
+        ]);
+        server.link("/srv/app/releases/7", "srv/app/current");
+        let found = find(&server.tree()).unwrap();
+        let placed: Vec<_> = found.place.iter().map(|data| (data.path.as_str(), data.content.as_str())).collect();
+        let content = page("/srv/app/current");
+        assert_eq!(placed, [("/srv/app/releases/7/atlas-verify.html", content.as_str())]);
+        assert_eq!(found.paths, ["/etc/nginx", "/srv/app/current"]);
+        let roots: Vec<_> = found.instances.iter().map(|one| one.options.get("root").map(String::as_str)).collect();
+        assert_eq!(roots, [Some("/srv/app/current"), Some("/srv/app/current"), None]);
+        assert!(found.problems.is_empty() && found.notes[0].contains("/srv/gone: it is not there"), "{found:?}");
     }
 
     #[test]
