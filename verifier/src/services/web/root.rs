@@ -1,7 +1,7 @@
 //! Document roots: which directory a configured path leads to, and whether the test page can lie there.
 //!
-//! Deployments serve a link (`current -> releases/17`). Its way is followed once, here; the page is placed below what it
-//! leads to, where no link is followed any more.
+//! Deployments serve a link (`current -> releases/17`). Its way is followed once, here; the page is placed below what
+//! it leads to, where no link is followed any more.
 
 use crate::{here, seen::Look, service::Tree};
 use atlas_model::{TreePath, reserved};

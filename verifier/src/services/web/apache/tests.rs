@@ -225,3 +225,17 @@ fn what_is_answered_because_it_is_configured_is_known() {
         assert_eq!(answers(more), expected, "{more}");
     }
 }
+
+#[test]
+fn a_section_in_which_nothing_is_ends_though_apache_does_not_print_that() {
+    let server = Server::with(&[("etc/apache2/apache2.conf", ""), (&INFO[1..], "")]);
+    let told = "# In file: /etc/apache2/apache2.conf\nListen 80\n#   9:\n<Directory /srv>\n\
+        <VirtualHost *:80>\n  ServerName a.example\n  <If \"-R '10.0.0.0/8'\">\n  #  18:\n  <Else >\n    Redirect 403 /\n  </Else>\n  \
+        DocumentRoot /srv/a\n  <Location /x>\n</VirtualHost>\n\
+        <VirtualHost *:80>\n  ServerName b.example\n  SSLEngine on\n  Redirect 503 /\n</VirtualHost>\n";
+    server.write("told", told);
+    server.program("bin/sh", &format!("cat {}", server.root().join("told").display()));
+    let sites = sites(&server.tree().running(), "/etc/apache2", &mut Finding::default()).unwrap().unwrap().sites;
+    let shown = sites.iter().map(|site| (site.name.as_deref().unwrap(), site.tls, site.answers.is_some()));
+    assert_eq!(shown.collect::<Vec<_>>(), [("a.example", false, false), ("b.example", true, true)]);
+}

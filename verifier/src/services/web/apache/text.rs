@@ -66,8 +66,34 @@ pub(super) fn read(tree: &Tree, dir: &str, main: &str) -> anyhow::Result<Config>
 pub(super) fn told(tree: &Tree, dir: &str, told: &str) -> anyhow::Result<Config> {
     let files = told.lines().filter_map(|line| line.trim_start().strip_prefix("# In file: ")?.strip_prefix('/'));
     let mut reader = Reader::new(tree, dir);
-    reader.read(told, 0)?;
+    reader.read(&closed(told), 0)?;
     Ok(Config { all: reader.all, files: files.map(|file| format!("/{file}")).collect() })
+}
+
+/// What Apache prints, with the end of each section in which nothing is: it prints their beginning alone. What stands in a section is indented.
+fn closed(told: &str) -> String {
+    let mut whole = String::new();
+    // A section that has just begun: how far it is indented, and its name.
+    let mut begun: Option<(usize, &str)> = None;
+    for line in told.lines() {
+        let text = line.trim_start();
+        let indent = line.len() - text.len();
+        if text.is_empty() || text.starts_with('#') {
+            whole.extend([line, "\n"]);
+            continue;
+        }
+        if let Some((before, name)) = begun.take().filter(|(before, _)| *before >= indent) {
+            let is_end = indent == before && text.starts_with("</");
+            if !is_end {
+                whole.extend(["</", name, ">\n"]);
+            }
+        }
+        if let Some(section) = text.strip_prefix('<').filter(|section| !section.starts_with('/')) {
+            begun = Some((indent, section.split([' ', '>']).next().unwrap_or_default()));
+        }
+        whole.extend([line, "\n"]);
+    }
+    whole
 }
 
 struct Reader<'t> {
