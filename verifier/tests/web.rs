@@ -485,3 +485,82 @@ fn what_cannot_be_asked_is_unknown() {
         &["port = \"eighty\" means nothing: it is to be a port"],
     );
 }
+
+#[test]
+fn what_access_files_of_apache_say_is_no_fault_and_what_they_should_is_missed() {
+    if !own_network("what_access_files_of_apache_say_is_no_fault_and_what_they_should_is_missed") {
+        return;
+    }
+    let tree = tree();
+    let tree = tree.path();
+    let login = "AuthType Basic\nAuthName x\nAuthUserFile /srv/users\n<Limit GET POST>\nRequire valid-user\n</Limit>\n";
+    let all = [
+        ("login", login, "it answers"),
+        ("closed", "<FilesMatch \"\\.(html|inc)$\">\nRequire all denied\n</FilesMatch>\n", "it answers"),
+        ("moved", "Redirect 301 / https://new.example/\n", "it answers"),
+        ("rule", "RewriteEngine on\nRewriteRule ^(.*)\\.html$ /$1 [R=301,L]\n", "it answers"),
+        ("off", "Redirect 503 /\n", "answers 503, as it is configured to"),
+        (
+            "blog",
+            "RewriteEngine On\nRewriteRule .* - [E=X:%{HTTP:Authorization}]\nRewriteRule ^index\\.php$ - [L]\n\
+             RewriteCond %{REQUEST_FILENAME} !-f\nRewriteCond %{REQUEST_FILENAME} !-d\nRewriteRule . /index.php [L]\n",
+            "as it was placed",
+        ),
+    ];
+    let mut hosts = "<Directory /srv>\nAllowOverride All\n</Directory>\n".to_owned();
+    for (name, file, _) in all {
+        write(tree, &format!("srv/{name}/.htaccess"), file);
+        write(tree, &format!("srv/{name}/index.html"), "welcome");
+        hosts.push_str(&format!(
+            "<VirtualHost *:80>\nServerName {name}.example\nDocumentRoot /srv/{name}\n</VirtualHost>\n"
+        ));
+    }
+    write(tree, "srv/users", "");
+    let modules =
+        ["mpm_event", "authz_core", "authn_core", "auth_basic", "authn_file", "authz_user", "alias", "rewrite", "dir"];
+    apache_conf(tree, &modules, &hosts);
+    let found = found(tree);
+    let check = |name: &str| verify_found("web", &found, &format!("{name}.example:80"), &[]);
+    let _server = apache(tree);
+    for (name, _, word) in all {
+        expect(&check(name), Verdict::Ok, &[word]);
+    }
+    write(tree, "srv/login/.htaccess", "");
+    expect(&check("login"), Verdict::Unacceptable, &["/ should be restricted", "open to anybody"]);
+    fs::remove_file("/srv/blog/atlas-verify.html").unwrap();
+    expect(&check("blog"), Verdict::Unacceptable, &["/atlas-verify.html"]);
+}
+
+#[test]
+fn who_shows_no_certificate_where_apache_asks_for_one_in_a_section_is_refused_as_configured() {
+    if !own_network("who_shows_no_certificate_where_apache_asks_for_one_in_a_section_is_refused_as_configured") {
+        return;
+    }
+    let tree = tree();
+    let tree = tree.path();
+    certificate(tree, "90");
+    let host = |name: &str, section: &str| {
+        format!(
+            "<VirtualHost *:443>\nServerName {name}.example\nDocumentRoot /srv/www\nSSLEngine on\n\
+            SSLCertificateFile /srv/tls/cert.pem\nSSLCertificateKeyFile /srv/tls/cert-key.pem\n\
+            SSLCACertificateFile /srv/tls/cert.pem\n{section}\n</VirtualHost>\n"
+        )
+    };
+    let location = "<Location />\nSSLVerifyClient require\n</Location>";
+    let directory = "<Directory /srv/www>\nSSLVerifyClient require\n</Directory>";
+    let hosts = [host("location", location), host("directory", directory)].concat();
+    let modules = ["mpm_event", "authz_core", "socache_shmcb", "ssl", "dir"];
+    let conf = |hosts: &str| apache_conf(tree, &modules, &format!("Listen 443\n{hosts}"));
+    conf(&hosts);
+    write(tree, "srv/www/index.html", "welcome");
+    let found = found(tree);
+    let check = |name: &str| verify_found("web", &found, &format!("{name}.example:443"), &[("trust", "no")]);
+    let server = apache(tree);
+    for name in ["location", "directory"] {
+        expect(&check(name), Verdict::Ok, &[]);
+    }
+    drop(server);
+    conf(&hosts.replace("SSLVerifyClient require", "SSLVerifyClient none"));
+    let _server = apache(tree);
+    expect(&check("location"), Verdict::Slow, &["should turn away who comes so, and answers 200"]);
+}

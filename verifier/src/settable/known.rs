@@ -131,7 +131,7 @@ pub(super) const SETTABLE: [Settable; 25] = [
             ("tls", YES),
             ("name", Text),
             ("root", File),
-            ("refuses", OneOf(&["empty", "handshake", "perhaps"])),
+            ("refuses", OneOf(&["certificate", "empty", "handshake", "perhaps"])),
             ("dynamic", Pages),
             ("expect", Text),
             ("restricted", Pages),

@@ -51,6 +51,9 @@ impl Site<'_> {
         let path = if root.is_some() { format!("/{PAGE}") } else { "/".into() };
         let refusal = self.target.option("refuses");
         let (first, distrust) = match self.first(&path)? {
+            Ok(answer) if refusal == Some("certificate") && (answer.0.status == 403 || answer.0.status >= 500) => {
+                answer
+            }
             Ok(answer) if refusal.is_some_and(|refusal| refusal != "perhaps") => return Ok(self.not_refused(&answer.0)),
             Ok(answer) => answer,
             Err(why) if refusal.is_some_and(|refusal| is_refusal(refusal, &why)) => {
@@ -220,6 +223,8 @@ fn is_refusal(how: &str, why: &str) -> bool {
         "SSL_read",
     ];
     match how {
+        // Some releases end the handshake that asks for it, some the connection.
+        "certificate" => handshake.iter().chain(&empty).any(|words| why.contains(words)),
         "handshake" => handshake.iter().any(|words| why.contains(words)),
         _ => empty.iter().any(|words| why.contains(words)),
     }

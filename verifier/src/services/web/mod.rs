@@ -91,6 +91,8 @@ enum Refusal {
     Empty,
     /// TLS is not agreed on.
     Handshake,
+    /// Who shows no certificate is refused by the page, or gets no answer.
+    Certificate,
     /// Some get no answer, and who those are cannot be told.
     Perhaps,
 }
@@ -101,6 +103,7 @@ impl Refusal {
         match self {
             Refusal::Empty => "empty",
             Refusal::Handshake => "handshake",
+            Refusal::Certificate => "certificate",
             Refusal::Perhaps => "perhaps",
         }
     }

@@ -3,9 +3,13 @@
 //! ```text
 //!  apache2ctl -t -D DUMP_CONFIG, or text.rs   directives, with the sections that they stand in
 //!  here                                       hosts, each at its ports, by its name
+//!  htaccess.rs                                what the document root of each says besides
 //!  site.rs                                    what comes of a request to one of them
 //! ```
 
+mod htaccess;
+mod rewrite;
+mod scope;
 mod site;
 mod text;
 
@@ -17,7 +21,7 @@ use crate::{
         found::Finding,
     },
 };
-use site::{is_in, site};
+use site::{Host, is_in};
 use text::{Config, Directive};
 
 pub(super) const DAEMON: Daemon = Daemon { name: "apache", programs: &["apache2"], units: &["apache2.service"] };
@@ -40,7 +44,7 @@ pub(super) fn sites(tree: &Tree, dir: &str, finding: &mut Finding) -> anyhow::Re
     for directive in &config.all {
         directive.words[1..].iter().for_each(|word| finding.files_from(tree, dir, &directive.words[0], word));
     }
-    let (sites, apart) = hosts(&config.all, finding);
+    let (sites, apart) = hosts(tree, &config, finding);
     Ok(Some(Sites { sites, apart, files: config.files }))
 }
 
@@ -52,12 +56,17 @@ fn config(tree: &Tree, dir: &str, main: &str, finding: &mut Finding) -> anyhow::
     let own = text::read(tree, dir, main);
     let Some(told) = told else { return own };
     let mut told = text::told(tree, dir, &told)?;
-    told.files.extend(own.map(|own| own.files).unwrap_or_default());
+    if let Ok(own) = own {
+        told.files.extend(own.files);
+        // Which modules are loaded and what is defined is not told.
+        (told.modules, told.defined) = (own.modules, own.defined);
+    }
     Ok(told)
 }
 
 /// Each host at each port where it is met, and the addresses that have hosts of their own.
-fn hosts(all: &[Directive], finding: &mut Finding) -> (Vec<Site>, Vec<At>) {
+fn hosts(tree: &Tree, config: &Config, finding: &mut Finding) -> (Vec<Site>, Vec<At>) {
+    let all = &config.all;
     let listens = all.iter().filter(|directive| directive.is("Listen"));
     let listens: Vec<At> = listens.filter_map(|listen| address(listen.arg(0))).take(MAX_HOSTS).collect();
     let outside: Vec<&Directive> = all.iter().filter(|directive| !is_in(directive, "VirtualHost")).collect();
@@ -71,10 +80,11 @@ fn hosts(all: &[Directive], finding: &mut Finding) -> (Vec<Site>, Vec<At>) {
         let is_of_it =
             |section: &Vec<String>| section[0] == "VirtualHost" && section.last().is_some_and(|last| *last == marker);
         let own: Vec<&Directive> = all.iter().filter(|directive| directive.within.iter().any(is_of_it)).collect();
-        let at = at(host);
+        let host_at = at(host);
+        let host = Host::read(tree, config, own, &outside, finding);
         for listened in &listens {
-            for met in at.iter().filter_map(|at| met(at, listened, &every)) {
-                let new = site(&met, &own, &outside);
+            for met in host_at.iter().filter_map(|at| met(at, listened, &every)) {
+                let new = host.site(&met, finding);
                 if is_met(&new, &sites) {
                     sites.push(new);
                 } else {
@@ -85,8 +95,11 @@ fn hosts(all: &[Directive], finding: &mut Finding) -> (Vec<Site>, Vec<At>) {
     }
     // Where no virtual host is, the server as a whole answers.
     let is_free = |listen: &&At| !sites.iter().any(|site| site.port == listen.1);
-    let whole: Vec<Site> = listens.iter().filter(is_free).map(|listen| site(listen, &[], &outside)).collect();
-    sites.extend(whole);
+    let free: Vec<&At> = listens.iter().filter(is_free).collect();
+    if !free.is_empty() {
+        let host = Host::read(tree, config, vec![], &outside, finding);
+        sites.extend(free.into_iter().map(|listen| host.site(listen, finding)).collect::<Vec<_>>());
+    }
     let of_one = |(address, port): &At| {
         let ports = listens.iter().map(|(_, port)| *port).filter(move |listened| *port == 0 || port == listened);
         ports.map(|port| (address.clone(), port)).collect::<Vec<At>>()

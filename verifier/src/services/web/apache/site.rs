@@ -1,75 +1,132 @@
 //! What comes of a request to one host of Apache: files or something else, who gets them, and what is kept closed.
 
 use super::{
-    super::{Content, Refusal, Site, configured::Status, is_plain},
-    text::Directive,
+    super::{Content, PAGE, Refusal, Site, configured::Status, is_plain},
+    htaccess::overrides,
+    rewrite::{Request, leads_away, may_fit},
+    scope::{is_below, is_for_get, is_group, near},
+    text::{Config, Directive},
 };
+use crate::{service::Tree, services::found::Finding};
 
 pub(super) fn is_in(directive: &Directive, section: &str) -> bool {
     directive.within.iter().any(|within| within[0].eq_ignore_ascii_case(section))
 }
 
-pub(super) fn site((address, port): &(String, u16), own: &[&Directive], outside: &[&Directive]) -> Site {
-    let top = |name: &str| {
-        let find = |from: &[&Directive]| {
-            from.iter()
-                .find(|directive| directive.is(name) && !is_in(directive, "Directory") && !is_in(directive, "Location"))
-                .map(|directive| directive.arg(0).to_owned())
+/// A host, with what its document root says of itself.
+pub(super) struct Host<'c> {
+    own: Vec<&'c Directive>,
+    outside: &'c [&'c Directive],
+    root: Option<String>,
+    /// What its access files say; `None` where that cannot be read.
+    overrides: Option<Vec<Directive>>,
+}
+
+impl<'c> Host<'c> {
+    pub(super) fn read(
+        tree: &Tree,
+        config: &Config,
+        own: Vec<&'c Directive>,
+        outside: &'c [&'c Directive],
+        finding: &mut Finding,
+    ) -> Host<'c> {
+        let root = top(&own, outside, "DocumentRoot");
+        let overrides = match root.as_deref().filter(|root| is_plain(root)) {
+            None => Some(vec![]),
+            Some(root) => match overrides(tree, config, &own, outside, root) {
+                Ok(overrides) => Some(overrides),
+                Err(error) => {
+                    let why = atlas_cli::in_one_line(&error);
+                    finding.note(format!("no test page is asked for in the document root {root}: {why}"));
+                    None
+                }
+            },
         };
-        find(own).or_else(|| find(outside))
-    };
-    let root = top("DocumentRoot");
-    let is_passed_on = own.iter().any(|directive| takes_elsewhere(directive));
-    let every: Vec<&Directive> = own.iter().chain(outside).copied().collect();
-    // Whoever is sent elsewhere is so before anybody looks who may read.
-    let closed = every.iter().filter(|_| !is_passed_on).filter_map(|directive| closed(directive, root.as_deref()));
-    let mut restricted: Vec<String> = closed.collect();
-    restricted.sort();
-    restricted.dedup();
-    let content = match root {
-        Some(root)
-            if !is_passed_on
-                && !restricted.iter().any(|path| path == "/")
-                && !is_limited(&every, &root)
-                && is_plain(&root) =>
-        {
-            Content::Files(root)
-        }
-        _ => Content::Any,
-    };
-    let tls = own.iter().any(|directive| directive.is("SSLEngine") && directive.arg(0).eq_ignore_ascii_case("on"));
-    let name = own.iter().find(|directive| directive.is("ServerName")).map(|directive| directive.arg(0).to_owned());
-    let name = name.map(|name| {
-        let name = name.split_once("://").map_or(name.as_str(), |(_, name)| name);
-        name.split(':').next().unwrap_or_default().to_ascii_lowercase()
-    });
-    let name = name.filter(|name| !name.contains(['*', '$']) && !name.is_empty());
-    // One that leads elsewhere, or to a program, may answer as an open page does.
-    let is_masked = every.iter().any(|one| {
-        one.is("ErrorDocument")
-            && ["401", "403"].contains(&one.arg(0))
-            && (one.arg(1).starts_with('/') || one.arg(1).contains("://"))
-    });
-    Site {
-        aliases: aliases(own, name.as_deref()),
-        masked: if is_masked { restricted.clone() } else { vec![] },
-        answers: status(own),
-        limits: vec![],
-        port: *port,
-        address: address.clone(),
-        is_of_six: false,
-        tls,
-        name,
-        content,
-        // Who shows no certificate gets no further than the handshake.
-        refusal: top("SSLVerifyClient")
-            .is_some_and(|who| tls && who.eq_ignore_ascii_case("require"))
-            .then_some(Refusal::Handshake),
-        restricted,
-        certificate: top("SSLCertificateFile"),
-        wants_proxy: own.iter().any(|one| one.is("RemoteIPProxyProtocol") && one.arg(0).eq_ignore_ascii_case("on")),
-        is_plain_h2: false,
+        Host { own, outside, root, overrides }
     }
+
+    pub(super) fn site(&self, (address, port): &(String, u16), finding: &mut Finding) -> Site {
+        let own = &self.own[..];
+        let overrides = self.overrides.as_deref().unwrap_or_default();
+        let every: Vec<&Directive> = own.iter().copied().chain(overrides).chain(self.outside.iter().copied()).collect();
+        let tls = own.iter().any(|directive| directive.is("SSLEngine") && directive.arg(0).eq_ignore_ascii_case("on"));
+        let name = name(own);
+        let is_passed_on = own.iter().any(|directive| takes_elsewhere(directive));
+        let root = self.root.as_deref().unwrap_or_default();
+        // Whoever is sent elsewhere is so before anybody looks who may read.
+        let closed = |all: &[&Directive]| {
+            let mut closed: Vec<String> =
+                all.iter().filter(|_| !is_passed_on).filter_map(|one| closed(one, root, all)).collect();
+            closed.sort();
+            closed.dedup();
+            closed
+        };
+        let restricted = closed(&every);
+        let is_open = |all: &[&Directive]| {
+            !is_passed_on && !closed(all).iter().any(|path| path == "/") && !is_limited(all, root, tls)
+        };
+        let request = Request { tls, name: name.as_deref(), port: *port, root };
+        let is_plain = is_plain(root) && self.overrides.is_some();
+        let is_overridden = is_plain && (!is_open(&every) || overrides_page(overrides, request));
+        let content =
+            if is_plain && is_open(&every) && !is_overridden { Content::Files(root.to_owned()) } else { Content::Any };
+        if is_overridden && !overrides.is_empty() && is_open(&[own, self.outside].concat()) {
+            finding.note(format!(
+                "no test page is asked for in the document root {root}: by its access file (.htaccess), another \
+                answer may come"
+            ));
+        }
+        // One that leads elsewhere, or to a program, may answer as an open page does.
+        let is_masked = every.iter().any(|one| {
+            one.is("ErrorDocument")
+                && ["401", "403"].contains(&one.arg(0))
+                && (one.arg(1).starts_with('/') || one.arg(1).contains("://"))
+        });
+        let own_and_overrides: Vec<&Directive> = own.iter().copied().chain(overrides).collect();
+        let refusal = match who_wants_certificates(&every, root).filter(|_| tls) {
+            // Who shows no certificate gets no further than the handshake.
+            Some(0) => Some(Refusal::Handshake),
+            // Of the host, some are sent elsewhere before.
+            Some(_) if is_passed_on => Some(Refusal::Perhaps),
+            Some(_) => Some(Refusal::Certificate),
+            None => None,
+        };
+        Site {
+            aliases: aliases(own, name.as_deref()),
+            masked: if is_masked { restricted.clone() } else { vec![] },
+            answers: status(&own_and_overrides, root),
+            limits: vec![],
+            port: *port,
+            address: address.clone(),
+            is_of_six: false,
+            tls,
+            name,
+            content,
+            refusal,
+            restricted,
+            certificate: top(own, self.outside, "SSLCertificateFile"),
+            wants_proxy: own.iter().any(|one| one.is("RemoteIPProxyProtocol") && one.arg(0).eq_ignore_ascii_case("on")),
+            is_plain_h2: false,
+        }
+    }
+}
+
+/// What a host says of itself, or the server of all hosts.
+fn top(own: &[&Directive], outside: &[&Directive], name: &str) -> Option<String> {
+    let find = |from: &[&Directive]| {
+        from.iter()
+            .find(|directive| directive.is(name) && !is_in(directive, "Directory") && !is_in(directive, "Location"))
+            .map(|directive| directive.arg(0).to_owned())
+    };
+    find(own).or_else(|| find(outside))
+}
+
+/// The name by which a host is asked.
+fn name(own: &[&Directive]) -> Option<String> {
+    let name = own.iter().find(|directive| directive.is("ServerName"))?.arg(0);
+    let name = name.split_once("://").map_or(name, |(_, name)| name);
+    let name = name.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    (!name.contains(['*', '$']) && !name.is_empty()).then_some(name)
 }
 
 /// Names besides, by which clients come. What patterns stand for nobody knows.
@@ -86,7 +143,7 @@ fn aliases(own: &[&Directive], name: Option<&str>) -> Vec<String> {
 }
 
 /// What `/` answers to everybody, where that is an error of the server: `Redirect 503 /`, `RewriteRule ^ - [R=503]`.
-fn status(own: &[&Directive]) -> Option<Status> {
+fn status(own: &[&Directive], root: &str) -> Option<Status> {
     let is_error = |code: &u16| (500..600).contains(code);
     let of_rule = |flags: &str| {
         let flags = flags.trim_matches(['[', ']']).split(',');
@@ -109,9 +166,14 @@ fn status(own: &[&Directive]) -> Option<Status> {
             _ => WHOLE.contains(&one.arg(0)),
         };
         let is_conditional = before.is_some_and(|before| before.is("RewriteCond") && one.is("RewriteRule"))
-            || one.within.iter().any(|section| section[0] != "VirtualHost");
+            || one.within.iter().any(|section| !is_group(section) && !is_all_of(section, root));
         code.filter(is_error).map(|code| Status { code, is_perhaps: is_conditional || !is_whole })
     })
+}
+
+/// Whether a section is one of the whole document root.
+fn is_all_of(section: &[String], root: &str) -> bool {
+    section[0].eq_ignore_ascii_case("Directory") && section.get(1).is_some_and(|of| is_below(of, root))
 }
 
 /// Patterns of all paths.
@@ -136,6 +198,46 @@ const ALWAYS: [&str; 11] = [
 const BELOW: [&str; 7] =
     ["ProxyPass", "Redirect", "RedirectPermanent", "RedirectTemp", "Alias", "ScriptAlias", "WSGIScriptAlias"];
 
+/// Filters that send the same in fewer bytes.
+const COMPRESSED: [&str; 3] = ["DEFLATE", "BROTLI_COMPRESS", "BROTLI_COMPRESS;DEFLATE"];
+
+/// Whether access files make something else of a request for the test page.
+fn overrides_page(overrides: &[Directive], request: Request<'_>) -> bool {
+    let page = format!("/{PAGE}");
+    let changes = |one: &Directive| {
+        let is_conditional = ["If", "ElseIf", "Else"].iter().any(|section| is_in(one, section));
+        if is_conditional {
+            return true;
+        }
+        match one.words[0].to_ascii_lowercase().as_str() {
+            _ if near(one, request.root).is_none() => false,
+            "rewriterule" => false,
+            // A status may stand before the pattern.
+            "redirectmatch" => {
+                may_fit(one.arg(usize::from(!one.arg(0).starts_with(['^', '/', '(', '.', '\\']))), &page)
+            }
+            "redirect" | "redirectpermanent" | "redirecttemp" => (0..2).any(|at| is_below(one.arg(at), &page)),
+            "sethandler" => {
+                let handler = one.arg(0).to_ascii_lowercase();
+                !["none", "default-handler"].contains(&handler.as_str()) && !handler.contains("php")
+            }
+            _ => takes_elsewhere(one),
+        }
+    };
+    overrides.iter().any(changes) || leads_away(overrides, request)
+}
+
+/// How near the section is that lets nobody in without a certificate, where one does; 0 is the host itself.
+fn who_wants_certificates(all: &[&Directive], root: &str) -> Option<usize> {
+    let said = || all.iter().filter(|one| one.is("SSLVerifyClient")).filter_map(|one| Some((near(one, root)?, one)));
+    let wants = |one: &Directive| one.arg(0).eq_ignore_ascii_case("require");
+    // The host itself asks before it knows what for, and its own word stands before that of all.
+    if said().find(|(near, _)| *near == 0).is_some_and(|(_, one)| wants(one)) {
+        return Some(0);
+    }
+    said().max_by_key(|(near, _)| *near).filter(|(near, one)| *near > 0 && wants(one)).map(|(near, _)| near)
+}
+
 /// Whether requests for files of the document root may be answered by something else.
 fn takes_elsewhere(directive: &Directive) -> bool {
     let is_whole = (0..2).any(|index| directive.arg(index) == "/");
@@ -146,34 +248,22 @@ fn takes_elsewhere(directive: &Directive) -> bool {
         .any(|section| section[0].eq_ignore_ascii_case("Location") && section.get(1).is_some_and(|path| path == "/"));
     let is_conditional = ["If", "ElseIf", "Else"].iter().any(|section| is_in(directive, section));
     let is_one = |names: &[&str]| names.iter().any(|name| directive.is(name));
-    is_one(&ALWAYS) || (is_one(&BELOW) && (is_whole || in_root || is_conditional)) || is_conditional
+    // Who does not ask for it gets nothing compressed.
+    let compresses = directive.is("SetOutputFilter") && COMPRESSED.contains(&directive.arg(0));
+    (is_one(&ALWAYS) && !compresses) || (is_one(&BELOW) && (is_whole || in_root || is_conditional)) || is_conditional
 }
 
 /// Whether not everybody may read what lies in the document root: by address, by certificate, or by anything else than being somebody.
-fn is_limited(all: &[&Directive], root: &str) -> bool {
-    let asks_who = all.iter().any(|one| {
-        one.is("SSLVerifyClient")
-            && !one.arg(0).eq_ignore_ascii_case("none")
-            && !is_in(one, "Location")
-            && !is_in(one, "Directory")
+fn is_limited(all: &[&Directive], root: &str, tls: bool) -> bool {
+    let asks = all.iter().filter(|one| near(one, root).is_some()).any(|one| {
+        (one.is("SSLVerifyClient") && !one.arg(0).eq_ignore_ascii_case("none"))
+            || one.is("SSLRequire")
+            || (one.is("SSLRequireSSL") && !tls)
     });
-    let root = root.trim_end_matches('/');
-    // How near a section is to the document root: one of the path of all is the last word.
-    let near = |directive: &Directive| -> Option<usize> {
-        let section =
-            directive.within.iter().rfind(|section| !section[0].starts_with("Require") && section[0] != "VirtualHost");
-        let Some(section) = section else { return Some(0) };
-        let of = section.get(1).map(|path| path.trim_end_matches('/'))?;
-        match section[0].to_ascii_lowercase().as_str() {
-            "location" if of.is_empty() => Some(usize::MAX),
-            "directory" if root == of || of.is_empty() || root.starts_with(&format!("{of}/")) => Some(of.len() + 1),
-            _ => None,
-        }
-    };
     let rules: Vec<(usize, &&Directive)> = all
         .iter()
         .filter(|one| ["Require", "Deny", "Allow"].iter().any(|name| one.is(name)))
-        .filter_map(|one| Some((near(one)?, one)))
+        .filter_map(|one| Some((near(one, root)?, one)))
         .collect();
     let nearest = rules.iter().map(|(near, _)| *near).max();
     let says = |one: &Directive| one.words[1..].join(" ").to_ascii_lowercase();
@@ -182,28 +272,48 @@ fn is_limited(all: &[&Directive], root: &str) -> bool {
         "allow" => says(one) == "from all",
         _ => false,
     };
-    asks_who || rules.iter().any(|(near, one)| Some(*near) == nearest && !is_open(one))
+    asks || rules.iter().any(|(near, one)| Some(*near) == nearest && !is_open(one))
 }
 
 /// The path that this directive keeps closed to who has no password, where one can be told.
-fn closed(directive: &Directive, root: Option<&str>) -> Option<String> {
-    let args = (directive.arg(0).to_ascii_lowercase(), directive.arg(1).to_ascii_lowercase());
-    let wants = matches!((args.0.as_str(), args.1.as_str()), ("valid-user" | "user" | "group", _) | ("all", "denied"));
-    if !directive.is("Require") || !wants || is_in(directive, "RequireAny") || is_in(directive, "LimitExcept") {
+fn closed(directive: &Directive, root: &str, all: &[&Directive]) -> Option<String> {
+    if !directive.is("Require")
+        || !wants(directive)
+        || is_in(directive, "RequireAny")
+        || is_in(directive, "LimitExcept")
+    {
         return None;
     }
-    let section = directive.within.iter().rfind(|section| !section[0].starts_with("Require"))?;
-    let of = section.get(1).map(|path| path.trim_end_matches('/'))?;
-    match section[0].to_ascii_lowercase().as_str() {
-        "location" if of.is_empty() => Some("/".into()),
-        "location" if of.starts_with('/') => Some(of.to_owned()),
-        // What Debian's own configuration has.
-        "filesmatch" if of == r"^\.ht" => Some("/.htaccess".into()),
-        "directory" => match of.strip_prefix(root?.trim_end_matches('/'))? {
-            "" => Some("/".into()),
-            below if below.starts_with('/') => Some(format!("{below}/")),
-            _ => None,
-        },
-        _ => None,
+    // One of several is enough, unless a section says that all are needed. Who shows no certificate may get no answer.
+    let beside = |one: &&&Directive| one.within == directive.within;
+    let is_all = directive.within.last().is_some_and(|section| section[0].eq_ignore_ascii_case("RequireAll"));
+    let is_one_of = !is_all && all.iter().filter(beside).any(|one| one.is("Require") && !wants(one));
+    let is_other = |one: &Directive| one.is("SSLVerifyClient") || (one.is("Satisfy") && one.arg(0) == "any");
+    if is_one_of || all.iter().filter(beside).any(|one| is_other(one)) {
+        return None;
     }
+    let section = directive.within.iter().rfind(|section| !is_group(section) && !is_for_get(section))?;
+    let of = section.get(1).map(|path| path.trim_end_matches('/'))?;
+    let path = match section[0].to_ascii_lowercase().as_str() {
+        "location" if of.is_empty() => "/".into(),
+        "location" if of.starts_with('/') => of.to_owned(),
+        // What Debian's own configuration has.
+        "filesmatch" if of == r"^\.ht" => "/.htaccess".into(),
+        "directory" if root.starts_with('/') => match of.strip_prefix(root.trim_end_matches('/'))? {
+            "" => "/".into(),
+            below if below.starts_with('/') => format!("{below}/"),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    // Of several words on the whole site the nearest counts.
+    let requires = all.iter().filter(|one| one.is("Require"));
+    let is_last = || requires.filter_map(|one| near(one, root)).max() == near(directive, root);
+    (path != "/" || is_last()).then_some(path)
+}
+
+/// Whether a `Require` lets nobody in, or nobody without a password.
+fn wants(require: &Directive) -> bool {
+    let args = (require.arg(0).to_ascii_lowercase(), require.arg(1).to_ascii_lowercase());
+    matches!((args.0.as_str(), args.1.as_str()), ("valid-user" | "user" | "group", _) | ("all", "denied"))
 }

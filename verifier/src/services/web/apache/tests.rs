@@ -239,3 +239,144 @@ fn a_section_in_which_nothing_is_ends_though_apache_does_not_print_that() {
     let shown = sites.iter().map(|site| (site.name.as_deref().unwrap(), site.tls, site.answers.is_some()));
     assert_eq!(shown.collect::<Vec<_>>(), [("a.example", false, false), ("b.example", true, true)]);
 }
+
+/// Apache 2.4 as people set it, with an access file in the document root of `a.example`, and in what lies above it.
+fn with_access_file(more: &str, files: &[(&str, &str)]) -> (Site, Vec<String>) {
+    let text = format!(
+        "LoadModule rewrite_module x.so\nLoadModule authz_core_module x.so\nListen 80\n<Directory />\n\
+        AllowOverride None\n</Directory>\n\
+        <Directory /srv>\nAllowOverride All\nRequire all granted\n</Directory>\n\
+        <VirtualHost *:80>\nServerName a.example\nDocumentRoot /srv/a\n{more}\n</VirtualHost>\n"
+    );
+    let server = Server::with(&[&[("etc/apache2/apache2.conf", text.as_str())], files].concat());
+    let mut finding = Finding::default();
+    let mut sites = sites(&server.tree(), "/etc/apache2", &mut finding).unwrap().unwrap();
+    assert!(!sites.files.iter().any(|file| file.starts_with("/srv")), "client data is not synchronised");
+    (sites.sites.remove(0), finding.done().notes)
+}
+
+#[test]
+fn what_an_access_file_says_counts_where_it_may_say_so() {
+    let page = Content::Files("/srv/a".into());
+    let site = |more: &str, text: &str| with_access_file(more, &[("srv/a/.htaccess", text)]);
+    for text in [
+        "AuthType Basic\nRequire valid-user\n",
+        "<Limit GET POST>\nRequire valid-user\n</Limit>\n",
+        "Order deny,allow\nDeny from all\nAllow from 10.0.0.0/8\n",
+        "<IfVersion >= 2.4>\nRequire ip 10.0.0.0/8\n</IfVersion>\n",
+        "<IfModule mod_authz_core.c>\nRequire ip 10.0.0.0/8\n</IfModule>\n",
+        "SSLRequireSSL\n",
+        "Redirect 301 / https://new.example/\n",
+        "RedirectMatch 301 ^/(.*)\\.html$ /$1\n",
+        "RewriteEngine on\nRewriteCond %{THE_REQUEST} \\s/+(.+?)\\.html[\\s?] [NC]\nRewriteRule ^ /%1 [R=301,L]\n",
+        "RewriteEngine on\nRewriteCond %{HTTPS} off\nRewriteRule ^(.*)$ https://%{HTTP_HOST}/$1 [R=301,L]\n",
+        "RewriteEngine on\nRewriteCond %{REMOTE_ADDR} !^10\\.\nRewriteRule ^ - [F]\n",
+        "<FilesMatch \"\\.(html|inc)$\">\nRequire all denied\n</FilesMatch>\n",
+        "<Files *.html>\nDeny from all\n</Files>\n",
+        "<If \"%{HTTPS} != 'on'\">\nRedirect 301 / https://a.example/\n</If>\n",
+        "SetHandler server-status\n",
+    ] {
+        let (site, notes) = site("", text);
+        assert_eq!(site.content, Content::Any, "{text}");
+        assert!(notes.len() == 1 && notes[0].contains("document root /srv/a: by its access file"), "{text}: {notes:?}");
+        let none = "<Directory /srv/a>\nAllowOverride None\n</Directory>";
+        assert_eq!(with_access_file(none, &[("srv/a/.htaccess", text)]).0.content, page, "{text}");
+    }
+    assert_eq!(site("", "Require valid-user\n").0.restricted, ["/"]);
+    assert_eq!(site("", "<Limit GET>\nRequire valid-user\n</Limit>\n").0.restricted, ["/"]);
+    let restricted = "<Directory /srv/a>\nRequire all denied\n</Directory>";
+    assert_eq!(site(restricted, "").0.restricted, ["/"]);
+    assert_eq!(
+        (
+            site(restricted, "Require all granted\n").0.content,
+            site(restricted, "Require all granted\n").0.restricted.len()
+        ),
+        (page.clone(), 0)
+    );
+    assert_eq!(site("", "Redirect 503 /\n").0.answers.map(|status| status.words()).as_deref(), Some("503"));
+    let named = with_access_file(
+        "AccessFileName .acl .htaccess",
+        &[("srv/a/.acl", "Require valid-user\n"), ("srv/a/.htaccess", "")],
+    );
+    assert_eq!(named.0.content, Content::Any);
+    assert_eq!(with_access_file("", &[("srv/.htaccess", "Require valid-user\n")]).0.content, Content::Any);
+    assert_eq!(with_access_file("", &[(".htaccess", "Require valid-user\n")]).0.content, page);
+    let (broken, notes) = site("", &"<a>\n".repeat(100));
+    assert!(broken.content == Content::Any && notes[0].contains("32 deep"), "{notes:?}");
+}
+
+#[test]
+fn applications_rewrite_only_what_is_no_file() {
+    let wordpress = "# BEGIN WordPress\n<IfModule mod_rewrite.c>\nRewriteEngine On\n\
+        RewriteRule .* - [E=HTTP_AUTHORIZATION:%{HTTP:Authorization}]\nRewriteBase /\n\
+        RewriteRule ^index\\.php$ - [L]\n\
+        RewriteCond %{REQUEST_FILENAME} !-f\nRewriteCond %{REQUEST_FILENAME} !-d\nRewriteRule . /index.php [L]\n\
+        </IfModule>\n";
+    let nextcloud = "<IfModule mod_rewrite.c>\n  RewriteEngine on\n  RewriteCond %{HTTP_USER_AGENT} DavClnt\n\
+        RewriteRule ^$ /remote.php/webdav/ [L,R=302]\n\
+        RewriteRule .* - [env=HTTP_AUTHORIZATION:%{HTTP:Authorization}]\n\
+        RewriteRule ^\\.well-known/carddav /remote.php/dav/ [R=301,L]\n\
+        RewriteRule ^remote/(.*) remote.php [QSA,L]\n\
+        RewriteRule ^(?:build|tests|config|lib|3rdparty|templates)/.* - [R=404,L]\n\
+        RewriteRule ^\\.well-known/(?!acme-challenge|pki-validation) /index.php [QSA,L]\n\
+        RewriteRule ^(?:\\.(?!well-known)|autotest|occ|issue|indie|db_|console).* - [R=404,L]\n</IfModule>\n\
+        ErrorDocument 403 /index.php/error/403\nAddDefaultCharset utf-8\nOptions -Indexes\n\
+        <IfModule mod_rewrite.c>\n  Options -MultiViews\n\
+        RewriteRule ^core/js/oc.js$ index.php [PT,E=PATH_INFO:$1]\n\
+        RewriteCond %{REQUEST_FILENAME} !\\.(css|js|svg|gif|ico|jpg|png|html|ttf|woff2?)$\n\
+        RewriteCond %{REQUEST_FILENAME} !/core/ajax/update\\.php\n\
+        RewriteRule . index.php [PT,E=PATH_INFO:$1]\n</IfModule>\n";
+    let laravel = "<IfModule mod_rewrite.c>\n<IfModule mod_negotiation.c>\nOptions -MultiViews -Indexes\n\
+        </IfModule>\nRewriteEngine On\n\
+        RewriteCond %{HTTP:Authorization} .\nRewriteRule .* - [E=HTTP_AUTHORIZATION:%{HTTP:Authorization}]\n\
+        RewriteCond %{REQUEST_FILENAME} !-d\nRewriteCond %{REQUEST_URI} (.+)/$\nRewriteRule ^ %1 [L,R=301]\n\
+        RewriteCond %{REQUEST_FILENAME} !-d\nRewriteCond %{REQUEST_FILENAME} !-f\nRewriteRule ^ index.php [L]\n\
+        </IfModule>\n";
+    let drupal = "<FilesMatch \"\\.(engine|inc|install|make|module|sh|.*sql|twig|yml)$|^(\\..*|Entries.*|composer\\.json)$\">\n\
+        <IfModule mod_authz_core.c>\nRequire all denied\n</IfModule>\n<IfModule !mod_authz_core.c>\n\
+        Order allow,deny\n</IfModule>\n</FilesMatch>\n\
+        RewriteEngine on\nRewriteRule ^ - [E=protossl]\nRewriteCond %{HTTPS} on\nRewriteRule ^ - [E=protossl:s]\n\
+        RewriteRule \"/\\.|^\\.(?!well-known/)\" - [F]\nRewriteCond %{REQUEST_FILENAME} !-f\n\
+        RewriteCond %{REQUEST_FILENAME} !-d\n\
+        RewriteCond %{REQUEST_URI} !=/favicon.ico\nRewriteRule ^ index.php [L]\n";
+    let symfony = "RewriteEngine On\nRewriteCond %{REQUEST_URI}::$0 ^(/.+)/(.*)::\\2$\nRewriteRule .* - [E=BASE:%1]\n\
+        RewriteCond %{ENV:REDIRECT_STATUS} =\"\"\nRewriteRule ^index\\.php(?:/(.*)|$) %{ENV:BASE}/$1 [R=301,L]\n\
+        RewriteCond %{REQUEST_FILENAME} !-f\nRewriteRule ^ %{ENV:BASE}/index.php [L]\nSetOutputFilter DEFLATE\n";
+    let clean = "RewriteEngine on\nRewriteCond %{REQUEST_FILENAME}.php -f\nRewriteRule ^(.*)$ $1.php [L]\n\
+        Redirect 301 /old /new\n\
+        RewriteCond %{HTTP_HOST} ^www\\.a\\.example$ [NC,OR]\nRewriteCond %{HTTP_HOST} ^b\\.example$\n\
+        RewriteRule ^ https://a.example/ [R]\n\
+        <FilesMatch \"^\\.ht\">\nRequire all denied\n</FilesMatch>\n<FilesMatch \\.php$>\n\
+        SetHandler proxy:unix:/run/php\n</FilesMatch>\n";
+    let off = "RewriteRule ^ /elsewhere [R]\n";
+    for text in [wordpress, nextcloud, laravel, drupal, symfony, clean, off] {
+        let (site, notes) = with_access_file("", &[("srv/a/.htaccess", text)]);
+        assert_eq!(site.content, Content::Files("/srv/a".into()), "{text}");
+        assert!(notes.is_empty(), "{notes:?}");
+    }
+}
+
+#[test]
+fn who_shows_no_certificate_is_refused_where_a_section_of_the_whole_site_asks_for_it() {
+    let site = |more: &str| {
+        let text = format!(
+            "Listen 443\n<VirtualHost *:443>\nServerName a.example\nSSLEngine on\nDocumentRoot /srv/a\n{more}\n\
+        </VirtualHost>\n"
+        );
+        let site = read(&[("etc/apache2/apache2.conf", &text)]).unwrap().unwrap().sites.remove(0);
+        (site.refusal, site.content == Content::Any, site.restricted.join(" "))
+    };
+    let of = |section: &str, who: &str, more: &str| {
+        let end = section.split(' ').next().unwrap();
+        site(&format!("<{section}>\nSSLVerifyClient {who}\n{more}\n</{end}>"))
+    };
+    let certificate = (Some(Refusal::Certificate), true, String::new());
+    for section in ["Location /", "Directory /srv/a", "Directory /srv"] {
+        assert_eq!(of(section, "require", ""), certificate, "{section}");
+    }
+    assert_eq!(of("Location /", "require", "ProxyPass http://127.0.0.1:8080/").0, Some(Refusal::Perhaps));
+    assert_eq!(of("Location /", "optional", ""), (None, true, String::new()));
+    assert_eq!(of("Location /admin", "require", "Require valid-user"), (None, false, String::new()));
+    assert_eq!(site("SSLVerifyClient require").0, Some(Refusal::Handshake));
+    assert_eq!(site("SSLVerifyClient none\n<Location /admin>\nRequire valid-user\n</Location>").2, "/admin");
+}

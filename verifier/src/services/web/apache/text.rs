@@ -30,6 +30,9 @@ const OF_MODULES: [(&str, &str); 8] = [
     ("dav", "dav"),
 ];
 
+/// The third word of a section that stands for an access file.
+pub(super) const OVERRIDE: &str = "access-file";
+
 /// A directive, and the sections that it stands in, outermost first: `["VirtualHost *:80", "Location /admin"]`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Directive {
@@ -53,13 +56,17 @@ pub(super) struct Config {
     pub(super) all: Vec<Directive>,
     /// The files that it lies in.
     pub(super) files: Vec<String>,
+    /// The modules that are loaded, where that is known.
+    pub(super) modules: Vec<String>,
+    /// What was defined.
+    pub(super) defined: BTreeMap<String, String>,
 }
 
 /// The configuration whose first file is `main`.
 pub(super) fn read(tree: &Tree, dir: &str, main: &str) -> anyhow::Result<Config> {
     let mut reader = Reader::new(tree, dir);
     reader.read(&tree.read(main)?.unwrap_or_default(), 0)?;
-    Ok(Config { all: reader.all, files: reader.included })
+    Ok(Config { all: reader.all, files: reader.included, modules: reader.modules, defined: reader.defined })
 }
 
 /// The one that Apache prints, each line of it below the file and the line where it stands: `# In file: /etc/apache2/ports.conf`, `#   5:`.
@@ -67,7 +74,19 @@ pub(super) fn told(tree: &Tree, dir: &str, told: &str) -> anyhow::Result<Config>
     let files = told.lines().filter_map(|line| line.trim_start().strip_prefix("# In file: ")?.strip_prefix('/'));
     let mut reader = Reader::new(tree, dir);
     reader.read(&closed(told), 0)?;
-    Ok(Config { all: reader.all, files: files.map(|file| format!("/{file}")).collect() })
+    let files = files.map(|file| format!("/{file}")).collect();
+    Ok(Config { all: reader.all, files, modules: reader.modules, defined: reader.defined })
+}
+
+/// What an access file in `at` says, as a section of that directory. Whoever writes such a file may not include others,
+/// nor define anything.
+pub(super) fn access_file(tree: &Tree, config: &Config, at: &str, text: &str) -> anyhow::Result<Vec<Directive>> {
+    let section = ["Directory", at, OVERRIDE].map(str::to_owned).to_vec();
+    let mut reader = Reader { within: vec![section], is_access_file: true, ..Reader::new(tree, at) };
+    reader.modules.clone_from(&config.modules);
+    reader.defined.clone_from(&config.defined);
+    reader.read(text, 0)?;
+    Ok(reader.all)
 }
 
 /// What Apache prints, with the end of each section in which nothing is: it prints their beginning alone. What stands in a section is indented.
@@ -107,6 +126,7 @@ struct Reader<'t> {
     /// By name in lower case: parameters, and lines.
     macros: BTreeMap<String, (Vec<String>, String)>,
     included: Vec<String>,
+    is_access_file: bool,
     all: Vec<Directive>,
 }
 
@@ -122,6 +142,7 @@ impl<'t> Reader<'t> {
             defined: BTreeMap::new(),
             macros: BTreeMap::new(),
             included: vec![],
+            is_access_file: false,
             all: vec![],
         }
     }
@@ -166,8 +187,11 @@ impl<'t> Reader<'t> {
         let is_there = match section[0].to_ascii_lowercase().as_str() {
             "ifmodule" => {
                 let name = of.trim_start_matches("mod_").trim_end_matches(".c").trim_end_matches("_module");
-                BUILT_IN.contains(&name) || self.modules.iter().any(|module| module == name)
+                // Where it is not known what is loaded, what an access file says for a module counts.
+                let is_unknown = self.is_access_file && self.modules.is_empty();
+                is_unknown || BUILT_IN.contains(&name) || self.modules.iter().any(|module| module == name)
             }
+            "ifversion" => is_version(&section[1..]),
             "ifdefine" => self.defined.contains_key(of),
             // What a directive's name begins with says of which module it is.
             "ifdirective" => {
@@ -199,6 +223,7 @@ impl<'t> Reader<'t> {
         let Some(name) = words.first().map(|name| name.to_ascii_lowercase()) else { return Ok(()) };
         let arg = words.get(1).cloned().unwrap_or_default();
         match name.as_str() {
+            _ if self.is_access_file => self.all.push(Directive { within: self.within.clone(), words }),
             // Apache does these while it reads, and prints them nowhere.
             "loadmodule" | "loadfile" => {
                 let file = words.last().filter(|file| file.starts_with('/') && !file.starts_with("/usr/lib/"));
@@ -268,6 +293,24 @@ impl<'t> Reader<'t> {
             }
         }
         whole + rest
+    }
+}
+
+/// Whether Apache 2.4 is of this version: `>= 2.4`, `2.4.10`.
+fn is_version(words: &[String]) -> bool {
+    let (how, wanted) = match words {
+        [how, wanted, ..] => (how.trim_start_matches('!'), wanted.as_str()),
+        [wanted] => ("=", wanted.as_str()),
+        [] => return true,
+    };
+    let numbers: Vec<u32> = wanted.split('.').take(2).filter_map(|number| number.parse().ok()).collect();
+    let own = 2_u32.cmp(numbers.first().unwrap_or(&2)).then(4.cmp(numbers.get(1).unwrap_or(&4)));
+    match how {
+        ">" => own.is_gt(),
+        ">=" => own.is_ge(),
+        "<" => own.is_lt(),
+        "<=" => own.is_le(),
+        _ => own.is_eq(),
     }
 }
 
