@@ -564,3 +564,79 @@ fn who_shows_no_certificate_where_apache_asks_for_one_in_a_section_is_refused_as
     let _server = apache(tree);
     expect(&check("location"), Verdict::Slow, &["should turn away who comes so, and answers 200"]);
 }
+
+#[test]
+fn a_chain_that_lacks_an_intermediate_or_whose_intermediate_ends_is_told() {
+    if !own_network("a_chain_that_lacks_an_intermediate_or_whose_intermediate_ends_is_told") {
+        return;
+    }
+    let tree = tree();
+    let tree = tree.path();
+    let by = |issuer: &str| {
+        ["-CA", "-CAkey"]
+            .map(str::to_owned)
+            .into_iter()
+            .zip([".pem", "-key.pem"])
+            .flat_map({
+                let issuer = issuer.to_owned();
+                move |(option, end)| [option, format!("/srv/tls/{issuer}{end}")]
+            })
+            .collect::<Vec<String>>()
+    };
+    let make = |file: &str, name: &str, days: &str, more: &[String]| {
+        certificate_of(tree, file, name, days, &more.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+    make("root", "A root", "900", &[]);
+    run("mount", &["--bind", "/srv/tls/root.pem", "/etc/ssl/certs/ca-certificates.crt"]);
+    make("chain", "An intermediate", "90", &by("root"));
+    make("cert", "shop.example", "80", &by("chain"));
+    // One of a public issuer, with nothing beside it; one that vouches for itself, as ssl-cert makes it.
+    let receipt = ["-addext", "1.3.6.1.4.1.11129.2.4.2=DER:0402000a"].map(str::to_owned);
+    make("public", "public.example", "80", &[&by("chain")[..], &receipt].concat());
+    make("own", "own.example", "80", &[]);
+    let site = |name: &str, dir: &str| {
+        fs::create_dir_all(format!("/srv/{dir}")).unwrap();
+        for end in [".pem", "-key.pem"] {
+            let _ = fs::copy(format!("/srv/tls/{name}{end}"), format!("/srv/{dir}/{name}{end}"));
+        }
+        format!(
+            "server {{ listen 443 ssl; server_name {name}.example; ssl_certificate /srv/{dir}/{name}.pem;\n\
+            ssl_certificate_key /srv/{dir}/{name}-key.pem; root /srv/shop; }}\n"
+        )
+    };
+    let shop = site("cert", "shop").replace("cert.example", "shop.example").replace("/srv/shop/cert", "/srv/tls/cert");
+    write(tree, "etc/nginx/nginx.conf", NGINX);
+    write(tree, "etc/nginx/sites-enabled/all", &[shop, site("public", "public"), site("own", "own")].concat());
+    let found = found(tree);
+    let issuers: Vec<_> = found.instances.iter().map(|one| one.options.get("issuer").map(String::as_str)).collect();
+    assert_eq!(issuers, [Some("incomplete"), Some("incomplete"), Some("unknown")], "{found:?}");
+    let check = |name: &str| verify_found("web", &found, &format!("{name}.example:443"), &[]);
+    let serve = || Daemon::start("nginx", &["-c", tree.join("etc/nginx/nginx.conf").to_str().unwrap()], 443);
+    let server = serve();
+    for name in ["shop", "public"] {
+        let words = ["clients may not know the issuer", "the chain lacks an intermediate", "fullchain.pem"];
+        expect(&check(name), Verdict::Slow, &words);
+    }
+    expect(&check("own"), Verdict::Ok, &["comes as it was placed"]);
+    drop(server);
+    let whole = || {
+        let all = ["cert", "chain"].map(|file| fs::read_to_string(format!("/srv/tls/{file}.pem")).unwrap());
+        fs::write("/srv/tls/cert.pem", all.concat()).unwrap();
+    };
+    whole();
+    let server = serve();
+    expect(&check("shop"), Verdict::Ok, &["comes as it was placed"]);
+    assert!((79.0..=80.0).contains(&value(&check("shop"), "certificate")));
+    drop(server);
+    make("chain", "An intermediate", "10", &by("root"));
+    make("cert", "shop.example", "80", &by("chain"));
+    whole();
+    let _server = serve();
+    let ends = check("shop");
+    expect(
+        &ends,
+        Verdict::Slow,
+        &["the intermediate certificate of CN = An intermediate", "is sent with it, expires on"],
+    );
+    assert!((9.0..=10.0).contains(&value(&ends, "certificate")), "{ends:?}");
+}

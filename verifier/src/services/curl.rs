@@ -8,8 +8,8 @@ use std::{fmt, net::IpAddr, time::SystemTime};
 
 /// The most that is read of an answer, in bytes; less than what is kept of a program's output.
 const MAX_ANSWER: &str = "1000000";
-/// Ends the answer: curl's own words follow.
-const WORDS: &str = "\natlas %{http_code} %{time_total}";
+/// Ends the answer: curl's own words follow. Debian 11's curl does not know the certificates, says so, and goes on.
+const WORDS: &str = "\natlas %{http_code} %{time_total}%{stderr}%{certs}";
 
 /// What a server answered.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Answer {
     pub(super) status: u32,
     /// From the first packet to the last, in milliseconds.
     pub(super) time_ms: f64,
-    /// Until when the server's certificate is good; `None` without TLS.
+    /// Until when the server's certificate is good, and that of its issuer where it sends one; `None` without TLS.
     pub(super) expires: Option<Expiry>,
 }
 
@@ -31,6 +31,8 @@ pub(super) struct Expiry {
     pub(super) date: String,
     /// In how many days; negative where it is past.
     pub(super) days: f64,
+    /// The name of the issuer whose certificate it is, where that ends first.
+    pub(super) of: Option<String>,
 }
 
 impl Expiry {
@@ -44,7 +46,12 @@ impl Expiry {
 impl fmt::Display for Expiry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is = if self.days < 0.0 { "has expired on" } else { "expires on" };
-        write!(f, "the certificate {is} {}", self.date)
+        match &self.of {
+            None => write!(f, "the certificate {is} {}", self.date),
+            Some(name) => {
+                write!(f, "the intermediate certificate of {name}, which is sent with it, {is} {}", self.date)
+            }
+        }
     }
 }
 
@@ -93,14 +100,15 @@ pub(super) fn fetch(target: &Target, url: &str, port: u16, more: &[&str]) -> any
         body: output.stdout[..end].to_vec(),
         status: status.parse().context("read what curl said")?,
         time_ms: seconds.trim().parse::<f64>().context("read what curl said")? * 1e3,
-        expires: expiry(&said, SystemTime::now()),
+        expires: first_end(&said, SystemTime::now()),
     }))
 }
 
 /// The reason in what curl tells of its work: what the system said of the connection, or else its own last word.
 fn why(said: &str) -> String {
     let refused = said.lines().rev().find_map(|line| line.strip_prefix("* ")?.split_once(" failed: "));
-    let own = said.lines().rev().find_map(|line| line.strip_prefix("curl: "));
+    let is_of_words = |line: &&str| !line.contains("--write-out variable");
+    let own = said.lines().rev().filter(is_of_words).find_map(|line| line.strip_prefix("curl: "));
     let own = own.map(|own| own.split_once(") ").map_or(own, |(_, own)| own));
     match (refused, own) {
         (Some((_, why)), Some(own)) if own.contains("connect") => why.trim().to_owned(),
@@ -115,21 +123,62 @@ fn why(said: &str) -> String {
     }
 }
 
+/// The end of the server's certificate, or of its issuer's where that is sent and ends before. Further ones may be of
+/// issuers that clients know by newer ones.
+fn first_end(said: &str, now: SystemTime) -> Option<Expiry> {
+    let own = expiry(said, now)?;
+    let all = sent(said);
+    let Some(first) = all.first() else { return Some(own) };
+    let of_issuer = all[1..].iter().filter(|one| one.subject == first.issuer && one.subject != first.subject);
+    // Of two of the same name clients take the one that is good.
+    let ends = of_issuer.filter_map(|one| end(one.end, now));
+    let last = ends.reduce(|one, other| if other.days > one.days { other } else { one });
+    Some(match last.filter(|last| last.days < own.days) {
+        Some(last) => Expiry { of: Some(first.issuer.to_owned()), ..last },
+        None => own,
+    })
+}
+
+/// One certificate that was sent, in curl's words.
+#[derive(Default)]
+struct Sent<'s> {
+    subject: &'s str,
+    issuer: &'s str,
+    end: &'s str,
+}
+
+/// All that were sent, the server's own first: `Subject:CN = shop.example`, `Issuer:…`, `Expire date:…`, and more.
+fn sent(said: &str) -> Vec<Sent<'_>> {
+    let mut all: Vec<Sent<'_>> = vec![];
+    for line in said.lines() {
+        if let Some(subject) = line.strip_prefix("Subject:") {
+            all.push(Sent { subject, ..Sent::default() });
+        } else if let Some(last) = all.last_mut() {
+            last.issuer = line.strip_prefix("Issuer:").unwrap_or(last.issuer);
+            last.end = line.strip_prefix("Expire date:").unwrap_or(last.end);
+        }
+    }
+    all
+}
+
 /// `*  expire date: Nov  1 12:00:00 2027 GMT`
 fn expiry(said: &str, now: SystemTime) -> Option<Expiry> {
-    let date = said.lines().find_map(|line| line.strip_prefix("*  expire date: "))?;
+    end(said.lines().find_map(|line| line.strip_prefix("*  expire date: "))?, now)
+}
+
+fn end(date: &str, now: SystemTime) -> Option<Expiry> {
     let date = date.split_whitespace().collect::<Vec<_>>().join(" ");
     let end = jiff::civil::DateTime::strptime("%b %d %H:%M:%S %Y GMT", &date).ok()?;
     let end = end.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
     let now = jiff::Timestamp::try_from(now).ok()?;
-    Some(Expiry { days: (end.as_second() - now.as_second()) as f64 / 86_400.0, date })
+    Some(Expiry { days: (end.as_second() - now.as_second()) as f64 / 86_400.0, date, of: None })
 }
 
 #[cfg(feature = "testing")]
 pub(super) fn reads(bytes: &[u8]) -> bool {
     let said = String::from_utf8_lossy(bytes);
     let _ = why(&said);
-    expiry(&said, SystemTime::UNIX_EPOCH).is_some_and(|expiry| expiry.days.is_finite())
+    first_end(&said, SystemTime::UNIX_EPOCH).is_some_and(|expiry| expiry.days.is_finite())
 }
 
 #[cfg(test)]
@@ -141,14 +190,35 @@ mod tests {
     fn the_end_of_a_certificate_and_the_reason_of_a_failure_are_read_from_what_curl_tells() {
         let said =
             "* Server certificate:\n*  subject: CN=x\n*  expire date: Jan  3 00:00:00 1970 GMT\n*  issuer: CN=x\n";
-        let expected = Expiry { date: "Jan 3 00:00:00 1970 GMT".into(), days: 1.0 };
+        let expected = Expiry { date: "Jan 3 00:00:00 1970 GMT".into(), days: 1.0, of: None };
         assert_eq!(expiry(said, SystemTime::UNIX_EPOCH + Duration::from_secs(86_400)), Some(expected));
         assert_eq!(expiry("* Connected\n", SystemTime::now()), None);
+        let unknown = "curl: (7) Couldn't connect to server\ncurl: unknown --write-out variable: 'certs'\n";
+        assert_eq!(why(unknown), "Couldn't connect to server");
         let said = "* connect to 127.0.0.1 port 81 failed: Connection refused\ncurl: (7) Failed to connect to 127.0.0.1 port 81: Couldn't connect to server\n";
         assert_eq!(why(said), "Connection refused");
         let said =
             "< 421 4.7.1 mail.example Error: no\r\n* Closing\ncurl: (8) Got unexpected smtp-server response: 421\n";
         assert_eq!(why(said), "Got unexpected smtp-server response: 421 4.7.1 mail.example Error: no");
         assert_eq!(why("* x failed: y\ncurl: (52) Empty reply from server\n"), "Empty reply from server");
+    }
+
+    #[test]
+    fn the_first_end_counts_of_a_certificate_and_of_its_issuer_s_that_is_sent() {
+        let first = |issuers: &[(&str, &str)]| {
+            let one = |subject: &str, issuer: &str, day: &str| {
+                format!("Subject:CN = {subject}\nIssuer:CN = {issuer}\nExpire date:Jan  {day} 00:00:00 1970 GMT\n")
+            };
+            let all: String = issuers.iter().map(|(name, day)| one(name, "root", day)).collect();
+            let said = format!("*  expire date: Jan  5 00:00:00 1970 GMT\n{}{all}", one("shop.example", "R1", "5"));
+            let first = first_end(&said, SystemTime::UNIX_EPOCH).unwrap();
+            (first.days, first.of.unwrap_or_default())
+        };
+        let own = (4.0, String::new());
+        assert_eq!(first(&[]), own);
+        assert_eq!(first(&[("R1", "3")]), (2.0, "CN = R1".into()));
+        assert_eq!(first(&[("R1", "9")]), own);
+        assert_eq!(first(&[("R1", "3"), ("R1", "9")]), own, "clients take the newer one");
+        assert_eq!(first(&[("R1", "9"), ("root", "2")]), own, "clients may know a newer one of that name");
     }
 }

@@ -26,6 +26,11 @@ pub(super) fn first(
         Err(why) => why,
     };
     let Some(distrust) = Distrust::read(&why, ca) else { return Ok(Err(why)) };
+    let is_incomplete = target.option(certificate::ISSUER) == Some(certificate::INCOMPLETE);
+    let distrust = match distrust {
+        Distrust::Unknown(why) if is_incomplete && why.contains("issuer") => Distrust::Incomplete(why),
+        other => other,
+    };
     // Where the configuration has no name, nobody knows by which one clients come.
     let counts = !matches!(distrust, Distrust::Name(_)) || target.option("name").is_some();
     Ok(ask(&[ANY_CERTIFICATE])?.map(|answer| (answer, Some(distrust).filter(|_| counts))))
@@ -56,9 +61,13 @@ pub(super) fn judge(
     }
     if left.verdict().exit_code() > 0 {
         profile.summary.push_str(&format!("; {expires}"));
-        let renew =
-            format!("renew the certificate (certbot renew, or whatever made it), then reload the {service} server");
-        profile = profile.hint(renew);
+        let renew = match expires.of {
+            None => "renew the certificate (certbot renew, or whatever made it)",
+            Some(_) => {
+                "fetch the issuer's present intermediate, which comes with a new one (certbot renew --force-renewal)"
+            }
+        };
+        profile = profile.hint(format!("{renew}, then reload the {service} server"));
     }
     Ok(Some(profile.measure(left)))
 }
@@ -72,6 +81,8 @@ pub(super) enum Distrust {
     NotOf(String, String),
     /// It is of no issuer that this server knows; in curl's words. Others may know it.
     Unknown(String),
+    /// The certificate between it and an issuer that clients know is not sent; in curl's words.
+    Incomplete(String),
     /// The file of issuers, that of the system or the one that was set, cannot be read; in curl's words.
     NoFile(String),
 }
@@ -93,7 +104,7 @@ impl Distrust {
     fn verdict(&self) -> Verdict {
         match self {
             Distrust::Name(_) | Distrust::NotOf(..) => Verdict::Unacceptable,
-            Distrust::Unknown(_) => Verdict::Slow,
+            Distrust::Unknown(_) | Distrust::Incomplete(_) => Verdict::Slow,
             Distrust::NoFile(_) => Verdict::Unknown,
         }
     }
@@ -105,6 +116,10 @@ impl Distrust {
         match self {
             Distrust::NoFile(_) => format!(
                 "install the package ca-certificates here; where [service.{service}] has a ca, put that file on every server"
+            ),
+            Distrust::Incomplete(_) => format!(
+                "serve the certificate with those of its issuers: certbot's fullchain.pem in place of cert.pem, or \
+                append the issuer's file to it; then reload the {service} server (openssl s_client -showcerts shows the chain)"
             ),
             Distrust::Unknown(_) => format!(
                 "{renew}; where clients know an issuer of their own: [service.{service}] set = {{ ca = \"/etc/atlas/verifier/ca.pem\" }}, or trust = \"no\""
@@ -122,6 +137,9 @@ impl fmt::Display for Distrust {
                 write!(f, "clients refuse the certificate, which is not of the issuers in {ca}: {why}")
             }
             Distrust::Unknown(why) => write!(f, "the certificate is of no issuer that this server knows: {why}"),
+            Distrust::Incomplete(why) => {
+                write!(f, "clients may not know the issuer: the chain lacks an intermediate ({why})")
+            }
             Distrust::NoFile(why) => write!(f, "whether clients take the certificate cannot be told here: {why}"),
         }
     }

@@ -80,7 +80,7 @@ pub(super) const SETTABLE: [Settable; 25] = [
             ("credentials", File),
             ("imap-port", Port),
             ("imap-tls", YES),
-            ("issuer", OneOf(&["known", "unknown"])),
+            ("issuer", OneOf(&["known", "unknown", "incomplete"])),
         ],
     ),
     of("mariadb", &["answer", "query"], &[("port", Port), ("credentials", File), ("database", Text)]),
@@ -144,7 +144,7 @@ pub(super) const SETTABLE: [Settable; 25] = [
             ("aliases", Text),
             ("ca", File),
             ("trust", YES),
-            ("issuer", OneOf(&["known", "unknown"])),
+            ("issuer", OneOf(&["known", "unknown", "incomplete"])),
         ],
     ),
 ];
