@@ -640,3 +640,30 @@ fn a_chain_that_lacks_an_intermediate_or_whose_intermediate_ends_is_told() {
     );
     assert!((9.0..=10.0).contains(&value(&ends, "certificate")), "{ends:?}");
 }
+
+#[test]
+fn a_certificate_for_another_kind_of_key_that_ends_is_told() {
+    if !own_network("a_certificate_for_another_kind_of_key_that_ends_is_told") {
+        return;
+    }
+    let tree = tree();
+    let tree = tree.path();
+    certificate(tree, "2");
+    let ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+    certificate_of(tree, "ec", "shop.example", "80", &ec);
+    write(tree, "etc/nginx/nginx.conf", NGINX);
+    let site = "server { listen 80; listen 443 ssl; server_name shop.example; root /srv/shop;\n\
+        ssl_certificate /srv/tls/ec.pem; ssl_certificate_key /srv/tls/ec-key.pem;\n\
+        ssl_certificate /srv/tls/cert.pem; ssl_certificate_key /srv/tls/cert-key.pem; }\n";
+    write(tree, "etc/nginx/sites-enabled/shop", site);
+    write(tree, "srv/shop/x", "");
+    let found = found(tree);
+    let check = || verify_found("web", &found, "shop.example:443", &[]);
+    let server = nginx(tree);
+    expect(&check(), Verdict::Unacceptable, &["the certificate for RSA expires on", "renew"]);
+    drop(server);
+    certificate(tree, "70");
+    let _server = nginx(tree);
+    expect(&check(), Verdict::Ok, &["comes as it was placed"]);
+    assert!((69.0..=70.0).contains(&value(&check(), "certificate")));
+}

@@ -31,8 +31,20 @@ pub(super) struct Expiry {
     pub(super) date: String,
     /// In how many days; negative where it is past.
     pub(super) days: f64,
-    /// The name of the issuer whose certificate it is, where that ends first.
-    pub(super) of: Option<String>,
+    /// Which certificate it is of.
+    pub(super) of: Shown,
+}
+
+/// A certificate of those that a server shows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) enum Shown {
+    /// Its own.
+    #[default]
+    Own,
+    /// Its own for one kind of keys, of several.
+    Key(&'static str),
+    /// That of its issuer, by name.
+    Issuer(String),
 }
 
 impl Expiry {
@@ -47,8 +59,9 @@ impl fmt::Display for Expiry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is = if self.days < 0.0 { "has expired on" } else { "expires on" };
         match &self.of {
-            None => write!(f, "the certificate {is} {}", self.date),
-            Some(name) => {
+            Shown::Own => write!(f, "the certificate {is} {}", self.date),
+            Shown::Key(kind) => write!(f, "the certificate for {kind} {is} {}", self.date),
+            Shown::Issuer(name) => {
                 write!(f, "the intermediate certificate of {name}, which is sent with it, {is} {}", self.date)
             }
         }
@@ -134,7 +147,7 @@ fn first_end(said: &str, now: SystemTime) -> Option<Expiry> {
     let ends = of_issuer.filter_map(|one| end(one.end, now));
     let last = ends.reduce(|one, other| if other.days > one.days { other } else { one });
     Some(match last.filter(|last| last.days < own.days) {
-        Some(last) => Expiry { of: Some(first.issuer.to_owned()), ..last },
+        Some(last) => Expiry { of: Shown::Issuer(first.issuer.to_owned()), ..last },
         None => own,
     })
 }
@@ -171,7 +184,7 @@ fn end(date: &str, now: SystemTime) -> Option<Expiry> {
     let end = jiff::civil::DateTime::strptime("%b %d %H:%M:%S %Y GMT", &date).ok()?;
     let end = end.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
     let now = jiff::Timestamp::try_from(now).ok()?;
-    Some(Expiry { days: (end.as_second() - now.as_second()) as f64 / 86_400.0, date, of: None })
+    Some(Expiry { days: (end.as_second() - now.as_second()) as f64 / 86_400.0, date, of: Shown::Own })
 }
 
 #[cfg(feature = "testing")]
@@ -190,7 +203,7 @@ mod tests {
     fn the_end_of_a_certificate_and_the_reason_of_a_failure_are_read_from_what_curl_tells() {
         let said =
             "* Server certificate:\n*  subject: CN=x\n*  expire date: Jan  3 00:00:00 1970 GMT\n*  issuer: CN=x\n";
-        let expected = Expiry { date: "Jan 3 00:00:00 1970 GMT".into(), days: 1.0, of: None };
+        let expected = Expiry { date: "Jan 3 00:00:00 1970 GMT".into(), days: 1.0, of: Shown::Own };
         assert_eq!(expiry(said, SystemTime::UNIX_EPOCH + Duration::from_secs(86_400)), Some(expected));
         assert_eq!(expiry("* Connected\n", SystemTime::now()), None);
         let unknown = "curl: (7) Couldn't connect to server\ncurl: unknown --write-out variable: 'certs'\n";
@@ -212,11 +225,11 @@ mod tests {
             let all: String = issuers.iter().map(|(name, day)| one(name, "root", day)).collect();
             let said = format!("*  expire date: Jan  5 00:00:00 1970 GMT\n{}{all}", one("shop.example", "R1", "5"));
             let first = first_end(&said, SystemTime::UNIX_EPOCH).unwrap();
-            (first.days, first.of.unwrap_or_default())
+            (first.days, first.of)
         };
-        let own = (4.0, String::new());
+        let own = (4.0, Shown::Own);
         assert_eq!(first(&[]), own);
-        assert_eq!(first(&[("R1", "3")]), (2.0, "CN = R1".into()));
+        assert_eq!(first(&[("R1", "3")]), (2.0, Shown::Issuer("CN = R1".into())));
         assert_eq!(first(&[("R1", "9")]), own);
         assert_eq!(first(&[("R1", "3"), ("R1", "9")]), own, "clients take the newer one");
         assert_eq!(first(&[("R1", "9"), ("root", "2")]), own, "clients may know a newer one of that name");

@@ -5,7 +5,7 @@
 
 use super::{
     certificate,
-    curl::{ANY_CERTIFICATE, Answer},
+    curl::{ANY_CERTIFICATE, Answer, Shown},
 };
 use crate::service::Target;
 use atlas_model::verify::{Profile, Verdict};
@@ -62,8 +62,8 @@ pub(super) fn judge(
     if left.verdict().exit_code() > 0 {
         profile.summary.push_str(&format!("; {expires}"));
         let renew = match expires.of {
-            None => "renew the certificate (certbot renew, or whatever made it)",
-            Some(_) => {
+            Shown::Own | Shown::Key(_) => "renew the certificate (certbot renew, or whatever made it)",
+            Shown::Issuer(_) => {
                 "fetch the issuer's present intermediate, which comes with a new one (certbot renew --force-renewal)"
             }
         };

@@ -137,6 +137,7 @@ pub(super) const SETTABLE: [Settable; 25] = [
             ("restricted", Pages),
             ("proxy", YES),
             ("http2", OneOf(&["plain"])),
+            ("keys", OneOf(&["several"])),
             ("not-by", Text),
             ("answers", Text),
             ("limits", Text),

@@ -1,7 +1,10 @@
 //! What a site answers because it is configured to: a maintenance's 503, too many requests, a login page in place of a refusal.
 
 use super::exercise::Site;
-use crate::services::{curl::Answer, trust::Distrust};
+use crate::services::{
+    curl::{ANY_CERTIFICATE, Answer, Expiry, Shown},
+    trust::Distrust,
+};
 use atlas_model::verify::{Profile, Verdict};
 use std::time::Duration;
 
@@ -13,6 +16,10 @@ pub(super) const LIMITS: &str = "limits";
 pub(super) const MASKED: &str = "masked";
 /// Names besides the one that is asked for.
 pub(super) const ALIASES: &str = "aliases";
+/// The option of a site that shows one of several certificates, by the kind of key that a client takes: `several`.
+pub(super) const KEYS: &str = "keys";
+/// The kinds of keys, each with the ciphers of TLS 1.2 that are for it.
+const KINDS: [(&str, &str); 2] = [("RSA", "aRSA"), ("ECDSA", "aECDSA")];
 /// How long is waited before whoever asked too often asks again.
 const WAITS_MS: [u64; 4] = [300, 700, 1500, 3000];
 
@@ -68,6 +75,22 @@ impl Site<'_> {
             return Ok(false);
         }
         Ok(self.ask(&beside(path))?.is_ok_and(|other| other.status == answer.status))
+    }
+
+    /// Takes the end of whichever certificate ends first, where a site shows one for each kind of key.
+    pub(super) fn first_of_all_keys(&self, answer: &mut Answer) -> anyhow::Result<()> {
+        let kinds = KINDS.iter().filter(|_| self.target.option(KEYS) == Some("several"));
+        for (kind, ciphers) in kinds {
+            // Ciphers of TLS 1.3 are for all kinds.
+            let other = self.ask_with("/", &[ANY_CERTIFICATE, "--tls-max", "1.2", "--ciphers", ciphers])?;
+            let end = other.ok().and_then(|other| other.expires);
+            let is_first = |end: &Expiry| answer.expires.as_ref().is_some_and(|first| end.days < first.days);
+            if let Some(end) = end.filter(is_first) {
+                let of = if end.of == Shown::Own { Shown::Key(kind) } else { end.of };
+                answer.expires = Some(Expiry { of, date: end.date, days: end.days });
+            }
+        }
+        Ok(())
     }
 
     /// The names for which clients do not take the certificate.

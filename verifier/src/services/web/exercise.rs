@@ -50,7 +50,7 @@ impl Site<'_> {
         let root = self.target.option("root");
         let path = if root.is_some() { format!("/{PAGE}") } else { "/".into() };
         let refusal = self.target.option("refuses");
-        let (first, distrust) = match self.first(&path)? {
+        let (mut first, distrust) = match self.first(&path)? {
             Ok(answer) if refusal == Some("certificate") && (answer.0.status == 403 || answer.0.status >= 500) => {
                 answer
             }
@@ -119,6 +119,7 @@ impl Site<'_> {
         if self.scheme == "http" {
             return Ok(profile);
         }
+        self.first_of_all_keys(&mut first)?;
         let judged = trust::judge(self.target, profile, &first, distrust, "web")?;
         let Some(judged) = judged else {
             return Ok(Profile::unknown("the certificate's end could not be read from curl's words"));
@@ -150,7 +151,7 @@ impl Site<'_> {
         self.ask_with(path, &[curl::ANY_CERTIFICATE])
     }
 
-    fn ask_with(&self, path: &str, options: &[&str]) -> anyhow::Result<Result<Answer, String>> {
+    pub(super) fn ask_with(&self, path: &str, options: &[&str]) -> anyhow::Result<Result<Answer, String>> {
         let proxied: &[&str] = if self.target.option("proxy") == Some("yes") { &["--haproxy-protocol"] } else { &[] };
         let plain_h2: &[&str] =
             if self.target.option("http2") == Some("plain") { &["--http2-prior-knowledge"] } else { &[] };

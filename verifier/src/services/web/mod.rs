@@ -16,7 +16,7 @@ mod root;
 
 use self::{
     apart::{Apart, NOT_BY},
-    configured::{ALIASES, ANSWERS, LIMITS, MASKED, Status},
+    configured::{ALIASES, ANSWERS, KEYS, LIMITS, MASKED, Status},
     root::Root,
 };
 use super::{
@@ -78,6 +78,8 @@ struct Site {
     limits: Vec<u16>,
     /// What it shows over TLS.
     certificate: Option<String>,
+    /// Whether it shows one of several, by the kind of key that a client takes.
+    has_several_keys: bool,
     /// Whether a connection has to begin with the PROXY protocol, as those of a balancer do.
     wants_proxy: bool,
     /// Whether HTTP/2 is spoken in plain, and perhaps nothing else.
@@ -197,6 +199,9 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites, roots: &mut
             options.extend(known.remove_entry(certificate::ISSUER));
         }
         options.extend(site.rest(tls_names(&site)));
+        if site.tls && site.has_several_keys {
+            options.insert(KEYS.into(), "several".into());
+        }
         if let Some(refusal) = site.refusal {
             options.insert("refuses".into(), refusal.word().into());
         }

@@ -105,6 +105,7 @@ impl<'c> Host<'c> {
             refusal,
             restricted,
             certificate: top(own, self.outside, "SSLCertificateFile"),
+            has_several_keys: own.iter().filter(|one| one.is("SSLCertificateFile")).count() > 1,
             wants_proxy: own.iter().any(|one| one.is("RemoteIPProxyProtocol") && one.arg(0).eq_ignore_ascii_case("on")),
             is_plain_h2: false,
         }

@@ -380,3 +380,13 @@ fn who_shows_no_certificate_is_refused_where_a_section_of_the_whole_site_asks_fo
     assert_eq!(site("SSLVerifyClient require").0, Some(Refusal::Handshake));
     assert_eq!(site("SSLVerifyClient none\n<Location /admin>\nRequire valid-user\n</Location>").2, "/admin");
 }
+
+#[test]
+fn a_host_with_a_certificate_for_each_kind_of_key_is_known() {
+    let several = |files: &[&str]| {
+        let files: String = files.iter().map(|file| format!("SSLCertificateFile {file}\n")).collect();
+        let text = format!("Listen 443\n<VirtualHost *:443>\nSSLEngine on\n{files}</VirtualHost>\n");
+        read(&[("etc/apache2/apache2.conf", &text)]).unwrap().unwrap().sites.remove(0).has_several_keys
+    };
+    assert!(several(&["/a", "/b"]) && !several(&["/a"]) && !several(&[]));
+}

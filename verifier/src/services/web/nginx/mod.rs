@@ -147,6 +147,10 @@ impl<'c> Server<'c> {
             limits: answers::limits(&self.blocks),
             name,
             certificate: self.value("ssl_certificate").filter(|file| file.starts_with('/')).map(str::to_owned),
+            has_several_keys: {
+                let block = self.blocks.iter().rfind(|block| has(block, &["ssl_certificate"]));
+                block.is_some_and(|block| find(block, "ssl_certificate").count() > 1)
+            },
             wants_proxy: listen.wants_proxy,
             is_plain_h2: listen.is_plain_h2,
         })

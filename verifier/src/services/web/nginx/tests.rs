@@ -248,3 +248,13 @@ fn a_certificate_is_for_each_name_of_its_site() {
     let first = "server { listen 443 ssl; server_name www.a.example; }";
     assert_eq!(aliases(&format!("{first} server {{ listen 443 ssl; {names} }}")), "");
 }
+
+#[test]
+fn a_site_with_a_certificate_for_each_kind_of_key_is_known() {
+    let several = |text: &str| {
+        let all = all(&format!("http {{ ssl_certificate /a; server {{ listen 443 ssl; {text} }} }}"));
+        all.sites[0].has_several_keys
+    };
+    assert!(several("ssl_certificate /b; ssl_certificate /c;"));
+    assert!(!several("") && !several("ssl_certificate /b;"));
+}
