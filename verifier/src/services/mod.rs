@@ -28,6 +28,7 @@ mod postgresql;
 mod raid;
 mod running;
 mod samba;
+mod served;
 mod smart;
 mod ssh;
 mod synchronizer;

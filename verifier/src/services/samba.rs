@@ -10,6 +10,7 @@ use super::{
     found::{Finding, bound, is_loopback},
     given::{self, FILE},
     included,
+    served::Served,
 };
 use crate::{
     pattern::fits,
@@ -92,14 +93,25 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         if !tree.exists(&share.path) {
             finding.problem(format!("the directory {} of the share {} is not there", share.path, share.name));
         }
-        let path = format!("{}/{FILE}", share.path);
-        finding.place(TestData { path, content: given::content("samba", &share.path), mode: 0o644, owner: None });
         let mut options = port.clone();
-        options.extend([("share".into(), share.name.clone()), ("path".into(), share.path.clone())]);
+        let served = Served::of(tree, &share.path, FILE);
+        match &served {
+            Ok(served) => {
+                served.links.iter().for_each(|link| finding.link(link));
+                let path = format!("{}/{FILE}", served.real.trim_end_matches('/'));
+                let content = given::content("samba", &share.path);
+                finding.place(TestData { path, content, mode: 0o644, owner: None });
+            }
+            Err(why) => finding.note(format!("no file of the share {} is fetched: {}: {why}", share.name, share.path)),
+        }
+        // One that is not there is missed by its clients, too.
+        if served.is_ok() || !tree.exists(&share.path) {
+            options.extend([("share".into(), share.name.clone()), ("path".into(), share.path.clone())]);
+        }
         if share.is_for_guests && !share.is_limited {
             options.insert("guest".into(), "yes".into());
         }
-        if !share.is_read_only && tree.may_all_write(&share.path) {
+        if served.is_ok() && !share.is_read_only && tree.may_all_write(&share.path) {
             options.insert("access".into(), "rw".into());
         }
         finding.instance(Instance { name: share.name, options, at });
@@ -481,6 +493,32 @@ mod tests {
         };
         assert_eq!(Server::read(&lines), expected);
         assert_eq!(Server::read(&["[global]".to_owned()]).port, 445);
+    }
+
+    #[test]
+    fn the_test_file_lies_where_a_share_leads_to_and_nowhere_where_nothing_is_synchronised() {
+        use std::os::unix::fs::PermissionsExt;
+        let text = "[linked]\npath = /srv/link\nguest ok = yes\n[tmp]\npath = /tmp/x\nguest ok = yes\n\
+            [drop]\npath = /srv/drop\nguest ok = yes\nread only = no\n[gone]\npath = /srv/gone\nguest ok = yes\n";
+        let server = crate::here::testing::Server::with(&[
+            ("etc/samba/smb.conf", text),
+            ("srv/p/x", ""),
+            ("tmp/x/y", ""),
+            ("srv/drop/x", ""),
+            ("var/lib/samba/usershares/mine", ""),
+        ]);
+        server.link("p", "srv/link");
+        std::fs::set_permissions(server.root().join("srv/drop"), PermissionsExt::from_mode(0o733)).unwrap();
+        let found = find(&server.tree()).unwrap();
+        let placed: Vec<&str> = found.place.iter().map(|data| data.path.as_str()).collect();
+        assert_eq!(placed, ["/srv/p/.atlas-verify", "/srv/drop/.atlas-verify"]);
+        let with = |key: &str| {
+            let with = found.instances.iter().filter(|one| one.options.contains_key(key));
+            with.map(|one| one.name.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!((with("share"), with("access")), (vec!["linked", "drop", "gone"], vec![]));
+        assert!(found.paths.contains(&"/srv/link".to_owned()) && found.problems.len() == 1, "{found:?}");
+        assert!(found.notes.iter().any(|note| note.contains("1 shares that people made")), "{:?}", found.notes);
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub(super) const SETTABLE: [Settable; 25] = [
             ("path-4", Text),
             ("access", ACCESS),
             ("kerberos", YES),
-            ("needs", OneOf(&["ticket", "tls", "other-server"])),
+            ("needs", OneOf(&["ticket", "tls", "other-server", "unplaced"])),
             ("clients", Text),
         ],
     ),

@@ -18,6 +18,7 @@ use super::{
     found::Finding,
     given,
     given::FILE,
+    served::Served,
 };
 use crate::{
     here,
@@ -54,6 +55,13 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut all = vec![];
     for file in files {
         all.extend(exports::exports(&tree.read(&file)?.unwrap_or_default()));
+    }
+    // What a link leads to is exported, and clients may name either.
+    for export in &mut all {
+        if let Ok(Served { real, links, .. }) = Served::of(tree, &export.path, FILE) {
+            links.iter().for_each(|link| finding.link(link));
+            export.path = real;
+        }
     }
     if dir == "/etc" {
         as_exported(&mut all, tree, &mut finding);
@@ -143,8 +151,10 @@ fn take(finding: &mut Finding, tree: &Tree, export: &Export, pseudo: Option<&str
     for option in &export.unknown {
         finding.problem(format!("{path}: the option '{option}' of its export is not understood"));
     }
+    let is_unplaced = tree.exists(&path) && Served::of(tree, &path, FILE).is_err();
     let needs = match (export.is_elsewhere, export.needs) {
         (true, _) => Some(ELSEWHERE),
+        (false, Needs::Nothing) if is_unplaced => Some(UNPLACED),
         (_, Needs::Ticket) => Some(TICKET),
         (_, Needs::Tls) => Some(TLS),
         (_, Needs::Nothing) => None,
@@ -168,11 +178,13 @@ fn take(finding: &mut Finding, tree: &Tree, export: &Export, pseudo: Option<&str
 const TICKET: &str = "ticket";
 const TLS: &str = "tls";
 const ELSEWHERE: &str = "other-server";
+const UNPLACED: &str = "unplaced";
 
 /// Whom such an export is for.
 fn words(needs: &str) -> &'static str {
     match needs {
         TLS => "for who speaks TLS below NFS",
+        UNPLACED => "where nothing is synchronised, and no test file lies",
         ELSEWHERE => "another server's, to which clients are sent",
         _ => "for who has a ticket of Kerberos",
     }
@@ -261,6 +273,22 @@ mod tests {
         assert_eq!(owners, expected);
         assert_eq!(found.paths, ["/etc/exports", "/etc/exports.d"]);
         assert_eq!(found.problems, ["the exported directory /srv/gone is not there"]);
+    }
+
+    #[test]
+    fn a_link_is_exported_as_what_it_leads_to_and_where_no_test_file_can_lie_none_is_read() {
+        let server = crate::here::testing::Server::with(&[
+            ("etc/exports", "/srv/link *(ro)\n/tmp/x *(ro)\n"),
+            ("srv/p/x", ""),
+            ("tmp/x/y", ""),
+        ]);
+        server.link("p", "srv/link");
+        let found = find(&server.tree()).unwrap();
+        let names: Vec<&str> = found.instances.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["/srv/p", "/tmp/x"]);
+        assert!(found.paths.contains(&"/srv/link".to_owned()), "{found:?}");
+        let placed: Vec<&str> = found.place.iter().map(|data| data.path.as_str()).collect();
+        assert_eq!((placed, found.instances[1].options["needs"].as_str()), (vec!["/srv/p/.atlas-verify"], UNPLACED));
     }
 
     #[test]

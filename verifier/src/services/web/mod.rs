@@ -12,17 +12,16 @@ mod apart;
 mod configured;
 mod exercise;
 mod nginx;
-mod root;
 
 use self::{
     apart::{Apart, NOT_BY},
     configured::{ALIASES, ANSWERS, KEYS, LIMITS, MASKED, Status},
-    root::Root,
 };
 use super::{
     certificate,
     daemon::Daemon,
     found::{Finding, Six, beside, reached},
+    served::Served,
 };
 use crate::service::{BOUND, Service, Tree};
 use atlas_model::verify::{Found, Instance, TestData};
@@ -216,7 +215,7 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites, roots: &mut
             options.insert("http2".into(), "plain".into());
         }
         if let Content::Files(root) = &site.content {
-            match Root::of(tree, root, PAGE) {
+            match Served::of(tree, root, PAGE) {
                 Ok(root) => {
                     root.links.iter().for_each(|link| finding.link(link));
                     let path = format!("{}/{PAGE}", root.real.trim_end_matches('/'));

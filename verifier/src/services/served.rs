@@ -1,7 +1,7 @@
-//! Document roots: which directory a configured path leads to, and whether the test page can lie there.
+//! What is served, as a document root, a share, an export: which directory a configured path leads to, and whether test data can lie there.
 //!
-//! Deployments serve a link (`current -> releases/17`). Its way is followed once, here; the page is placed below what
-//! it leads to, where no link is followed any more.
+//! Deployments serve a link (`current -> releases/17`). Its way is followed once, here; test data is placed below what it leads to, where no link is
+//! followed any more.
 
 use crate::{here, seen::Look, service::Tree};
 use atlas_model::{TreePath, reserved};
@@ -10,9 +10,9 @@ use std::{
     path::{Component, Path},
 };
 
-/// A document root that can have a test page.
+/// A directory that can have test data.
 #[derive(Debug)]
-pub(super) struct Root {
+pub(super) struct Served {
     /// As it is configured, without `.` and double slashes.
     pub(super) path: String,
     /// The directory that it leads to, without any link.
@@ -21,9 +21,9 @@ pub(super) struct Root {
     pub(super) links: Vec<String>,
 }
 
-impl Root {
-    /// Follows a document root; an error says why no page can lie there.
-    pub(super) fn of(tree: &Tree, configured: &str, page: &str) -> Result<Root, String> {
+impl Served {
+    /// Follows a path; an error says why no test data can lie there.
+    pub(super) fn of(tree: &Tree, configured: &str, data: &str) -> Result<Served, String> {
         let path = normal(configured);
         let mut links = tree.way(&path);
         let real = links.pop().unwrap_or_else(|| path.clone());
@@ -40,9 +40,9 @@ impl Root {
                 "the link {link} belongs neither to root nor to the owner of {real} (chown -h changes a link's owner)"
             ));
         }
-        let data = TreePath::parse(&format!("{}/{page}", real.trim_end_matches('/')));
+        let data = TreePath::parse(&format!("{}/{data}", real.trim_end_matches('/')));
         match data.map(|data| reserved::why(&data)) {
-            Ok(None) => Ok(Root { path, real, links }),
+            Ok(None) => Ok(Served { path, real, links }),
             Ok(Some(why)) => Err(format!("nothing in {real} is synchronised: {why}")),
             Err(error) => Err(error.to_string()),
         }
@@ -64,7 +64,7 @@ mod tests {
     use crate::here::testing::Server;
 
     fn of(server: &Server, path: &str) -> Result<(String, String, Vec<String>), String> {
-        Root::of(&server.tree(), path, "atlas-verify.html").map(|root| (root.path, root.real, root.links))
+        Served::of(&server.tree(), path, "atlas-verify.html").map(|root| (root.path, root.real, root.links))
     }
 
     #[test]
