@@ -349,15 +349,27 @@ fn check_says_what_the_older_version_loses_and_no_secrets() {
 #[test]
 fn check_names_a_snapshot_that_does_not_convert_and_ends_with_3() {
     let world = World::with_parts(SHIPPED);
-    let bridge = "auto br0\niface br0 inet static\n    address 192.168.1.10/24\n    bridge_ports eth0\n";
-    world.snapshot("unbound/SID_DATA/PRI/Env2", 2, &[(Ident, "/etc/network/interfaces", bridge)]);
+    let bridge = "[Match]\nName=br0\n[Network]\nAddress=192.168.1.10/24\nBridge=br1\n";
+    let file = "/etc/systemd/network/50-ifupdown-br0.network";
+    world.snapshot("unbound/SID_DATA/PRI/Env3", 3, &[(Ident, file, bridge)]);
     let output = world.run(ATLAS_CONVERT, &["check"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(3), "{text}");
     assert!(
-        text.contains("PRI Env2 → Env3: does not convert\n  the part 'network'") && text.contains("bridge_ports"),
+        text.contains("PRI Env3 → Env2: does not convert\n  the part 'network'") && text.contains("Bridge=br1"),
         "{text}"
     );
+}
+
+#[test]
+fn stanzas_without_a_certain_counterpart_stay_those_of_ifupdown() {
+    let world = World::with_parts(SHIPPED);
+    let interfaces = "auto eth0\niface eth0 inet static\n\taddress 192.168.2.10/24\n\n\
+        auto br0\niface br0 inet static\n\taddress 192.168.1.10/24\n\tbridge_ports eth1\n";
+    world.snapshot("from", 2, &[(Ident, "/etc/network/interfaces", interfaces)]);
+    world.convert(THREE, "newer", "from", "new", 3);
+    assert_eq!(world.read("new/IdentFiles/etc/network/interfaces"), interfaces);
+    assert!(!world.path("new/IdentFiles/etc/systemd").exists());
 }
 
 #[test]

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Only files of this name become stanzas again: a server of the older version that uses systemd-networkd, too, keeps its other files as they
-//! are. What one side cannot say of the other is refused: a server with a guessed address is worse than one without a new Snapshot.
+//! are. Nothing is guessed. Where a stanza has no certain counterpart, as of a bridge, all stanzas stay as they are: ifupdown is in the newer
+//! release as well, and a secondary that does not start it says so. What a `.network` file says and no stanza can is refused.
 
 use super::interfaces::{self, Interface};
 use crate::{Error, part::Pattern, tree::Tree};
@@ -34,9 +35,14 @@ fn utf8(path: &TreePath, content: Vec<u8>) -> Result<String, Error> {
 
 /// Stanzas become `.network` files.
 pub(super) fn to_newer(tree: &mut Tree) -> Result<(), Error> {
+    let mut read = vec![];
     for path in tree.files(&patterns(&[INTERFACES, FRAGMENTS])?) {
         let text = utf8(&path, tree.text(&path)?.unwrap_or_default())?;
-        let found = interfaces::parse(&text).map_err(|why| Error::Damaged(format!("{path}: {why}")))?;
+        // One half by ifupdown and the other by systemd-networkd, nobody has tried.
+        let Ok(found) = interfaces::parse(&text) else { return Ok(()) };
+        read.push((path, found));
+    }
+    for (path, found) in read {
         if found.described.is_empty() {
             continue;
         }
