@@ -436,7 +436,10 @@ mod tests {
         let image = Image::open(&own).unwrap();
         let every: Vec<(u64, u64)> = image.sized_functions(".symtab");
         assert!(every.len() > 5000, "{}", every.len());
-        let some: Vec<(u64, u64)> = every.into_iter().step_by(13).collect();
+        // Nothing called the program's entry: its table says so, and nothing of what it takes from the stack.
+        let entry = image.address_of("_start");
+        let called = every.into_iter().filter(|(start, _)| Some(*start) != entry);
+        let some: Vec<(u64, u64)> = called.step_by(13).collect();
         let compared = compare(&own, &some);
         let all = compared.alike + compared.unknown + compared.otherwise.len();
         println!("{} alike, {} unknown, {} otherwise", compared.alike, compared.unknown, compared.otherwise.len());
