@@ -1,10 +1,17 @@
 //! Names of functions: from the symbol that a linker knew to the name that a person gave.
 
+mod local;
+
+use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 
 /// The longest symbol that is demangled, in bytes: a hostile one could otherwise unfold without end.
 const SYMBOL_LIMIT: usize = 16 << 10;
 
+/// The longest list of arguments that stands in a name as it is, in bytes; of a longer one there is a digest.
+const OVERLOAD_LIMIT: usize = 160;
+/// What Rust's older mangling has before the hash.
+const HASH: &str = "17h";
 /// The traits of whatever can be called.
 const FUNCTION_TRAITS: [&str; 2] = ["core::ops::function::", "core::ops::async_function::"];
 
@@ -33,19 +40,68 @@ fn bounded(mut name: String) -> String {
     name
 }
 
-/// The name without what differs between builds of one source: arguments, template and generic arguments, return type, qualifiers.
+/// The name without arguments, template and generic arguments, return type and qualifiers: what the rules judge.
 ///
 /// `<app::Tree<T> as core::ops::Drop>::drop` becomes `app::Tree::drop`; `int ns::f<char>(char const*) const` becomes `ns::f`.
 pub fn essence(name: &str) -> String {
+    parts(name).0
+}
+
+/// What tells a function apart from others of its essence: `(int)`, `<char>(char const*) const`, ` as app::Sell`.
+///
+/// Empty for what only one file of C++ can see: g++'s debug information has no linkage name for it, so that a copied
+/// one would have another name than the same function in a build that copied nothing.
+pub fn overload(symbol: &str, whole: &str) -> String {
+    let is_rust = symbol.len() <= SYMBOL_LIMIT && rustc_demangle::try_demangle(symbol).is_ok();
+    if !is_rust && (whole == symbol || !symbol.starts_with("_Z") || local::is_local(symbol)) {
+        return String::new();
+    }
+    let mut told = parts(whole).1;
+    if !is_rust {
+        told = same_in_releases(&told);
+    }
+    if let Some(of) = trait_of(whole).filter(|_| is_rust) {
+        told = format!(" as {of}{told}");
+    }
+    if told.len() > OVERLOAD_LIMIT {
+        let digest = crate::space::hex(&Sha256::digest(told.as_bytes()));
+        told = format!("<#{}>", &digest[..12]);
+    }
+    told
+}
+
+/// The symbol up to the hash that Rust's older mangling ends in, and the hash: it alone tells instances of a generic
+/// function apart there, and every build has another.
+pub fn hash_of_instance(symbol: &str) -> Option<(&str, &str)> {
+    let head = symbol.strip_suffix('E')?;
+    let at = head.len().checked_sub(HASH.len() + 16)?;
+    let (before, hash) = (head.get(..at + HASH.len())?, head.get(at + HASH.len()..)?);
+    let is_hash = hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (symbol.starts_with("_ZN") && before.ends_with(HASH) && is_hash).then_some((before, hash))
+}
+
+/// Without what a release of the C++ library or a flag adds to its types.
+fn same_in_releases(told: &str) -> String {
+    const TEXT: &str = "std::basic_string<char, std::char_traits<char>, std::allocator<char>>";
+    let told = told.replace("[abi:cxx11]", "").replace("__cxx11::", "");
+    told.replace(" >", ">").replace(TEXT, "std::string")
+}
+
+/// The essence, and what was left out of it that belongs to the function and not to its return type.
+fn parts(name: &str) -> (String, String) {
     let name = implementer(name);
-    let flat = without_brackets(&name);
+    let Flat { text: flat, groups, qualifiers } = without_brackets(&name);
     // A template's return type stands before its name; operators contain spaces, too.
     let from = match flat.find("operator") {
         Some(operator) => flat[..operator].rfind(' ').map_or(0, |space| space + 1),
         None => flat.trim_end().rfind(' ').map_or(0, |space| space + 1),
     };
     let short = flat[from..].trim();
-    if short.is_empty() { flat.trim().to_owned() } else { short.trim_end_matches("::").replace("::::", "::") }
+    let essence =
+        if short.is_empty() { flat.trim().to_owned() } else { short.trim_end_matches("::").replace("::::", "::") };
+    let is_own = |(at, group): &(usize, String)| *at >= from && group != "()";
+    let own: String = groups.into_iter().filter(is_own).map(|(_, group)| group).collect();
+    (essence, own + &qualifiers)
 }
 
 /// Whether a symbol of a Go program is Go's: a path, a dot, a name. Those of C in it have no dot.
@@ -96,6 +152,16 @@ fn implementer(name: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{owner}{rest}"))
 }
 
+/// The trait that a method of Rust is of, where the name says both the type that has it and the trait.
+fn trait_of(name: &str) -> Option<&str> {
+    if let Some(inner) = name.strip_prefix("_<").or_else(|| name.strip_prefix('<')) {
+        let (_, of) = split_as(&inner[..closing(inner)?])?;
+        return implementer(name).strip_prefix(of).is_none().then_some(of);
+    }
+    let inner = &name[name.find("<impl ")? + 6..];
+    inner[..closing(inner)?].split_once(" for ").map(|(of, _)| of)
+}
+
 /// `app::_<impl Trait for app::Type>::method` and `app::<impl app::Type>::method`.
 fn impl_block(name: &str) -> Cow<'_, str> {
     let Some(at) = name.find("<impl ") else { return Cow::Borrowed(name) };
@@ -137,10 +203,21 @@ fn split_as(own: &str) -> Option<(&str, &str)> {
     None
 }
 
+/// A name without what stands in brackets.
+struct Flat {
+    text: String,
+    /// What stood in brackets, and where in the text.
+    groups: Vec<(usize, String)>,
+    /// What stood behind the last one: ` const`.
+    qualifiers: String,
+}
+
 /// Leaves out what stands in `<…>`, `(…)` and `[…]`; keeps operators' signs, anonymous namespaces and lambdas.
-fn without_brackets(name: &str) -> String {
+fn without_brackets(name: &str) -> Flat {
     let mut out = String::with_capacity(name.len());
+    let mut groups: Vec<(usize, String)> = Vec::new();
     let mut depth = 0usize;
+    let mut before = ' ';
     let mut rest = name;
     while let Some(character) = rest.chars().next() {
         if depth == 0 {
@@ -180,18 +257,28 @@ fn without_brackets(name: &str) -> String {
                 continue;
             }
         }
+        if depth == 0 && matches!(character, '<' | '(' | '[') {
+            groups.push((out.len(), String::new()));
+        }
+        match groups.last_mut() {
+            Some((_, group)) if depth > 0 || group.is_empty() => group.push(character),
+            _ => {}
+        }
         match character {
             '<' | '(' | '[' => depth += 1,
+            '>' if before == '-' => {}
             '>' | ')' | ']' => depth = depth.saturating_sub(1),
             _ if depth == 0 => out.push(character),
             _ => {}
         }
+        before = character;
         rest = &rest[character.len_utf8()..];
     }
+    let whole = out.clone();
     for qualifier in [" const", " volatile", " &", " &&", " noexcept"] {
         out.truncate(out.trim_end().strip_suffix(qualifier).map_or(out.len(), str::len));
     }
-    out
+    Flat { qualifiers: whole[out.len()..].trim_end().to_owned(), text: out, groups }
 }
 
 #[cfg(test)]
@@ -219,6 +306,75 @@ mod tests {
             ("main", "main"),
         ] {
             assert_eq!(essence(whole), short, "{whole}");
+        }
+    }
+
+    #[test]
+    fn functions_of_one_essence_are_told_apart_by_what_they_take() {
+        for (symbol, told) in [
+            ("_ZN1O1fEi", "(int)"),
+            ("_ZN1O1fEd", "(double)"),
+            ("_ZNK1O2atEv", " const"),
+            ("_ZN1O2atEv", ""),
+            ("_Z2tpIiEvT_", "<int>(int)"),
+            ("_Z7repeatsILi3EEvv", "<3>"),
+            ("_ZN4TreeIcE1fIlEEiPKc", "<char><long>(char const*)"),
+            ("_ZN6OtherCC4Ei", "(int)"),
+            ("_ZN6OtherCC1Ei", "(int)"),
+            ("_ZN1OclEi", "(int)"),
+            ("_Z4textNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE", "(std::string)"),
+            ("_ZN3app4main17h0123456789abcdefE", ""),
+            ("_RNvCs1234_3app4main", ""),
+            ("_RINvCs1234_3app1glE", "<i32>"),
+            ("_RINvCs1234_3app1gReE", "<&str>"),
+            ("_RNvXCs1234_3appNtB2_4ItemNtB2_4Sell4sell", " as app::Sell"),
+            (
+                "_ZN58_$LT$app..Err$u20$as$u20$core..convert..From$LT$u8$GT$$GT$4from17h0123456789abcdefE",
+                " as core::convert::From<u8>",
+            ),
+            ("main", ""),
+            ("x_walk", ""),
+        ] {
+            let whole = demangled(symbol);
+            assert_eq!(overload(symbol, &whole), told, "{whole}");
+        }
+        let long = format!("_Z1f{}", "PKcd".repeat(60));
+        let digest = overload(&long, &demangled(&long));
+        assert!(digest.len() == 15 && digest.starts_with("<#"), "{digest}");
+    }
+
+    #[test]
+    fn what_one_file_alone_can_see_has_the_same_name_with_and_without_its_symbol() {
+        for symbol in [
+            "_ZL1fi",
+            "_ZN2nsL1fEi",
+            "_ZN12_GLOBAL__N_11fEi",
+            "_ZZ4workiENKUliE_clEi",
+            "_ZZ4workiENK3$_0clEi",
+            "_Z3runIZ4workiEUlvE_EvT_",
+            "_ZNSt6threadC2IZ4workiEUlvE_JEvEEOT_DpOT0_",
+        ] {
+            let whole = demangled(symbol);
+            assert!(whole != symbol || symbol.contains('$'), "{symbol}");
+            assert_eq!(overload(symbol, &whole), "", "{whole}");
+        }
+        for symbol in [
+            "_ZN2XL3fooEi",
+            "_ZN3Zoo1fILi3ELb1EEEvi",
+            "_ZN3ZooC4Ei",
+            "_Z4showIL5Color1EEvi",
+            "_ZN4Pool3getERA10_KS_",
+            "_ZThn16_N3Zoo1fEv",
+        ] {
+            assert!(!local::is_local(symbol), "{symbol}");
+        }
+    }
+
+    #[test]
+    fn the_hash_of_the_older_mangling_of_rust_is_found() {
+        assert_eq!(hash_of_instance("_ZN3app1g17h0123456789abcdefE"), Some(("_ZN3app1g17h", "0123456789abcdef")));
+        for other in ["_ZN3app1gE", "_RINvCs1234_3app1glE", "main", "E", "_ZN3app4äöüäöüäöüäöüE"] {
+            assert_eq!(hash_of_instance(other), None, "{other}");
         }
     }
 

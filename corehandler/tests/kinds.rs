@@ -29,7 +29,10 @@ fn assert_one(fault: &str, signatures: &[(&str, Signature)], expected: &[&str]) 
 
 fn in_each(top: &Path, source: &str, builds: &[Environment], way: &str) -> Vec<(&'static str, Signature)> {
     let one = |environment: &Environment| {
-        (environment.name, signature(&build(top, source, environment), way, environment.variable))
+        // What was built for another way is the same program.
+        let dir = top.join(environment.folder());
+        let dir = if dir.exists() { dir } else { build(top, source, environment) };
+        (environment.name, signature(&dir, way, environment.variable))
     };
     builds.iter().map(one).collect()
 }
@@ -50,6 +53,102 @@ fn what_only_one_file_can_see_is_told_by_the_path_to_it() {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         assert_one(function, &in_each(top.path(), "kinds.cc", &builds, way), &names);
     }
+}
+
+#[test]
+fn overloads_and_instances_of_a_template_are_faults_of_their_own() {
+    let top = tempfile::tempdir().unwrap();
+    let builds = [
+        built("g++ -O0", "g++ -O0 -g -pthread -w"),
+        built("g++ -O2", "g++ -O2 -g -pthread -w"),
+        built("g++ -O2, C++11", "g++ -std=c++11 -O2 -g -pthread -w"),
+        built("g++ -O2 -flto", "g++ -O2 -g -flto -pthread -w"),
+        built("clang++ -O2", "clang++ -O2 -g -pthread -w"),
+        Environment { after: "strip --strip-debug faults", ..built("symbols only", "g++ -O2 -pthread -w") },
+    ];
+    for (way, function) in [
+        ("5", "Till::Till(int)"),
+        ("6", "Till::Till(double)"),
+        ("7", "Till::add(int)"),
+        ("8", "Till::add(double)"),
+        ("9", "Till::first"),
+        ("10", "Till::first const"),
+        ("11", "List::push<int>(int)"),
+        ("12", "List::push<double>(double)"),
+        ("13", "counts<int>(int)"),
+        ("14", "counts<double>(double)"),
+        ("15", "counts<short>(short)"),
+        ("16", "repeats<3>"),
+        ("17", "repeats<4>"),
+    ] {
+        assert_one(function, &in_each(top.path(), "kinds.cc", &builds, way), &[function, "main"]);
+    }
+}
+
+const V0: &str = "rustc --edition 2021 -Cpanic=abort -Csymbol-mangling-version=v0";
+const LEGACY: &str = "rustc --edition 2021 -Cpanic=abort";
+
+fn of_rust(name: &'static str, build: String) -> Environment {
+    built(name, build.leak())
+}
+
+#[test]
+fn methods_of_several_traits_are_faults_of_their_own() {
+    let top = tempfile::tempdir().unwrap();
+    let builds = [
+        of_rust("-O0", format!("{LEGACY} -Copt-level=0 -g")),
+        of_rust("-O2", format!("{LEGACY} -Copt-level=2 -g")),
+        of_rust("v0", format!("{V0} -Copt-level=2 -g")),
+        of_rust("v0, bare", format!("{V0} -Copt-level=0")),
+    ];
+    for (way, function) in [
+        ("3", "kinds::Item::act as kinds::Sell"),
+        ("4", "kinds::Item::act as kinds::Buy"),
+        ("5", "kinds::Price::from as core::convert::From<i32>"),
+        ("6", "kinds::Price::from as core::convert::From<u8>"),
+    ] {
+        let all = in_each(top.path(), "kinds.rs", &builds, way);
+        for (environment, signature) in &all {
+            assert!(
+                signature.cleaned.frames.iter().any(|frame| frame == function),
+                "{environment}: {}",
+                signature.text
+            );
+            assert_eq!((signature.strength, &signature.id), (Strength::Strong, &all[0].1.id), "{environment}");
+        }
+    }
+}
+
+#[test]
+fn instances_of_a_generic_function_are_two_faults_and_weak_where_their_names_are_one() {
+    let top = tempfile::tempdir().unwrap();
+    let told = [
+        of_rust("v0 -O0", format!("{V0} -Copt-level=0 -g")),
+        of_rust("v0 -O2", format!("{V0} -Copt-level=2 -g")),
+        of_rust("v0, bare", format!("{V0} -Copt-level=2")),
+    ];
+    for (way, function) in [("1", "kinds::counts<i32>"), ("2", "kinds::counts<&str>")] {
+        let names = ["[panic]", function, "kinds::main"];
+        assert_one(function, &in_each(top.path(), "kinds.rs", &told, way), &names);
+    }
+    for build in [format!("{LEGACY} -Copt-level=0 -g"), format!("{LEGACY} -Copt-level=2")] {
+        let dir = build_at(&top.path().join("first"), &build);
+        let [one, other] = ["1", "2"].map(|way| signature(&dir, way, ""));
+        for signature in [&one, &other] {
+            assert_eq!(signature.strength, Strength::Weak, "{}", signature.text);
+            assert!(signature.cleaned.frames[1].starts_with("kinds::counts@"), "{}", signature.text);
+        }
+        assert_ne!(one.id, other.id, "{}", one.text);
+        // The only instance has no other to be taken for.
+        let alone = signature(&dir, "7", "");
+        assert_eq!(alone.strength, Strength::Strong, "{}", alone.text);
+        let again = signature(&build_at(&top.path().join("elsewhere"), &build), "7", "");
+        assert_eq!(alone.id, again.id);
+    }
+}
+
+fn build_at(top: &Path, with: &str) -> std::path::PathBuf {
+    build(top, "kinds.rs", &of_rust("legacy", with.to_owned()))
 }
 
 #[test]

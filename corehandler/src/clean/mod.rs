@@ -65,7 +65,16 @@ struct Named {
     rules: Vec<Rc<str>>,
     /// The name has none of the program's meaning: an address.
     is_address: bool,
+    /// What tells it apart from others of its name; no rule is about it.
+    overload: Rc<str>,
     kind: Kind,
+}
+
+impl Named {
+    /// As it stands in the cleaned traceback, where it is the program's own.
+    fn whole(&self) -> Rc<str> {
+        if self.overload.is_empty() { self.name.clone() } else { format!("{}{}", self.name, self.overload).into() }
+    }
 }
 
 #[derive(Clone, PartialEq)]
@@ -148,14 +157,20 @@ impl Rules {
                 None => Kind::Library(None),
             };
             rules.push(by_name.map_or(&rule.id, |rule| &rule.id).clone());
-            return Named { name, rules, is_address: false, kind };
+            return Named { name, rules, is_address: false, overload: "".into(), kind };
         }
         let Some(symbol) = &place.symbol else {
             let name = if place.module.is_empty() { "bad call".into() } else { address(place) };
-            return Named { name: name.into(), rules, is_address: !place.module.is_empty(), kind: Kind::Own };
+            return Named {
+                name: name.into(),
+                rules,
+                is_address: !place.module.is_empty(),
+                overload: "".into(),
+                kind: Kind::Own,
+            };
         };
         if symbol == SIGNAL_FRAME {
-            return Named { name: "[signal]".into(), rules, is_address: false, kind: Kind::Own };
+            return Named { name: "[signal]".into(), rules, is_address: false, overload: "".into(), kind: Kind::Own };
         }
         let name = self.name(symbol, place.is_go, &mut rules);
         let rule = self.frame.iter().find(|rule| rule.pattern.is_match(&name) && rule.inner.is_none());
@@ -166,7 +181,9 @@ impl Rules {
             Some(rule) => Kind::Library(rule.label.clone()),
         };
         rules.extend(rule.map(|rule| rule.id.clone()));
-        Named { name, rules, is_address: false, kind }
+        let is_own = matches!(kind, Kind::Own | Kind::Outermost);
+        let overload = if is_own { self.overload(symbol, place.is_go) } else { "".into() };
+        Named { name, rules, is_address: false, overload, kind }
     }
 
     /// Rules that ask for the next inner frame.
@@ -187,16 +204,6 @@ impl Rules {
         if is_go && names::is_go(symbol) {
             return names::go_essence(symbol).into();
         }
-        let apply = |rules: &[Rule], mut text: String, used: &mut Vec<Rc<str>>| {
-            for rule in rules {
-                let new = rule.pattern.replace_all(&text, &rule.replace);
-                if new != text {
-                    used.push(rule.id.clone());
-                    text = new.into_owned();
-                }
-            }
-            text
-        };
         let symbol = apply(&self.symbol, symbol.to_owned(), used);
         let whole = names::demangled(&symbol);
         let essence = names::essence(&whole);
@@ -205,6 +212,26 @@ impl Rules {
         }
         apply(&self.name, essence, used).into()
     }
+
+    /// What tells a function apart from others of its name.
+    fn overload(&self, symbol: &str, is_go: bool) -> Rc<str> {
+        if is_go && names::is_go(symbol) {
+            return "".into();
+        }
+        let symbol = apply(&self.symbol, symbol.to_owned(), &mut Vec::new());
+        names::overload(&symbol, &names::demangled(&symbol)).into()
+    }
+}
+
+fn apply(rules: &[Rule], mut text: String, used: &mut Vec<Rc<str>>) -> String {
+    for rule in rules {
+        let new = rule.pattern.replace_all(&text, &rule.replace);
+        if new != text {
+            used.push(rule.id.clone());
+            text = new.into_owned();
+        }
+    }
+    text
 }
 
 /// Go ends a program by a signal to itself, and some versions of it meet that in a handler of their own before they let it through:
@@ -221,8 +248,12 @@ fn go_handler(traceback: &Traceback) -> usize {
 
 /// What stands for a function without a name: the same in every run of one build.
 fn address(place: &Place) -> String {
+    format!("{}{}", place.module, place_in_build(place))
+}
+
+fn place_in_build(place: &Place) -> String {
     let build = place.build_id.as_deref().map_or("", |id| id.get(..16).unwrap_or(id));
-    format!("{}@{build}+{:#x}", place.module, place.function_start.unwrap_or(place.offset))
+    format!("@{build}+{:#x}", place.function_start.unwrap_or(place.offset))
 }
 
 /// A frame of the cleaned traceback.
@@ -264,16 +295,23 @@ impl Run<'_> {
             }
         }
         let outermost = self.named.iter().rposition(own);
+        let nameless = self.namesake();
         let mut at = 0;
         while at < self.named.len() {
             match self.named[at].kind {
                 Kind::Own | Kind::Outermost => {
                     let named = &self.named[at];
-                    let fate = Fate::Kept(named.name.clone());
+                    let place = &self.frames[at].1.place;
+                    let is_namesake = nameless.is_some() && place.symbol == nameless;
+                    let name = match is_namesake {
+                        true => format!("{}{}", named.whole(), place_in_build(place)).into(),
+                        false => named.whole(),
+                    };
+                    let fate = Fate::Kept(name.clone());
                     self.kept.push(Kept {
-                        name: named.name.clone(),
+                        name,
                         raw: self.frames[at].0,
-                        is_address: named.is_address,
+                        is_address: named.is_address || is_namesake,
                         is_own: true,
                         is_complete: self.frames[at].1.place.is_told_whole(),
                         is_deferring: false,
@@ -292,6 +330,15 @@ impl Run<'_> {
         if outermost.is_none() {
             self.mark_place();
         }
+    }
+
+    /// The symbol of the innermost of the program's functions, where its name does not say which function it is.
+    fn namesake(&self) -> Option<String> {
+        let is_function = |named: &Named| {
+            matches!(named.kind, Kind::Own | Kind::Outermost) && !matches!(&*named.name, "bad call" | "[signal]")
+        };
+        let at = self.named.iter().position(is_function)?;
+        Some(&self.frames[at].1.place).filter(|place| place.has_namesakes)?.symbol.clone()
     }
 
     /// Where all of the program's functions were copied into the languages' own: the function that they were copied into, by its address.

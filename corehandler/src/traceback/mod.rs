@@ -1,5 +1,6 @@
 //! The raw traceback: every place that the crashed thread came through, with the function that it lies in and how that was found.
 
+mod instances;
 mod main_call;
 mod naming;
 mod virtual_call;
@@ -35,6 +36,9 @@ pub struct Place {
     pub has_debug: bool,
     /// Whether the file that names come from is the one that ran.
     pub is_proven: bool,
+    /// Whether the program has other functions whose names differ in the hash alone that each build has another of.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_namesakes: bool,
     /// Whether Go's linker made the module.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_go: bool,
@@ -123,6 +127,9 @@ impl Traceback {
         let mut frames = naming.frames(&walk.steps);
         virtual_call::name(&space, &walk.steps, &mut frames);
         let module = program.map(|program| &space.modules[program]);
+        if let Some(module) = module {
+            instances::mark(module, &mut frames);
+        }
         let is_stack_overflow = overflowed(&space, &walk.steps);
         let core = &space.core;
         Traceback {

@@ -1,4 +1,4 @@
-// Faults whose names are seen in one file only, and methods that leave by a jump.
+// Faults whose names are seen in one file only, methods that leave by a jump, and functions of one name.
 #include <cstdlib>
 #include <thread>
 
@@ -57,12 +57,54 @@ NOINLINE static int closes() {
     return 0;
 }
 
+volatile int sink;
+int *volatile nowhere;
+
+struct Till {
+    int count;
+    NOINLINE Till(int items) { *nowhere = items; sink++; }
+    NOINLINE Till(double price) { *nowhere = (int)price; sink--; }
+    NOINLINE void add(int items) { *nowhere = items; sink++; }
+    NOINLINE void add(double price) { *nowhere = (int)price; sink--; }
+    NOINLINE void first() { *nowhere = 1; sink++; }
+    NOINLINE void first() const { *nowhere = 2; sink--; }
+};
+
+template <class T> struct List {
+    NOINLINE void push(T value) { sink += 7; *nowhere = (int)value; }
+};
+
+template <class T> NOINLINE void counts(T value) {
+    sink += sizeof(T);
+    *nowhere = (int)value;
+    sink--;
+}
+
+template <int N> NOINLINE void repeats() {
+    sink += N;
+    *nowhere = N;
+    sink--;
+}
+
 int main(int, char **arguments) {
     switch (atoi(arguments[1])) {
         case 1: return work(1);
         case 2: return other_work(1);
         case 3: return draws() + 1;
         case 4: return closes() + 1;
+        case 5: Till(1); break;
+        case 6: Till(1.0); break;
+        case 7: ((Till *)&sink)->add(1); break;
+        case 8: ((Till *)&sink)->add(1.0); break;
+        case 9: ((Till *)&sink)->first(); break;
+        case 10: ((const Till *)&sink)->first(); break;
+        case 11: List<int>().push(1); break;
+        case 12: List<double>().push(1); break;
+        case 13: counts(1); break;
+        case 14: counts(1.0); break;
+        case 15: counts((short)1); break;
+        case 16: repeats<3>(); break;
+        case 17: repeats<4>(); break;
     }
     return 2;
 }
