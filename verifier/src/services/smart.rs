@@ -1,4 +1,4 @@
-//! What disks say of themselves: `smartctl --json -n standby,0 -H -A /dev/sda`.
+//! What disks say of themselves: `smartctl --json -n standby,0 -i -H -A -l selftest -l ssd -l defects /dev/sda`.
 
 use crate::{
     here::{self, Faults},
@@ -11,6 +11,22 @@ use std::path::Path;
 /// ATA attributes that count sectors which the disk has lost, or is about to.
 const LOST_SECTORS: [(u64, &str); 3] =
     [(5, "replaced"), (197, "that cannot be read at the moment"), (198, "that cannot be read")];
+/// Attributes of SSDs whose value begins at 100 and falls with wear. What other vendors count under the same number has
+/// another name.
+const LIFE: [(u64, &[&str]); 4] = [
+    (177, &["Wear_Leveling_Count"]),
+    (202, &["Percent_Lifetime_Remain", "Percent_Lifetime_Used"]),
+    (231, &["SSD_Life_Left"]),
+    (233, &["Media_Wearout_Indicator"]),
+];
+/// The value of these at which a disk is nearly worn out.
+const NEAR_END: u64 = 10;
+/// Errors that the disk could not correct, and told the server of: a few may be years old.
+const REPORTED_UNCORRECT: (u64, f64) = (187, 10.0);
+/// Temperatures, which are judged by themselves.
+const TEMPERATURES: [u64; 2] = [190, 194];
+/// How much of its life a SAS disk has used, in percent: slow from 90, unacceptable from 100, which are whole numbers.
+const ENDURANCE: (f64, f64) = (89.0, 99.0);
 /// Sectors that a SAS disk has replaced: slow above this, as those of ATA.
 const GROWN_DEFECTS: f64 = 0.0;
 /// Degrees: slow, unacceptable.
@@ -19,13 +35,82 @@ const HOT: (f64, f64) = (55.0, 65.0);
 /// The part of smartctl's answer that is judged.
 #[derive(Default, Deserialize)]
 struct Answer {
+    #[serde(default)]
+    smartctl: Own,
     smart_support: Option<Support>,
     smart_status: Option<Status>,
     temperature: Option<Temperature>,
     ata_smart_attributes: Option<Attributes>,
     nvme_smart_health_information_log: Option<Nvme>,
+    ata_smart_self_test_log: Option<SelfTests>,
+    nvme_self_test_log: Option<NvmeSelfTests>,
+    scsi_self_test_0: Option<ScsiSelfTest>,
     scsi_grown_defect_list: Option<u64>,
     scsi_error_counter_log: Option<Counters>,
+    scsi_percentage_used_endurance_indicator: Option<f64>,
+    scsi_pending_defects: Option<PendingDefects>,
+}
+
+/// What smartctl says of its own work.
+#[derive(Default, Deserialize)]
+struct Own {
+    #[serde(default)]
+    messages: Vec<Message>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    #[serde(default)]
+    string: String,
+}
+
+#[derive(Deserialize)]
+struct SelfTests {
+    standard: Option<SelfTestTable>,
+}
+
+#[derive(Deserialize)]
+struct SelfTestTable {
+    #[serde(default)]
+    table: Vec<SelfTest>,
+}
+
+#[derive(Deserialize)]
+struct SelfTest {
+    status: Outcome,
+}
+
+#[derive(Deserialize)]
+struct NvmeSelfTests {
+    #[serde(default)]
+    table: Vec<NvmeSelfTest>,
+}
+
+#[derive(Deserialize)]
+struct NvmeSelfTest {
+    self_test_result: Outcome,
+}
+
+#[derive(Deserialize)]
+struct ScsiSelfTest {
+    result: Outcome,
+}
+
+/// How a test of the disk by itself ended.
+#[derive(Deserialize)]
+struct Outcome {
+    #[serde(default)]
+    value: u64,
+    #[serde(default)]
+    string: String,
+    /// Of ATA; missing where it was stopped, or still runs.
+    passed: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct PendingDefects {
+    #[serde(default)]
+    count: u64,
 }
 
 /// What a SAS disk counts. It says that it is well long after it began to lose data.
@@ -48,6 +133,7 @@ struct Counter {
 #[derive(Deserialize)]
 struct Support {
     available: bool,
+    enabled: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -68,7 +154,61 @@ struct Attributes {
 #[derive(Deserialize)]
 struct Attribute {
     id: u64,
+    #[serde(default)]
+    name: String,
+    value: Option<u64>,
+    #[serde(default)]
+    thresh: u64,
+    #[serde(default)]
+    when_failed: String,
+    #[serde(default)]
+    flags: Flags,
     raw: Raw,
+}
+
+#[derive(Default, Deserialize)]
+struct Flags {
+    /// Whether the vendor means by it that the disk fails soon, and not that it is old.
+    #[serde(default)]
+    prefailure: bool,
+}
+
+impl Attribute {
+    fn is_failing(&self) -> bool {
+        let is_below = self.thresh > 0 && self.value.is_some_and(|value| value <= self.thresh);
+        !TEMPERATURES.contains(&self.id) && (self.when_failed == "now" || is_below)
+    }
+
+    /// How much of its life is left, where that is what it counts and there is little.
+    fn little_life(&self) -> Option<u64> {
+        let is_life = LIFE.iter().any(|(id, names)| *id == self.id && names.contains(&self.name.as_str()));
+        // Some vendors count under 177, and keep no value of it.
+        let is_kept = |value: &u64| *value > 0 || self.id != 177;
+        self.value.filter(|_| is_life).filter(is_kept).filter(|value| *value <= NEAR_END)
+    }
+}
+
+impl Answer {
+    /// It has SMART, and is told not to watch itself.
+    fn is_switched_off(&self) -> bool {
+        let says = |support: &Support| support.available && support.enabled == Some(false);
+        self.smart_support.as_ref().is_some_and(says)
+            || self.smartctl.messages.iter().any(|message| message.string.starts_with("SMART Disabled"))
+    }
+
+    /// How the latest test that came to an end failed.
+    fn failed_test(&self) -> Option<&str> {
+        let ata = self.ata_smart_self_test_log.as_ref().and_then(|log| log.standard.as_ref());
+        let ata = ata.and_then(|log| log.table.iter().find(|test| test.status.passed.is_some()));
+        let ata = ata.map(|test| &test.status).filter(|status| status.passed == Some(false));
+        // 1 to 4, 8 and 9: it was stopped; 15: it runs.
+        let ended = |test: &&NvmeSelfTest| matches!(test.self_test_result.value, 0 | 5..=7);
+        let nvme = self.nvme_self_test_log.as_ref().and_then(|log| log.table.iter().find(ended));
+        let nvme = nvme.map(|test| &test.self_test_result).filter(|result| result.value != 0);
+        let scsi = self.scsi_self_test_0.as_ref().map(|test| &test.result);
+        let scsi = scsi.filter(|result| matches!(result.value, 3..=7));
+        ata.or(nvme).or(scsi).map(|outcome| outcome.string.as_str())
+    }
 }
 
 #[derive(Deserialize)]
@@ -110,7 +250,8 @@ pub(super) fn look(target: &Target, faults: &mut Faults) -> anyhow::Result<Strin
     for disk in disks {
         let device = format!("/dev/{disk}");
         // A disk that sleeps is not woken up.
-        let args = ["--json", "-n", "standby,0", "-H", "-A", &device];
+        let args =
+            ["--json", "-n", "standby,0", "-i", "-H", "-A", "-l", "selftest", "-l", "ssd", "-l", "defects", &device];
         let Some(output) = here::run(&target.root, "smartctl", &args, target.left()) else { continue };
         let answer = output.and_then(|output| {
             serde_json::from_slice::<Answer>(&output.stdout).map_err(|_| format!("smartctl: {}", output.complaint()))
@@ -120,6 +261,10 @@ pub(super) fn look(target: &Target, faults: &mut Faults) -> anyhow::Result<Strin
                 faults.unknown(format!("{disk} does not tell its health: {why}"), format!("smartctl -x {device}"));
             }
             Ok(answer) if answer.smart_support.as_ref().is_some_and(|support| !support.available) => {}
+            Ok(answer) if answer.is_switched_off() => faults.slow(
+                format!("SMART of {disk} is switched off: nobody would see it fail"),
+                format!("smartctl --smart=on {device}"),
+            ),
             // Neither health nor a reason: it sleeps, or is no disk to ask.
             Ok(answer) if answer.smart_status.is_none() => {}
             Ok(answer) => {
@@ -149,11 +294,9 @@ fn judge(target: &Target, disk: &str, answer: &Answer, faults: &mut Faults) -> a
     if answer.smart_status.as_ref().is_some_and(|status| !status.passed) {
         faults.unacceptable(format!("{disk} foresees its own failure (SMART)"), &hint);
     }
-    for attribute in answer.ata_smart_attributes.iter().flat_map(|attributes| &attributes.table) {
-        let known = LOST_SECTORS.iter().find(|(id, _)| *id == attribute.id);
-        if let Some((_, what)) = known.filter(|_| attribute.raw.count() > 0) {
-            faults.slow(format!("{disk} has {} sectors {what} (SMART)", attribute.raw.count()), &hint);
-        }
+    judge_ata(target, disk, answer, faults)?;
+    if let Some(how) = answer.failed_test() {
+        faults.slow(format!("{disk} failed its last test of itself: {how} (SMART)"), &hint);
     }
     judge_sas(target, disk, answer, faults)?;
     if let Some(nvme) = &answer.nvme_smart_health_information_log {
@@ -175,6 +318,35 @@ fn judge(target: &Target, disk: &str, answer: &Answer, faults: &mut Faults) -> a
     Ok(())
 }
 
+/// What vendors count, each under its own number.
+fn judge_ata(target: &Target, disk: &str, answer: &Answer, faults: &mut Faults) -> anyhow::Result<()> {
+    let hint = format!("smartctl -x /dev/{disk}; replace the disk soon");
+    for attribute in answer.ata_smart_attributes.iter().flat_map(|attributes| &attributes.table) {
+        let count = attribute.raw.count();
+        if attribute.is_failing() {
+            let Attribute { id, name, thresh, .. } = attribute;
+            let value = attribute.value.map_or("?".to_owned(), |value| value.to_string());
+            let what = format!("{disk} is at its end by attribute {id} {name}: {value}, limit {thresh} (SMART)");
+            match attribute.flags.prefailure {
+                true => faults.unacceptable(what, &hint),
+                false => faults.slow(what, &hint),
+            }
+        } else if let Some(left) = attribute.little_life() {
+            faults.slow(format!("{disk} is nearly worn out: {} {left} of 100 (SMART)", attribute.name), &hint);
+        }
+        if let Some((_, what)) = LOST_SECTORS.iter().find(|(id, _)| *id == attribute.id).filter(|_| count > 0) {
+            faults.slow(format!("{disk} has {count} sectors {what} (SMART)"), &hint);
+        }
+        if attribute.id == REPORTED_UNCORRECT.0 {
+            let name = format!("{disk}/uncorrected");
+            let limits = (Some(REPORTED_UNCORRECT.1), None);
+            let measure = target.measure(&name, count as f64, "", limits, Worse::Higher)?;
+            faults.measure(measure, &format!("{disk} has errors that it could not correct (SMART)"), &hint);
+        }
+    }
+    Ok(())
+}
+
 /// Errors that no repetition and no code corrected, and places that the disk avoids since it was made.
 fn judge_sas(target: &Target, disk: &str, answer: &Answer, faults: &mut Faults) -> anyhow::Result<()> {
     let hint = format!("smartctl -x /dev/{disk}; replace the disk soon");
@@ -185,6 +357,14 @@ fn judge_sas(target: &Target, disk: &str, answer: &Answer, faults: &mut Faults) 
             let count = counter.total_uncorrected_errors;
             faults.slow(format!("{disk} has {count} uncorrected {what} errors (SMART)"), &hint);
         }
+    }
+    if let Some(count) = answer.scsi_pending_defects.as_ref().map(|defects| defects.count).filter(|count| *count > 0) {
+        faults.slow(format!("{disk} has {count} sectors that cannot be read at the moment (SMART)"), &hint);
+    }
+    if let Some(used) = answer.scsi_percentage_used_endurance_indicator {
+        let limits = (Some(ENDURANCE.0), Some(ENDURANCE.1));
+        let worn = target.measure(&format!("{disk}/worn"), used, "%", limits, Worse::Higher)?;
+        faults.measure(worn, &format!("{disk} is nearly worn out (SMART)"), &hint);
     }
     if let Some(defects) = answer.scsi_grown_defect_list {
         let name = format!("{disk}/grown-defects");
@@ -213,7 +393,10 @@ mod tests {
         server.write("sys/block/sda/device/model", "DISK");
         server.write("sys/block/vda/device/model", "virtual");
         server.write("sys/block/md127/dev", "9:127");
-        server.program("usr/sbin/smartctl", &format!("[ \"$6\" = /dev/sda ] || exit 9\necho '{answer}'"));
+        server.program(
+            "usr/sbin/smartctl",
+            &format!("for last; do :; done; [ \"$last\" = /dev/sda ] || exit 9\necho '{answer}'"),
+        );
         server
     }
 
@@ -255,6 +438,96 @@ mod tests {
         assert_eq!(profile(&server(sleeps)).verdict, Verdict::Ok);
         let good = SAS.replace("412", "0").replace(":7", ":0");
         assert_eq!(profile(&server(&good)).verdict, Verdict::Ok);
+    }
+
+    fn with_attribute(attribute: &str) -> String {
+        format!(r#"{{"smart_status":{{"passed":true}},"ata_smart_attributes":{{"table":[{attribute}]}}}}"#)
+    }
+
+    fn attribute(id: u64, name: &str, value: u64, thresh: u64, raw: u64) -> String {
+        with_attribute(&format!(
+            r#"{{"id":{id},"name":"{name}","value":{value},"worst":{value},"thresh":{thresh},"when_failed":"",
+                "flags":{{"prefailure":false}},"raw":{{"value":{raw},"string":"{raw}"}}}}"#
+        ))
+    }
+
+    #[test]
+    fn wear_errors_and_failed_tests_are_told_though_the_disk_calls_itself_well() {
+        let now = |name: &str| attribute(10, name, 90, 97, 12).replace(r#":"","#, r#":"now","#);
+        let tested = |outcome: &str| {
+            format!(
+                r#"{{"smart_status":{{"passed":true}},"ata_smart_self_test_log":{{"standard":{{"table":[
+                {{"status":{{"value":25,"string":"Aborted by host"}}}},{{"status":{outcome}}},
+                {{"status":{{"string":"Completed","passed":true}}}}]}}}}}}"#
+            )
+        };
+        let failed = r#"{"value":121,"string":"Completed: read failure","passed":false}"#;
+        let sas = |what: &str| format!(r#"{{"smart_status":{{"passed":true}},{what}}}"#);
+        let cases = [
+            (
+                attribute(233, "Media_Wearout_Indicator", 1, 0, 0),
+                Verdict::Slow,
+                "sda is nearly worn out: Media_Wearout",
+            ),
+            (attribute(231, "SSD_Life_Left", 3, 0, 3), Verdict::Slow, "SSD_Life_Left 3 of 100"),
+            (attribute(202, "Percent_Lifetime_Remain", 2, 1, 98), Verdict::Slow, "Percent_Lifetime_Remain 2 of 100"),
+            (attribute(177, "Wear_Leveling_Count", 1, 0, 3000), Verdict::Slow, "Wear_Leveling_Count 1 of 100"),
+            (attribute(231, "SSD_Life_Left", 10, 10, 0), Verdict::Slow, "at its end by attribute 231 SSD_Life_Left"),
+            (now("Spin_Retry_Count"), Verdict::Slow, "attribute 10 Spin_Retry_Count: 90, limit 97"),
+            (
+                now("Spin_Retry_Count").replace(r#""prefailure":false"#, r#""prefailure":true"#),
+                Verdict::Unacceptable,
+                "Spin_Retry_Count",
+            ),
+            (attribute(187, "Reported_Uncorrect", 1, 0, 712), Verdict::Slow, "could not correct (SMART): 712"),
+            (tested(failed), Verdict::Slow, "sda failed its last test of itself: Completed: read failure"),
+            (
+                sas(r#""nvme_self_test_log":{"table":[{"self_test_result":{"value":7,"string":"failed segments"}}]}"#),
+                Verdict::Slow,
+                "failed segments",
+            ),
+            (
+                sas(r#""scsi_self_test_0":{"result":{"value":5,"string":"Failed in first segment"}}"#),
+                Verdict::Slow,
+                "Failed in first segment",
+            ),
+            (sas(r#""scsi_percentage_used_endurance_indicator":90"#), Verdict::Slow, "nearly worn out (SMART): 90 %"),
+            (sas(r#""scsi_percentage_used_endurance_indicator":100"#), Verdict::Unacceptable, "nearly worn out"),
+            (sas(r#""scsi_pending_defects":{"count":5}"#), Verdict::Slow, "sda has 5 sectors that cannot be read"),
+        ];
+        for (answer, verdict, words) in cases {
+            let profile = profile(&server(&answer));
+            assert_eq!(profile.verdict, verdict, "{profile:?}");
+            assert!(profile.summary.contains(words) && profile.hint.is_some(), "{words}: {profile:?}");
+        }
+        for well in [
+            attribute(233, "Media_Wearout_Indicator", 97, 0, 0),
+            // What SandForce keeps under these numbers, and a Maxtor.
+            attribute(233, "SandForce_Internal", 0, 0, 1234),
+            attribute(177, "Wear_Range_Delta", 0, 0, 3),
+            attribute(177, "Wear_Leveling_Count", 0, 0, 44),
+            attribute(202, "Data_Address_Mark_Errs", 5, 0, 0),
+            attribute(231, "Temperature_Celsius", 10, 0, 31),
+            attribute(190, "Airflow_Temperature_Cel", 44, 45, 56),
+            attribute(187, "Reported_Uncorrect", 98, 0, 2),
+            tested(r#"{"value":0,"string":"Completed without error","passed":true}"#),
+            sas(r#""scsi_percentage_used_endurance_indicator":12,"scsi_pending_defects":{"count":0}"#),
+        ] {
+            assert_eq!(profile(&server(&well)).verdict, Verdict::Ok, "{well}");
+        }
+    }
+
+    #[test]
+    fn smart_that_is_switched_off_is_told_with_how_to_switch_it_on() {
+        for off in [
+            r#"{"smart_support":{"available":true,"enabled":false}}"#,
+            r#"{"smartctl":{"messages":[{"string":"SMART Disabled. Use option -s with argument on to enable it."}]}}"#,
+        ] {
+            let profile = profile(&server(off));
+            assert_eq!(profile.verdict, Verdict::Slow, "{profile:?}");
+            assert!(profile.summary.contains("SMART of sda is switched off"), "{profile:?}");
+            assert_eq!(profile.hint.as_deref(), Some("smartctl --smart=on /dev/sda"));
+        }
     }
 
     #[test]
