@@ -22,6 +22,9 @@ pub(super) const SERVICE: Service = Service {
     verify,
 };
 
+/// Read errors that md has corrected on one disk since the array was started; a few happen on disks that are well.
+const READ_ERRORS: f64 = 20.0;
+
 /// What of an array can be judged.
 struct Array<'t> {
     root: &'t Path,
@@ -85,6 +88,11 @@ impl Array<'_> {
             "broken" => {
                 return faults.unacceptable(format!("{title} has failed: it lost more disks than it can"), detail);
             }
+            // Whoever writes to it waits, for as long as that takes.
+            "suspended" => faults.unacceptable(
+                format!("{title} is suspended: whatever reads or writes there waits"),
+                format!("{detail}; dmesg; what suspended it has to let it go on"),
+            ),
             "readonly" => faults.slow(
                 format!("{title} is read-only"),
                 format!("if that is not meant: mdadm --readwrite /dev/{}", self.name),
@@ -107,12 +115,44 @@ impl Array<'_> {
                 ),
             );
         }
+        self.ailing(faults);
         if let Some(mismatches) = self.value("mismatch_cnt").filter(|count| *count > 0.0) {
             self.measure(faults, "mismatches", mismatches, "sectors");
             faults.slow(
                 format!("the copies of {title} differ in {mismatches} sectors"),
                 format!(
                     "{detail}; look at its disks (smartctl -a), then: echo repair > /sys/block/{}/md/sync_action",
+                    self.name
+                ),
+            );
+        }
+    }
+
+    /// Disks that are still part of it and that md has complaints of, one complaint for each.
+    fn ailing(&self, faults: &mut Faults) {
+        let title = &self.title;
+        let is_among = |state: &str, word: &str| state.split(',').any(|state| state == word);
+        let is_replacing = self.members().any(|(_, state)| is_among(&state, "replacement"));
+        for (disk, state) in self.members() {
+            let is = |word: &str| is_among(&state, word);
+            let errors = self.value(&format!("dev-{disk}/errors")).unwrap_or(0.0);
+            // What failed is told as that; where md fills another disk already, the rebuild is told.
+            let what = match () {
+                () if is("faulty") || is_replacing && is("want_replacement") => continue,
+                () if is("want_replacement") => {
+                    format!("{disk} of {title} fails: md asks for another disk in its place")
+                }
+                () if is("write_error") => format!("{disk} of {title} could not write some blocks"),
+                () if errors > READ_ERRORS => {
+                    format!("{disk} of {title} had {} read errors, which md corrected", number(errors))
+                }
+                () => continue,
+            };
+            faults.slow(
+                what,
+                format!(
+                    "smartctl -x /dev/{disk}; put another disk in: mdadm --manage /dev/{0} --add /dev/ANOTHER; \
+                     mdadm --manage /dev/{0} --replace /dev/{disk}",
                     self.name
                 ),
             );
@@ -266,6 +306,31 @@ mod tests {
             &["vdb of md127"],
         );
         assert!(profile.hint.unwrap().contains("--replace /dev/vdb"));
+    }
+
+    #[test]
+    fn disks_that_md_complains_of_are_told_with_how_to_replace_them() {
+        for (file, content, words) in [
+            (
+                "dev-vdb/state",
+                "in_sync,want_replacement",
+                "vdb of md127 (raid1, /unbound) fails: md asks for another disk",
+            ),
+            ("dev-vdb/state", "in_sync,write_error,blocked", "vdb of md127 (raid1, /unbound) could not write"),
+            ("dev-vdb/errors", "312", "vdb of md127 (raid1, /unbound) had 312 read errors"),
+        ] {
+            let profile = array("md127", "raid1", &[(file, content)]).says(&SERVICE, Verdict::Slow, &[words]);
+            assert!(profile.hint.unwrap().contains("mdadm --manage /dev/md127 --replace /dev/vdb"));
+        }
+        for (file, content) in [
+            ("dev-vdb/errors", "3"),
+            ("dev-vdb/state", "in_sync,write_mostly"),
+            ("dev-vdc/state", "in_sync,replacement"),
+        ] {
+            array("md127", "raid1", &[(file, content)]).is_well(&SERVICE);
+        }
+        let still = array("md127", "raid1", &[("array_state", "suspended")]);
+        still.says(&SERVICE, Verdict::Unacceptable, &["md127 (raid1, /unbound) is suspended"]);
     }
 
     #[test]
