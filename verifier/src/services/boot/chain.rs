@@ -190,6 +190,14 @@ pub(super) fn fstab(root: &Path, faults: &mut Faults) {
         if WITHOUT_DEVICE.contains(&kind) || !is_waited_for || is_there(root, source) {
             continue;
         }
+        // Nothing of a boot requires swap: what needs it waits as long as for any device, and goes on.
+        if kind == "swap" {
+            let what = format!(
+                "/etc/fstab: {source}, for swap, is not there: the next boot would wait 90 s and go on without"
+            );
+            faults.slow(what, "blkid -t TYPE=swap; correct the line, or mkswap; findmnt --verify");
+            continue;
+        }
         let what = format!(
             "/etc/fstab: {source}, to be mounted at {place}, is not there: the next boot would wait for it, and end in the emergency shell"
         );

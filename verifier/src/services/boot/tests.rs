@@ -51,7 +51,7 @@ fn a_server_that_would_boot_is_well() {
 #[test]
 fn each_link_of_the_chain_that_is_broken_is_told() {
     type Change = fn(&Server);
-    let cases: [(Change, Verdict, &str); 12] = [
+    let cases: [(Change, Verdict, &str); 13] = [
         (
             |s| s.remove("lib/modules/6.1/kernel/drivers/md/raid1.ko"),
             Verdict::Unacceptable,
@@ -93,6 +93,11 @@ fn each_link_of_the_chain_that_is_broken_is_told() {
             |s| s.write("etc/fstab", "/dev/vdz1 /srv ext4 defaults 0 2\n"),
             Verdict::Unacceptable,
             "/dev/vdz1, to be mounted at /srv, is not there",
+        ),
+        (
+            |s| s.write("etc/fstab", "UUID=ff-ff none swap sw 0 0\n"),
+            Verdict::Slow,
+            "UUID=ff-ff, for swap, is not there: the next boot would wait 90 s and go on without",
         ),
         (|s| s.mode("tmp", 0o755), Verdict::Unacceptable, "/tmp has mode 0755 instead of 1777"),
         (
