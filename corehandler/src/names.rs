@@ -80,6 +80,11 @@ pub fn hash_of_instance(symbol: &str) -> Option<(&str, &str)> {
     (symbol.starts_with("_ZN") && before.ends_with(HASH) && is_hash).then_some((before, hash))
 }
 
+/// Whether a mangled name of C++ is, or has in it, what only one source file can see.
+pub fn is_local_cxx(symbol: &str) -> bool {
+    symbol.len() <= SYMBOL_LIMIT && local::is_local(symbol)
+}
+
 /// Without what a release of the C++ library or a flag adds to its types.
 fn same_in_releases(told: &str) -> String {
     const TEXT: &str = "std::basic_string<char, std::char_traits<char>, std::allocator<char>>";

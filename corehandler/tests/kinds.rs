@@ -85,6 +85,29 @@ fn overloads_and_instances_of_a_template_are_faults_of_their_own() {
     }
 }
 
+#[test]
+fn overloads_and_lambdas_that_only_one_file_can_see_are_weak_and_two_faults() {
+    let top = tempfile::tempdir().unwrap();
+    for (name, with) in [
+        ("g++ -O0", "g++ -O0 -g -pthread -w"),
+        ("g++ -O2", "g++ -O2 -pthread -w"),
+        ("clang++ -O2", "clang++ -O2 -g -pthread -w"),
+    ] {
+        let dir = build(top.path(), "kinds.cc", &built(name, with));
+        for (ways, function) in [(["18", "19"], "hidden@"), (["20", "21"], "lambdas::{lambda}::operator()@")] {
+            let [one, other] = ways.map(|way| signature(&dir, way, ""));
+            for signature in [&one, &other] {
+                assert_eq!(signature.strength, Strength::Weak, "{name}: {}", signature.text);
+                assert!(signature.cleaned.frames[0].starts_with(function), "{name}: {}", signature.text);
+            }
+            assert_ne!(one.id, other.id, "{name}: {}", one.text);
+        }
+        let alone = signature(&dir, "22", "");
+        assert_eq!(alone.strength, Strength::Strong, "{name}: {}", alone.text);
+        assert_eq!(alone.cleaned.frames[0], "only", "{name}");
+    }
+}
+
 const V0: &str = "rustc --edition 2021 -Cpanic=abort -Csymbol-mangling-version=v0";
 const LEGACY: &str = "rustc --edition 2021 -Cpanic=abort";
 

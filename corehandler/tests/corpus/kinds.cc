@@ -86,6 +86,16 @@ template <int N> NOINLINE void repeats() {
     sink--;
 }
 
+NOINLINE static void hidden(int value) { sink += 2; *nowhere = value; sink++; }
+NOINLINE static void hidden(double value) { sink += 3; *nowhere = (int)value; sink--; }
+NOINLINE static void only(int value) { sink += 4; *nowhere = value; sink--; }
+
+NOINLINE static int lambdas(int way) {
+    auto one = [](int value) __attribute__((noinline)) { sink += 5; *nowhere = value; return sink; };
+    auto other = [](int value) __attribute__((noinline)) { sink += 6; *nowhere = value; return sink; };
+    return (way ? one(way) : other(way)) + 1;
+}
+
 int main(int, char **arguments) {
     switch (atoi(arguments[1])) {
         case 1: return work(1);
@@ -105,6 +115,11 @@ int main(int, char **arguments) {
         case 15: counts((short)1); break;
         case 16: repeats<3>(); break;
         case 17: repeats<4>(); break;
+        case 18: hidden(sink); break;
+        case 19: hidden((double)sink); break;
+        case 20: return lambdas(1) + 1;
+        case 21: return lambdas(0) + 1;
+        case 22: only(sink); break;
     }
     return 2;
 }
