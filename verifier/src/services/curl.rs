@@ -45,6 +45,8 @@ pub(super) enum Shown {
     Key(&'static str),
     /// That of its issuer, by name.
     Issuer(String),
+    /// Its own, which is good from this date on, and not yet.
+    Early,
 }
 
 impl Expiry {
@@ -60,6 +62,7 @@ impl fmt::Display for Expiry {
         let is = if self.days < 0.0 { "has expired on" } else { "expires on" };
         match &self.of {
             Shown::Own => write!(f, "the certificate {is} {}", self.date),
+            Shown::Early => write!(f, "the certificate is not good before {}", self.date),
             Shown::Key(kind) => write!(f, "the certificate for {kind} {is} {}", self.date),
             Shown::Issuer(name) => {
                 write!(f, "the intermediate certificate of {name}, which is sent with it, {is} {}", self.date)
@@ -140,6 +143,11 @@ fn why(said: &str) -> String {
 /// issuers that clients know by newer ones.
 fn first_end(said: &str, now: SystemTime) -> Option<Expiry> {
     let own = expiry(said, now)?;
+    // As bad as one that has ended: clients take neither.
+    let start = said.lines().find_map(|line| end(line.strip_prefix("*  start date: ")?, now));
+    if let Some(early) = start.filter(|start| start.days > CLOCKS_DIFFER) {
+        return Some(Expiry { days: -early.days, of: Shown::Early, ..early });
+    }
     let all = sent(said);
     let Some(first) = all.first() else { return Some(own) };
     let of_issuer = all[1..].iter().filter(|one| one.subject == first.issuer && one.subject != first.subject);
@@ -151,6 +159,9 @@ fn first_end(said: &str, now: SystemTime) -> Option<Expiry> {
         None => own,
     })
 }
+
+/// By how much, in days, the clocks of an issuer and of this server may differ.
+const CLOCKS_DIFFER: f64 = 1.0 / 24.0;
 
 /// One certificate that was sent, in curl's words.
 #[derive(Default)]
@@ -206,6 +217,13 @@ mod tests {
         let expected = Expiry { date: "Jan 3 00:00:00 1970 GMT".into(), days: 1.0, of: Shown::Own };
         assert_eq!(expiry(said, SystemTime::UNIX_EPOCH + Duration::from_secs(86_400)), Some(expected));
         assert_eq!(expiry("* Connected\n", SystemTime::now()), None);
+        let early = "*  start date: Jan  3 00:00:00 1970 GMT\n*  expire date: Jan  9 00:00:00 1970 GMT\n";
+        let first = first_end(early, SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(
+            (first.days, first.to_string().as_str()),
+            (-2.0, "the certificate is not good before Jan 3 00:00:00 1970 GMT")
+        );
+        assert_eq!(first_end(early, SystemTime::UNIX_EPOCH + Duration::from_secs(172_800)).unwrap().of, Shown::Own);
         let unknown = "curl: (7) Couldn't connect to server\ncurl: unknown --write-out variable: 'certs'\n";
         assert_eq!(why(unknown), "Couldn't connect to server");
         let said = "* connect to 127.0.0.1 port 81 failed: Connection refused\ncurl: (7) Failed to connect to 127.0.0.1 port 81: Couldn't connect to server\n";

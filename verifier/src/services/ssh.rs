@@ -59,6 +59,12 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
             None => finding.files_from(tree, dir, setting, word),
         }
     }
+    for key in own.keys.iter().filter(|key| !key.starts_with(CONFIG)) {
+        finding.note(format!(
+            "the host key {key} is this server's own, and does not travel: sshd of a secondary starts with one of its own there \
+             (ssh-keygen -t ed25519 -N '' -f {key}), which IdentFilePaths lists"
+        ));
+    }
     let ask: Vec<&str> = ["-T"].into_iter().chain(options.iter().map(String::as_str)).collect();
     let told = (dir == CONFIG).then(|| daemon::says(tree, &mut finding, "sshd", &ask)).flatten();
     // Where systemd listens for it, its own words on ports count for nothing.
@@ -86,6 +92,8 @@ struct Config {
     addresses: Vec<(String, Option<u16>)>,
     /// Each word that a setting has, for all or for some, with its name: some are files.
     words: Vec<(String, String)>,
+    /// The files of its identity.
+    keys: Vec<String>,
 }
 
 /// Settings whose files are of the identity.
@@ -122,8 +130,9 @@ impl Config {
             let Some((key, args)) = words.split_first() else { continue };
             let first = args.first().map(String::as_str).unwrap_or_default();
             let key = key.to_ascii_lowercase();
-            if !IDENTITY.contains(&key.as_str()) {
-                self.words.extend(args.iter().map(|word| (key.clone(), word.clone())));
+            match IDENTITY.contains(&key.as_str()) {
+                true => self.keys.extend(args.iter().cloned()),
+                false => self.words.extend(args.iter().map(|word| (key.clone(), word.clone()))),
             }
             match key.as_str() {
                 "match" => is_for_all = first.eq_ignore_ascii_case("all"),
@@ -320,7 +329,12 @@ mod tests {
         ]);
         let expected =
             ["/etc/ssh/sshd_config", "/etc/ssh/ca.pub", "/etc/ssh/keys", "/etc/issue.net", "/usr/local/bin/keys"];
-        assert_eq!(find(&server.tree()).unwrap().paths, expected);
+        let found = find(&server.tree()).unwrap();
+        assert_eq!((found.paths, found.notes.len()), (expected.map(str::to_owned).to_vec(), 0));
+        let server = Server::with(&[("etc/ssh/sshd_config", "HostKey /srv/ssh/key\n"), ("srv/ssh/key", "")]);
+        let found = find(&server.tree()).unwrap();
+        assert_eq!(found.paths, ["/etc/ssh/sshd_config"]);
+        assert!(found.notes[0].contains("ssh-keygen -t ed25519 -N '' -f /srv/ssh/key"), "{:?}", found.notes);
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub(super) fn judge(
         profile.summary.push_str(&format!("; {expires}"));
         let renew = match expires.of {
             Shown::Own | Shown::Key(_) => "renew the certificate (certbot renew, or whatever made it)",
+            Shown::Early => "look at the clocks of both servers (timedatectl), or put the certificate of before back",
             Shown::Issuer(_) => {
                 "fetch the issuer's present intermediate, which comes with a new one (certbot renew --force-renewal)"
             }
