@@ -218,11 +218,18 @@ pub fn end(root: &Dir, boot_id: &str) -> Option<String> {
         }
         Err(why) => (why, vec![]),
     };
+    // It ends, whether or not there is room for the record.
     let kept = keep(root, &unused, "-not-used");
-    let removed = kept.and_then(|()| root.dir(ESD_DATA)).and_then(|dir| remove(&dir));
-    Some(match removed {
-        Ok(()) => format!("what was accepted for this boot, and not used up by it, holds no longer: {codes}"),
-        Err(error) => format!("what was accepted for this boot cannot be removed: {error}: {}", error.source),
+    let removed = root.dir(ESD_DATA).and_then(|dir| remove(&dir));
+    Some(match (removed, kept) {
+        (Ok(()), Ok(())) => format!("what was accepted for this boot, and not used up by it, holds no longer: {codes}"),
+        (Ok(()), Err(error)) => {
+            format!(
+                "what was accepted for this boot holds no longer ({codes}), and cannot be kept: {error}: {}",
+                error.source
+            )
+        }
+        (Err(error), _) => format!("what was accepted for this boot cannot be removed: {error}: {}", error.source),
     })
 }
 
@@ -267,6 +274,13 @@ mod tests {
         assert!(kept.iter().all(|name| records.join(name).exists()));
         let record = std::fs::read_to_string(records.join("5-address-in-use-not-used.json")).unwrap();
         assert!(record.contains("I know it") && record.contains("is used by somebody"), "{record}");
+        // Where no record can be made, it ends all the same.
+        std::fs::remove_dir_all(&records).unwrap();
+        std::fs::write(&records, "").unwrap();
+        write_json(&root.dir(ESD_DATA).unwrap(), FILE, &given).unwrap();
+        let said = end(&root, "the next").unwrap();
+        assert!(said.contains("holds no longer") && said.contains("cannot be kept"), "{said}");
+        assert_eq!(read(&root), Ok(vec![]));
     }
 
     #[test]
