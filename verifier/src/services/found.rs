@@ -72,7 +72,7 @@ impl Finding {
     /// Adds a link, and nothing of what it leads to.
     pub(super) fn link(&mut self, link: &str) {
         // The Unbound disks have their own.
-        if !Path::new(link).starts_with(Path::new("/").join(UNBOUND_MOUNT)) {
+        if !is_on_pris_disks(link) {
             self.one(link);
         }
     }

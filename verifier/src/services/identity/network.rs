@@ -12,8 +12,10 @@ struct Program {
     name: &'static str,
     /// Its unit; one of these is pulled in at the boot.
     units: &'static [&'static str],
-    /// Its files in an identity: directories, with what their names end in, and what a line of them begins with that gives an address.
-    files: &'static [(&'static str, &'static str, &'static [&'static str])],
+    /// Its files in an identity: directories, or files, with what their names end in.
+    files: &'static [(&'static str, &'static str)],
+    /// Whether a line of them gives an interface an address.
+    gives: fn(&str) -> bool,
     package: &'static str,
 }
 
@@ -22,25 +24,32 @@ const PROGRAMS: [Program; 4] = [
     Program {
         name: "systemd-networkd",
         units: &["systemd-networkd.service"],
-        files: &[("etc/systemd/network", ".network", &["Address=", "DHCP="])],
+        files: &[("etc/systemd/network", ".network")],
+        gives: |line| line.starts_with("Address=") || line.starts_with("DHCP="),
         package: "systemd",
     },
     Program {
         name: "ifupdown",
         units: &["networking.service"],
-        files: &[("etc/network/interfaces", "", &["address "]), ("etc/network/interfaces.d", "", &["address "])],
+        files: &[("etc/network/interfaces", ""), ("etc/network/interfaces.d", "")],
+        gives: |line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            matches!(words[..], ["address", _, ..] | ["iface", _, _, "dhcp" | "auto", ..])
+        },
         package: "ifupdown",
     },
     Program {
         name: "NetworkManager",
         units: &["NetworkManager.service"],
-        files: &[("etc/NetworkManager/system-connections", ".nmconnection", &["address", "method=auto"])],
+        files: &[("etc/NetworkManager/system-connections", ".nmconnection")],
+        gives: |line| line.starts_with("address") || line == "method=auto",
         package: "network-manager",
     },
     Program {
         name: "netplan",
         units: &["systemd-networkd.service", "NetworkManager.service"],
-        files: &[("etc/netplan", ".yaml", &["addresses:", "dhcp4:", "- "])],
+        files: &[("etc/netplan", ".yaml")],
+        gives: |line| ["addresses:", "dhcp4:", "dhcp6:"].iter().any(|start| line.starts_with(start)),
         package: "netplan.io",
     },
 ];
@@ -73,15 +82,14 @@ pub(super) fn is_taken(member: &Member, faults: &mut Faults) -> anyhow::Result<(
 
 impl Program {
     fn has_addresses(&self, identity: &Dir) -> bool {
-        let gives = |path: &str, starts: &[&str]| {
+        let gives = |path: &str| {
             let content = identity.read_if_there(path, 1 << 20).ok().flatten().unwrap_or_default();
-            let text = String::from_utf8_lossy(&content).into_owned();
-            text.lines().map(str::trim).any(|line| starts.iter().any(|start| line.starts_with(start)))
+            String::from_utf8_lossy(&content).lines().map(str::trim).any(self.gives)
         };
-        self.files.iter().any(|(place, end, starts)| {
+        self.files.iter().any(|(place, end)| {
             let names = identity.dir(place).and_then(|dir| dir.names(1000)).unwrap_or_default();
             let files = names.iter().filter_map(|name| name.to_str()).filter(|name| name.ends_with(end));
-            gives(place, starts) || files.map(|name| format!("{place}/{name}")).any(|path| gives(&path, starts))
+            gives(place) || files.map(|name| format!("{place}/{name}")).any(|path| gives(&path))
         })
     }
 
