@@ -272,7 +272,11 @@ impl Target {
             return Err(format!("not exercised: its data, {data}, comes with PRI's disks"));
         }
         let Some(addresses) = self.option(BOUND).map(str::to_owned) else { return Ok(self) };
-        let all: Vec<&str> = addresses.split_whitespace().collect();
+        // SetUp has put addresses in the places of names.
+        let all: Vec<&str> = addresses.split_whitespace().filter(|at| at.parse::<IpAddr>().is_ok()).collect();
+        if all.is_empty() {
+            return Ok(self);
+        }
         let own = self.address().map(|own| own.to_string()).unwrap_or_default();
         match self.role {
             _ if all.contains(&own.as_str()) => Ok(self),

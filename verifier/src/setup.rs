@@ -11,6 +11,8 @@
 //! there; only what was placed and is still as it was placed is removed; a directory is never made in client data; no path is followed
 //! through a link that another user could have put there (every directory is held, and a link in the way is an error).
 
+mod names;
+
 use crate::{
     catalogue::{self, OWN},
     control::{Identity, beside},
@@ -77,7 +79,8 @@ pub fn run(root: &Path) -> anyhow::Result<Option<Report>> {
     let tree = Dir::open_root(root)?;
     let dir = own_directory(&tree)?;
     let (plugins, _) = catalogue::plugins(root, &beside("VerifyService"));
-    let (found, failed) = catalogue::find_here(root, &plugins);
+    let (mut found, failed) = catalogue::find_here(root, &plugins);
+    names::settle(root, &identity.config, &mut found);
     let mut report = Report { format: 1, services: Services { format: 1, ..Services::default() }, ..Report::default() };
     let store = identity.sid.dir();
     store.make_dir("Verifier", 0o700)?;

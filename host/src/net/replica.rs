@@ -62,7 +62,18 @@ impl Replica {
     /// That of this server as it is now.
     pub fn of_this_server() -> Replica {
         let said = Command::new("ip").args(["-o", "address", "show"]).deadline(DEADLINE).output();
-        Replica { links: links(&said.map(|output| output.text()).unwrap_or_default()), ..Replica::default() }
+        Replica::of_links(&said.map(|output| output.text()).unwrap_or_default())
+    }
+
+    /// That of the server of which `ip -o address show` says this.
+    pub fn of_links(said: &str) -> Replica {
+        Replica { links: links(said), ..Replica::default() }
+    }
+
+    /// The addresses of an interface; `None` where there is none of this name.
+    pub fn addresses_of(&self, link: &str) -> Option<Vec<IpAddr>> {
+        let all = self.links.get(link)?;
+        Some(all.iter().filter_map(|at| at.split('/').next()?.parse().ok()).collect())
     }
 
     /// Adds the interfaces of another without their addresses: who listens on one by its name finds it.

@@ -170,20 +170,29 @@ pub(super) fn is_loopback(address: &str) -> bool {
     address.starts_with("127.") || ["::1", "localhost", "ip6-localhost", "loopback", "lo"].contains(&address)
 }
 
-/// The option for who listens on some addresses alone, neither on all nor on this server's own; `None` where it is not so.
+/// The option for who listens on some addresses alone, neither on all nor on this server's own; `None` where it is not so. Names of hosts and
+/// interfaces stay, and SetUp puts addresses in their places.
 pub(super) fn bound<'a>(addresses: impl IntoIterator<Item = &'a str>) -> Option<(String, String)> {
     let mut known = vec![];
     for address in addresses.into_iter().filter(|address| !is_loopback(address)) {
         let address = address.trim_start_matches('[').trim_end_matches(']');
-        let address: std::net::IpAddr = address.parse().ok()?;
-        if address.is_unspecified() {
-            return None;
-        }
-        if !known.contains(&address.to_string()) {
-            known.push(address.to_string());
+        let address = match address.parse::<IpAddr>() {
+            Ok(address) if address.is_unspecified() => return None,
+            Ok(address) => address.to_string(),
+            Err(_) if is_name(address) => address.to_owned(),
+            Err(_) => return None,
+        };
+        if !known.contains(&address) {
+            known.push(address);
         }
     }
     (!known.is_empty()).then(|| (BOUND.to_owned(), known.join(" ")))
+}
+
+/// Whether an interface, or a host, can have this name.
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-:".contains(c))
 }
 
 /// Whether `::` means IPv6 alone to a daemon, or IPv4 as well.
@@ -263,7 +272,8 @@ mod tests {
     fn who_listens_on_some_addresses_alone_is_bound_to_them() {
         let of = |addresses: &[&str]| bound(addresses.iter().copied()).map(|(_, addresses)| addresses);
         assert_eq!(of(&["192.0.2.1", "127.0.0.1", "[2001:db8::1]"]).as_deref(), Some("192.0.2.1 2001:db8::1"));
-        for all in [&[][..], &[""], &["*"], &["0.0.0.0"], &["192.0.2.1", "::"], &["127.0.0.1"], &["a.example"]] {
+        assert_eq!(of(&["lo", "lan0", "www.example"]).as_deref(), Some("lan0 www.example"));
+        for all in [&[][..], &[""], &["*"], &["0.0.0.0"], &["192.0.2.1", "::"], &["127.0.0.1"], &["eth*"]] {
             assert_eq!(of(all), None, "{all:?}");
         }
     }

@@ -565,11 +565,8 @@ mod tests {
             bound(Server::read(&lines(&text)).addresses.iter().map(String::as_str)).map(|(_, addresses)| addresses)
         };
         assert_eq!(at("lo 192.0.2.10/24").as_deref(), Some("192.0.2.10"));
-        assert_eq!(
-            (at("eth0 192.0.2.10/24"), at("192.0.2.0/24")),
-            (None, None),
-            "which addresses those are is each server's"
-        );
+        assert_eq!(at("lo lan0 192.0.2.10/24").as_deref(), Some("lan0 192.0.2.10"), "SetUp knows which one lan0 is");
+        assert_eq!((at("192.0.2.0/24"), at("eth*")), (None, None), "which addresses those are is each server's");
     }
 
     #[test]

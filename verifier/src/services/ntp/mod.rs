@@ -72,17 +72,23 @@ fn server(finding: &mut Finding, name: &str, port: u16, mut options: BTreeMap<St
     finding.instance(Instance { name: name.into(), options, at });
 }
 
-/// The addresses that chrony gives the time at, where those are not all; the last one of each kind counts.
+/// The addresses that chrony gives the time at, or the interface, where those are not all; the last one of each kind counts.
 fn bind_addresses(text: &str) -> Vec<&str> {
     let mut all: Vec<&str> = vec![];
+    let mut device = None;
     for line in text.lines() {
         let mut words = line.split_whitespace();
-        let is_one = words.next().is_some_and(|word| word.eq_ignore_ascii_case("bindaddress"));
-        let Some(address) = words.next().filter(|address| is_one && !address.starts_with('/')) else { continue };
-        all.retain(|known| known.contains(':') != address.contains(':'));
-        all.push(address);
+        let Some(key) = words.next().map(str::to_ascii_lowercase) else { continue };
+        match (key.as_str(), words.next()) {
+            ("binddevice", name) => device = name,
+            ("bindaddress", Some(address)) if !address.starts_with('/') => {
+                all.retain(|known| known.contains(':') != address.contains(':'));
+                all.push(address);
+            }
+            _ => {}
+        }
     }
-    all
+    if all.is_empty() { device.into_iter().collect() } else { all }
 }
 
 /// The port at which chrony gives keys, where it has a certificate for that.
@@ -222,7 +228,8 @@ mod tests {
         assert_eq!(of("allow\nport 0\n"), None);
         assert_eq!(of("allow 10/8\ndeny 10.1/16\n"), Some((123, Some("10/8 !10.1/16".into()))));
         assert_eq!(of("deny all\n"), None);
-        let text = "bindaddress 192.0.2.1\nBindAddress 192.0.2.2 # ours\nbindaddress /run/x\nbindaddress 2001:db8::1\n";
+        assert_eq!(bind_addresses("binddevice lan0\nallow\n"), ["lan0"]);
+        let text = "binddevice lan0\nbindaddress 192.0.2.1\nBindAddress 192.0.2.2 # ours\nbindaddress /run/x\nbindaddress 2001:db8::1\n";
         assert_eq!(bind_addresses(text), ["192.0.2.2", "2001:db8::1"]);
     }
 
