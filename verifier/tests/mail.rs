@@ -75,7 +75,8 @@ fn how_postfix_is_to_meet_its_clients_is_no_fault() {
         "587 inet n - n - - smtpd\n  {turns_away}\n465 inet n - n - - smtpd\n  -o smtpd_tls_wrappermode=yes {turns_away}\n\
          2465 inet n - n - - smtpd\n  -o smtpd_tls_wrappermode=yes -o smtpd_tls_req_ccert=yes\n\
          2587 inet n - n - - smtpd\n  -o smtpd_tls_security_level=encrypt -o smtpd_tls_req_ccert=yes\n\
-         2525 inet n - n - - smtpd\n  -o smtpd_discard_ehlo_keywords=starttls\n"
+         2525 inet n - n - - smtpd\n  -o smtpd_discard_ehlo_keywords=starttls\n\
+         2526 inet n - n - - smtpd\n  -o smtpd_relay_restrictions=check_recipient_access,hash:/nowhere,reject_unauth_destination\n"
     );
     post_office(tree, &services);
     let found = setup("mail", tree);
@@ -91,12 +92,14 @@ fn how_postfix_is_to_meet_its_clients_is_no_fault() {
         ("smtp:25", "smtp answers on port 25"),
     ];
     let post = postfix(tree);
-    for port in [465, 587, 2465, 2525, 2587] {
+    for port in [465, 587, 2465, 2525, 2526, 2587] {
         common::wait_until("it listens everywhere", || common::accepts(port));
     }
     for (name, words) in expected {
         expect(&check(name), Verdict::Ok, &[words]);
     }
+    // A table that is gone shows when an address is looked up.
+    expect(&check("smtp:2526"), Verdict::Unacceptable, &["port 2526: it takes no mail: '451 4.3."]);
     run("postfix", &["-c", tree.join("etc/postfix").to_str().unwrap(), "stop"]);
     drop(post);
     common::wait_until("what it started has ended, too", || !common::accepts(25));
@@ -331,7 +334,7 @@ fn exim_takes_a_mail_and_what_it_does_not_is_told() {
         }
         let found = setup("mail", tree);
         let server = Daemon::start(&program, &["-bdf", "-q1s", "-C", file.to_str().unwrap()], 25);
-        let profile = verify_found("mail", &found, "smtp:25", &[]);
+        let profile = verify_found("mail", &found, "smtp:25", &[("answer-slow", "1000000")]);
         expect(&profile, verdict, &[words]);
         if acl.contains("delay") {
             assert!(value(&profile, "answer") > 2000.0, "it did not let anybody wait: {profile:?}");

@@ -113,7 +113,7 @@ fn server(target: &Target, protocol: &str, port: u16) -> anyhow::Result<Result<P
         let said = if protocol == "smtp" { smtp(&mut talk) } else { imap(&mut talk) };
         let answer = target.time("answer", start, config::ANSWER_SLOW.into(), None)?;
         match said {
-            Ok(said) => match (protocol == "smtp").then(|| takes_none(&mut talk)).flatten() {
+            Ok(said) => match (protocol == "smtp").then(|| takes_none(&mut talk, &said)).flatten() {
                 Some(why) => return Ok(Err(format!("port {port}: {why}"))),
                 None => (said, answer),
             },
@@ -182,17 +182,27 @@ fn smtp(talk: &mut Talk) -> Result<String, String> {
     Ok(said)
 }
 
-/// Begins a mail, and ends it: why it takes none at all. Who may not send one is turned away as it is configured, and is told so by other numbers.
-fn takes_none(talk: &mut Talk) -> Option<String> {
-    let answer = talk.say(b"MAIL FROM:<>\r\n").and_then(|()| talk.line());
+/// Begins a mail to the one whom every mail server has, and ends it: why it takes none at all. Who may not send one is turned away as it is
+/// configured, and is told so by other numbers.
+fn takes_none(talk: &mut Talk, capabilities: &str) -> Option<String> {
+    // What it calls itself; restrictions do not count for a postmaster without a domain.
+    let name = capabilities.get(4..).and_then(|line| line.split_whitespace().next()).unwrap_or_default();
+    let is_name = name.contains('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
+    let postmaster = if is_name { format!("postmaster@{name}") } else { "postmaster".to_owned() };
+    let mut ask = |words: &[u8], fails: &[&str]| {
+        let answer = talk.say(words).and_then(|()| talk.line()).ok()?;
+        fails.iter().any(|code| answer.starts_with(code)).then_some(answer)
+    };
+    let answer = ask(b"MAIL FROM:<>\r\n", &[&["452"][..], &FAILS].concat())
+        // A box may be full; where addresses are looked up may be gone.
+        .or_else(|| ask(format!("RCPT TO:<{postmaster}>\r\n").as_bytes(), &FAILS));
     // Nobody waits for its farewell.
     let _ = talk.say(b"QUIT\r\n");
-    let answer = answer.ok().filter(|answer| TAKES_NONE.iter().any(|code| answer.starts_with(code)))?;
-    Some(format!("it takes no mail: '{}'", answer.escape_debug()))
+    Some(format!("it takes no mail: '{}'", answer?.escape_debug()))
 }
 
-/// How a mail server says that it has no room for a mail, or that something of its own fails.
-const TAKES_NONE: [&str; 3] = ["452", "451 4.3", "421 4.3"];
+/// How a mail server says that something of its own fails; the last is exim's.
+const FAILS: [&str; 4] = ["451 4.3", "452 4.3", "421 4.3", "451 Temporary local problem"];
 
 /// The lines of an answer that has this code.
 fn expected(talk: &mut Talk, code: &str) -> Result<String, String> {
