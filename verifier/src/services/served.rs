@@ -5,6 +5,7 @@
 
 use crate::{here, seen::Look, service::Tree};
 use atlas_model::{TreePath, reserved};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use std::{
     os::unix::fs::MetadataExt,
     path::{Component, Path},
@@ -22,8 +23,8 @@ pub(super) struct Served {
 }
 
 impl Served {
-    /// Follows a path; an error says why no test data can lie there.
-    pub(super) fn of(tree: &Tree, configured: &str, data: &str) -> Result<Served, String> {
+    /// Follows a path; an error says why nothing is served by it.
+    pub(super) fn led(tree: &Tree, configured: &str) -> Result<Served, String> {
         let path = normal(configured);
         let mut links = tree.way(&path);
         let real = links.pop().unwrap_or_else(|| path.clone());
@@ -40,13 +41,28 @@ impl Served {
                 "the link {link} belongs neither to root nor to the owner of {real} (chown -h changes a link's owner)"
             ));
         }
-        let data = TreePath::parse(&format!("{}/{data}", real.trim_end_matches('/')));
-        match data.map(|data| reserved::why(&data)) {
-            Ok(None) => Ok(Served { path, real, links }),
-            Ok(Some(why)) => Err(format!("nothing in {real} is synchronised: {why}")),
-            Err(error) => Err(error.to_string()),
-        }
+        Ok(Served { path, real, links })
     }
+
+    /// Follows a path to a directory that can have test data of this name; an error says why it cannot.
+    pub(super) fn of(tree: &Tree, configured: &str, data: &str) -> Result<Served, String> {
+        let served = Served::led(tree, configured)?;
+        let real = &served.real;
+        let placed = TreePath::parse(&format!("{}/{data}", real.trim_end_matches('/')));
+        if let Some(why) = reserved::why(&placed.map_err(|error| error.to_string())?) {
+            return Err(format!("nothing in {real} is synchronised: {why}"));
+        }
+        let dir = here::below(tree.path(), real);
+        if is_read_only(&dir) && !dir.join(data).exists() {
+            return Err(format!("the file system of {real} is read-only"));
+        }
+        Ok(served)
+    }
+}
+
+/// Whether nothing can be written there, by anybody: a CD, a mirror that is mounted so.
+fn is_read_only(dir: &Path) -> bool {
+    statvfs(dir).is_ok_and(|of| of.flags().contains(FsFlags::ST_RDONLY))
 }
 
 /// A path without `.` and double slashes.
@@ -62,9 +78,31 @@ fn normal(path: &str) -> String {
 mod tests {
     use super::*;
     use crate::here::testing::Server;
+    use atlas_host::testing::own_network;
+    use std::process::Command;
 
     fn of(server: &Server, path: &str) -> Result<(String, String, Vec<String>), String> {
         Served::of(&server.tree(), path, "atlas-verify.html").map(|root| (root.path, root.real, root.links))
+    }
+
+    #[test]
+    fn nothing_is_placed_where_nobody_can_write() {
+        if !own_network("services::served::tests::nothing_is_placed_where_nobody_can_write") {
+            return;
+        }
+        let server = Server::with(&[("srv/cd/index.html", "")]);
+        assert!(of(&server, "/srv/cd").is_ok());
+        let cd = server.root().join("srv/cd");
+        let mount = |file: &Path, options: &str| {
+            let args = ["-t", "tmpfs", "-o", options, "none"];
+            assert!(Command::new("mount").args(args).arg(file).status().unwrap().success());
+        };
+        mount(&cd, "ro");
+        assert_eq!(of(&server, "/srv/cd").unwrap_err(), "the file system of /srv/cd is read-only");
+        mount(&cd, "remount,rw");
+        std::fs::write(cd.join("atlas-verify.html"), "").unwrap();
+        mount(&cd, "remount,ro");
+        assert!(of(&server, "/srv/cd").is_ok(), "it is there");
     }
 
     #[test]

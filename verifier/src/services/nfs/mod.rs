@@ -58,7 +58,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     }
     // What a link leads to is exported, and clients may name either.
     for export in &mut all {
-        if let Ok(Served { real, links, .. }) = Served::of(tree, &export.path, FILE) {
+        if let Ok(Served { real, links, .. }) = Served::led(tree, &export.path) {
             links.iter().for_each(|link| finding.link(link));
             export.path = real;
         }
@@ -184,7 +184,7 @@ const UNPLACED: &str = "unplaced";
 fn words(needs: &str) -> &'static str {
     match needs {
         TLS => "for who speaks TLS below NFS",
-        UNPLACED => "where nothing is synchronised, and no test file lies",
+        UNPLACED => "where no test file can be put: nothing there is synchronised, or it is read-only",
         ELSEWHERE => "another server's, to which clients are sent",
         _ => "for who has a ticket of Kerberos",
     }
