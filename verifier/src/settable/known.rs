@@ -15,6 +15,7 @@ pub(super) struct Settable {
 enum Value {
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// Nothing that is measured is below 0.
     Number,
     Port,
     /// A file, by its absolute path.
@@ -163,7 +164,10 @@ impl Value {
     fn is_not(self, text: &str) -> Option<String> {
         let (is_good, wanted) = match self {
             OneOf(words) => (words.contains(&text), words.join(" or ")),
-            Number => (text.parse::<f64>().is_ok_and(f64::is_finite), "a number".into()),
+            Number => {
+                let is_one = text.parse::<f64>().is_ok_and(|number| number.is_finite() && number >= 0.0);
+                (is_one, "a number, 0 or more".into())
+            }
             Port => (text.parse::<u16>().is_ok_and(|port| port > 0), "a port".into()),
             File => (text.starts_with('/'), "an absolute path".into()),
             Pages => (text.split_whitespace().all(|page| page.starts_with('/')), "paths that begin with '/'".into()),

@@ -25,6 +25,9 @@ pub(crate) use known::{is_measure, meaningless};
 /// How alike two names are for the one to be meant by the other, 1 being the same.
 const ALIKE: f64 = 0.6;
 
+/// What is read of a service together with another option alone.
+const NEEDS: [((&str, &str), &str); 1] = [(("web", "expect"), "dynamic")];
+
 /// What settings are held against.
 #[derive(Debug)]
 pub(crate) struct Known<'k> {
@@ -148,6 +151,12 @@ fn keys(found: &mut Findings<'_>, table: &str, service: &str, set: &DeValue<'_>,
         } else if let Some(why) = value.get_ref().as_str().and_then(|value| meaningless(service, word, value)) {
             found.add(value.span().start, table, &why);
         }
+        if let Some((_, needed)) = NEEDS.iter().find(|(of, _)| *of == (service, word)) {
+            let has = |key: &str| set.keys().any(|known| known.get_ref().as_ref() == key);
+            if !has(needed) && !instance.is_some_and(|instance| has(&format!("{needed}@{instance}"))) {
+                found.add(key.span().start, table, &format!("{word} is looked for on no page without {needed}"));
+            }
+        }
         if let (Some(instance), Some(known)) = (instance, instances)
             && !known.is_empty()
             && !known.contains(instance)
@@ -233,7 +242,15 @@ mod tests {
             ),
             (
                 "[service.mail]\nset = { answer-slow = \"soon\" }\n",
-                "line 2: [service.mail]: answer-slow = \"soon\" means nothing: it is to be a number",
+                "line 2: [service.mail]: answer-slow = \"soon\" means nothing: it is to be a number, 0 or more",
+            ),
+            (
+                "[service.web]\nset = { answer-slow = \"-5\" }\n",
+                "line 2: [service.web]: answer-slow = \"-5\" means nothing: it is to be a number, 0 or more",
+            ),
+            (
+                "[service.web]\nset = { \"dynamic@a:80\" = \"/\", expect = \"orders\" }\n",
+                "line 2: [service.web]: expect is looked for on no page without dynamic",
             ),
             (
                 "[service.web]\nset = { \"dynamic@shop.exmaple:443\" = \"/\" }\n",
@@ -277,7 +294,7 @@ mod tests {
     fn what_means_something_is_not_told() {
         let good = "[service.web]
 interval = 15
-set = { answer-slow = \"200\", certificate-unacceptable = \"2\", \"dynamic@shop.example:443\" = \"/status\", trust = \"no\" }
+set = { answer-slow = \"200\", certificate-unacceptable = \"2\", \"dynamic@shop.example:443\" = \"/status\", trust = \"no\", \"expect@shop.example:443\" = \"orders: \" }
 [service.mail]
 set = { trust = \"no\", imap-tls = \"no\", credentials = \"/etc/atlas/verifier/mail\" }
 [service.disk]
