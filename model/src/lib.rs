@@ -42,6 +42,7 @@ pub mod survey;
 pub mod time;
 pub mod tree_path;
 pub mod verify;
+pub mod ways;
 pub mod worn;
 
 pub use digest::Digest;

@@ -10,13 +10,18 @@
 //! {"set":"ident","path":"/etc/resolv.conf","type":"absent"}
 //! ```
 //!
-//! The first line may have `"users":{"33":"www-data"},"groups":{"42":"shadow"}`: what the server that made the Snapshot calls the numbers.
+//! The first line may have `"users":{"33":"www-data"},"groups":{"42":"shadow"}`: what the server that made the Snapshot calls the numbers; and
+//! `"ways":{"/srv/private":{"mode":448,"uid":33,"gid":33}}`: directories above the objects that are none of them ([`Way`](crate::ways::Way)).
 //!
 //! Invariants: paths are unique within a set and sorted; nothing lies below an entry that is no directory; the number of entries
 //! is that of the first line, so a Manifest that was cut off is never taken for a shorter one. A listed path that the server
 //! did not have stands as `absent`: installing removes it.
 
-use crate::{Digest, EnvVersion, Owners, Role, TreePath, shorten, tree_path::unescape};
+use crate::{
+    Digest, EnvVersion, Owners, Role, TreePath, shorten,
+    tree_path::unescape,
+    ways::{Way, Ways},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -247,6 +252,7 @@ pub struct Manifest {
     /// For which Environment.
     pub env_version: EnvVersion,
     owners: Owners,
+    ways: Ways,
     entries: Vec<Entry>,
 }
 
@@ -265,13 +271,20 @@ pub struct Header {
     users: BTreeMap<u32, String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     groups: BTreeMap<u32, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    ways: Ways,
 }
 
 impl Header {
     /// The first line of a Manifest with this many entries.
-    pub fn new(role: Role, env_version: EnvVersion, entries: usize, owners: &Owners) -> Header {
+    pub fn new(role: Role, env_version: EnvVersion, entries: usize, owners: &Owners, ways: Ways) -> Header {
         let (users, groups) = (owners.users.clone(), owners.groups.clone());
-        Header { atlas: "manifest".into(), format: 1, role, env_version, entries, users, groups }
+        Header { atlas: "manifest".into(), format: 1, role, env_version, entries, users, groups, ways }
+    }
+
+    /// The directories above its objects.
+    pub fn ways(&self) -> &Ways {
+        &self.ways
     }
 
     /// What the server that made the Snapshot calls the numbers in it.
@@ -328,6 +341,9 @@ pub enum BadManifest {
     /// A name that no account can have.
     #[error("its first line names an account as none can be named")]
     Owners,
+    /// Directories above the objects that no directory can be like.
+    #[error("its first line has directories with an owner or mode that none can have, or more than {}", Way::MOST)]
+    Ways,
     /// Two entries contradict each other.
     #[error("{path}: {why}")]
     Entry {
@@ -369,12 +385,18 @@ impl Manifest {
             }
             parents.push(entry);
         }
-        Ok(Manifest { role, env_version, owners: Owners::default(), entries })
+        Ok(Manifest { role, env_version, owners: Owners::default(), ways: Ways::new(), entries })
+    }
+
+    /// Says how the directories above its objects are. Comes before the owners, whose names they need, too.
+    pub fn with_ways(self, ways: Ways) -> Result<Manifest, BadManifest> {
+        let is_good = ways.len() <= Way::MOST && ways.values().all(Way::check);
+        if is_good { Ok(Manifest { ways, ..self }) } else { Err(BadManifest::Ways) }
     }
 
     /// Says what the server that made the Snapshot calls the numbers in it. Names that no entry needs are left out.
     pub fn with_owners(self, owners: &Owners) -> Result<Manifest, BadManifest> {
-        let owners = owners.used_by(&self.entries);
+        let owners = owners.used_by(&self.entries, &self.ways);
         if owners.check() { Ok(Manifest { owners, ..self }) } else { Err(BadManifest::Owners) }
     }
 
@@ -411,13 +433,13 @@ impl Manifest {
             return Err(BadManifest::Count { announced: header.entries, found });
         }
         let owners = Owners { users: header.users, groups: header.groups };
-        Manifest::new(header.role, header.env_version, entries)?.with_owners(&owners)
+        Manifest::new(header.role, header.env_version, entries)?.with_ways(header.ways)?.with_owners(&owners)
     }
 
     /// The file that [`Manifest::parse`] reads back.
     pub fn to_file(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let mut bytes =
-            serde_json::to_vec(&Header::new(self.role, self.env_version, self.entries.len(), &self.owners))?;
+        let (entries, ways) = (self.entries.len(), self.ways.clone());
+        let mut bytes = serde_json::to_vec(&Header::new(self.role, self.env_version, entries, &self.owners, ways))?;
         bytes.push(b'\n');
         for entry in &self.entries {
             serde_json::to_writer(&mut bytes, entry)?;
@@ -446,6 +468,11 @@ impl Manifest {
     /// What the server that made the Snapshot calls the numbers in it.
     pub fn owners(&self) -> &Owners {
         &self.owners
+    }
+
+    /// The directories above its objects.
+    pub fn ways(&self) -> &Ways {
+        &self.ways
     }
 }
 
@@ -493,6 +520,15 @@ mod tests {
         let manifest = sample().with_owners(&owners).unwrap();
         assert_eq!(manifest.owners().users, names(&[(0, "root")]), "nothing is lp's");
         assert_eq!(Manifest::parse(&manifest.to_file().unwrap()).unwrap(), manifest);
+        let way = Way { mode: 0o700, uid: 7, gid: 0 };
+        let ways = Ways::from([(TreePath::parse("/srv").unwrap(), way)]);
+        let above = sample().with_ways(ways.clone()).unwrap().with_owners(&owners).unwrap();
+        assert_eq!(Manifest::parse(&above.to_file().unwrap()).unwrap(), above);
+        assert_eq!((above.ways(), &above.owners().users[&7]), (&ways, &"lp".to_owned()), "a directory above is lp's");
+        for bad in [Way { mode: 0o10_000, ..way }, Way { uid: u32::MAX, ..way }] {
+            let ways = Ways::from([(TreePath::parse("/srv").unwrap(), bad)]);
+            assert!(matches!(sample().with_ways(ways), Err(BadManifest::Ways)));
+        }
         let bad = Owners { users: names(&[(0, "a:b")]), ..Owners::default() };
         assert!(matches!(sample().with_owners(&bad), Err(BadManifest::Owners)));
     }

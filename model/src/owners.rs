@@ -4,7 +4,10 @@
 //! The Manifest therefore says which names its numbers stand for, and an installation gives each object to the account of the same
 //! name. The entries of access lists (POSIX ACLs) are numbers, too, and are treated alike.
 
-use crate::manifest::{Entry, Meta};
+use crate::{
+    manifest::{Entry, Meta},
+    ways::Ways,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,9 +40,10 @@ impl Owners {
         self.users.values().chain(self.groups.values()).all(good)
     }
 
-    /// Those of `self` that own one of `entries`, or stand in an access list of one.
-    pub fn used_by(&self, entries: &[Entry]) -> Owners {
-        let (mut users, mut groups) = (BTreeSet::new(), BTreeSet::new());
+    /// Those of `self` that own one of `entries` or `ways`, or stand in an access list of one.
+    pub fn used_by(&self, entries: &[Entry], ways: &Ways) -> Owners {
+        let (mut users, mut groups): (BTreeSet<u32>, BTreeSet<u32>) =
+            ways.values().map(|way| (way.uid, way.gid)).unzip();
         for meta in entries.iter().filter_map(|entry| entry.kind.meta()) {
             users.insert(meta.uid);
             groups.insert(meta.gid);

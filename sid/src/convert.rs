@@ -182,7 +182,8 @@ pub fn convert(
         entries.extend(scan(&target.dir(set.dir_name())?, &list, set)?);
     }
     entries.extend(residue::entries(&target)?);
-    write_manifest(&target, role, to, entries, &owners_after(source, &target)?)?;
+    let ways = manifest_in(source)?.map(|manifest| manifest.ways().clone()).unwrap_or_default();
+    write_manifest(&target, role, to, entries, ways, &owners_after(source, &target)?)?;
     Ok(notes(&said.text()))
 }
 
@@ -194,19 +195,18 @@ fn notes(said: &str) -> Vec<String> {
 
 /// Whose numbers the files of a converted Snapshot have: a conversion keeps them, and may give an account another name.
 fn owners_after(source: &Dir, target: &Dir) -> Result<Owners, SidError> {
-    let mut owners = owners_in(source)?;
+    let mut owners = manifest_in(source)?.map(|manifest| manifest.owners().clone()).unwrap_or_default();
     let renamed = accounts::owners_of(&target.dir(FileSet::Sync.dir_name())?)?;
     owners.users.extend(renamed.users);
     owners.groups.extend(renamed.groups);
     Ok(owners)
 }
 
-/// Whose numbers the files of a Snapshot have.
-fn owners_in(snapshot: &Dir) -> Result<Owners, SidError> {
-    let Some(content) = snapshot.read_if_there(MANIFEST, Manifest::MAX_SIZE)? else { return Ok(Owners::default()) };
+/// The Manifest of a Snapshot, where it has one.
+fn manifest_in(snapshot: &Dir) -> Result<Option<Manifest>, SidError> {
+    let Some(content) = snapshot.read_if_there(MANIFEST, Manifest::MAX_SIZE)? else { return Ok(None) };
     let manifest = Manifest::parse(&content);
-    let manifest = manifest.map_err(|source| SidError::Manifest { path: snapshot.show(MANIFEST), source })?;
-    Ok(manifest.owners().clone())
+    Ok(Some(manifest.map_err(|source| SidError::Manifest { path: snapshot.show(MANIFEST), source })?))
 }
 
 #[cfg(test)]
@@ -227,7 +227,7 @@ mod tests {
         let entries = vec![Entry { set: FileSet::Sync, path, kind: Kind::Dir { meta } }];
         let names = |number: u32, name: &str| [(number, name.to_owned())].into();
         let owners = Owners { users: names(110, "ntp"), groups: names(42, "shadow") };
-        write_manifest(&source, Role::Pri, EnvVersion::OLDEST, entries, &owners).unwrap();
+        write_manifest(&source, Role::Pri, EnvVersion::OLDEST, entries, [].into(), &owners).unwrap();
         assert_eq!(owners_after(&source, &target).unwrap(), owners);
         std::fs::write(tmp.path().join("Env2/SyncFiles/etc/passwd"), "ntpsec:x:110:115::/:/bin/false\n").unwrap();
         let renamed = Owners { users: names(110, "ntpsec"), ..owners };

@@ -59,7 +59,7 @@ impl Kept {
         self.dir.sync_file_system()?;
         entries.extend(self.manifest.entries().iter().cloned());
         let Manifest { role, env_version, .. } = self.manifest;
-        self.manifest = write_manifest(&self.dir, role, env_version, entries, &Owners::default())?;
+        self.manifest = write_manifest(&self.dir, role, env_version, entries, [].into(), &Owners::default())?;
         Ok(())
     }
 

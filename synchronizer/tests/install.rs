@@ -295,6 +295,49 @@ fn an_owner_that_is_not_here_is_a_problem_and_nobody_gets_the_file() {
 }
 
 #[test]
+fn a_directory_that_nobody_lists_is_made_as_pri_has_it_and_told_where_it_lets_everybody_in() {
+    let world = World::new("/srv/app/keys/tls.key\n/srv/app/page\n/opt/drop/seed\n");
+    for path in ["srv/app/keys/tls.key", "srv/app/page", "opt/drop/seed"] {
+        world.write(&format!("pri/{path}"), path);
+    }
+    world.write("pri/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nweb:x:990:0::/:/bin/false\n");
+    world.write("sec/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nweb:x:101:0::/:/bin/false\n");
+    let set = |path: &str, owner: u32, mode: u32| {
+        std::os::unix::fs::chown(world.path(path), Some(owner), Some(0)).unwrap();
+        fs::set_permissions(world.path(path), PermissionsExt::from_mode(mode)).unwrap();
+    };
+    set("pri/srv/app/keys", 990, 0o2750);
+    set("pri/opt/drop", 0, 0o1777);
+    let report = world.cycle();
+    assert!(lines(&report, "problems").is_empty(), "{report}");
+    let is = |path: &str| {
+        let meta = fs::metadata(world.path("sec").join(path)).unwrap();
+        (meta.uid(), meta.mode() & 0o7777)
+    };
+    assert_eq!([is("srv"), is("srv/app"), is("srv/app/keys"), is("opt/drop")], [
+        (0, 0o755),
+        (0, 0o755),
+        (101, 0o2750),
+        (0, 0o1777)
+    ]);
+    assert_eq!(world.report(&[])["change_count"], 0);
+
+    // What is there is this server's own; that it lets everybody in is told until it does not.
+    set("sec/srv/app/keys", 101, 0o755);
+    world.write("pri/srv/app/page", "another");
+    let told = lines(&world.cycle(), "problems").join("\n");
+    assert!(told.contains("the directory /srv/app/keys lets everybody through here (mode 755)"), "{told}");
+    assert!(told.contains("chmod 2750 /srv/app/keys"), "{told}");
+    assert_eq!(is("srv/app/keys"), (101, 0o755));
+    set("sec/srv/app/keys", 101, 0o700);
+    assert!(lines(&world.cycle(), "problems").is_empty());
+    // PRI closes another one.
+    set("pri/srv/app", 990, 0o710);
+    let told = lines(&world.cycle(), "problems").join("\n");
+    assert!(told.contains("chmod 710 /srv/app"), "{told}");
+}
+
+#[test]
 fn malformed_or_missing_accounts_change_nothing() {
     let world = World::new("/etc/passwd\n/etc/web\n");
     world.write("pri/etc/passwd", "");

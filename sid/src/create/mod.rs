@@ -17,6 +17,7 @@ mod delta;
 mod lists;
 mod stat_cache;
 mod walk;
+mod ways;
 
 use crate::{
     accounts,
@@ -33,6 +34,7 @@ use atlas_host::{durable, lock::Lock, tree::Dir};
 use atlas_model::{
     EnvVersion, Owners, Role, TreePath,
     manifest::{Entry, FileSet, Header, Manifest},
+    ways::Ways,
 };
 use build::{BuildError, Sources, build};
 use delta::Delta;
@@ -214,7 +216,10 @@ impl Task<'_> {
         if let Some(path) = pass.unsettled.clone().filter(|_| last.fingerprint != seen.fingerprint) {
             return Ok(Attempt::Again { path, seen });
         }
-        let (objects, numbers) = (pass.objects, (take(&mut pass.users), take(&mut pass.groups)));
+        let (objects, mut numbers) = (pass.objects, (take(&mut pass.users), take(&mut pass.groups)));
+        let ways = ways::above(self.root, &self.lists.sync)?;
+        numbers.0.extend(ways.values().map(|way| way.uid));
+        numbers.1.extend(ways.values().map(|way| way.gid));
         let before = || published.as_ref().map(Published::manifest).transpose();
         let delta = Delta::of(pass, before()?, is_whole)?;
         let answer = Created {
@@ -230,7 +235,7 @@ impl Task<'_> {
             recorded: None,
             history_error: None,
         };
-        let next = Next::new(self, delta, numbers, published.as_ref().filter(|_| !is_whole))?;
+        let next = Next::new(self, delta, ways, numbers, published.as_ref().filter(|_| !is_whole))?;
         if let (Some(published), Some(key)) = (&published, key)
             && self.is_current(published, &next, is_whole)?
         {
@@ -265,6 +270,7 @@ impl Task<'_> {
     fn is_current(&self, published: &Published, next: &Next, is_whole: bool) -> Result<bool, SidError> {
         let is_same = next.delta.is_none()
             && next.owners == published.header.owners()
+            && next.ways == *published.header.ways()
             && self.lists.are_those_of(&published.dir)?
             && residue::is_current(self.sid, self.role, self.env_version, &published.dir)?;
         let mut version = self.env_version.older();
@@ -344,7 +350,8 @@ impl Task<'_> {
         self.lists.write(&dir)?;
         residue::carry(self.sid, self.role, self.env_version, &dir)?;
         let residue = residue::entries(&dir)?;
-        let header = Header::new(self.role, self.env_version, next.delta.count + residue.len(), &next.owners);
+        let count = next.delta.count + residue.len();
+        let header = Header::new(self.role, self.env_version, count, &next.owners, next.ways.clone());
         let before = published.map(Published::manifest).transpose()?;
         next.delta.write_manifest(&dir, &header, before, &residue)?;
         let wanted = lines::of(&dir)?.1;
@@ -395,6 +402,7 @@ impl Task<'_> {
 struct Next {
     delta: Delta,
     owners: Owners,
+    ways: Ways,
 }
 
 impl Next {
@@ -402,15 +410,17 @@ impl Next {
     fn new(
         task: &Task<'_>,
         delta: Delta,
+        ways: Ways,
         numbers: (BTreeSet<u32>, BTreeSet<u32>),
         before: Option<&Published>,
     ) -> Result<Next, SidError> {
         let bad = |source| SidError::Manifest { path: task.sid.dir().show(task.role.to_string()), source };
         let Delta { entries, gone, count } = delta;
         let checked = Manifest::new(task.role, task.env_version, entries)
+            .and_then(|manifest| manifest.with_ways(ways))
             .and_then(|manifest| manifest.with_owners(&task.accounts))
             .map_err(bad)?;
-        let mut owners = checked.owners().clone();
+        let (mut owners, ways) = (checked.owners().clone(), checked.ways().clone());
         let before = before.map(|before| before.header.owners()).unwrap_or_default();
         for (mine, names, numbers, before) in [
             (&mut owners.users, &task.accounts.users, numbers.0, before.users),
@@ -419,7 +429,7 @@ impl Next {
             let used = numbers.into_iter().chain(before.into_keys());
             mine.extend(used.filter_map(|number| Some((number, names.get(&number)?.clone()))));
         }
-        Ok(Next { delta: Delta { entries: checked.into_entries(), gone, count }, owners })
+        Ok(Next { delta: Delta { entries: checked.into_entries(), gone, count }, owners, ways })
     }
 }
 
@@ -429,10 +439,12 @@ pub(crate) fn write_manifest(
     role: Role,
     env_version: EnvVersion,
     entries: Vec<Entry>,
+    ways: Ways,
     owners: &Owners,
 ) -> Result<Manifest, SidError> {
     let path = dir.show(MANIFEST);
     let manifest = Manifest::new(role, env_version, entries)
+        .and_then(|manifest| manifest.with_ways(ways))
         .and_then(|manifest| manifest.with_owners(owners))
         .map_err(|source| SidError::Manifest { path: path.clone(), source })?;
     let content = manifest.to_file().map_err(|source| SidError::Damaged { path, why: source.to_string() })?;

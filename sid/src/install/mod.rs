@@ -72,6 +72,8 @@ pub struct Wanted<'a> {
     pub entries: &'a [Entry],
     /// The copies; `None` where no object needs one.
     pub files: Option<Dir>,
+    /// How directories above the objects are made where there are none.
+    pub ways: BTreeMap<TreePath, Meta>,
     /// The content of files that are made here instead of copied.
     pub made: BTreeMap<TreePath, Vec<u8>>,
     /// What is left as it is, whatever the Snapshot says.
@@ -135,6 +137,7 @@ impl<'a> Plan<'a> {
         let wanted = Wanted {
             entries: snapshot.manifest.of_set(set).as_slice(),
             files: snapshot.files(set)?,
+            ways: BTreeMap::new(),
             made: BTreeMap::new(),
             // Lists of before that was refused may have named what belongs to another machine.
             protected: Protected { no_identity: set == FileSet::Ident, ..Protected::default() },

@@ -29,7 +29,7 @@ impl Plan<'_> {
         let (mut parents, mut copies) = (Parents::default(), Parents::default());
         for change in &self.changes {
             let path = change.path();
-            staged.enter(path)?;
+            staged.enter(path, &self.wanted.ways)?;
             let parent = parents.held(root, path)?;
             let temp = temp_name();
             if matches!(change, Change::Add(_) | Change::Replace(_))
@@ -113,14 +113,20 @@ impl<'r> Staged<'r> {
     }
 
     /// Makes the directory that holds `path` ready to be staged in, if it is not.
-    fn enter(&mut self, path: &TreePath) -> Result<(), SidError> {
+    fn enter(&mut self, path: &TreePath, ways: &BTreeMap<TreePath, Meta>) -> Result<(), SidError> {
         if !self.entered.insert(path.parent()) {
             return Ok(());
         }
+        let is_missing = |way: &TreePath| self.root.dir(way.relative()).is_err_and(|error| error.is_not_found());
+        let made: Vec<_> = ways.iter().filter(|(way, _)| path.is_within(way) && is_missing(way)).collect();
         let parent = match path.parent() {
             Some(parent) => self.root.make_dirs(parent.relative()).map_err(|error| leads_out(path, error))?,
             None => self.root.dir(".")?,
         };
+        for (way, meta) in made {
+            let (above, name) = self.root.parent_of(way)?;
+            object::update_dir(meta, &above, name)?;
+        }
         durable::remove_leftovers(&parent)?;
         if let Some(stat) = parent.stat(OsStr::new("."))? {
             self.file_systems.entry(stat.st_dev).or_insert(parent);

@@ -157,6 +157,7 @@ impl Restore {
             let wanted = Wanted {
                 entries,
                 files: snapshot.files(set)?,
+                ways: BTreeMap::new(),
                 made: BTreeMap::new(),
                 protected,
                 trust: Trust::Bytes,

@@ -127,6 +127,7 @@ impl Run<'_> {
         let wanted = Wanted {
             entries: &entries,
             files: Some(kept.files()?),
+            ways: BTreeMap::new(),
             made: BTreeMap::new(),
             protected: Protected { reserved: true, ..Protected::default() },
             trust: Trust::Bytes,

@@ -3,10 +3,13 @@
 use super::as_pri;
 use anyhow::{Context, bail};
 use atlas_cli::Hint;
-use atlas_host::{net::replica::Replica, tree::Dir};
+use atlas_host::{
+    net::replica::Replica,
+    tree::{Dir, ObjectType},
+};
 use atlas_model::{
     Digest, EnvVersion, Owners, PathList, Role, TreePath,
-    manifest::{Entry, FileSet, Kind},
+    manifest::{Entry, FileSet, Kind, Meta},
     owners::Numbers,
 };
 use atlas_sid::{
@@ -36,6 +39,8 @@ pub(super) struct Source {
 pub(super) struct Brought {
     /// Sorted by path.
     pub(super) entries: Vec<Entry>,
+    /// How the directories above them are on PRI, with this server's numbers.
+    ways: BTreeMap<TreePath, Meta>,
     made: BTreeMap<TreePath, Vec<u8>>,
     /// Where this server was looked at a moment ago: the paths that may have to be changed.
     differing: Option<BTreeSet<TreePath>>,
@@ -91,12 +96,15 @@ impl Source {
     pub(super) fn bring(&self, root: &Dir, seen: Option<&Dir>) -> anyhow::Result<Brought> {
         let entries = self.snapshot.manifest.of_set(FileSet::Sync).cloned().collect();
         let differing = seen.map(|own| lines::differing(&self.snapshot.dir, own)).transpose()?.flatten();
-        let mut brought = Brought { entries, made: BTreeMap::new(), differing, warnings: vec![], problems: vec![] };
+        let ways = self.snapshot.manifest.ways().iter().map(|(path, way)| (path.clone(), way.meta())).collect();
+        let (made, warnings, problems) = (BTreeMap::new(), vec![], vec![]);
+        let mut brought = Brought { entries, ways, made, differing, warnings, problems };
         let here = accounts::read(root).context("read this server's accounts")?;
         let merged = self.merge_accounts(&here, &mut brought)?;
         let content = |which: Which| merged.get(&which).or(here.get(&which)).map_or(&[][..], Vec::as_slice);
         let owners = accounts::owners(content(Which::Passwd), content(Which::Group));
         give_owners(self.snapshot.manifest.owners(), &owners, &mut brought);
+        compare_ways(root, &mut brought)?;
         settle_accounts(root, &here, &merged, &mut brought)?;
         Ok(brought)
     }
@@ -151,6 +159,7 @@ impl Brought {
         let wanted = Wanted {
             entries: &self.entries,
             files: source.snapshot.files(FileSet::Sync)?,
+            ways: self.ways.clone(),
             made: self.made.clone(),
             protected: Protected { paths, reserved: true, no_identity: false },
             trust,
@@ -181,6 +190,10 @@ fn identity_of(role_dir: &Dir, env_version: EnvVersion) -> anyhow::Result<PathLi
 
 fn give_owners(theirs: &Owners, here: &Owners, brought: &mut Brought) {
     let numbers = Numbers::between(theirs, here);
+    // One whose owner is nobody here is root's, and lets no more through than before.
+    for meta in brought.ways.values_mut() {
+        let _ = numbers.apply(meta);
+    }
     for entry in &mut brought.entries {
         let Entry { path, kind, .. } = entry;
         let (Kind::File { meta, .. } | Kind::Dir { meta } | Kind::Link { meta, .. }) = kind else { continue };
@@ -200,6 +213,25 @@ fn give_owners(theirs: &Owners, here: &Owners, brought: &mut Brought) {
             ));
         }
     }
+}
+
+/// Tells of directories that are here already, and let everybody through where PRI's do not: what PRI keeps in them relies on that.
+fn compare_ways(root: &Dir, brought: &mut Brought) -> anyhow::Result<()> {
+    for (path, meta) in &brought.ways {
+        let Ok((parent, name)) = root.parent_of(path) else { continue };
+        let Some(stat) = parent.stat(name)? else { continue };
+        let is_open = ObjectType::of(&stat) == ObjectType::Dir && stat.st_mode & 0o007 & !meta.mode != 0;
+        if is_open {
+            brought.problems.push(format!(
+                "the directory {path} lets everybody through here (mode {:03o}), and not on PRI ({:03o}), where something in it is \
+                 configuration: chmod {:03o} {path}",
+                stat.st_mode & 0o7777,
+                meta.mode,
+                meta.mode
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Puts the merged files in the place of PRI's. One that is here as it must be keeps its time, so that nothing is changed.

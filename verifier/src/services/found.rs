@@ -1,7 +1,6 @@
 //! What one service is found to have, put together piece by piece, each once.
 
 use crate::{
-    here,
     seen::Look,
     service::{BESIDE, BOUND, LOOPBACK, SOCKET, Target, Tree},
 };
@@ -13,7 +12,6 @@ use atlas_sid::layout::UNBOUND_MOUNT;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::unix::fs::PermissionsExt,
     path::Path,
 };
 
@@ -60,12 +58,6 @@ impl Finding {
                 tree.look(Look::Under, path);
                 self.one(path);
             });
-            if is_key_kept_by_its_directory(tree, path) {
-                self.problem(format!(
-                    "{path} is a private key that everybody may read, and only the directory keeps them from it, which a secondary \
-                     makes for everybody: chmod go= {path}"
-                ));
-            }
         }
     }
 
@@ -144,19 +136,6 @@ impl Finding {
     pub(super) fn done(self) -> Found {
         self.0
     }
-}
-
-/// Whether a private key may be read by all, and a directory above it lets nobody through. A directory that is on no list is made with its usual mode.
-fn is_key_kept_by_its_directory(tree: &Tree, path: &str) -> bool {
-    let mode = |path: &Path| {
-        std::fs::metadata(here::below(tree.path(), &path.to_string_lossy())).map_or(0, |meta| meta.permissions().mode())
-    };
-    let path = Path::new(path);
-    let mut above = path.ancestors().skip(1).filter(|dir| dir.parent().is_some());
-    let is_closed = above.any(|dir| mode(dir) & 0o001 == 0);
-    let is_key =
-        || tree.read(&path.to_string_lossy()).ok().flatten().is_some_and(|text| text.contains("PRIVATE KEY-----"));
-    is_closed && mode(path) & 0o100_004 == 0o100_004 && is_key()
 }
 
 /// Whether a path lies where only PRI has anything.
@@ -248,25 +227,6 @@ fn is_packaged(path: &str) -> bool {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
-
-    #[test]
-    fn a_private_key_that_only_its_directory_keeps_from_everybody_is_told() {
-        let server = crate::here::testing::Server::with(&[
-            ("srv/private/a.key", "-----BEGIN PRIVATE KEY-----\n"),
-            ("srv/private/a.pem", "-----BEGIN CERTIFICATE-----\n"),
-        ]);
-        let told = |dir: u32, file: u32| {
-            for (path, mode) in [("srv/private", dir), ("srv/private/a.key", file), ("srv/private/a.pem", 0o644)] {
-                std::fs::set_permissions(server.root().join(path), PermissionsExt::from_mode(mode)).unwrap();
-            }
-            let mut finding = Finding::default();
-            ["/srv/private/a.key", "/srv/private/a.pem"].iter().for_each(|path| finding.path(&server.tree(), path));
-            finding.done().problems
-        };
-        let [problem] = &told(0o700, 0o644)[..] else { panic!("not told") };
-        assert!(problem.contains("chmod go= /srv/private/a.key"), "{problem}");
-        assert!(told(0o700, 0o600).is_empty() && told(0o755, 0o644).is_empty());
-    }
 
     #[test]
     fn who_listens_on_some_addresses_alone_is_bound_to_them() {
