@@ -75,6 +75,11 @@ fn answer(places: &Places, report: &mut BootReport, clock: &mut Clock) -> Result
     let is_mounted =
         mount::is_mount_point(&places.unbound()).map_err(|error| refuse::of_file("look at /unbound", &error))?;
     if is_mounted {
+        // What is mounted was ended when its disks were lost, and says nothing of those that are there now.
+        if let Some(lost) = refused_now(places).filter(|refusal| refusal.code == RefusalCode::DisksLost) {
+            let again = "the set can be found again, and is looked into by the next boot, which decides then";
+            return Err(refuse::with_disks(lost.found(again), &found.choice));
+        }
         report.set = Some(describe(&found.choice));
         return look(places, &root, &start, &found, report, clock)
             .map_err(|refusal| refuse::with_mounted_disks(refusal, &found.choice));

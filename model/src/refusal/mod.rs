@@ -85,6 +85,10 @@ impl Refusal {
 
     /// The answer to the question what the next boot will do. The system that runs may be up, and stays as it is.
     pub fn forecast(&self) -> String {
+        // Until it is switched off, there is no more to know.
+        if self.code == RefusalCode::DisksLost {
+            return self.screen();
+        }
         let mut text = self.text("THE NEXT BOOT WILL REFUSE TO TAKE A ROLE");
         if let Some(risk) = self.code.risk_of_accepting() {
             text.push_str(&format!(
@@ -157,5 +161,7 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains("stays down") && !text.contains("log in here"), "{text}");
+        let lost = Refusal::new(RefusalCode::DisksLost, "Gone.").because("another may have them").remedy("switch it off");
+        assert!(!lost.forecast().contains("WILL REFUSE"), "the next boot decides: {}", lost.forecast());
     }
 }

@@ -123,6 +123,9 @@ pub(crate) fn pulled_out(ctx: &Context) -> Result<()> {
     left.sh("ip link set eth0 up; ip address add 192.168.77.1/24 dev eth0 2>/dev/null; systemctl restart systemd-networkd || true")?;
     thread::sleep(QUIET);
     ensure!(lan.sent("left")?.frames == before, "it sends again, without a cold boot");
+    // The file system that was lost says nothing of the disks that are there now.
+    let said = left.sh("atlas-boot check; true")?;
+    ensure!(said.contains(LOST) && !said.contains("damaged") && !said.contains("WILL REFUSE"), "{said}");
     left.power_cut()?;
     left.start()?;
     left.wait_booted(secs(240))?;
