@@ -311,7 +311,16 @@ fn a_server_without_a_role_answers_no_and_says_why() {
     (boot.refusal, boot.outcome) = (None, atlas_model::Outcome::NotInitialised);
     write(root, "run/atlas/boot.json", &serde_json::to_string(&boot).unwrap());
     assert!(status(&[]).1.contains("try: atlas init, then reboot"), "{}", status(&[]).1);
-    // What the boot did is not known either.
+    // It was booted without ATLAS.
     std::fs::remove_file(root.join("run/atlas/boot.json")).unwrap();
-    assert_eq!(status(&[]).0, Some(1));
+    let error = || {
+        let output = atlas(root, &["status", "--root", root.to_str().unwrap()]);
+        (output.status.code(), text(&output.stderr))
+    };
+    let (code, told) = error();
+    assert!(code == Some(1) && told.contains("never set up") && told.contains("'atlas init' sets it up"), "{told}");
+    write(root, "opt/atlas/EnvID", "1\n");
+    write(root, "opt/atlas/Cluster", "bakery\n");
+    let (code, told) = error();
+    assert!(code == Some(1) && told.contains("see /run/atlas/boot.json"), "{told}");
 }

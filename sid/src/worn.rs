@@ -98,23 +98,22 @@ pub fn clean(littered: &[Dir]) {
     }
 }
 
-/// Before a Snapshot is made of the identity in place, for `identity`: from now on it is that Role's.
+/// Whether the identity in place is that of this Role, or may become it; gives the record.
 ///
 /// # Errors
 /// Where the record says that another Role's is in place: a Snapshot would give it to this Role as well. Where this Role has a Snapshot
 /// that no boot installed here: a new one would replace its identity by that of this machine.
-pub fn give(root: &Dir, sid: &SidData, env: EnvVersion, mut identity: RoleIdentity) -> Result<(), SidError> {
+pub fn check(root: &Dir, sid: &SidData, env: EnvVersion, identity: &RoleIdentity) -> Result<Worn, SidError> {
     let (worn, _) = read_or_unknown(root)?;
     let role = identity.role;
     let foreign = |worn: String| {
         let has_snapshot = sid.role_dir(role)?.map(|dir| snapshot::newest(&dir)).transpose()?.flatten().is_some();
         Err(SidError::ForeignIdentity { role, worn, has_snapshot })
     };
-    if let Some(Foreign::Of(other)) = worn.foreign_to(&identity) {
+    if let Some(Foreign::Of(other)) = worn.foreign_to(identity) {
         return foreign(format!("the identity of {other}"));
     }
     match &worn.whose {
-        Whose::Of(of) => identity.set = identity.set.or_else(|| of.set.clone()),
         Whose::Own if !is_installed(root, sid, role, env, |_| true)? => {
             return foreign(format!("an identity of its own, and not that of the Snapshot of {role}"));
         }
@@ -124,7 +123,18 @@ pub fn give(root: &Dir, sid: &SidData, env: EnvVersion, mut identity: RoleIdenti
                 "another identity than that of the Snapshot of {role}, and nobody wrote down whose"
             ));
         }
-        Whose::Own | Whose::Unknown => {}
+        Whose::Of(_) | Whose::Own | Whose::Unknown => {}
+    }
+    Ok(worn)
+}
+
+/// Before a Snapshot is made of the identity in place, for `identity`: from now on it is that Role's.
+///
+/// # Errors
+/// As [`check`] says.
+pub fn give(root: &Dir, sid: &SidData, env: EnvVersion, mut identity: RoleIdentity) -> Result<(), SidError> {
+    if let Whose::Of(of) = check(root, sid, env, &identity)?.whose {
+        identity.set = identity.set.or(of.set);
     }
     if !write(root, &Worn::of(identity))? {
         // Whatever is in place now is that Role's, what was changed since the record was written included. Not flushed: it is only good to know.

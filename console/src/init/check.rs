@@ -6,7 +6,7 @@
 use super::{
     early,
     facts::{self, Site},
-    initramfs::{self, ATLAS_BOOT, Kernel},
+    initramfs::{self, ALLOW_UPDATES, ATLAS_BOOT, Kernel},
     layout, listed, network, tool,
 };
 use atlas_cli::{Exit, Style, Table, print, print_json};
@@ -69,7 +69,7 @@ pub fn run(site: &Site, json: bool) -> anyhow::Result<Exit> {
 pub fn examine(site: &Site, kernels: impl FnOnce() -> Vec<Kernel>) -> Verdict {
     let (boot, mut findings) = ask_atlas_boot(&site.root);
     // After atlas-boot: the disks that it sees count, also those that appear at this moment.
-    findings.extend(in_initramfs(kernels()));
+    findings.extend(in_initramfs(kernels(), initramfs::is_kept_from_updates(&site.root)));
     findings.extend(network::findings(&site.root));
     findings.extend(early::findings(&site.root, &facts::attached_sets()));
     findings.extend(listed::findings(site, boot.as_ref()));
@@ -137,14 +137,18 @@ fn judge(report: &BootReport) -> Vec<Finding> {
     findings
 }
 
-fn in_initramfs(kernels: Vec<Kernel>) -> Vec<Finding> {
+fn in_initramfs(kernels: Vec<Kernel>, is_kept: bool) -> Vec<Finding> {
     if kernels.is_empty() {
         return vec![Finding::problem("initramfs", "no kernel is installed in /boot")];
     }
     let finding = |kernel: Kernel| match kernel.lack {
         None => Finding::well("initramfs", format!("kernel {} starts atlas-boot", kernel.version)),
-        Some(lack) => Finding::problem("initramfs", format!("kernel {}: {lack}", kernel.version))
-            .remedy(format!("update-initramfs -u -k {0}, or -c where it has none", kernel.version)),
+        Some(lack) => {
+            Finding::problem("initramfs", format!("kernel {}: {lack}", kernel.version)).remedy(match is_kept {
+                true => ALLOW_UPDATES.to_owned(),
+                false => format!("update-initramfs -u -k {0}, or -c where it has none", kernel.version),
+            })
+        }
     };
     kernels.into_iter().map(finding).collect()
 }

@@ -179,8 +179,25 @@ pub fn update(root: &Path) -> anyhow::Result<()> {
     if lacks.is_empty() {
         return Ok(());
     }
-    Err(anyhow::anyhow!("an initramfs was made without atlas-boot: {}", lacks.join("; ")))
-        .hint("reinstall the package 'atlas', which brings the hook; for a kernel without initramfs: update-initramfs -c -k VERSION")
+    let hint = match is_kept_from_updates(root) {
+        true => ALLOW_UPDATES,
+        false => {
+            "reinstall the package 'atlas', which brings the hook; for a kernel without initramfs: update-initramfs -c -k VERSION"
+        }
+    };
+    Err(anyhow::anyhow!("an initramfs was made without atlas-boot: {}", lacks.join("; "))).hint(hint)
+}
+
+/// What to do where nobody may make an initramfs anew.
+pub const ALLOW_UPDATES: &str =
+    "say update_initramfs=yes in /etc/initramfs-tools/update-initramfs.conf, which keeps every initramfs as it is now; then update-initramfs -u -k all";
+
+/// Whether Debian's own setting makes `update-initramfs -u` do nothing, and end well.
+pub fn is_kept_from_updates(root: &Path) -> bool {
+    let text = std::fs::read_to_string(root.join("etc/initramfs-tools/update-initramfs.conf")).unwrap_or_default();
+    // It is a script: the last line counts.
+    let last = text.lines().filter_map(|line| line.trim().strip_prefix("update_initramfs=")).next_back();
+    last.is_some_and(|value| value.trim_matches(['"', '\'']) == "no")
 }
 
 /// The kernels after the items were done: an initramfs that was made was looked at then.
@@ -195,6 +212,22 @@ pub fn as_updated(mut kernels: Vec<Kernel>, done: &[Item]) -> Vec<Kernel> {
 mod tests {
     use super::*;
     use std::cell::RefCell;
+
+    #[test]
+    fn a_setting_that_keeps_every_initramfs_as_it_is_is_known() {
+        let tmp = tempfile::tempdir().unwrap();
+        assert!(!is_kept_from_updates(tmp.path()));
+        let dir = tmp.path().join("etc/initramfs-tools");
+        std::fs::create_dir_all(&dir).unwrap();
+        for (text, is_kept) in [
+            ("# update_initramfs=no\nupdate_initramfs=yes\n", false),
+            ("update_initramfs=all\n", false),
+            ("update_initramfs=yes\nupdate_initramfs=\"no\"\n", true),
+        ] {
+            std::fs::write(dir.join("update-initramfs.conf"), text).unwrap();
+            assert_eq!(is_kept_from_updates(tmp.path()), is_kept, "{text}");
+        }
+    }
 
     #[test]
     fn an_initramfs_is_listed_again_when_it_changed_and_as_long_as_it_lacks_the_program() {

@@ -20,7 +20,12 @@ use std::{path::Path, time::SystemTime};
 pub(super) fn gather(root: &Path) -> anyhow::Result<Facts> {
     let tree = Dir::open_root(root).context("open the server's tree")?;
     let unbound = tree.dir(UNBOUND_MOUNT).context("open the Unbound file system")?;
-    let sid = SidData::open(&unbound)
+    let sid = SidData::open(&unbound);
+    if sid.is_err() && BoundData::read(&tree)?.is_none() {
+        let hint = "'atlas init' sets it up ('atlas init --help' shows how), and the next boot gives it its role";
+        return Err(anyhow::anyhow!("this server was never set up")).hint(hint);
+    }
+    let sid = sid
         .context("read who this server is")
         .hint("see /run/atlas/boot.json for why the last boot did not mount the Unbound set (without that file it was no boot of ATLAS': reboot); 'atlas init --check' looks again")?;
     let config = sid.master_config().context("read who this server is")?;

@@ -23,13 +23,14 @@ use atlas_model::{
     Role,
     manifest::{FileSet, Kind},
     verify::{Fault, Profile, Verdict},
+    worn::{RoleIdentity, Whose},
 };
 use atlas_sid::{
-    Found, Snapshot,
+    Found, SidError, Snapshot,
     addresses::{of_host, of_role, on_wires},
     drift::differs,
     install::{Change, Plan},
-    snapshot,
+    snapshot, worn,
 };
 use std::{
     collections::BTreeSet,
@@ -52,6 +53,7 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     };
     let mut faults = Faults::default();
     let role = member.config.role();
+    worn(&member, &mut faults)?;
     // What is changed on PRI is meant, and in the next Snapshot a moment later.
     if !role.is_primary() {
         snapshot(&member, &mut faults)?;
@@ -62,6 +64,25 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     machine_id(&target.root, &mut faults);
     root::can_log_in(&target.root, here::now(), &mut faults);
     Ok(faults.profile(format!("the identity is that of {role}")))
+}
+
+/// Whose identity this server wears: between 'atlas init' on disks that have an identity and the next boot it is still its own.
+fn worn(member: &Member, faults: &mut Faults) -> anyhow::Result<()> {
+    let (role, cluster) = (member.config.role(), member.config.cluster().clone());
+    let identity = RoleIdentity { role, cluster, set: None, paths: vec![] };
+    let (record, _) = worn::read_or_unknown(&member.tree).context("read whose identity this server wears")?;
+    if record.whose == Whose::Unknown {
+        return Ok(());
+    }
+    match worn::check(&member.tree, &member.sid, member.bound.env_id, &identity) {
+        Err(SidError::ForeignIdentity { worn, .. }) => {
+            let what = format!("this server has the disks of {role}, and wears {worn}");
+            let hint = format!("reboot: that installs the identity of {role}");
+            faults.add(Fault::new(Verdict::Unacceptable, what, hint).is("worn", &[]));
+            Ok(())
+        }
+        other => other.map(drop).context("read whose identity this server wears"),
+    }
 }
 
 /// What differs from the Snapshot that the next cycle takes anew.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::here::testing::Server;
-use atlas_model::EnvVersion;
+use atlas_model::{EnvVersion, worn::Worn};
 use atlas_sid::{SidData, create};
 
 const ID: &str = "0123456789abcdef0123456789abcdef\n";
@@ -45,6 +45,17 @@ fn a_secondary_that_is_who_it_was_is_well_and_pri_s_own_changes_are_meant() {
     let pri = Server::new();
     pri.member("PRI");
     pri.is_well(&SERVICE);
+}
+
+#[test]
+fn a_server_that_has_the_disks_of_a_role_and_not_yet_its_identity_is_told() {
+    let server = secondary();
+    server.write("opt/atlas/Identity", &Worn::OWN.to_file());
+    server.is_well(&SERVICE);
+    server.write("etc/hostname", "third\n");
+    server.write("proc/sys/kernel/hostname", "third\n");
+    let told = "this server has the disks of SEC1, and wears an identity of its own, and not that of the Snapshot of SEC1";
+    server.says(&SERVICE, Verdict::Unacceptable, &[told]);
 }
 
 #[test]
