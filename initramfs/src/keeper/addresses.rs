@@ -273,7 +273,7 @@ fn refusal(
         };
         let does = if *said == Said::Claim { "is used by" } else { "is asked for by" };
         refusal = refusal.found(format!("{address} {does} {mac}, heard on {wire}{who}"));
-        situation.insert(format!("{address} {mac} {vlan:?}"));
+        situation.insert(format!("{address} {mac} {wire}"));
     }
     situation.extend(set.iter().cloned());
     let situation: Vec<String> = situation.into_iter().collect();
@@ -327,7 +327,10 @@ mod tests {
         assert_eq!(refusal(&BTreeSet::new(), &names, &BTreeSet::new(), &[]), None);
         // It stands for this wire, and for the set as it is.
         let tagged = Conflict { vlan: Some(5), ..conflict(7, Said::Claim) };
-        assert_ne!(of(&[tagged]).fingerprint, known.fingerprint);
+        let elsewhere = Conflict { interface: "eth1".into(), ..conflict(7, Said::Claim) };
+        for other in [tagged, elsewhere] {
+            assert_ne!(of(&[other]).fingerprint, known.fingerprint);
+        }
         let with = |disks: &[&str]| {
             let disks = disks.iter().map(|disk| (*disk).to_owned()).collect();
             let set = SetReport { uuid: "7".into(), disks, ..SetReport::default() };
