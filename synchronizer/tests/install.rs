@@ -314,12 +314,10 @@ fn a_directory_that_nobody_lists_is_made_as_pri_has_it_and_told_where_it_lets_ev
         let meta = fs::metadata(world.path("sec").join(path)).unwrap();
         (meta.uid(), meta.mode() & 0o7777)
     };
-    assert_eq!([is("srv"), is("srv/app"), is("srv/app/keys"), is("opt/drop")], [
-        (0, 0o755),
-        (0, 0o755),
-        (101, 0o2750),
-        (0, 0o1777)
-    ]);
+    assert_eq!(
+        [is("srv"), is("srv/app"), is("srv/app/keys"), is("opt/drop")],
+        [(0, 0o755), (0, 0o755), (101, 0o2750), (0, 0o1777)]
+    );
     assert_eq!(world.report(&[])["change_count"], 0);
 
     // What is there is this server's own; that it lets everybody in is told until it does not.

@@ -21,6 +21,7 @@ use atlas_sid::{BoundData, SidData, layout::UNBOUND_MOUNT};
 use std::{
     fs::File,
     io::Read,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -84,6 +85,16 @@ pub(crate) fn run(root: &Path, name: &str, args: &[&str], deadline: Duration) ->
 /// Whether systemd runs this server.
 pub(crate) fn has_systemd(root: &Path) -> bool {
     is_there(root, "run/systemd/system")
+}
+
+/// Whether only this server itself can send there.
+pub(crate) fn is_own(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback(),
+        IpAddr::V6(address) => {
+            address.is_loopback() || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback())
+        }
+    }
 }
 
 /// How long the server is up, in seconds.

@@ -224,6 +224,8 @@ pub const DATA: &str = "data";
 /// The option that names the addresses that an instance listens on, where those are not all.
 pub const BOUND: &str = "bound";
 
+/// The option in which SetUp finds a document root that is not there: one that was is missed.
+pub const MISSING: &str = "missing";
 /// The option that names the address at which a server comes to an instance of its own, where that is not 127.0.0.1.
 pub const LOOPBACK: &str = "loopback";
 /// What a server calls itself.

@@ -11,7 +11,9 @@
 //! there; only what was placed and is still as it was placed is removed; a directory is never made in client data; no path is followed
 //! through a link that another user could have put there (every directory is held, and a link in the way is an error).
 
+mod missed;
 mod names;
+mod unexercised;
 
 use crate::{
     catalogue::{self, OWN},
@@ -81,6 +83,9 @@ pub fn run(root: &Path) -> anyhow::Result<Option<Report>> {
     let (plugins, _) = catalogue::plugins(root, &beside("VerifyService"));
     let (mut found, failed) = catalogue::find_here(root, &plugins);
     names::settle(root, &identity.config, &mut found);
+    let last = crate::control::services(root).unwrap_or_default();
+    missed::keep(&last, &mut found);
+    unexercised::note(root, &mut found);
     let mut report = Report { format: 1, services: Services { format: 1, ..Services::default() }, ..Report::default() };
     let store = identity.sid.dir();
     store.make_dir("Verifier", 0o700)?;
@@ -102,7 +107,6 @@ pub fn run(root: &Path) -> anyhow::Result<Option<Report>> {
     }
     remove_gone(&tree, &mut placed, &mut report.removed);
     // One whose SetUp failed keeps what it had, and says so.
-    let last = crate::control::services(root).unwrap_or_default();
     for (name, why) in failed {
         let mut kept = last.services.get(&name).cloned().unwrap_or_default();
         kept.problems = vec![format!("SetUp failed: {why}")];
@@ -112,6 +116,19 @@ pub fn run(root: &Path) -> anyhow::Result<Option<Report>> {
     durable::write_if_changed(&dir, OsStr::new("Services.json"), &serde_json::to_vec_pretty(&report.services)?, 0o644)?;
     list_own(&identity)?;
     Ok(Some(report))
+}
+
+/// The test data that was placed and is gone, where its directory is there: a site was put there anew. None on a server that is not PRI.
+pub fn gone(root: &Path) -> anyhow::Result<Vec<String>> {
+    let identity = Identity::read(root)?;
+    let store = identity.sid.dir().dir("Verifier/PRI");
+    let (Role::Pri, Ok(store)) = (identity.config.role(), store) else { return Ok(vec![]) };
+    let is_gone = |path: &String| {
+        let path = root.join(path.trim_start_matches('/'));
+        path.symlink_metadata().is_err() && path.parent().is_some_and(Path::is_dir)
+    };
+    let needed = read_placed(&store)?.files.into_iter().filter(|(_, file)| file.gone == 0).map(|(path, _)| path);
+    Ok(needed.filter(is_gone).collect())
 }
 
 /// `/etc/atlas/verifier` with its secret.

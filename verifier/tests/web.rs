@@ -418,7 +418,7 @@ fn what_apache_serves_is_compared_and_what_it_should_not_is_told() {
     let check = || verify_found("web", &found, "shop.example:80", &[]);
     let server = apache(tree);
     expect(&check(), Verdict::Ok, &["comes as it was placed"]);
-    assert_eq!(found.instances[0].options["restricted"], "/.htaccess /staff");
+    assert_eq!(found.instances[0].options["restricted"], "/staff");
     fs::set_permissions("/srv/shop/atlas-verify.html", PermissionsExt::from_mode(0o600)).unwrap();
     expect(&check(), Verdict::Unacceptable, &["may not be read (403)"]);
     place(tree, &found);

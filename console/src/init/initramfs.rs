@@ -189,8 +189,7 @@ pub fn update(root: &Path) -> anyhow::Result<()> {
 }
 
 /// What to do where nobody may make an initramfs anew.
-pub const ALLOW_UPDATES: &str =
-    "say update_initramfs=yes in /etc/initramfs-tools/update-initramfs.conf, which keeps every initramfs as it is now; then update-initramfs -u -k all";
+pub const ALLOW_UPDATES: &str = "say update_initramfs=yes in /etc/initramfs-tools/update-initramfs.conf, which keeps every initramfs as it is now; then update-initramfs -u -k all";
 
 /// Whether Debian's own setting makes `update-initramfs -u` do nothing, and end well.
 pub fn is_kept_from_updates(root: &Path) -> bool {

@@ -161,7 +161,8 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains("stays down") && !text.contains("log in here"), "{text}");
-        let lost = Refusal::new(RefusalCode::DisksLost, "Gone.").because("another may have them").remedy("switch it off");
+        let lost =
+            Refusal::new(RefusalCode::DisksLost, "Gone.").because("another may have them").remedy("switch it off");
         assert!(!lost.forecast().contains("WILL REFUSE"), "the next boot decides: {}", lost.forecast());
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     keeper::Keeper,
     orphaned, settable,
     settings::Settings,
+    setup,
     store::{Event, Store},
 };
 use anyhow::Context;
@@ -132,6 +133,8 @@ struct Control {
     pace: Arc<Pace>,
     finder: Finder,
     saved: Instant,
+    /// The test data that was gone when SetUp was last run for it.
+    gone: Vec<String>,
     drift_off: Arc<AtomicBool>,
 }
 
@@ -186,6 +189,7 @@ fn control(root: &Path) -> anyhow::Result<()> {
         settings,
         has_settings,
         saved: Instant::now(),
+        gone: vec![],
         drift_off: Arc::default(),
     };
     Partners::start(&control.identity, &control.board);
@@ -231,6 +235,7 @@ impl Control {
                 Some(format!("{}; {holds}", in_one_line(&error)))
             }
         };
+        self.put_back();
         let services = match services(&root) {
             Ok(services) => services,
             Err(error) => {
@@ -265,6 +270,18 @@ impl Control {
         let without_effect = settable::without_effect(&self.settings, &heard);
         self.tell_of_settings(unread, &without_effect);
         self.runner.keep_to(catalogue::plan(&known), is_known);
+    }
+
+    /// On PRI: test data that went with an earlier release of a site is placed again, before a partner misses it. Once for each that goes.
+    fn put_back(&mut self) {
+        let gone = setup::gone(&self.identity.root).unwrap_or_default();
+        if gone.iter().any(|path| !self.gone.contains(path)) {
+            tracing::info!("test data is gone, and placed again: {}", gone.join(", "));
+            if let Err(error) = setup::run(&self.identity.root) {
+                tracing::warn!("SetUp: {}", in_one_line(&error));
+            }
+        }
+        self.gone = gone;
     }
 
     /// A word that nobody understands is told, and not taken for one that counts.

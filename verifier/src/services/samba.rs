@@ -65,10 +65,18 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     finding.path(tree, dir);
     finding.path(tree, "/etc/default/samba");
     let own = read(tree, &mut finding, &main)?;
+    let mut settings = text.lines().filter_map(|line| setting(line.trim()));
+    if settings.any(|(key, value)| value == "registry" && OF_REGISTRY.contains(&key.as_str())) {
+        finding.problem(
+            "samba: what is configured in its registry does not travel: write it into smb.conf ('net conf list' shows it)"
+                .into(),
+        );
+    }
     finding.files_of(tree, own.iter().map(String::as_str));
     // Without -v it leaves out what [global] says for all shares, such as that everything has to be encrypted.
     let told = (dir == "/etc/samba").then(|| daemon::says(tree, &mut finding, "testparm", &["-s", "-v"])).flatten();
     let lines = told.map_or(own, |told| told.lines().map(|line| line.trim().to_owned()).collect());
+    accounts(tree, &mut finding, &lines);
     let server = Server::read(&lines);
     let mut port = BTreeMap::from([("port".to_owned(), server.port.to_string())]);
     if server.is_limited {
@@ -96,6 +104,10 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         let mut options = port.clone();
         let served = Served::of(tree, &share.path, FILE);
         match &served {
+            _ if share.hides_small_letters() => finding.note(format!(
+                "no file of the share {} is fetched: its clients see names in one case alone",
+                share.name
+            )),
             Ok(served) => {
                 served.links.iter().for_each(|link| finding.link(link));
                 let path = format!("{}/{FILE}", served.real.trim_end_matches('/'));
@@ -105,18 +117,47 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
             Err(why) => finding.note(format!("no file of the share {} is fetched: {}: {why}", share.name, share.path)),
         }
         // One that is not there is missed by its clients, too.
-        if served.is_ok() || !tree.exists(&share.path) {
+        if !share.hides_small_letters() && (served.is_ok() || !tree.exists(&share.path)) {
             options.extend([("share".into(), share.name.clone()), ("path".into(), share.path.clone())]);
         }
         if share.is_for_guests && !share.is_limited {
             options.insert("guest".into(), "yes".into());
         }
         if served.is_ok() && !share.is_read_only && tree.may_all_write(&share.path) {
-            options.insert("access".into(), "rw".into());
+            if share.keeps_all {
+                finding.note(format!("nothing is written to the share {}: what is removed there is kept", share.name));
+            } else {
+                options.insert("access".into(), "rw".into());
+            }
         }
         finding.instance(Instance { name: share.name, options, at });
     }
     Ok(finding.done())
+}
+
+/// Settings that have Samba read its registry.
+const OF_REGISTRY: [&str; 2] = ["configbackend", "include"];
+/// Where Debian's Samba has the accounts and passwords of its clients.
+const ACCOUNTS: &str = "/var/lib/samba/private/passdb.tdb";
+
+/// The accounts of clients travel. That this server is a member of a domain does not: it is part of its identity.
+fn accounts(tree: &Tree, finding: &mut Finding, lines: &[String]) {
+    let value = |name: &str| {
+        let all = lines.iter().filter_map(|line| setting(line)).filter(|(key, _)| key == name);
+        all.last().map(|(_, value)| value).unwrap_or_default()
+    };
+    match value("passdbbackend").split_once(':') {
+        None if tree.exists(ACCOUNTS) => finding.path(tree, ACCOUNTS),
+        Some(("tdbsam", file)) if file.starts_with('/') => finding.path(tree, file),
+        _ => {}
+    }
+    if ["ads", "domain"].contains(&value("security").to_ascii_lowercase().as_str()) {
+        finding.note(
+            "samba: that this server is a member of a domain (/var/lib/samba/private/secrets.tdb) is part of its identity: \
+             list that file in IdentFilePaths"
+                .into(),
+        );
+    }
 }
 
 /// Lines as Samba reads them: `\` at the end goes on, `include` is another file.
@@ -216,7 +257,7 @@ fn section(line: &str) -> Option<&str> {
     line.strip_prefix('[').and_then(|line| line.split_once(']')).map(|(name, _)| name.trim())
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Share {
     name: String,
     path: String,
@@ -224,11 +265,28 @@ struct Share {
     is_read_only: bool,
     /// Whether not all may open it: by address, by account, or because what is sent has to be encrypted, which a guest cannot.
     is_limited: bool,
+    /// Whether what is removed there is kept.
+    keeps_all: bool,
+    /// Whether names are told apart by their case.
+    is_exact: bool,
+    /// Whether all files are shown by names of one case.
+    has_one_case: bool,
+    /// Whether that is the upper one.
+    is_upper: bool,
 }
 
+impl Share {
+    /// Whether a file that lies there under a name of small letters has no name for clients.
+    fn hides_small_letters(&self) -> bool {
+        self.is_exact && self.has_one_case && self.is_upper
+    }
+}
+
+/// Modules that keep what clients remove, or let nothing be removed.
+const KEEP: [&str; 2] = ["recycle", "worm"];
+
 fn shares(lines: &[String]) -> Vec<Share> {
-    let usual =
-        Share { name: String::new(), path: String::new(), is_for_guests: false, is_read_only: true, is_limited: false };
+    let usual = Share { is_read_only: true, ..Share::default() };
     let (mut shares, mut hidden) = (Vec::<Share>::new(), vec![]);
     for line in lines {
         if let Some(name) = section(line) {
@@ -245,6 +303,14 @@ fn shares(lines: &[String]) -> Vec<Share> {
             "guestok" | "public" => share.is_for_guests = is_yes,
             "readonly" => share.is_read_only = is_yes,
             "writable" | "writeable" | "writeok" => share.is_read_only = !is_yes,
+            "vfsobjects" | "vfsobject" => {
+                let mut modules =
+                    value.split([' ', '\t', ',']).map(|module| module.split(':').next().unwrap_or_default());
+                share.keeps_all = modules.any(|module| KEEP.contains(&module));
+            }
+            "casesensitive" | "casesignames" => share.is_exact = is_yes,
+            "defaultcase" => share.is_upper = value.eq_ignore_ascii_case("upper"),
+            "preservecase" => share.has_one_case = !is_yes,
             "validusers" | "invalidusers" | "onlyuser" => share.is_limited |= !value.is_empty(),
             "serversmbencrypt" | "smbencrypt" => share.is_limited |= matches!(value, "required" | "mandatory"),
             key if HOSTS.contains(&key) => share.is_limited |= !value.is_empty(),
@@ -493,6 +559,41 @@ mod tests {
         };
         assert_eq!(Server::read(&lines), expected);
         assert_eq!(Server::read(&["[global]".to_owned()]).port, 445);
+    }
+
+    #[test]
+    fn nothing_is_written_where_it_would_be_kept_nor_asked_for_where_it_is_not_seen() {
+        let server = crate::here::testing::Server::with(&[
+            (
+                "etc/samba/smb.conf",
+                "[global]\ninclude = registry\nsecurity = ADS\n\
+                 [bin]\npath = /srv/bin\nguest ok = yes\nwritable = yes\nvfs objects = acl_xattr, recycle\n\
+                 [upper]\npath = /srv/upper\ncase sensitive = yes\ndefault case = upper\npreserve case = no\n\
+                 [open]\npath = /srv/open\nwritable = yes\nvfs objects = full_audit\npreserve case = no\n",
+            ),
+            ("var/lib/samba/private/passdb.tdb", ""),
+            ("srv/bin/x", ""),
+            ("srv/upper/x", ""),
+            ("srv/open/x", ""),
+        ]);
+        for dir in ["bin", "open"] {
+            let dir = server.root().join("srv").join(dir);
+            std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        }
+        let found = find(&server.tree()).unwrap();
+        let option = |name: &str, key: &str| {
+            let one = found.instances.iter().find(|one| one.name == name).unwrap();
+            one.options.get(key).cloned().unwrap_or_default()
+        };
+        assert_eq!((option("bin", "access"), option("open", "access")), (String::new(), "rw".into()));
+        assert_eq!((option("upper", "share"), option("open", "share")), (String::new(), "open".into()));
+        assert_eq!(found.place.len(), 2, "{:?}", found.place);
+        let notes = found.notes.join("\n");
+        for told in ["nothing is written to the share bin", "no file of the share upper", "member of a domain"] {
+            assert!(notes.contains(told), "{told}: {notes}");
+        }
+        assert!(found.problems[0].contains("in its registry does not travel"), "{:?}", found.problems);
+        assert!(found.paths.contains(&ACCOUNTS.to_owned()), "{:?}", found.paths);
     }
 
     #[test]

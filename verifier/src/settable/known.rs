@@ -142,6 +142,7 @@ pub(super) const SETTABLE: [Settable; 25] = [
             ("not-by", Text),
             ("answers", Text),
             ("limits", Text),
+            ("filter", Text),
             ("masked", Pages),
             ("aliases", Text),
             ("ca", File),

@@ -61,6 +61,15 @@ fn test_data_is_placed_listed_moved_along_and_cleaned_up() {
 
     let (report, _) = set_up(root, Some("/unbound/www"));
     assert!(report.placed.is_empty() && report.removed.is_empty(), "nothing changed, nothing is done");
+
+    // A release that takes the place of the one before has no page.
+    assert!(gone(root).unwrap().is_empty());
+    fs::remove_file(root.join("unbound/www/.atlas-verify.html")).unwrap();
+    assert_eq!(gone(root).unwrap(), ["/unbound/www/.atlas-verify.html"]);
+    fs::rename(root.join("unbound/www"), root.join("unbound/away")).unwrap();
+    assert!(gone(root).unwrap().is_empty(), "nothing is placed in a directory that is not there");
+    fs::rename(root.join("unbound/away"), root.join("unbound/www")).unwrap();
+    assert_eq!(set_up(root, Some("/unbound/www")).0.placed.len(), 1);
     assert_eq!(fs::read(root.join("etc/atlas/verifier/secret")).unwrap(), secret);
 
     fs::create_dir(root.join("unbound/new")).unwrap();

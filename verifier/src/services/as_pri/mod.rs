@@ -53,7 +53,9 @@ const MOST: usize = 100;
 
 fn verify(target: &Target) -> anyhow::Result<Profile> {
     if target.role.is_none_or(|role| role == Role::Pri) {
-        return Ok(Profile::ok("this server is PRI: what listens on its addresses alone is exercised with everything else"));
+        return Ok(Profile::ok(
+            "this server is PRI: what listens on its addresses alone is exercised with everything else",
+        ));
     }
     let Some(text) = here::text(&target.root, SERVICES) else {
         return Ok(Profile::ok("no services have been found yet"));

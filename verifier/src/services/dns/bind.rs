@@ -53,6 +53,10 @@ pub(super) fn bind(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<
     files(&all, tree, finding);
     let server = server(&all);
     say_rest(finding, "bind", server.as_ref(), ports(&all));
+    let secret: BTreeSet<u16> = secret(&all).collect();
+    for port in secret {
+        finding.note(format!("bind answers over TLS or HTTPS at port {port}, which is not exercised"));
+    }
     Ok(server)
 }
 
@@ -130,14 +134,27 @@ fn plain(options: &[&Statement], name: &str, usual: u16) -> Vec<(u16, bool, Vec<
     if listens.is_empty() {
         return vec![(usual, false, vec![])];
     }
-    let is_plain =
-        |listen: &&&Statement| listen.behind("tls").is_none_or(|tls| tls == "none") && listen.behind("http").is_none();
-    let plain = listens.into_iter().filter(is_plain).filter(|listen| !listen.addresses().all(|at| at == "none"));
+    let plain = listens
+        .into_iter()
+        .filter(|listen| is_plain(listen))
+        .filter(|listen| !listen.addresses().all(|at| at == "none"));
     let one = |listen: &&Statement| {
         let port = listen.behind("port").and_then(|port| port.parse().ok()).unwrap_or(usual);
         (port, listen.addresses().all(|at| is_loopback(&at)), listen.addresses().collect())
     };
     plain.map(one).collect()
+}
+
+/// Whether clients come without TLS and HTTP.
+fn is_plain(listen: &Statement) -> bool {
+    listen.behind("tls").is_none_or(|tls| tls == "none") && listen.behind("http").is_none()
+}
+
+/// The ports at which others come.
+fn secret(all: &[Statement]) -> impl Iterator<Item = u16> {
+    let options = find(all, "options").flat_map(|options| &options.block);
+    let listens = options.filter(|option| option.is("listen-on") || option.is("listen-on-v6"));
+    listens.filter(|listen| !is_plain(listen)).filter_map(|listen| listen.behind("port")?.parse().ok())
 }
 
 fn usual_port(options: &[&Statement]) -> u16 {
@@ -458,6 +475,17 @@ mod tests {
         let says = "printf '/etc/bind/named.conf:4: option x is deprecated\nzone \"a\" {\n\ttype master;\n};\n'";
         root.program("usr/bin/named-checkconf", says);
         assert_eq!(found(&root, true), (53, false, 1));
+    }
+
+    #[test]
+    fn ports_at_which_clients_come_over_tls_are_told() {
+        let text = "options { listen-on port 853 tls local { any; }; listen-on-v6 port 443 tls local http h { any; }; \
+            listen-on { any; }; listen-on-v6 { any; }; };";
+        let root = Root::with(&[("etc/bind/named.conf", text)]);
+        let mut finding = Finding::default();
+        bind(&root.tree(), &mut finding).unwrap();
+        let told = |port: u16| format!("bind answers over TLS or HTTPS at port {port}, which is not exercised");
+        assert_eq!(finding.done().notes, [told(443), told(853)]);
     }
 
     #[test]

@@ -54,7 +54,8 @@ fn a_server_that_has_the_disks_of_a_role_and_not_yet_its_identity_is_told() {
     server.is_well(&SERVICE);
     server.write("etc/hostname", "third\n");
     server.write("proc/sys/kernel/hostname", "third\n");
-    let told = "this server has the disks of SEC1, and wears an identity of its own, and not that of the Snapshot of SEC1";
+    let told =
+        "this server has the disks of SEC1, and wears an identity of its own, and not that of the Snapshot of SEC1";
     server.says(&SERVICE, Verdict::Unacceptable, &[told]);
 }
 

@@ -18,21 +18,11 @@ pub(super) fn look(root: &Path, ports: &[(String, u16, bool)], faults: &mut Faul
         listening.map(|entry| (entry.local_address.ip(), entry.local_address.port())).collect();
     for (service, port, _) in ports.iter().filter(|(_, _, is_udp)| !is_udp) {
         let at: BTreeSet<IpAddr> = addresses.iter().filter(|(_, at)| at == port).map(|(address, _)| *address).collect();
-        if !at.is_empty() && at.iter().all(|address| is_own(*address)) {
+        if !at.is_empty() && at.iter().all(|address| here::is_own(*address)) {
             let at: Vec<String> = at.iter().map(ToString::to_string).collect();
             let what = format!("{service} listens on {} alone, port {port}: clients cannot reach it", at.join(" and "));
             let hint = format!("ss -ltnp 'sport = :{port}'; what its configuration says of addresses");
             faults.add(Fault::new(Verdict::Unacceptable, what, hint).is("address", &[service]));
-        }
-    }
-}
-
-/// Whether only this server itself can send there.
-fn is_own(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_loopback(),
-        IpAddr::V6(address) => {
-            address.is_loopback() || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback())
         }
     }
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 pub(super) const ANSWERS: &str = "answers";
 /// The option that says how whoever asks too often is turned away.
 pub(super) const LIMITS: &str = "limits";
+/// The option that says with which statuses a filter may turn a request away that its rules do not like: mod_evasive, mod_security.
+pub(super) const FILTER: &str = "filter";
 /// Of the restricted paths, those for which an error page answers as it likes.
 pub(super) const MASKED: &str = "masked";
 /// Names besides the one that is asked for.
@@ -44,6 +46,12 @@ impl Site<'_> {
         let (code, rest) = self.target.option(ANSWERS).map(|words| words.split_once(' ').unwrap_or((words, "")))?;
         let verdict = if rest.is_empty() { Verdict::Ok } else { Verdict::Slow };
         (code.parse() == Ok(answer.status)).then_some(verdict)
+    }
+
+    /// Whether a filter may have turned this server away.
+    pub(super) fn is_filtered(&self, answer: &Answer) -> bool {
+        let mut statuses = self.target.option(FILTER).unwrap_or_default().split(' ');
+        statuses.any(|code| code.parse() == Ok(answer.status))
     }
 
     /// Whether it may say that this server asks too often.
@@ -119,10 +127,7 @@ pub(super) fn judge_names(mut profile: Profile, names: &[String]) -> Profile {
 
 /// A path that is closed by the same words as this one, and of which there is no file.
 fn beside(path: &str) -> String {
-    match path.strip_suffix("/.htaccess") {
-        Some(dir) => format!("{dir}/.ht-atlas-verify"),
-        None => format!("{}/atlas-verify-closed", path.trim_end_matches('/')),
-    }
+    format!("{}/atlas-verify-closed", path.trim_end_matches('/'))
 }
 
 #[cfg(test)]
@@ -132,7 +137,6 @@ mod tests {
     #[test]
     fn what_lies_beside_a_closed_path_is_closed_by_the_same_words() {
         for (path, other) in [
-            ("/.htaccess", "/.ht-atlas-verify"),
             ("/admin/", "/admin/atlas-verify-closed"),
             ("/admin", "/admin/atlas-verify-closed"),
             ("/", "/atlas-verify-closed"),

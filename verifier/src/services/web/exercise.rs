@@ -10,12 +10,17 @@ use crate::{
     },
 };
 use atlas_model::verify::{Profile, Verdict, Worse};
+use std::time::Duration;
 
 /// Who asks: many sites send tools away.
 pub(super) const BROWSER: &str = "Mozilla/5.0 (compatible; ATLAS VerifyService)";
+/// In which language; a browser always says so.
+pub(super) const LANGUAGE: &str = "en";
 /// What to do where the test page is not found.
 const MISSING: &str = "after a new release was put there, on PRI: VerifierControl setup (each SyncCycle does it, too); \
     else on that server: nginx -T or apachectl -S, and whether the document root is synchronised";
+/// How soon VerifierControl on PRI has placed a test page again that went with an earlier release.
+const PUT_BACK: Duration = Duration::from_secs(7);
 /// How much is told of what a page says, in characters.
 const MAX_SAID: usize = 200;
 
@@ -67,9 +72,22 @@ impl Site<'_> {
             }
             Err(why) => return Ok(Profile::unacceptable(format!("nothing comes from port {}: {why}", self.port))),
         };
+        // A release that was put there this moment has no test page yet.
+        if root.is_some() && first.status == 404 && self.target.left() > 2 * PUT_BACK {
+            std::thread::sleep(PUT_BACK);
+            if let Ok(again) = self.ask(&path)? {
+                first = again;
+            }
+        }
         let configured = self.as_configured(&first);
         if self.is_limit(&first) {
             return Ok(self.too_often(&first));
+        }
+        if configured.is_none() && self.is_filtered(&first) {
+            return Ok(Profile::ok(format!(
+                "port {} turns this request away ({}), as a filter of its server may (mod_evasive, mod_security): what it serves was not looked at",
+                self.port, first.status
+            )));
         }
         let complaint = match root {
             _ if configured.is_some() => None,
@@ -155,7 +173,8 @@ impl Site<'_> {
         let proxied: &[&str] = if self.target.option("proxy") == Some("yes") { &["--haproxy-protocol"] } else { &[] };
         let plain_h2: &[&str] =
             if self.target.option("http2") == Some("plain") { &["--http2-prior-knowledge"] } else { &[] };
-        let options = [options, proxied, plain_h2, &["--user-agent", BROWSER]].concat();
+        let language = format!("Accept-Language: {LANGUAGE}");
+        let options = [options, proxied, plain_h2, &["--user-agent", BROWSER, "--header", &language]].concat();
         let url = curl::url(self.scheme, self.name, self.port, path);
         self.patiently(|| curl::fetch(self.target, &url, self.port, &options))
     }

@@ -15,7 +15,7 @@ mod nginx;
 
 use self::{
     apart::{Apart, NOT_BY},
-    configured::{ALIASES, ANSWERS, KEYS, LIMITS, MASKED, Status},
+    configured::{ALIASES, ANSWERS, FILTER, KEYS, LIMITS, MASKED, Status},
 };
 use super::{
     certificate,
@@ -23,7 +23,7 @@ use super::{
     found::{Finding, Six, beside, reached},
     served::Served,
 };
-use crate::service::{BOUND, Service, Tree};
+use crate::service::{BOUND, MISSING, Service, Tree};
 use atlas_model::verify::{Found, Instance, TestData};
 use std::collections::BTreeMap;
 
@@ -75,6 +75,8 @@ struct Site {
     answers: Option<Status>,
     /// The statuses by which whoever asks too often is turned away.
     limits: Vec<u16>,
+    /// The statuses with which a filter may turn a request away.
+    filter: Vec<u16>,
     /// What it shows over TLS.
     certificate: Option<String>,
     /// Whether it shows one of several, by the kind of key that a client takes.
@@ -128,12 +130,13 @@ fn tls_names(site: &Site) -> String {
 impl Site {
     /// What it answers because it is configured to.
     fn rest(&self, aliases: String) -> impl Iterator<Item = (String, String)> {
-        let limits: Vec<String> = self.limits.iter().map(u16::to_string).collect();
+        let words = |codes: &[u16]| codes.iter().map(u16::to_string).collect::<Vec<_>>().join(" ");
         let masked: Vec<&str> = self.masked.iter().map(String::as_str).filter(|path| !path.contains(' ')).collect();
         let all = [
             (ALIASES, aliases),
             (ANSWERS, self.answers.map(Status::words).unwrap_or_default()),
-            (LIMITS, limits.join(" ")),
+            (LIMITS, words(&self.limits)),
+            (FILTER, words(&self.filter)),
             (MASKED, masked.join(" ")),
         ];
         all.into_iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| (key.to_owned(), value))
@@ -224,7 +227,12 @@ fn take(finding: &mut Finding, tree: &Tree, dir: &str, sites: Sites, roots: &mut
                     finding.place(TestData { path, content: page(named), mode: 0o644, owner: None });
                     options.insert("root".into(), named.clone());
                 }
-                Err(why) => finding.note(format!("no test page is asked for in the document root {root}: {why}")),
+                Err(why) => {
+                    finding.note(format!("no test page is asked for in the document root {root}: {why}"));
+                    if !tree.exists(root) {
+                        options.insert(MISSING.into(), root.clone());
+                    }
+                }
             }
         }
         if !site.restricted.is_empty() {

@@ -4,7 +4,10 @@
 //! counts as fitting where that cannot be told.
 
 use super::{
-    super::{PAGE, exercise::BROWSER},
+    super::{
+        PAGE,
+        exercise::{BROWSER, LANGUAGE},
+    },
     scope::near,
     text::Directive,
 };
@@ -147,6 +150,7 @@ impl Request<'_> {
             },
             "SERVER_NAME" => self.name?.to_owned(),
             "HTTP_USER_AGENT" | "HTTP:USER-AGENT" => BROWSER.into(),
+            "HTTP:ACCEPT-LANGUAGE" => LANGUAGE.into(),
             "HTTP_ACCEPT" | "HTTP:ACCEPT" => "*/*".into(),
             "QUERY_STRING" | "HTTP_REFERER" | "HTTP_COOKIE" | "HTTP_FORWARDED" | "PATH_INFO" => String::new(),
             "ENV:REDIRECT_STATUS" => String::new(),

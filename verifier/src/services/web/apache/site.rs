@@ -96,6 +96,7 @@ impl<'c> Host<'c> {
             masked: if is_masked { restricted.clone() } else { vec![] },
             answers: status(&own_and_overrides, root),
             limits: vec![],
+            filter: filter(&every),
             port: *port,
             address: address.clone(),
             is_of_six: false,
@@ -110,6 +111,31 @@ impl<'c> Host<'c> {
             is_plain_h2: false,
         }
     }
+}
+
+/// The statuses of filters that look at how often somebody asks, and with which words.
+fn filter(every: &[&Directive]) -> Vec<u16> {
+    let value = |name: &str| every.iter().rfind(|one| one.is(name)).map(|one| one.arg(0));
+    let mut codes = vec![];
+    if value("DOSPageCount").or(value("DOSSiteCount")).is_some() {
+        codes.push(value("DOSHTTPStatus").and_then(|code| code.parse().ok()).unwrap_or(403));
+    }
+    if value("SecRuleEngine").is_some_and(|how| how.eq_ignore_ascii_case("on")) {
+        let rules =
+            every.iter().filter(|one| ["SecRule", "SecAction", "SecDefaultAction"].iter().any(|name| one.is(name)));
+        let said = rules.filter_map(|rule| rule.words.last()).filter(|actions| {
+            actions.split(',').any(|action| ["deny", "block", "drop"].contains(&action.trim().trim_matches('"')))
+        });
+        for actions in said {
+            let status = actions
+                .split(',')
+                .find_map(|action| action.trim().trim_matches('"').strip_prefix("status:")?.parse().ok());
+            codes.push(status.unwrap_or(403));
+        }
+    }
+    codes.sort_unstable();
+    codes.dedup();
+    codes
 }
 
 /// What a host says of itself, or the server of all hosts.
@@ -298,8 +324,6 @@ fn closed(directive: &Directive, root: &str, all: &[&Directive]) -> Option<Strin
     let path = match section[0].to_ascii_lowercase().as_str() {
         "location" if of.is_empty() => "/".into(),
         "location" if of.starts_with('/') => of.to_owned(),
-        // What Debian's own configuration has.
-        "filesmatch" if of == r"^\.ht" => "/.htaccess".into(),
         "directory" if root.starts_with('/') => match of.strip_prefix(root.trim_end_matches('/'))? {
             "" => "/".into(),
             below if below.starts_with('/') => format!("{below}/"),

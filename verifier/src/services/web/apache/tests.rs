@@ -30,12 +30,31 @@ fn virtual_hosts_are_found_with_what_they_serve_and_what_they_keep_closed() {
     let [plain, tls, old] = &sites.sites[..] else { panic!("{sites:?}") };
     assert_eq!((plain.port, plain.tls, plain.name.as_deref()), (80, false, Some("shop.example")));
     assert_eq!(plain.content, Content::Files("/srv/shop".into()));
-    assert_eq!(plain.restricted, ["/.htaccess", "/staff/"]);
+    assert_eq!(plain.restricted, ["/staff/"]);
     assert_eq!((tls.port, tls.tls, &tls.content), (443, true, &Content::Files("/srv/the shop".into())));
-    assert_eq!(tls.restricted, ["/.htaccess", "/admin"]);
+    assert_eq!(tls.restricted, ["/admin"]);
     assert_eq!((old.name.as_deref(), &old.content), (Some("old.example"), &Content::Any));
     let included = ["mods-enabled/ssl.load", "ports.conf", "sites-enabled/a.conf"];
     assert_eq!(sites.files, included.map(|file| format!("/etc/apache2/{file}")));
+}
+
+#[test]
+fn filters_turn_away_whom_their_rules_do_not_like() {
+    for (text, codes) in [
+        (
+            "SecRuleEngine On\nSecRule ARGS x \"id:1,phase:1,deny,status:406\"\nSecRule ARGS y \"id:2,drop\"\n",
+            &[403, 406][..],
+        ),
+        ("SecRuleEngine DetectionOnly\nSecRule ARGS x \"id:1,deny,status:406\"\n", &[]),
+        ("SecRuleEngine On\nSecRule ARGS x \"id:1,pass,log\"\n", &[]),
+        ("DOSPageCount 2\nDOSSiteCount 50\n", &[403]),
+        ("DOSPageCount 2\nDOSHTTPStatus 429\n", &[429]),
+        ("", &[]),
+    ] {
+        let text = format!("Listen 80\n{text}<VirtualHost *:80>\n DocumentRoot /srv/a\n</VirtualHost>\n");
+        let sites = read(&[("etc/apache2/apache2.conf", &text)]).unwrap().unwrap();
+        assert_eq!(sites.sites[0].filter, codes, "{text}");
+    }
 }
 
 fn all(text: &str) -> Vec<(String, Content, Vec<String>)> {
@@ -54,7 +73,7 @@ fn pages_that_not_everybody_gets_are_not_asked_for() {
         all(&text).remove(0)
     };
     let open = host("<Directory /srv/a/staff>\n Require ip 10.0.0.0/8\n</Directory>\nAlias /icons /usr/share/icons\n");
-    assert_eq!((open.1, open.2), (Content::Files("/srv/a".into()), vec!["/.htaccess".to_owned()]));
+    assert_eq!((open.1, open.2), (Content::Files("/srv/a".into()), Vec::<String>::new()));
     for limit in [
         "<Location />\n Require ip 10.0.0.0/8\n</Location>",
         "<Directory /srv/a/>\n Require host a.example\n</Directory>",

@@ -1,7 +1,10 @@
 //! What a server of nginx answers by itself: under which conditions, whoever asks too often, and in place of a refusal.
 
 use super::{
-    super::{configured::Status, exercise::BROWSER},
+    super::{
+        configured::Status,
+        exercise::{BROWSER, LANGUAGE},
+    },
     location::{chosen, find, has},
     text::Directive,
 };
@@ -42,6 +45,7 @@ impl Request<'_> {
         match variable {
             "request_method" => Some("GET"),
             "http_user_agent" => Some(BROWSER),
+            "http_accept_language" => Some(LANGUAGE),
             "host" => self.name,
             "scheme" => Some(if self.tls { "https" } else { "http" }),
             "https" => Some(if self.tls { "on" } else { "" }),

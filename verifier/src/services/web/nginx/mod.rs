@@ -36,6 +36,7 @@ pub(super) fn sites(tree: &Tree, dir: &str, finding: &mut Finding) -> anyhow::Re
     let Some(config) = text::read(tree, dir, &main, told.as_deref())? else { return Ok(None) };
     files(&config.directives, tree, dir, finding);
     let mut sites = Sites { files: config.files, ..Sites::default() };
+    passed_on(&config.directives, finding);
     for http in config.directives.iter().filter(|directive| directive.name == "http") {
         let servers: Vec<Server<'_>> = find(&http.block, "server").map(|server| Server::read(http, server)).collect();
         let listens = servers.iter().flat_map(|server| &server.listens);
@@ -57,6 +58,19 @@ pub(super) fn sites(tree: &Tree, dir: &str, finding: &mut Finding) -> anyhow::Re
         }
     }
     Ok(Some(sites))
+}
+
+/// Says what nginx passes on without looking into it (`stream`), or as a mail proxy: what is behind it answers there, in whichever protocol.
+fn passed_on(directives: &[Directive], finding: &mut Finding) {
+    let blocks = directives.iter().filter(|directive| ["stream", "mail"].contains(&directive.name.as_str()));
+    let servers = blocks.flat_map(|block| find(&block.block, "server"));
+    let all = servers.flat_map(|server| find(&server.block, "listen"));
+    let mut listens: Vec<&str> = all.filter_map(|listen| listen.args.first().map(String::as_str)).collect();
+    listens.dedup();
+    if !listens.is_empty() {
+        finding
+            .note(format!("what nginx passes on as it comes (stream, mail) is not exercised: {}", listens.join(", ")));
+    }
 }
 
 /// A `server` block and the one around it.
@@ -145,6 +159,7 @@ impl<'c> Server<'c> {
             refusal,
             answers,
             limits: answers::limits(&self.blocks),
+            filter: vec![],
             name,
             certificate: self.value("ssl_certificate").filter(|file| file.starts_with('/')).map(str::to_owned),
             has_several_keys: {
@@ -375,8 +390,6 @@ fn is_restricted(block: &[Directive]) -> bool {
 fn url(location: &Directive) -> Option<String> {
     match &location.args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [path] | ["=" | "^~", path] if path.starts_with('/') => Some((*path).to_owned()),
-        // What Debian's own example has.
-        ["~", r"/\.ht"] => Some("/.htaccess".into()),
         _ => None,
     }
 }

@@ -36,9 +36,19 @@ fn servers_are_found_in_all_files_with_what_they_serve_and_what_they_keep_closed
     assert_eq!((plain.port, plain.tls, tls.port, tls.tls), (80, false, 443, true));
     assert_eq!(plain.name.as_deref(), Some("shop.example"));
     assert_eq!(plain.content, Content::Files("/srv/the shop".into()));
-    assert_eq!(tls.restricted, ["/admin", "/off", "/.htaccess"]);
+    assert_eq!(tls.restricted, ["/admin", "/off"]);
     assert_eq!((app.address.as_str(), &app.content), ("127.0.0.1", &Content::Any));
     assert_eq!(sites.files, ["/etc/nginx/sites-enabled/shop", "/etc/nginx/conf.d/app.conf"]);
+}
+
+#[test]
+fn what_is_passed_on_as_it_comes_is_told() {
+    let text = "stream { upstream db { server 127.0.0.1:1; } server { listen 3307; proxy_pass db; } \
+        server { listen 5353 udp; proxy_pass db; } }\nmail { server { listen 143; protocol imap; } }\nhttp { server { listen 80; } }";
+    let mut finding = Finding::default();
+    sites(&Root::with(&[("etc/nginx/nginx.conf", text)]).tree(), "/etc/nginx", &mut finding).unwrap();
+    let told = "what nginx passes on as it comes (stream, mail) is not exercised: 3307, 5353, 143";
+    assert_eq!(finding.done().notes, [told]);
 }
 
 #[test]
