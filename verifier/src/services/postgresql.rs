@@ -95,6 +95,15 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
             finding.instance(found::on_a_socket(name));
             continue;
         }
+        let is_standby =
+            settings.value("data_directory").is_some_and(|data| tree.exists(&format!("{data}/standby.signal")));
+        let is_cold = settings.value("hot_standby").is_some_and(|hot| ["off", "false", "no", "0"].contains(&hot));
+        if is_standby && is_cold {
+            finding.note(format!(
+                "{name} at port {port} is not exercised: it stands by, and lets nobody in (hot_standby = off)"
+            ));
+            continue;
+        }
         let (at, where_to) = reached(addresses.iter().map(String::as_str), Six::Alone);
         finding.instance(Instance {
             name: name.into(),
@@ -397,6 +406,18 @@ mod tests {
         assert_eq!(read(&[&included[..], &[altered]].concat()), (5433, vec!["*".to_owned()]));
         let endless = Server::with(&[(main, "include 'postgresql.conf'\n")]);
         assert!(find(&endless.tree()).unwrap_err().to_string().contains("10 deep"));
+    }
+
+    #[test]
+    fn one_that_stands_by_and_lets_nobody_in_is_not_exercised() {
+        let main = "data_directory = '/var/lib/pg'\nlisten_addresses = '*'\nhot_standby = off\n";
+        let server = Server::with(&[("etc/postgresql/15/main/postgresql.conf", main), ("var/lib/pg/x", "")]);
+        assert_eq!(find(&server.tree()).unwrap().instances.len(), 1, "it is no standby");
+        server.write("var/lib/pg/standby.signal", "");
+        let found = find(&server.tree()).unwrap();
+        assert!(found.instances.is_empty() && found.notes[0].contains("stands by"), "{found:?}");
+        server.write("etc/postgresql/15/main/postgresql.conf", &main.replace("off", "on"));
+        assert_eq!(find(&server.tree()).unwrap().instances.len(), 1);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! Options: `access=rw` where only the account may write; `credentials` (a file as smbclient's `--authentication-file` reads it: `username = …`, `password = …`).
 
 use super::{
-    daemon::{self, Daemon},
+    daemon::{self, Daemon, started},
     found::{Finding, bound, is_loopback},
     given::{self, FILE},
     included,
@@ -56,14 +56,16 @@ const USERSHARES: &str = "/var/lib/samba/usershares";
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
     let dir = tree.installed("samba", "/etc/samba");
-    let main = format!("{dir}/smb.conf");
+    let given = started::options(tree, &mut finding, "samba", "SMBDOPTIONS");
+    let other = started::option(&given, "-s").filter(|file| file.starts_with('/'));
+    let main = other.map_or_else(|| format!("{dir}/smb.conf"), str::to_owned);
     let Some(text) = tree.read(&main)? else { return Ok(finding.done()) };
     let daemon = if is_controller(&text) { CONTROLLER } else { DAEMON };
     if !daemon.is_there(tree) {
         return Ok(finding.done());
     }
     finding.path(tree, dir);
-    finding.path(tree, "/etc/default/samba");
+    finding.path(tree, &main);
     let own = read(tree, &mut finding, &main)?;
     let mut settings = text.lines().filter_map(|line| setting(line.trim()));
     if settings.any(|(key, value)| value == "registry" && OF_REGISTRY.contains(&key.as_str())) {
@@ -74,7 +76,8 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     }
     finding.files_of(tree, own.iter().map(String::as_str));
     // Without -v it leaves out what [global] says for all shares, such as that everything has to be encrypted.
-    let told = (dir == "/etc/samba").then(|| daemon::says(tree, &mut finding, "testparm", &["-s", "-v"])).flatten();
+    let told =
+        (dir == "/etc/samba").then(|| daemon::says(tree, &mut finding, "testparm", &["-s", "-v", &main])).flatten();
     let lines = told.map_or(own, |told| told.lines().map(|line| line.trim().to_owned()).collect());
     accounts(tree, &mut finding, &lines);
     let server = Server::read(&lines);
@@ -678,6 +681,18 @@ mod tests {
         assert!(found().is_empty());
         server.program("usr/sbin/smbd", "");
         assert_eq!((found()[0].name.as_str(), found()[0].options["port"].as_str()), ("b", "4445"));
+    }
+
+    #[test]
+    fn debian_s_own_setting_names_another_configuration() {
+        let server = crate::here::testing::Server::with(&[
+            ("etc/samba/smb.conf", "[old]\npath = /srv/old\n"),
+            ("srv/alt.conf", "[global]\nsmb ports = 1445\n[new]\npath = /srv/new\n"),
+            ("etc/default/samba", "SMBDOPTIONS=\"-s /srv/alt.conf\"\n"),
+        ]);
+        let found = find(&server.tree()).unwrap();
+        assert_eq!((found.instances[0].name.as_str(), found.instances[0].options["port"].as_str()), ("new", "1445"));
+        assert!(found.paths.contains(&"/srv/alt.conf".to_owned()), "{:?}", found.paths);
     }
 
     #[test]

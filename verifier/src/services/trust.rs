@@ -84,6 +84,8 @@ pub(super) enum Distrust {
     Unknown(String),
     /// The certificate between it and an issuer that clients know is not sent; in curl's words.
     Incomplete(String),
+    /// It is not for servers; in curl's words.
+    Purpose(String),
     /// The file of issuers, that of the system or the one that was set, cannot be read; in curl's words.
     NoFile(String),
 }
@@ -93,6 +95,9 @@ impl Distrust {
     fn read(why: &str, ca: Option<&str>) -> Option<Distrust> {
         if let Some(why) = why.strip_prefix("SSL certificate problem: ") {
             let why = why.to_owned();
+            if why.contains("purpose") {
+                return Some(Distrust::Purpose(why));
+            }
             return Some(ca.map_or(Distrust::Unknown(why.clone()), |ca| Distrust::NotOf(ca.to_owned(), why)));
         }
         if why.starts_with("error setting certificate") {
@@ -104,7 +109,7 @@ impl Distrust {
     /// Who is known to be refused is without the service; who may be is worth a look.
     fn verdict(&self) -> Verdict {
         match self {
-            Distrust::Name(_) | Distrust::NotOf(..) => Verdict::Unacceptable,
+            Distrust::Name(_) | Distrust::NotOf(..) | Distrust::Purpose(_) => Verdict::Unacceptable,
             Distrust::Unknown(_) | Distrust::Incomplete(_) => Verdict::Slow,
             Distrust::NoFile(_) => Verdict::Unknown,
         }
@@ -141,6 +146,7 @@ impl fmt::Display for Distrust {
             Distrust::Incomplete(why) => {
                 write!(f, "clients may not know the issuer: the chain lacks an intermediate ({why})")
             }
+            Distrust::Purpose(why) => write!(f, "clients refuse the certificate, which is not one for servers: {why}"),
             Distrust::NoFile(why) => write!(f, "whether clients take the certificate cannot be told here: {why}"),
         }
     }
@@ -158,6 +164,8 @@ mod tests {
         let (verdict, told) =
             read("SSL certificate problem: unable to get local issuer certificate", Some("/ca")).unwrap();
         assert!(verdict == Verdict::Unacceptable && told.contains("issuers in /ca: unable to get"), "{told}");
+        let (verdict, told) = read("SSL certificate problem: unsuitable certificate purpose", None).unwrap();
+        assert!(verdict == Verdict::Unacceptable && told.contains("not one for servers"), "{told}");
         for why in [
             "SSL: no alternative certificate subject name matches target host name 'shop.example'",
             "SSL: certificate subject name 'x' does not match target hostname 'shop.example'",

@@ -95,9 +95,10 @@ pub(super) const SETTABLE: [Settable; 25] = [
             ("kerberos", YES),
             ("needs", OneOf(&["ticket", "tls", "other-server", "unplaced"])),
             ("clients", Text),
+            ("port", Port),
         ],
     ),
-    of("ntp", &["answer", "offset"], &[("port", Port), ("clients", Text)]),
+    of("ntp", &["answer", "offset"], &[("port", Port), ("clients", Text), ("limited", OneOf(&["rate"]))]),
     of("packages", &[], &[("packages", Text)]),
     of(
         "postgresql",

@@ -217,7 +217,7 @@ fn server(all: &[Statement]) -> Option<Server> {
         let limited = clients || keys || is_limited(find(&view.block, "allow-query").next());
         take(&view.block, limited, clients || keys, &shadowed);
         // The first view that fits is the one that is shown.
-        shadowed.extend(matched.into_iter().flat_map(Statement::addresses).map(|who| who.replace(' ', "")));
+        shadowed.extend(matched.into_iter().flat_map(|matched| lists.written_out(&matched.block)));
     }
     Some(server)
 }
@@ -413,6 +413,12 @@ mod tests {
         let shadowed: Vec<String> =
             read(text).unwrap().unwrap().zones.iter().map(|zone| zone.shadowed.join(" ")).collect();
         assert_eq!(shadowed, ["", "10.0.0.0/8", "10.0.0.0/8"], "who is shown the first view is not shown the second");
+        let named = format!(
+            "acl lan {{ 127.0.0.1; 10.0.0.0/8; }}; acl ours {{ lan; !\"x\"; }}; {}",
+            text.replace("10.0.0.0/8", "ours")
+        );
+        let of_names = read(&named).unwrap().unwrap().zones;
+        assert_eq!(of_names[1].shadowed, ["127.0.0.1", "10.0.0.0/8", "!x"], "whoever has a name stands for addresses");
         let text = "options { allow-query { 10.0.0.0/8; }; }; zone \"a\" { type primary; }; zone \"b\" { type primary; allow-query { any; }; };";
         assert_eq!(one(text).2, zones(&[("a", true), ("b", false)]));
     }

@@ -5,7 +5,7 @@ use crate::{
     here,
     service::Tree,
     services::{
-        daemon::Daemon,
+        daemon::{Daemon, started},
         found::{Finding, is_loopback},
         included,
     },
@@ -22,7 +22,7 @@ pub(super) fn dnsmasq(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
         return Ok(None);
     }
     finding.path(tree, main);
-    finding.path(tree, "/etc/default/dnsmasq");
+    let more = started::options(tree, finding, "dnsmasq", "CONFIG_DIR");
     let include = |line: &str| {
         let (key, value) = line.split('#').next()?.split_once('=')?;
         match key.trim() {
@@ -39,8 +39,10 @@ pub(super) fn dnsmasq(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
         included
     };
     let mut lines = included::lines(tree, finding, main, &include)?;
-    for file in tree.matching("/etc/dnsmasq.d/*").iter().filter(|file| !LEFT.iter().any(|end| file.ends_with(end))) {
-        finding.path(tree, "/etc/dnsmasq.d");
+    let value = more.first().map_or("/etc/dnsmasq.d", String::as_str);
+    let usual = value.split(',').next().unwrap_or_default();
+    for file in of_dir(tree, value).iter().filter(|file| !LEFT.iter().any(|end| file.ends_with(end))) {
+        finding.path(tree, usual);
         lines.extend(included::lines(tree, finding, file, &include)?);
     }
     lines.extend(arguments(tree)?);
@@ -150,6 +152,19 @@ mod tests {
         let found = dnsmasq(&root.tree(), &mut finding).unwrap().unwrap();
         assert_eq!((found.port, found.is_local), (54, true));
         assert_eq!(finding.done().paths, ["/etc/dnsmasq.conf", "/srv/script", "/srv/a", "/srv/b"]);
+    }
+
+    #[test]
+    fn debian_s_own_setting_names_another_directory() {
+        let root = Root::with(&[
+            ("etc/dnsmasq.conf", ""),
+            ("etc/dnsmasq.d/a", "port=54\n"),
+            ("srv/dns/a", "port=55\n"),
+            ("etc/default/dnsmasq", "CONFIG_DIR=/srv/dns,.dpkg-dist\n"),
+        ]);
+        let mut finding = Finding::default();
+        assert_eq!(dnsmasq(&root.tree(), &mut finding).unwrap().unwrap().port, 55);
+        assert!(finding.done().paths.contains(&"/srv/dns".to_owned()));
     }
 
     #[test]

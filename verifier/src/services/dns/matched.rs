@@ -33,6 +33,23 @@ impl<'s> Lists<'s> {
         self.has_none(list, 0)
     }
 
+    /// What a list says in the end, with those of other names in their places: `internals` is `127.0.0.0/8`, `10.0.0.0/8`. One that stands in another
+    /// behind a `!`, and whom this server itself is among, stay as they are written.
+    pub(super) fn written_out(&self, list: &'s [Statement]) -> Vec<String> {
+        self.out(list, 0)
+    }
+
+    fn out(&self, list: &'s [Statement], depth: usize) -> Vec<String> {
+        let one = |statement: &'s Statement| {
+            let inner = Element::read(statement).filter(|element| !element.is_not).and_then(|one| self.inner(&one));
+            match inner.filter(|_| depth < MAX_DEPTH) {
+                Some(inner) => self.out(inner, depth + 1),
+                None => vec![statement.words.concat()],
+            }
+        };
+        list.iter().flat_map(one).collect()
+    }
+
     fn has_all(&self, list: &[Statement], depth: usize) -> bool {
         if depth > MAX_DEPTH {
             return false;

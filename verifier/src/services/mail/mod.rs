@@ -117,7 +117,9 @@ fn server(target: &Target, protocol: &str, port: u16) -> anyhow::Result<Result<P
                 Some(why) => return Ok(Err(format!("port {port}: {why}"))),
                 None => (said, answer),
             },
-            Err(why) if is_turned_away(target, &why) => return turned_away(target, port, &why, start).map(Ok),
+            Err(why) if is_turned_away(target, &why) || is_too_often(&why) => {
+                return turned_away(target, port, &why, start).map(Ok);
+            }
             Err(why) => return Ok(Err(format!("port {port}: {why}"))),
         }
     };
@@ -134,7 +136,9 @@ fn server(target: &Target, protocol: &str, port: u16) -> anyhow::Result<Result<P
     }
     match tls(target, protocol, port, is_tls)? {
         Ok((answer, distrust)) => secured(target, profile, &answer, distrust).map(Ok),
-        Err(why) if is_turned_away(target, &why) => turned_away(target, port, &why, start).map(Ok),
+        Err(why) if is_turned_away(target, &why) || is_too_often(&why) => {
+            turned_away(target, port, &why, start).map(Ok)
+        }
         Err(why) if wants_certificate(target, &why) => Ok(Ok(Profile::ok(format!(
             "{protocol} answers on port {port}, and wants a certificate of its clients, which this server has not: TLS is not looked at further"
         )))),
@@ -153,6 +157,12 @@ fn is_turned_away(target: &Target, why: &str) -> bool {
         (code.starts_with('5'), ["5.7.", "4.7."].iter().any(|kind| status.starts_with(kind)));
     let has_status = status.starts_with(['4', '5']) && status[1..].starts_with('.');
     target.option(config::TURNS_AWAY) == Some("yes") && (is_decided || is_for_ever && !has_status)
+}
+
+/// Whether postfix lets one client connect no more often, or no oftener at once: `421 4.7.0 … too many connections from 192.0.2.1`.
+fn is_too_often(why: &str) -> bool {
+    why.contains("421 4.7.0")
+        && ["too many connections from", "too many new TLS sessions from"].iter().any(|words| why.contains(words))
 }
 
 fn turned_away(target: &Target, port: u16, why: &str, start: Instant) -> anyhow::Result<Profile> {
@@ -318,7 +328,9 @@ mod tests {
             "no answer in time",
         ] {
             assert!(!is_turned_away(&wary, why), "{why}");
+            assert!(!is_too_often(why), "{why}");
         }
+        assert!(is_too_often("it says '421 4.7.0 mail.example Error: too many connections from 192.0.2.1'"));
         let wants = target(config::CLIENT_CERTIFICATE);
         for why in [
             "Got unexpected smtp-server response: 421 4.7.1 mail.example Error: No client certificate presented",

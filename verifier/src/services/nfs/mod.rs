@@ -14,8 +14,8 @@ mod exports;
 
 use super::{
     access,
-    daemon::{self, Daemon},
-    found::Finding,
+    daemon::{self, Daemon, started},
+    found::{Finding, bound},
     given,
     given::FILE,
     served::Served,
@@ -68,7 +68,8 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     }
     as_clients_of_4_see_it(&mut all, tree, &mut finding);
     let pseudo = all.iter().find(|export| export.is_pseudo_root).map(|export| export.path.clone());
-    all.iter().for_each(|export| take(&mut finding, tree, export, pseudo.as_deref()));
+    let listens = if dir == "/etc" && !all.is_empty() { listens(tree, &mut finding) } else { BTreeMap::new() };
+    all.iter().for_each(|export| take(&mut finding, tree, export, pseudo.as_deref(), &listens));
     let names = [
         "exports",
         "exports.d",
@@ -82,6 +83,21 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         names.iter().for_each(|name| finding.path(tree, &format!("{dir}/{name}")));
     }
     Ok(finding.done())
+}
+
+/// Where the server listens, where that is not the usual place: as `nfs.conf` says it, or `/etc/default`.
+fn listens(tree: &Tree, finding: &mut Finding) -> BTreeMap<String, String> {
+    let said = |name: &str| {
+        let said = daemon::may_say(tree, "nfsconf", &["--get", "nfsd", name])?;
+        Some(said.trim().to_owned()).filter(|said| !said.is_empty())
+    };
+    let given = started::options(tree, finding, "nfs-kernel-server", "RPCNFSDCOUNT");
+    let behind = |name: &str| given.iter().skip_while(move |word| *word != name).nth(1).cloned();
+    let port = behind("--port").or_else(|| behind("-p")).or_else(|| said("port"));
+    let port = port.and_then(|port| port.parse::<u16>().ok()).filter(|port| *port != PORT);
+    let hosts = behind("--host").or_else(|| behind("-H")).or_else(|| said("host")).unwrap_or_default();
+    let bound = bound(hosts.split(',').map(str::trim).filter(|host| !host.is_empty()));
+    port.map(|port| ("port".to_owned(), port.to_string())).into_iter().chain(bound).collect()
 }
 
 /// What lies below the pseudo root, and is no mount point, is shown to clients of NFS 4 as a part of that: read-only where it is.
@@ -129,7 +145,7 @@ fn as_exported(all: &mut [Export], tree: &Tree, finding: &mut Finding) {
 }
 
 /// Adds an export with its test file. `pseudo` is what clients of NFS 4 see as `/`.
-fn take(finding: &mut Finding, tree: &Tree, export: &Export, pseudo: Option<&str>) {
+fn take(finding: &mut Finding, tree: &Tree, export: &Export, pseudo: Option<&str>, listens: &BTreeMap<String, String>) {
     let path = export.path.clone();
     // Who root is there has no name where it is given by number.
     let (owner, mode) = match export.root {
@@ -142,6 +158,7 @@ fn take(finding: &mut Finding, tree: &Tree, export: &Export, pseudo: Option<&str
     }
     let access = if export.is_writable { "rw" } else { "ro" };
     let mut options = BTreeMap::from([("path".into(), path.clone()), ("access".into(), access.into())]);
+    options.extend(listens.clone());
     if let Some(pseudo) = pseudo {
         options.insert(PATH_4.into(), below(pseudo, &path).unwrap_or_default());
     }
@@ -252,6 +269,21 @@ fn is_denied(why: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_listens_elsewhere_is_asked_there() {
+        let server = crate::here::testing::Server::with(&[("etc/exports", "/srv/a *(rw)\n"), ("srv/a/x", "")]);
+        let says = "case \"$*\" in '--get nfsd port') echo 2050;; '--get nfsd host') echo 192.0.2.1;; *) exit 1;; esac";
+        server.program("usr/sbin/nfsconf", says);
+        let options = || find(&server.tree().running()).unwrap().instances[0].options.clone();
+        server.program("usr/sbin/rpc.nfsd", "");
+        assert_eq!((options()["port"].as_str(), options()["bound"].as_str()), ("2050", "192.0.2.1"));
+        server.write("etc/default/nfs-kernel-server", "RPCNFSDCOUNT=\"8 --port 2051\"\n");
+        assert_eq!(options()["port"], "2051");
+        server.program("usr/sbin/nfsconf", "exit 1");
+        server.remove("etc/default/nfs-kernel-server");
+        assert!(!options().contains_key("port") && !options().contains_key("bound"));
+    }
 
     #[test]
     fn the_test_file_belongs_to_whom_root_is_there() {

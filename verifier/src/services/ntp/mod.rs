@@ -4,7 +4,7 @@ mod ntpsec;
 
 use super::{
     access,
-    daemon::{self, Daemon},
+    daemon::{self, Daemon, started},
     found::{Finding, Six, reached},
     included,
 };
@@ -31,13 +31,17 @@ const CHRONY: Daemon = Daemon { name: "chrony", programs: &["chronyd"], units: &
 /// Between 1900, NTP's first year, and 1970, in seconds.
 const EPOCH: f64 = 2_208_988_800.0;
 const LENGTH: usize = 48;
+/// The option `limited` of a server that answers only some of the questions of one who asks often.
+const RATE: &str = "rate";
 /// What begins a comment of chrony.
 const COMMENTS: [char; 4] = ['#', '%', '!', ';'];
 
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
     let chrony = tree.installed("chrony", "/etc/chrony");
-    let main = format!("{chrony}/chrony.conf");
+    let given = started::options(tree, &mut finding, "chrony", "DAEMON_OPTS");
+    let other = started::option(&given, "-f").filter(|file| file.starts_with('/'));
+    let main = other.map_or_else(|| format!("{chrony}/chrony.conf"), str::to_owned);
     if tree.exists(&main) && CHRONY.is_there(tree) {
         let own = included::lines(tree, &mut finding, &main, &|line| {
             let (word, path) = line.split_once(char::is_whitespace)?;
@@ -48,7 +52,9 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
                 _ => None,
             }
         })?;
-        let told = (chrony == "/etc/chrony").then(|| daemon::says(tree, &mut finding, "chronyd", &["-p"])).flatten();
+        let told = (chrony == "/etc/chrony")
+            .then(|| daemon::says(tree, &mut finding, "chronyd", &["-p", "-f", &main]))
+            .flatten();
         // The file of keys beside it is needed as well.
         finding.path(tree, chrony);
         finding.path(tree, "/etc/default/chrony");
@@ -60,7 +66,9 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
             }
             let clients = clients.map(|clients| (access::CLIENTS.to_owned(), clients));
             let (at, where_to) = reached(bind_addresses(&text).into_iter(), Six::Alone);
-            server(&mut finding, "chrony", port, where_to.chain(clients).collect(), at);
+            let is_rationed = text.lines().any(|line| line.trim().to_ascii_lowercase().starts_with("ratelimit"));
+            let rationed = is_rationed.then(|| ("limited".to_owned(), RATE.to_owned()));
+            server(&mut finding, "chrony", port, where_to.chain(clients).chain(rationed).collect(), at);
         }
     }
     ntpsec::find(tree, &mut finding)?;
@@ -127,7 +135,7 @@ fn chrony_serves(text: &str) -> Option<(u16, Option<String>)> {
         clients.push(format!("{sign}{net}"));
     }
     let port = directives("port").next_back().and_then(|words| words.get(1)?.parse().ok()).unwrap_or(123);
-    let is_any = |net: &String| net == "*" || net == "0/0" || net == "0.0.0.0/0" || net == "::/0";
+    let is_any = |net: &String| net == "*" || net == "0/0" || net == "0.0.0.0/0";
     let is_for_all = clients.iter().any(is_any) && !clients.iter().any(|net| net.starts_with('!'));
     let is_for_some = clients.iter().any(|net| !net.starts_with('!'));
     (is_for_some && port != 0).then(|| (port, (!is_for_all).then(|| clients.join(" "))))
@@ -153,9 +161,14 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     let time = match talk::ask(target, port, ask, |answer, question| read(answer, question, seconds()))? {
         Ok(time) => time,
         // Whoever is not allowed gets no answer; where nobody listens, the system says so.
-        Err(why) if access::is_let_in(target)? != Some(true) && !why.contains("refused") => {
+        Err(why) if access::is_let_in(target)? != Some(true) && (!why.contains("refused") || is_of_six(target)) => {
             return Ok(Profile::ok(
                 "not exercised: it gives the time to some addresses, and this server is none of them",
+            ));
+        }
+        Err(why) if target.option("limited") == Some(RATE) && !why.contains("refused") => {
+            return Ok(Profile::ok(
+                "it leaves some questions of one who asks often without an answer (ratelimit), and this one was among them",
             ));
         }
         Err(why) => return Ok(Profile::unacceptable(format!("no time comes from port {port}: {why}")).hint(hint)),
@@ -175,6 +188,12 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     } else {
         profile
     })
+}
+
+/// Whether it is for addresses of IPv6 alone, and does not listen where this server comes by.
+fn is_of_six(target: &Target) -> bool {
+    let clients = target.option(access::CLIENTS).unwrap_or_default();
+    clients.split_whitespace().all(|net| net.contains(':')) && target.address().is_ok_and(|address| address.is_ipv4())
 }
 
 /// Now, in seconds since 1900.
@@ -221,6 +240,7 @@ mod tests {
     #[test]
     fn chrony_serves_whom_it_allows() {
         let of = |text: &str| chrony_serves(text);
+        assert_eq!(of("allow ::/0\n"), Some((123, Some("::/0".into()))), "nobody comes by IPv4");
         assert_eq!(of("pool pool.example iburst\n# allow\n"), None);
         assert_eq!(of("allow 192.0.2.0/24\nallow 10\n"), Some((123, Some("192.0.2.0/24 10".into()))));
         assert_eq!(of("port 1123\n  allow\n"), Some((1123, None)));

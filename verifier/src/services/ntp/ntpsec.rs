@@ -4,7 +4,7 @@ use crate::{
     service::Tree,
     services::{
         access,
-        daemon::Daemon,
+        daemon::{Daemon, started},
         found::{Finding, Six, is_loopback, reached},
         included,
     },
@@ -42,7 +42,11 @@ pub(super) fn find(tree: &Tree, finding: &mut Finding) -> anyhow::Result<()> {
         finding.note("ntpsec is not exercised: at port 123 it answers nobody but this server".into());
         return Ok(());
     };
-    let listens = listens(&lines);
+    let mut listens = listens(&lines);
+    let given = started::options(tree, finding, "ntpsec", "NTPD_OPTS");
+    if let Some(one) = started::option(&given, "-I") {
+        listens.get_or_insert(vec!["127.0.0.1".to_owned()]).push(one.to_owned());
+    }
     let (at, where_to) = reached(listens.iter().flatten().map(String::as_str), Six::Alone);
     let mut options: BTreeMap<String, String> = where_to.collect();
     if clients != ["*"] {
@@ -98,7 +102,8 @@ fn listens(lines: &[String]) -> Option<Vec<String>> {
         match (&words[..], &mut all) {
             (["ignore" | "drop", "all" | "ipv4", ..], _) => all = Some(vec!["127.0.0.1".to_owned()]),
             (["listen", "all" | "ipv4", ..], _) => all = None,
-            (["listen", what, ..], Some(all)) => all.push((*what).to_owned()),
+            // Who names one means that one alone.
+            (["listen", what, ..], all) => all.get_or_insert(vec!["127.0.0.1".to_owned()]).push((*what).to_owned()),
             _ => {}
         }
     }
@@ -170,7 +175,13 @@ mod tests {
         let options = ["clients=192.0.2.0/24", "bound=192.0.2.1", "port=123"];
         let has = |one: &str| one.split_once('=').is_some_and(|(key, value)| all[0].options[key] == value);
         assert!(options.iter().all(|one| has(one)) && all[0].at == At::Partners, "{all:?}");
-        let (all, _) = found(&[("etc/ntpsec/ntp.conf", "nic ignore all\n")]);
-        assert_eq!(all[0].at, At::Here);
+        for text in
+            ["nic ignore all\n", "interface ignore wildcard\ninterface listen 127.0.0.1\n", "interface listen ::1\n"]
+        {
+            assert_eq!(found(&[("etc/ntpsec/ntp.conf", text)]).0[0].at, At::Here, "{text}");
+        }
+        let usual = ("etc/ntpsec/ntp.conf", "restrict default kod\n");
+        assert_eq!(found(&[usual]).0[0].at, At::Partners);
+        assert_eq!(found(&[usual, ("etc/default/ntpsec", "NTPD_OPTS=\"-g -I lo\"\n")]).0[0].at, At::Here);
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     service::Tree,
     services::{
         daemon::{self, Daemon, Rights},
-        found::Finding,
+        found::{Finding, is_loopback},
     },
 };
 use answers::Request;
@@ -146,7 +146,10 @@ impl<'c> Server<'c> {
         Some(Site {
             port: listen.port,
             address: listen.address.clone(),
-            is_of_six: self.listens.iter().filter(|other| other.port == listen.port).all(|other| other.is_of_six),
+            is_of_six: {
+                let others = self.listens.iter().filter(|other| other.port == listen.port);
+                listen.is_of_six && others.filter(|other| !is_loopback(&other.address)).all(|other| other.is_of_six)
+            },
             tls: listen.tls,
             content: if is_open { self.content() } else { Content::Any },
             aliases: if refusal.is_none() && listen.tls {

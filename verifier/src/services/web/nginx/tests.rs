@@ -52,6 +52,17 @@ fn what_is_passed_on_as_it_comes_is_told() {
 }
 
 #[test]
+fn a_server_of_ipv6_is_one_with_a_port_for_itself_beside() {
+    let of_six = |listens: &str| {
+        let sites = all(&format!("http {{ server {{ {listens} }} }}"));
+        sites.sites.iter().map(|site| site.is_of_six).collect::<Vec<_>>()
+    };
+    assert_eq!(of_six("listen [::]:80; listen 127.0.0.1:80;"), [true, false]);
+    assert_eq!(of_six("listen [::]:80; listen 80;"), [false, false]);
+    assert_eq!(of_six("listen [::]:80;"), [true]);
+}
+
+#[test]
 fn a_black_hole_is_one_and_gets_no_page() {
     let sites = all("http { server { listen 80 default_server; server_name _; return 444; root /srv/www; }\n\
         server { listen 443 ssl default_server; ssl_reject_handshake on; root /srv/www; }\n\
