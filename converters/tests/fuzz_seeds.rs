@@ -11,7 +11,7 @@ mod properties;
 mod short;
 
 /// What a mutation puts in: pieces that some parser minds.
-const PIECES: [&[u8]; 20] = [
+const PIECES: [&[u8]; 31] = [
     b"\0",
     b"\n",
     b"\r\n",
@@ -32,6 +32,17 @@ const PIECES: [&[u8]; 20] = [
     b"\xe2\x80\xae",
     b"listen 1 ssl;",
     b"http2 on;",
+    b"plugin {\n",
+    b"}\n",
+    b"passdb {\n",
+    b" = ",
+    b"quota_rule = *:storage=1G\n",
+    b"sieve = ",
+    b"%{user | lower}",
+    b"%%u",
+    b"%08Xu",
+    b"dovecot_config_version = 2.4.0\n",
+    b"mail_location = mbox:a:INDEX=b\n",
 ];
 
 #[test]

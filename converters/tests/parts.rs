@@ -37,7 +37,7 @@ fn path(text: &str) -> TreePath {
 }
 
 /// What files may hold besides what the rules name.
-const LINES: [&str; 45] = [
+const LINES: [&str; 66] = [
     "",
     "# a comment",
     "some text, löslich",
@@ -83,6 +83,27 @@ const LINES: [&str; 45] = [
     "iface lo inet loopback",
     "auto eth0\niface eth0 inet static\n    address 192.168.1.10/24\n    gateway 192.168.1.1",
     "[Match]\nName=eth0\n[Network]\nAddress=192.168.1.10/24",
+    "mail_location = mbox:~/mail:INBOX=/var/mail/%u",
+    "mail_driver = maildir\nmail_path = ~/Maildir",
+    "dovecot_config_version = 2.4.0",
+    "disable_plaintext_auth = no",
+    "ssl_cert = <a.pem",
+    "mail_plugins = $mail_plugins zlib",
+    "mail_plugins {\n  quota = yes\n}",
+    "passdb {\n  driver = sql\n  args = /etc/dovecot/x.ext\n}",
+    "passdb sql {\n  !include_try /etc/dovecot/x.ext\n}",
+    "userdb {\n  driver = static\n  args = uid=vmail home=/x/%Lu\n}",
+    "userdb static {\n  fields {\n    home = /x/%{user | lower}\n  }\n}",
+    "plugin {\n  # y\n  quota = maildir:User quota\n  quota_rule2 = Trash:storage=+10M\n  sieve_before = /b\n  other = 1\n}",
+    "quota \"User quota\" {\n  storage_size = 1G\n}",
+    "namespace {\n  inbox = yes\n  location = \n}",
+    "namespace inbox {\n  mailbox Trash {\n    quota_ignore = yes\n  }\n}",
+    "service x {\n  service_count = 0\n  inet_listener {\n    address = ::1\n  }\n}",
+    "service director {\n}",
+    "connect = host=a user=b",
+    "sql_driver = mysql\nmysql a {\n  user = b\n}",
+    "password_query = SELECT '%u' \\",
+    "mail_home = /x/%Z",
 ];
 
 /// The files that a part is about, in one version, and lines that its rules look for.
@@ -126,6 +147,7 @@ fn about(part: &Part, direction: Direction) -> (Vec<TreePath>, Vec<String>) {
         ["/etc/nginx/sites-enabled/x", "/etc/network/interfaces", "/etc/systemd/network/10-lan.network"].map(path),
     );
     files.push(path("/etc/systemd/network/50-ifupdown-eth0.network"));
+    files.extend(["dovecot.conf", "conf.d/10-mail.conf", "x.ext"].map(|name| path(&format!("/etc/dovecot/{name}"))));
     files.extend(["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow"].map(path));
     files.extend(made);
     for (older, newer) in moves {

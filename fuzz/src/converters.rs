@@ -7,11 +7,12 @@ use atlas_converters::{part::Part, patch, residue::Change, transform};
 pub type Property = fn(&[u8]) -> bool;
 
 /// Every target by its name, which is that of its folder below `seeds-converters`, too.
-pub const TARGETS: [(&str, Property); 6] = [
+pub const TARGETS: [(&str, Property); 7] = [
     ("part", part),
     ("interfaces", interfaces),
     ("network_file", network_file),
     ("nginx", nginx),
+    ("dovecot", dovecot),
     ("diff", diff),
     ("changes", changes),
 ];
@@ -59,6 +60,18 @@ pub fn nginx(data: &[u8]) -> bool {
     let (older, newer) = transform::nginx(text);
     assert_eq!(transform::nginx(&older).0, older);
     assert_eq!(transform::nginx(&newer).1, newer);
+    true
+}
+
+/// `dovecot.conf` and a database's file, parted by the first NUL: what is made can be read, and done once, there is nothing more to do.
+pub fn dovecot(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let (main, sql) = text.split_once('\0').unwrap_or((text, ""));
+    let Some([older, newer]) = transform::dovecot(main, sql) else { return false };
+    let [again, _] = transform::dovecot(&older[0], &older[1]).expect("what was made can be read");
+    assert_eq!(again, older);
+    let [_, again] = transform::dovecot(&newer[0], &newer[1]).expect("what was made can be read");
+    assert_eq!(again, newer);
     true
 }
 

@@ -162,6 +162,8 @@ pub enum Transform {
     Accounts,
     /// `http2 on;` and `ssl on;` of nginx, which other versions write at `listen`.
     Nginx,
+    /// The languages of Dovecot 2.3 and 2.4.
+    Dovecot,
 }
 
 impl Transform {
@@ -175,6 +177,9 @@ impl Transform {
                 "accounts: group ssh ↔ _ssh, account and group ntp ↔ ntpsec; where both names are there, both stay as they are"
             }
             Transform::Nginx => "nginx: 'http2 on;' of a server ↔ 'listen … http2'; 'ssl on;' becomes 'listen … ssl'",
+            Transform::Dovecot => {
+                "dovecot: the language of 2.3 ↔ that of 2.4; what has no certain counterpart stays, and is refused with file and line"
+            }
         }
     }
 }
