@@ -189,7 +189,7 @@ fn check(case: &Case, part: &[Part], is_shown: bool) -> Result<Result<(), String
     if is_shown {
         files
             .iter()
-            .filter(|(path, _)| case.files.contains_key(*path))
+            .filter(|(path, _)| case.is_debian || case.files.contains_key(*path))
             .for_each(|(path, text)| println!("== {path}\n{text}"));
         residue.diffs().for_each(|(path, diff)| println!("== residue of {path}\n{}", String::from_utf8_lossy(diff)));
     }

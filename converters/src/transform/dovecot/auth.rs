@@ -38,6 +38,10 @@ const PAM: [(&str, &str); 4] = [
     ("max_requests", "pam_max_requests"),
 ];
 
+/// How passwords in a file are written where nothing else is said: in 2.3, and in 2.4.
+const SCHEME: &str = "CRYPT";
+const NEWER_SCHEME: &str = "PLAIN";
+
 #[derive(Default)]
 struct Newer {
     settings: Vec<(String, String)>,
@@ -140,6 +144,10 @@ fn arguments(kind: &str, driver: &str, text: &str, external: impl Fn(&str) -> Op
         "prefetch" if text.is_empty() => {}
         "passwd-file" => {
             let mut rest = text.trim();
+            let has_scheme = rest.split_whitespace().any(|word| word.starts_with("scheme="));
+            if kind == "passdb" && !has_scheme {
+                set("default_password_scheme", SCHEME.into());
+            }
             while !rest.starts_with('/') {
                 let (word, after) = rest.split_once(char::is_whitespace)?;
                 rest = after.trim_start();
@@ -156,7 +164,7 @@ fn arguments(kind: &str, driver: &str, text: &str, external: impl Fn(&str) -> Op
             for word in text.split_whitespace() {
                 match (kind, word.split_once('=').unwrap_or((word, "yes"))) {
                     ("passdb", ("password", password)) => {
-                        set("static_password", variables::newer(password, Scope::Auth)?)
+                        set("static_password", variables::newer(password, Scope::Auth)?);
                     }
                     ("userdb", ("allow_all_users", value)) => set("static_allow_all_users", value.to_owned()),
                     (_, (key, value)) => made.fields.extend(field(kind, key, value)?),
@@ -229,7 +237,7 @@ pub(super) fn older(block: &Block) -> Option<Block> {
                     (_, "driver") => {}
                     ("pam", "service_name") => last = expanded(&text)?,
                     ("pam", key @ ("session" | "setcred" | "failure_show_msg" | "max_requests")) => {
-                        words.push(word(key, &text)?)
+                        words.push(word(key, &text)?);
                     }
                     ("passwd", "use_worker") => words.push(word("blocking", &text)?),
                     ("passwd-file", "default_password_scheme") => words.push(word("scheme", &text)?),
@@ -249,6 +257,9 @@ pub(super) fn older(block: &Block) -> Option<Block> {
     let needs_last = ["passwd-file", "sql", "ldap"].contains(&driver.as_str());
     if !(needs_last || driver_alone(&driver)) || needs_last && last.is_empty() {
         return None;
+    }
+    if driver == "passwd-file" && block.kind == "passdb" && !words.iter().any(|word| word.starts_with("scheme=")) {
+        words.insert(0, format!("scheme={NEWER_SCHEME}"));
     }
     words.extend(Some(last).filter(|last| !last.is_empty()));
     let made = [

@@ -96,11 +96,8 @@ pub(super) fn newer(nodes: Vec<Node>, kind: Kind) -> Vec<Node> {
             node => out.push(node),
         }
     }
-    if in_use && let Some(Node::Text(last)) = out.last_mut() {
-        close_line(last);
-    }
-    if in_use && let Some(Node::Set(last)) = out.last_mut() {
-        close_line(&mut last.tail);
+    if in_use {
+        close_last(&mut out);
     }
     for (key, value) in kind.defaults().iter().filter(|(key, _)| in_use && !there.iter().any(|there| there == key)) {
         out.extend(newer_setting(Setting::new("", key, value), kind, None));
@@ -108,9 +105,16 @@ pub(super) fn newer(nodes: Vec<Node>, kind: Kind) -> Vec<Node> {
     out
 }
 
-fn close_line(text: &mut String) {
-    if !text.ends_with('\n') {
-        text.push('\n');
+/// Ends the last line, so that another may follow.
+fn close_last(nodes: &mut [Node]) {
+    let end = match nodes.last_mut() {
+        Some(Node::Text(last)) => last,
+        Some(Node::Set(last)) => &mut last.tail,
+        Some(Node::Block(last)) => &mut last.close,
+        None => return,
+    };
+    if !end.ends_with('\n') {
+        end.push('\n');
     }
 }
 
@@ -235,6 +239,13 @@ pub(super) fn older(nodes: Vec<Node>, kind: Kind) -> Vec<Node> {
         out.push(made.unwrap_or(node));
     }
     merge_connections(&mut out, &connections);
+    // 2.4 takes passwords as they are where nothing else is said.
+    let has = |key: &str| settings(&out).any(|one| one.key == key);
+    let is_silent = has("password_query") && !has(SCHEME);
+    if is_silent {
+        close_last(&mut out);
+        out.push(Node::Set(Setting::new("", SCHEME, "PLAIN")));
+    }
     out
 }
 

@@ -59,13 +59,39 @@ fn read(tree: &Tree) -> Result<Vec<Source>, Error> {
 }
 
 pub(super) fn to_newer(tree: &mut Tree) -> Result<(), Error> {
-    put(tree, convert_newer(read(tree)?));
+    let sources = read(tree)?;
+    let users = password_files(tree, &sources, &["userdb_mail=", "userdb_quota_rule"])?;
+    put(tree, convert_newer(sources, users));
     Ok(())
 }
 
 pub(super) fn to_older(tree: &mut Tree) -> Result<(), Error> {
-    put(tree, convert_older(read(tree)?));
+    let sources = read(tree)?;
+    let users =
+        password_files(tree, &sources, &["userdb_mail_driver=", "userdb_mail_path=", "userdb_quota_storage_size="])?;
+    put(tree, convert_older(sources, users));
     Ok(())
+}
+
+/// The password files that say of users what only the version knows that they come from.
+fn password_files(tree: &Tree, sources: &[Source], fields: &[&str]) -> Result<BTreeSet<String>, Error> {
+    let databases = sources.iter().flat_map(|source| &source.nodes).filter_map(|node| match node {
+        Node::Block(block) if auth::is_database(&block.kind) => Some(block),
+        _ => None,
+    });
+    let mut paths: BTreeSet<String> = BTreeSet::new();
+    for setting in databases.flat_map(syntax::Block::settings) {
+        paths.extend(setting.text().split_whitespace().last().filter(|path| path.starts_with('/')).map(str::to_owned));
+    }
+    let mut found = BTreeSet::new();
+    for path in paths {
+        let Ok(file) = TreePath::parse(&path) else { continue };
+        let users = tree.configuration(&file)?.unwrap_or_default();
+        if fields.iter().any(|field| users.contains(field)) {
+            found.insert(path);
+        }
+    }
+    Ok(found)
 }
 
 fn put(tree: &mut Tree, changed: Vec<(TreePath, String)>) {
@@ -90,7 +116,7 @@ pub(super) fn both(main: &str, beside: &str) -> Option<[[String; 2]; 2]> {
             changed.iter().find(|(one, _)| *one == path).map_or_else(|| text.to_owned(), |(_, text)| text.clone())
         })
     };
-    Some([with(convert_older(sources()?)), with(convert_newer(sources()?))])
+    Some([with(convert_older(sources()?, BTreeSet::new())), with(convert_newer(sources()?, BTreeSet::new()))])
 }
 
 fn is_main(source: &Source) -> bool {
@@ -123,12 +149,12 @@ fn changed(source: Source, nodes: &[Node]) -> Option<(TreePath, String)> {
     (text != source.text).then_some((source.path, text))
 }
 
-fn convert_newer(sources: Vec<Source>) -> Vec<(TreePath, String)> {
+fn convert_newer(sources: Vec<Source>, users: BTreeSet<String>) -> Vec<(TreePath, String)> {
     if sources.iter().any(|source| older::says_version(&source.nodes)) {
         return Vec::new();
     }
     let included = included(&sources);
-    let mut facts = newer::Facts { external: databases(&sources), ..newer::Facts::default() };
+    let mut facts = newer::Facts { external: databases(&sources), users, ..newer::Facts::default() };
     let is_conf =
         |source: &Source, facts: &newer::Facts| is_configuration(&source.path.to_string(), &facts.external, &included);
     let mut serves = false;
@@ -199,7 +225,7 @@ fn head(nodes: &mut Vec<Node>, serves: bool, has_passwords: bool) {
     nodes.splice(at..at, new);
 }
 
-fn convert_older(sources: Vec<Source>) -> Vec<(TreePath, String)> {
+fn convert_older(sources: Vec<Source>, users: BTreeSet<String>) -> Vec<(TreePath, String)> {
     let main = sources.iter().find(|source| is_main(source));
     if main.is_some_and(|main| !older::says_version(&main.nodes)) {
         return Vec::new();
@@ -209,7 +235,7 @@ fn convert_older(sources: Vec<Source>) -> Vec<(TreePath, String)> {
         older::external(&source.nodes, &mut external);
     }
     let included = included(&sources);
-    let mut facts = older::Facts::default();
+    let mut facts = older::Facts { users, ..older::Facts::default() };
     for source in sources.iter().filter(|source| is_configuration(&source.path.to_string(), &external, &included)) {
         older::gather(&source.nodes, &mut facts);
     }
@@ -297,7 +323,7 @@ fn inbox(sources: &[Source]) -> Option<(String, String)> {
         blocks().filter(|block| block.value("inbox").is_some_and(|value| value == "yes")).map(name).collect();
     let mut names = names.into_iter();
     let one = names.next().filter(|_| names.next().is_none())?;
-    let prefix = blocks().filter(|block| name(block) == one).filter_map(|block| block.value("prefix")).last();
+    let prefix = blocks().filter(|block| name(block) == one).filter_map(|block| block.value("prefix")).next_back();
     Some((one, prefix.unwrap_or_default()))
 }
 

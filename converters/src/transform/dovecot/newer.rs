@@ -17,6 +17,8 @@ pub(super) const GONE: [&str; 7] =
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) plugins: plugins::Facts,
+    /// Password files with fields that the other version does not know.
+    pub(super) users: BTreeSet<String>,
     /// How often a setting is made at all.
     pub(super) counts: BTreeMap<String, usize>,
     /// `ssl = required`, and nothing else anywhere.
@@ -86,7 +88,9 @@ impl Newer<'_> {
             _ if auth::is_database(kind) => {
                 let driver = block.value("driver").unwrap_or_default();
                 let name = self.free_name(&block.kind, &driver);
-                match auth::newer(&block, &name, |path| self.facts.external.get(path).copied()) {
+                let is_said = self.facts.users.is_empty() || !uses(&block, &self.facts.users);
+                let made = auth::newer(&block, &name, |path| self.facts.external.get(path).copied());
+                match made.filter(|_| is_said) {
                     Some(made) => vec![Node::Block(made)],
                     None => {
                         self.used.remove(&(block.kind.clone(), name));
@@ -106,7 +110,11 @@ impl Newer<'_> {
         if block.kind != "local_name" || !names.contains(' ') {
             return vec![Node::Block(block)];
         }
-        let each = names.split_whitespace().map(|name| Node::Block(block.clone().renamed("local_name", name)));
+        // The line of the last brace may end with the file.
+        let close = format!("{}\n", block.close.trim_end());
+        let each = names
+            .split_whitespace()
+            .map(|name| Node::Block(Block { close: close.clone(), ..block.clone().renamed("local_name", name) }));
         each.collect()
     }
 
@@ -144,6 +152,7 @@ impl Newer<'_> {
                     "location" if setting.value.is_empty() => Some(vec![commented(node)]),
                     "location" => located(setting, scope),
                     "prefix" if scope == Scope::Shared => expanded(setting, Scope::Prefix),
+                    "prefix" if setting.value.contains('%') => expanded(setting, scope),
                     key if key.starts_with(settings::UNCONVERTED) => settings::newer(setting, &self.dir),
                     _ => None,
                 },
@@ -216,6 +225,11 @@ impl Newer<'_> {
     }
 }
 
+/// Whether a block of a database names one of these files last in a setting.
+pub(super) fn uses(block: &Block, files: &BTreeSet<String>) -> bool {
+    block.settings().any(|one| one.text().split_whitespace().last().is_some_and(|path| files.contains(path)))
+}
+
 fn located(setting: &Setting, scope: Scope) -> Option<Vec<Node>> {
     let text = setting.text();
     if text.is_empty() {
@@ -247,6 +261,6 @@ fn of_service(setting: Setting) -> Setting {
 }
 
 fn referring(setting: Setting) -> Setting {
-    let value = settings::referring(&setting.value, |name| Some(format!("$SET:{name}")));
+    let value = settings::newer_reference(&setting.value);
     Setting { value, ..setting }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     auth, location,
-    newer::GONE,
+    newer::{GONE, uses},
     plugins, quota, settings,
     syntax::{Block, Node, Setting, commented},
     variables::{self, Scope},
@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) plugins: plugins::Facts,
+    /// Password files with fields that the other version does not know.
+    pub(super) users: BTreeSet<String>,
     /// Plugins that are loaded anywhere.
     pub(super) loaded: BTreeSet<String>,
 }
@@ -86,6 +88,7 @@ impl Older<'_> {
             "mail_plugins" | "protocols" | "imap_capability" => {
                 vec![settings::older_switches(&block).unwrap_or(Node::Block(block))]
             }
+            _ if auth::is_database(kind) && uses(&block, &self.facts.users) => vec![Node::Block(block)],
             _ if auth::is_database(kind) => vec![Node::Block(auth::older(&block).unwrap_or(block))],
             _ => vec![Node::Block(block)],
         }
@@ -103,14 +106,15 @@ impl Older<'_> {
                 out.extend(found.iter().map(|(_, setting)| Node::Set(setting.clone())));
             }
             match node {
-                Node::Set(setting) if setting.key == "prefix" && scope == Scope::Shared => {
-                    out.extend(match variables::older(&setting.value, Scope::Prefix) {
+                Node::Set(setting) if setting.key == "prefix" && setting.value.contains(['%', '$']) => {
+                    let scope = if scope == Scope::Shared { Scope::Prefix } else { scope };
+                    out.extend(match variables::older(&setting.value, scope) {
                         Some(value) => vec![Node::Set(Setting { value, ..setting })],
                         None => settings::unconverted(&setting),
                     });
                 }
                 Node::Block(mailbox) if mailbox.kind == "mailbox" => {
-                    out.extend(self.mailbox(mailbox, &prefix, &mut rules).map(Node::Block))
+                    out.extend(self.mailbox(mailbox, &prefix, &mut rules).map(Node::Block));
                 }
                 node => out.push(node),
             }
@@ -142,7 +146,7 @@ impl Older<'_> {
                 None => nodes.push(node.clone()),
             }
         }
-        (was_empty || !nodes.is_empty()).then(|| Block { nodes, ..mailbox })
+        (was_empty || !nodes.is_empty()).then_some(Block { nodes, ..mailbox })
     }
 }
 
@@ -211,7 +215,7 @@ fn service(block: Block) -> Block {
 }
 
 fn referring(setting: Setting) -> Setting {
-    let value = settings::referring(&setting.value, |name| name.strip_prefix("SET:").map(|name| format!("${name}")));
+    let value = settings::older_reference(&setting.value);
     Setting { value, ..setting }
 }
 

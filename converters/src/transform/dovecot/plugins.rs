@@ -316,7 +316,7 @@ fn imapsieve(number: &str, group: &Block, indent: &str) -> Option<Vec<Node>> {
     let causes = value("causes").unwrap_or_else(|| "append copy flag".into()).to_ascii_lowercase().replace(',', " ");
     let name = value("name")?;
     let mut around: Vec<(&str, String)> = Vec::new();
-    around.extend((name != "*").then(|| ("mailbox", name)));
+    around.extend((name != "*").then_some(("mailbox", name)));
     around.extend(value("from").filter(|from| from != "*").map(|from| ("imapsieve_from", from)));
     let deep = " ".repeat(indent.len() + 2 * around.len());
     let inner = format!("{deep}  ");
@@ -485,7 +485,7 @@ fn older_imapsieve(block: &Block, around: &[(&str, String)]) -> Option<Vec<(Stri
     for node in &block.nodes {
         match node {
             Node::Block(inner) if inner.kind == "imapsieve_from" && block.kind == "mailbox" => {
-                out.extend(older_imapsieve(inner, &around)?)
+                out.extend(older_imapsieve(inner, &around)?);
             }
             Node::Block(inner) if inner.kind == "sieve_script" => {
                 let begin = inner.name.strip_prefix("imapsieve_mailbox")?;

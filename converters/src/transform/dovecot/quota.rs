@@ -47,8 +47,11 @@ pub(super) fn key(key: &str) -> Option<Key<'_>> {
     }
 }
 
+/// What else is said of a root: settings with their values.
+type Others = Vec<(&'static str, &'static str)>;
+
 /// `maildir:User quota:noenforcing`: the driver, the name, and what else is said.
-fn root(value: &str) -> Option<(&str, &str, Vec<(&'static str, &'static str)>)> {
+fn root(value: &str) -> Option<(&str, &str, Others)> {
     let mut parts = value.split(':');
     let driver = parts.next().filter(|driver| ["maildir", "count", "fs"].contains(driver))?;
     let name = parts.next().unwrap_or_default();

@@ -29,7 +29,7 @@ const FILES: [(&str, &str); 8] = [
     ("ssl_client_key", "ssl_client_key_file"),
 ];
 /// Settings with variables.
-const EXPANDED: [(&str, Scope); 28] = [
+const EXPANDED: [(&str, Scope); 31] = [
     ("mail_home", Scope::Mail),
     ("mail_chroot", Scope::Mail),
     ("mail_log_prefix", Scope::Mail),
@@ -55,6 +55,9 @@ const EXPANDED: [(&str, Scope); 28] = [
     ("deliver_log_format", Scope::Deliver),
     ("imap_logout_format", Scope::ImapLogout),
     ("submission_logout_format", Scope::ImapLogout),
+    ("imap_urlauth_logout_format", Scope::ImapLogout),
+    ("managesieve_logout_format", Scope::ImapLogout),
+    ("dsync_remote_cmd", Scope::Dsync),
     ("pop3_logout_format", Scope::Pop3Logout),
     ("rejection_reason", Scope::Rejection),
     ("rejection_subject", Scope::Rejection),
@@ -85,7 +88,7 @@ pub(super) fn newer(setting: &Setting, dir: &str) -> Option<Vec<Node>> {
     }
     let name = RENAMED.iter().find(|(older, _)| *older == key).map_or(key, |(_, newer)| *newer);
     if let Some((_, scope)) = EXPANDED.iter().find(|(expanded, _)| *expanded == key) {
-        return Some(expanded(setting, name, |text| variables::newer(text, *scope)));
+        return Some(expanded(setting, name, |text| Some(newer_reference(&variables::newer(text, *scope)?))));
     }
     match key {
         "disable_plaintext_auth" => one(setting.becomes("auth_allow_cleartext", inverted(setting)?)),
@@ -101,7 +104,7 @@ pub(super) fn newer(setting: &Setting, dir: &str) -> Option<Vec<Node>> {
             Some(vec![switches(&setting.indent, key, words.map(str::to_owned))])
         }
         _ => {
-            let value = referring(&setting.value, |name| Some(format!("$SET:{name}")));
+            let value = newer_reference(&setting.value);
             (name != key || value != setting.value)
                 .then(|| vec![Node::Set(Setting { key: name.into(), value, ..setting.clone() })])
         }
@@ -121,18 +124,20 @@ pub(super) fn older(setting: &Setting) -> Option<Vec<Node>> {
     }
     let name = RENAMED.iter().find(|(_, newer)| *newer == key).map_or(key, |(older, _)| *older);
     if let Some((_, scope)) = EXPANDED.iter().find(|(expanded, _)| *expanded == key) {
-        return Some(expanded(setting, name, |text| variables::older(text, *scope)));
+        return Some(expanded(setting, name, |text| variables::older(&older_reference(text), *scope)));
     }
     match key {
         "auth_allow_cleartext" => one(setting.becomes("disable_plaintext_auth", inverted(setting)?)),
         "ssl_server_prefer_ciphers" if text == "server" => one(setting.becomes("ssl_prefer_server_ciphers", "yes")),
         "ssl_server_prefer_ciphers" if text == "client" => one(setting.becomes("ssl_prefer_server_ciphers", "no")),
-        "mail_plugins" => match text.split_whitespace().map(older_plugin).collect::<Option<Vec<&str>>>() {
-            Some(plugins) => one(setting.becomes(key, &plugins.join(" "))),
-            None => Some(unconverted(setting)),
-        },
+        "mail_plugins" => {
+            match older_reference(&text).split_whitespace().map(older_plugin).collect::<Option<Vec<&str>>>() {
+                Some(plugins) => one(setting.becomes(key, &plugins.join(" "))),
+                None => Some(unconverted(setting)),
+            }
+        }
         _ => {
-            let value = referring(&setting.value, |name| name.strip_prefix("SET:").map(|name| format!("${name}")));
+            let value = older_reference(&setting.value);
             (name != key || value != setting.value)
                 .then(|| vec![Node::Set(Setting { key: name.into(), value, ..setting.clone() })])
         }
@@ -141,7 +146,9 @@ pub(super) fn older(setting: &Setting) -> Option<Vec<Node>> {
 
 /// With the variables of the other version; under a name that none knows, where it has no such.
 fn expanded(setting: &Setting, name: &str, change: impl Fn(&str) -> Option<String>) -> Vec<Node> {
-    match change(&setting.value) {
+    let is_quoted = setting.value.starts_with('"');
+    // Within quotes, a backslash is another one.
+    match change(&setting.value).filter(|value| !is_quoted || value.contains('\\') == setting.value.contains('\\')) {
         Some(value) => vec![Node::Set(Setting { key: name.into(), value, ..setting.clone() })],
         None => unconverted(setting),
     }
@@ -155,8 +162,17 @@ fn inverted(setting: &Setting) -> Option<&'static str> {
     }
 }
 
+/// `$name` of 2.3 is `$SET:name` in 2.4.
+pub(super) fn newer_reference(value: &str) -> String {
+    referring(value, |name| (!name.starts_with("SET:")).then(|| format!("$SET:{name}")))
+}
+
+pub(super) fn older_reference(value: &str) -> String {
+    referring(value, |name| name.strip_prefix("SET:").map(|name| format!("${name}")))
+}
+
 /// Other names for settings that a value refers to; not within quotes.
-pub(super) fn referring(value: &str, change: impl Fn(&str) -> Option<String>) -> String {
+fn referring(value: &str, change: impl Fn(&str) -> Option<String>) -> String {
     if value.starts_with(['"', '\'', '<']) || !value.contains('$') {
         return value.to_owned();
     }

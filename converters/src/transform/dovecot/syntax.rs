@@ -169,7 +169,7 @@ fn print_to(nodes: &[Node], out: &mut String) {
         match node {
             Node::Text(text) => out.push_str(text),
             Node::Set(Setting { indent, key, equals, value, tail }) => {
-                out.extend([indent, key, equals, value, tail].map(String::as_str))
+                out.extend([indent, key, equals, value, tail].map(String::as_str));
             }
             Node::Block(block) => {
                 let [before_name, before_brace] = &block.gaps;

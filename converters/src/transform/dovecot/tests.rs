@@ -30,6 +30,12 @@ fn both_versions_say_the_same_in_their_own_words() {
         ),
         ("passdb {\n  driver = pam\n}\n", "passdb pam {\n}\n"),
         (
+            "login_log_format_elements = $login_log_format_elements port=%a\nmail_temp_dir = \"/tmp/%n\"\n",
+            "login_log_format_elements = $SET:login_log_format_elements port=%{local_port}\nmail_temp_dir = \"/tmp/%{user | username}\"\n",
+        ),
+        ("namespace a {\n  prefix = %u/\n}\n", "namespace a {\n  prefix = %{user}/\n}\n"),
+        ("local_name a {\n  ssl = no\n}\n", "local_name a {\n  ssl = no\n}\n"),
+        (
             "userdb {\n  driver = static\n  args = uid=vmail home=/v/%n\n}\n",
             "userdb static {\n  fields {\n    uid = vmail\n    home = /v/%{user | username}\n  }\n}\n",
         ),
@@ -97,6 +103,7 @@ fn what_has_no_certain_counterpart_stays_and_is_refused() {
     // What 2.4 would take, it gets under a name that it does not know; it is the old one again on the way back.
     for (text, refused) in [
         ("mail_home = /v/%Hu\n", "unconverted_mail_home = /v/%Hu\n"),
+        ("rejection_reason = \"No:%n%r\"\n", "unconverted_rejection_reason = \"No:%n%r\"\n"),
         ("mail_plugins = $mail_plugins stats\n", "unconverted_mail_plugins = $mail_plugins stats\n"),
         ("service director {\n  user = x\n}\n", "unconverted_service director {\n  user = x\n}\n"),
     ] {
@@ -138,8 +145,21 @@ fn the_version_stands_before_the_first_setting_and_after_the_comments() {
 fn blocks_of_one_driver_get_names_of_their_own() {
     let one = "passdb {\n  driver = passwd-file\n  args = /a\n}\n";
     let newer = newer(&format!("{one}{one}"));
-    assert!(newer.contains("passdb passwd-file {\n  passwd_file_path = /a\n}\npassdb passwd-file2 {\n  driver = passwd-file\n  passwd_file_path = /a\n}\n"), "{newer}");
-    assert_eq!(older(&newer), format!("{one}{one}"));
+    assert!(newer.contains("passdb passwd-file {\n  default_password_scheme = CRYPT\n  passwd_file_path = /a\n}\npassdb passwd-file2 {\n  driver = passwd-file\n"), "{newer}");
+    assert_eq!(older(&newer), format!("{one}{one}").replace("args = ", "args = scheme=CRYPT "));
+}
+
+/// A password without the name of its scheme is another one in the other version.
+#[test]
+fn what_each_version_takes_for_granted_of_passwords_is_said_in_the_other() {
+    let file = older("passdb passwd-file {\n  passwd_file_path = /a\n}\n");
+    assert_eq!(file, "passdb {\n  driver = passwd-file\n  args = scheme=PLAIN /a\n}\n");
+    let main = "dovecot_config_version = 2.4.0\npassdb sql {\n  !include_try /etc/dovecot/dovecot-sql.conf.ext\n}\n";
+    let [[_, sql], _] = both(main, "passdb_sql_query = SELECT 1").unwrap();
+    assert_eq!(sql, "password_query = SELECT 1\ndefault_pass_scheme = PLAIN\n");
+    let [_, [_, sql]] =
+        both("passdb {\n  driver = sql\n  args = /etc/dovecot/dovecot-sql.conf.ext\n}\n", "driver = mysql").unwrap();
+    assert_eq!(sql, "sql_driver = mysql\npassdb_default_password_scheme = MD5\n");
 }
 
 #[test]

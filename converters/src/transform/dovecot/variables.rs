@@ -20,9 +20,11 @@ pub(super) enum Scope {
     ImapLogout,
     Pop3Logout,
     Rejection,
+    /// What copies mails to another server.
+    Dsync,
 }
 
-use Scope::{Auth, Deliver, ImapLogout, Login, LoginFormat, Mail, Pop3Logout, Prefix, Rejection, Shared, Uidl};
+use Scope::{Auth, Deliver, Dsync, ImapLogout, Login, LoginFormat, Mail, Pop3Logout, Prefix, Rejection, Shared, Uidl};
 
 const USER: [(&str, &str); 3] = [("u", "user"), ("n", "user | username"), ("d", "user | domain")];
 const LONG_USER: [(&str, &str); 3] = [("user", "user"), ("username", "user | username"), ("domain", "user | domain")];
@@ -155,6 +157,7 @@ fn variables(scope: Scope) -> Vec<(&'static str, &'static str)> {
         ImapLogout => &[&OF_IMAP, &[("session", "session")]],
         Pop3Logout => &[&OF_POP3, &[("session", "session")]],
         Rejection => &[&OF_REJECTION],
+        Dsync => &[&USER, &LONG_USER, &[("login", "login"), ("host", "host")]],
     };
     parts.concat()
 }
