@@ -17,6 +17,8 @@ use super::{
     variables::{self, Scope},
 };
 
+use std::collections::BTreeMap;
+
 /// Settings of a block with the same meaning and other names.
 const RENAMED: [(&str, &str); 1] = [("mechanisms", "mechanisms_filter")];
 /// Settings of a block that both versions write alike.
@@ -288,8 +290,8 @@ fn word(key: &str, value: &str) -> Option<String> {
 /// What 2.4 says of a user, as 2.3 calls it.
 pub(super) fn older_fields(kind: &str, fields: &Block) -> Option<Vec<(String, String)>> {
     let mut out = Vec::new();
-    let mut location: Vec<(String, String)> = Vec::new();
-    let mut prefix = "";
+    // Parts of a location, by what stands before and after their names.
+    let mut locations: BTreeMap<(&str, &str), Vec<(String, String)>> = BTreeMap::new();
     for node in &fields.nodes {
         let setting = match node {
             Node::Set(setting) => setting,
@@ -301,22 +303,20 @@ pub(super) fn older_fields(kind: &str, fields: &Block) -> Option<Vec<(String, St
             Some(rest) if kind == "passdb" => ("userdb_", rest),
             _ => ("", key),
         };
-        if location::is_part(bare) {
-            prefix = userdb;
-            location.push((bare.to_owned(), text));
-        } else if bare == "quota_storage_size" {
-            out.push((format!("{userdb}quota_rule"), quota::older_everywhere("storage", &text)?));
+        let (bare, suffix) = bare.strip_suffix(":default").map_or((bare, ""), |bare| (bare, ":default"));
+        let is_user = kind == "userdb" || !userdb.is_empty();
+        if is_user && location::is_part(bare) {
+            locations.entry((userdb, suffix)).or_default().push((bare.to_owned(), text));
+        } else if is_user && bare == "quota_storage_size" {
+            out.push((format!("{userdb}quota_rule{suffix}"), quota::older_everywhere("storage", &text)?));
+        } else if is_user && !USER_FIELDS.contains(&bare) || bare.contains(['/', ':']) {
+            return None;
         } else {
-            let field = bare.strip_suffix(":default").unwrap_or(bare);
-            let is_user = kind == "userdb" || !userdb.is_empty();
-            if is_user && !USER_FIELDS.contains(&field) || field.contains(['/', ':']) {
-                return None;
-            }
             out.push((key.to_owned(), variables::older(&text, Scope::Auth)?));
         }
     }
-    if !location.is_empty() {
-        out.push((format!("{prefix}mail"), location::join(&location, Scope::Auth)?));
+    for ((userdb, suffix), parts) in locations {
+        out.push((format!("{userdb}mail{suffix}"), location::join(&parts, Scope::Auth)?));
     }
     Some(out)
 }

@@ -320,7 +320,7 @@ fn older_attributes(block: &Block) -> Option<Node> {
             Some(attribute) => format!("{attribute}={key}"),
             None => format!("={key}={value}"),
         };
-        if item.contains(',') {
+        if item.contains(',') || key.contains(':') {
             return None;
         }
         items.push(item);

@@ -167,10 +167,7 @@ fn convert_newer(sources: Vec<Source>, users: BTreeSet<String>) -> Vec<(TreePath
     facts.plugins.quota.inbox = inbox(&sources);
     for source in &sources {
         let path = source.path.to_string();
-        serves |= source
-            .text
-            .lines()
-            .any(|line| syntax::included(line.trim_start()).is_some_and(|path| path.contains("protocols.d")));
+        serves |= includes_protocols(source);
         let is_read = path.ends_with(".conf") || included.contains(&path);
         has_passwords |= is_read && is_conf(source, &facts) && passwords(&source.nodes);
     }
@@ -200,29 +197,36 @@ fn convert_newer(sources: Vec<Source>, users: BTreeSet<String>) -> Vec<(TreePath
 
 /// Puts what 2.4 wants to read first before everything else, but after the comments at the beginning.
 fn head(nodes: &mut Vec<Node>, serves: bool, has_passwords: bool) {
-    let mut at = nodes
-        .iter()
-        .position(|node| !matches!(node, Node::Text(text) if syntax::is_comment(text)))
-        .unwrap_or(nodes.len());
-    let (is_first, count) = (at == 0, nodes.len());
-    // A comment right before the first setting is about that.
-    while at > 0 && at < count && matches!(&nodes[at - 1], Node::Text(text) if !text.trim().is_empty()) {
-        at -= 1;
-    }
     let mut lines = vec![("dovecot_config_version", VERSION), ("dovecot_storage_version", VERSION)];
     lines.extend((!serves).then_some(("protocols", PROTOCOLS)));
     // 2.3 takes every scheme that a password is written in.
     lines.extend(has_passwords.then_some(("auth_allow_weak_schemes", "yes")));
-    let mut new: Vec<Node> = lines.iter().map(|(key, value)| Node::Set(Setting::new("", key, value))).collect();
-    if !is_first || !nodes.is_empty() {
-        new.push(Node::Text("\n".into()));
+    put_first(nodes, &lines);
+}
+
+/// Puts settings before all others.
+fn put_first(nodes: &mut Vec<Node>, lines: &[(&str, &str)]) {
+    let count = nodes.len();
+    let is_text = |node: &Node| matches!(node, Node::Text(text) if syntax::is_comment(text));
+    let mut at = nodes.iter().position(|node| !is_text(node)).unwrap_or(count);
+    // A comment right before the first setting is about that.
+    while at > 0 && at < count && matches!(&nodes[at - 1], Node::Text(text) if !text.trim().is_empty()) {
+        at -= 1;
     }
+    let mut new: Vec<Node> = lines.iter().map(|(key, value)| Node::Set(Setting::new("", key, value))).collect();
+    new.extend((count > 0).then(|| Node::Text("\n".into())));
     if let Some(Node::Text(before)) = at.checked_sub(1).and_then(|before| nodes.get_mut(before))
         && !before.ends_with('\n')
     {
         before.push('\n');
     }
     nodes.splice(at..at, new);
+}
+
+/// Whether files of Debian's packages say what is served.
+fn includes_protocols(source: &Source) -> bool {
+    let mut paths = source.text.lines().filter_map(|line| syntax::included(line.trim_start()));
+    paths.any(|path| path.contains("protocols.d"))
 }
 
 fn convert_older(sources: Vec<Source>, users: BTreeSet<String>) -> Vec<(TreePath, String)> {
@@ -239,6 +243,7 @@ fn convert_older(sources: Vec<Source>, users: BTreeSet<String>) -> Vec<(TreePath
     for source in sources.iter().filter(|source| is_configuration(&source.path.to_string(), &external, &included)) {
         older::gather(&source.nodes, &mut facts);
     }
+    let serves = facts.serves || sources.iter().any(includes_protocols);
     let mut older = Older { facts: &facts, rules: 0 };
     let mut out = Vec::new();
     for mut source in sources {
@@ -246,7 +251,14 @@ fn convert_older(sources: Vec<Source>, users: BTreeSet<String>) -> Vec<(TreePath
         let path = source.path.to_string();
         let nodes = match external.get(&path) {
             Some(kind) => external::older(nodes, *kind),
-            None if is_configuration(&path, &external, &included) => older.nodes(nodes, Scope::Mail),
+            None if is_configuration(&path, &external, &included) => {
+                let mut nodes = older.nodes(nodes, Scope::Mail);
+                // 2.4 serves nothing where nothing is said.
+                if is_main(&source) && !serves {
+                    put_first(&mut nodes, &[("protocols", "none")]);
+                }
+                nodes
+            }
             None => nodes,
         };
         out.extend(changed(source, &nodes));

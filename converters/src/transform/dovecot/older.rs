@@ -15,6 +15,8 @@ pub(super) struct Facts {
     pub(super) plugins: plugins::Facts,
     /// Password files with fields that the other version does not know.
     pub(super) users: BTreeSet<String>,
+    /// Whether it is said what is served.
+    pub(super) serves: bool,
     /// Plugins that are loaded anywhere.
     pub(super) loaded: BTreeSet<String>,
 }
@@ -224,12 +226,14 @@ pub(super) fn gather(nodes: &[Node], facts: &mut Facts) {
     for node in nodes {
         match node {
             Node::Set(setting) => {
+                facts.serves |= setting.key == "protocols";
                 if setting.key == "mail_plugins" {
                     facts.loaded.extend(setting.text().split_whitespace().map(str::to_owned));
                 }
                 facts.plugins.add(&setting.key, setting.text());
             }
             Node::Block(block) => {
+                facts.serves |= block.kind == "protocols";
                 if block.kind == "mail_plugins" {
                     facts.loaded.extend(block.settings().map(|one| one.key.clone()));
                 }

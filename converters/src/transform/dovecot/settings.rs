@@ -83,6 +83,9 @@ pub(super) fn newer(setting: &Setting, dir: &str) -> Option<Vec<Node>> {
         let path = if path.starts_with('/') { path.to_owned() } else { format!("{dir}/{path}") };
         return one(setting.becomes(name, &path));
     }
+    if key == "protocols" && text == "none" {
+        return one(setting.becomes(key, ""));
+    }
     if LISTS.contains(&key) {
         return newer_list(setting, &text);
     }
@@ -127,6 +130,7 @@ pub(super) fn older(setting: &Setting) -> Option<Vec<Node>> {
         return Some(expanded(setting, name, |text| variables::older(&older_reference(text), *scope)));
     }
     match key {
+        "protocols" if text.is_empty() => one(setting.becomes(key, "none")),
         "auth_allow_cleartext" => one(setting.becomes("disable_plaintext_auth", inverted(setting)?)),
         "ssl_server_prefer_ciphers" if text == "server" => one(setting.becomes("ssl_prefer_server_ciphers", "yes")),
         "ssl_server_prefer_ciphers" if text == "client" => one(setting.becomes("ssl_prefer_server_ciphers", "no")),

@@ -52,7 +52,8 @@ impl Setting {
 
     /// The same line with another key and value.
     pub(super) fn becomes(&self, key: &str, value: &str) -> Setting {
-        Setting { key: key.into(), value: quoted(value), ..self.clone() }
+        let blank = if self.value.is_empty() && self.equals.ends_with(" =") { " " } else { "" };
+        Setting { key: key.into(), equals: format!("{}{blank}", self.equals), value: quoted(value), ..self.clone() }
     }
 
     /// The same line with another key.
