@@ -9,6 +9,9 @@ use super::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What 2.3 does not have, and needs not.
+const TAKEN_OUT: [&str; 3] = ["dovecot_config_version", "dovecot_storage_version", "auth_allow_weak_schemes"];
+
 /// What all files together say.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
@@ -32,10 +35,17 @@ impl Older<'_> {
     pub(super) fn nodes(&mut self, nodes: Vec<Node>, scope: Scope) -> Vec<Node> {
         let (nodes, location) = joined(nodes, scope, "mail_location");
         let mut out: Vec<Node> = Vec::new();
+        // The blank line behind what 2.4 wants to read first goes with it.
+        let mut is_taken_out = false;
         for (number, node) in nodes.into_iter().enumerate() {
             if location.as_ref().is_some_and(|(at, _)| *at == number) {
                 out.extend(location.iter().map(|(_, setting)| Node::Set(setting.clone())));
             }
+            let is_blank = matches!(&node, Node::Text(text) if text.trim().is_empty());
+            if std::mem::take(&mut is_taken_out) && is_blank {
+                continue;
+            }
+            is_taken_out = matches!(&node, Node::Set(setting) if TAKEN_OUT.contains(&setting.key.as_str()));
             match plugins::older(&node, &self.facts.plugins) {
                 Some(made) => in_plugin(&mut out, made),
                 None => out.extend(self.node(node)),
@@ -54,9 +64,9 @@ impl Older<'_> {
 
     fn setting(&self, setting: &Setting) -> Option<Vec<Node>> {
         match setting.key.as_str() {
-            "dovecot_config_version" | "dovecot_storage_version" => Some(Vec::new()),
-            // 2.3 takes every scheme.
-            "auth_allow_weak_schemes" if setting.is_yes() => Some(Vec::new()),
+            // 2.3 takes every scheme of passwords.
+            "auth_allow_weak_schemes" if !setting.is_yes() => None,
+            key if TAKEN_OUT.contains(&key) => Some(Vec::new()),
             "log_debug" if setting.text() == "category=ssl" => {
                 Some(vec![Node::Set(setting.becomes("verbose_ssl", "yes"))])
             }
