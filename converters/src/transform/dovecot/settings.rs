@@ -79,7 +79,7 @@ pub(super) fn newer(setting: &Setting, dir: &str) -> Option<Vec<Node>> {
         return one(setting.renamed(original));
     }
     if let Some((_, name)) = FILES.iter().find(|(older, _)| *older == key) {
-        let path = setting.value.trim_matches(['"', '\'']).strip_prefix('<')?.trim();
+        let path = setting.value.strip_prefix('<')?.trim();
         let path = if path.starts_with('/') { path.to_owned() } else { format!("{dir}/{path}") };
         return one(setting.becomes(name, &path));
     }
