@@ -410,6 +410,21 @@ fn what_only_a_newer_release_understands_is_said_as_the_older_one_does() {
         ),
         (
             2,
+            "/etc/postfix/main.cf",
+            "my_min = >=TLSv1.2, <=TLSv1.3",
+            "my_min = !SSLv2, !SSLv3, !TLSv1, !TLSv1.1, !SSLv2",
+        ),
+        (2, "/etc/postfix/main.cf", "  >=TLSv1.1, <=0303", "  !SSLv2, !SSLv3, !TLSv1, !TLSv1.3"),
+        (2, "/etc/postfix/main.cf", "# lmtp_tls_protocols = >=TLSv1.2", "# lmtp_tls_protocols = >=TLSv1.2"),
+        (2, "/etc/ssh/common.conf", "PubkeyAcceptedAlgorithms x", "PubkeyAcceptedKeyTypes x"),
+        (
+            2,
+            "/etc/postfix/master.cf",
+            "  -o { smtpd_tls_protocols = >=TLSv1.2, <=TLSv1.2 }",
+            "  -o { smtpd_tls_protocols = !SSLv2,!SSLv3,!TLSv1,!TLSv1.1, !TLSv1.3 }",
+        ),
+        (
+            2,
             "/etc/postfix/master.cf",
             "  -o smtpd_tls_protocols=>=TLSv1.3 -o a=b",
             "  -o smtpd_tls_protocols=!SSLv2,!SSLv3,!TLSv1,!TLSv1.1,!TLSv1.2 -o a=b",

@@ -267,6 +267,7 @@ impl Merge<'_> {
             match fitted {
                 Ok(line) => {
                     self.tell_other_number(which, &line, pri.find(which, line.name()));
+                    self.tell_new_number(which, &line);
                     lines.push(line);
                 }
                 Err(why) => self.merged.problems.push(format!("{} {} was not added: {why}", which.noun(), line.name())),
@@ -319,6 +320,17 @@ impl Merge<'_> {
                 own.number()
             ));
         }
+    }
+
+    /// Somebody who had another number here: what lies on this server's own disks keeps it, and is another's, or nobody's, from now on.
+    fn tell_new_number(&mut self, which: Which, line: &Line) {
+        let Some(own) = self.here.find(which, line.name()).filter(|own| own.number() != line.number()) else { return };
+        let (noun, name, was, is) = (which.noun(), line.name(), own.number(), line.number());
+        let (by, change) = if which == Which::Passwd { ("-uid", "chown -h") } else { ("-gid", "chgrp -h") };
+        self.merged.warnings.push(format!(
+            "{noun} {name} had the number {was} here and has PRI's now, {is}: what it had on this server's own disks is nobody's, or \
+             another's: find / -xdev {by} {was} -exec {change} {name} {{}} +"
+        ));
     }
 
     /// `shadow` or `gshadow`, for the names of `accounts`. `members`: the groups whose members the lines repeat.

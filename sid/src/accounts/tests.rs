@@ -54,6 +54,9 @@ fn people_come_as_on_pri_and_the_systems_accounts_keep_their_numbers() {
         text(&merged, Which::Group),
         "root:x:0:\nwww-data:x:33:\nssl-cert:x:109:bind,tss\nstaff:x:50:ann\nlocal:x:111:tss\nbind:x:113:\nann:x:1000:\n"
     );
+    let told = merged.warnings.join("\n");
+    assert!(told.contains("account ann had the number 1007 here and has PRI's now, 1000"), "{told}");
+    assert!(told.contains("find / -xdev -gid 1007 -exec chgrp -h ann {} +"), "{told}");
     assert_eq!(merged.problems, Vec::<String>::new());
     let told = merged.warnings.join("\n");
     assert!(told.contains("group ssl-cert has the number 110 on PRI and 109 here"), "{told}");

@@ -4,7 +4,11 @@
 
 use super::as_pri;
 use anyhow::{Context, ensure};
-use atlas_host::{net::replica::Replica, process::Command, tree::Dir};
+use atlas_host::{
+    net::replica::Replica,
+    process::{Command, ProcessError},
+    tree::Dir,
+};
 use atlas_model::{Digest, TreePath, manifest::Entry};
 use serde::Deserialize;
 use std::{
@@ -138,9 +142,10 @@ impl Service {
             |words: &[String]| words.split_first().map_or(Ok(()), |(program, args)| run(root, program, args, deadline));
         match run(&self.check) {
             Ok(()) => Ok(Works::Here),
-            Err(why) if as_pri::lacks_pris_disks(root, &why) => Ok(Works::AsPri),
-            Err(why) if as_pri::passes(&self.check, &why, pri, |words| run(words).is_ok()) => Ok(Works::AsPri),
-            Err(why) => Err(why),
+            // What it said counts: the words of the check itself may name the disks, too.
+            Err(why) if as_pri::lacks_pris_disks(root, &why.said) => Ok(Works::AsPri),
+            Err(why) if as_pri::passes(&self.check, &why.said, pri, |words| run(words).is_ok()) => Ok(Works::AsPri),
+            Err(why) => Err(why.whole),
         }
     }
 
@@ -154,7 +159,7 @@ impl Service {
     /// Makes it read its files where it runs.
     pub(super) fn tell(&self, root: &Path) -> Result<Told, String> {
         if let Some((program, args)) = self.run.split_first() {
-            return run(root, program, args, UNIT_DEADLINE).map(|()| Told::Reloaded);
+            return run(root, program, args, UNIT_DEADLINE).map(|()| Told::Reloaded).map_err(|why| why.whole);
         }
         if self.units.is_empty() {
             return Ok(Told::NobodyToTell);
@@ -215,12 +220,30 @@ fn is_known(root: &Path, unit: &str) -> bool {
 }
 
 fn systemctl(root: &Path, verb: &str, unit: &str) -> Result<(), String> {
-    run(root, "systemctl", &[verb.to_owned(), unit.to_owned()], UNIT_DEADLINE)
+    run(root, "systemctl", &[verb.to_owned(), unit.to_owned()], UNIT_DEADLINE).map_err(|why| why.whole)
 }
 
-fn run(root: &Path, program: &str, args: &[String], deadline: Duration) -> Result<(), String> {
+/// Why a program was of no use.
+struct Why {
+    /// For people.
+    whole: String,
+    /// What the program itself said.
+    said: String,
+}
+
+fn run(root: &Path, program: &str, args: &[String], deadline: Duration) -> Result<(), Why> {
     let command = Command::new(program).args(args).in_root(root).env("PATH", PATH).env("LC_ALL", "C.UTF-8");
-    command.deadline(deadline).run().map(drop).map_err(|error| format!("{:#}", anyhow::Error::new(error)))
+    command.deadline(deadline).run().map(drop).map_err(|error| match error {
+        // A script is long, and says nothing to whoever reads what it complains of.
+        ProcessError::Failed { program, status, complaint } if program.contains('\n') => {
+            Why { whole: format!("its check failed ({status}): {complaint}"), said: complaint }
+        }
+        ProcessError::Failed { ref complaint, .. } => {
+            let said = complaint.clone();
+            Why { whole: format!("{:#}", anyhow::Error::new(error)), said }
+        }
+        error => Why { whole: format!("{:#}", anyhow::Error::new(error)), said: String::new() },
+    })
 }
 
 /// The table of the server whose tree is `root`, and what is wrong with files that were passed over.
@@ -269,6 +292,21 @@ mod tests {
         assert!(nginx.reads(&TreePath::parse("/etc/nginx/conf.d/a.conf").unwrap()));
         assert!(!nginx.reads(&TreePath::parse("/etc/nginx2").unwrap()));
         assert!(nginx.reads(&TreePath::parse("/etc").unwrap()), "it goes with what holds it");
+    }
+
+    #[test]
+    fn what_a_check_is_made_of_is_no_complaint() {
+        let service = |script: &str| {
+            let table = format!(
+                "[[service]]\nname = \"x\"\npaths = [\"/x\"]\ncheck = [\"sh\", \"-c\", \"\"\"\n{script}\n\"\"\"]\n"
+            );
+            parse(&table).unwrap().remove(0)
+        };
+        let check = |script: &str| service(script).check(Path::new("/"), &Replica::default());
+        let of_itself = "grep -v 'file /unbound/.* failed' /dev/null || echo 'line 1: unknown option' >&2; exit 1";
+        assert_eq!(check(of_itself).unwrap_err(), "its check failed (exit status: 1): line 1: unknown option");
+        assert_eq!(check("echo 'file /unbound/nowhere failed' >&2; exit 1"), Ok(Works::AsPri));
+        assert_eq!(check("exit 0"), Ok(Works::Here));
     }
 
     #[test]
