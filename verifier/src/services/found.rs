@@ -168,9 +168,13 @@ pub(super) fn bound<'a>(addresses: impl IntoIterator<Item = &'a str>) -> Option<
     (!known.is_empty()).then(|| (BOUND.to_owned(), known.join(" ")))
 }
 
+/// What daemons call all addresses, or those of loopback.
+const NO_NAMES: [&str; 4] = ["all", "any", "default", "loopback-only"];
+
 /// Whether an interface, or a host, can have this name.
 fn is_name(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphabetic())
+    !NO_NAMES.contains(&text)
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-:".contains(c))
 }
 
@@ -233,7 +237,7 @@ mod tests {
         let of = |addresses: &[&str]| bound(addresses.iter().copied()).map(|(_, addresses)| addresses);
         assert_eq!(of(&["192.0.2.1", "127.0.0.1", "[2001:db8::1]"]).as_deref(), Some("192.0.2.1 2001:db8::1"));
         assert_eq!(of(&["lo", "lan0", "www.example"]).as_deref(), Some("lan0 www.example"));
-        for all in [&[][..], &[""], &["*"], &["0.0.0.0"], &["192.0.2.1", "::"], &["127.0.0.1"], &["eth*"]] {
+        for all in [&[][..], &[""], &["*"], &["0.0.0.0"], &["192.0.2.1", "::"], &["127.0.0.1"], &["eth*"], &["all"]] {
             assert_eq!(of(all), None, "{all:?}");
         }
     }
