@@ -5,6 +5,7 @@ use crate::{
     here::{self, Faults},
     service::Target,
 };
+use atlas_sid::layout::UNBOUND_MOUNT;
 use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::Path};
 
 /// Without it there is neither a root nor an Unbound file system.
@@ -186,8 +187,16 @@ pub(super) fn fstab(root: &Path, faults: &mut Faults) {
             continue;
         };
         let options: Vec<&str> = words.get(3).map_or(vec![], |options| options.split(',').collect());
-        let is_waited_for = !options.iter().any(|option| ["nofail", "noauto", "bind", "rbind"].contains(option));
-        if WITHOUT_DEVICE.contains(&kind) || !is_waited_for || is_there(root, source) {
+        let has = |names: &[&str]| options.iter().any(|option| names.contains(option));
+        let is_path = has(&["bind", "rbind", "loop"]);
+        let is_there = if is_path { path_is_there(root, source) } else { is_there(root, source) };
+        if !is_path && WITHOUT_DEVICE.contains(&kind) || has(&["nofail", "noauto"]) || is_there {
+            continue;
+        }
+        // What is mounted when somebody asks for it, or once there is a network, keeps no boot from its end.
+        if has(&["x-systemd.automount", "_netdev"]) {
+            let what = format!("/etc/fstab: {source}, to be mounted at {place}, is not there");
+            faults.slow(what, "blkid; correct the line, or add nofail to its options; findmnt --verify");
             continue;
         }
         // Nothing of a boot requires swap: what needs it waits as long as for any device, and goes on.
@@ -203,6 +212,12 @@ pub(super) fn fstab(root: &Path, faults: &mut Faults) {
         );
         faults.bad("fstab", what, "blkid; correct the line, or add nofail to its options; findmnt --verify");
     }
+}
+
+/// Whether a directory or file that is mounted elsewhere is there; what lies on the Unbound disks is where PRI is.
+fn path_is_there(root: &Path, source: &str) -> bool {
+    let is_known = source.starts_with('/') && !source.contains('\\');
+    !is_known || Path::new(source).starts_with(Path::new("/").join(UNBOUND_MOUNT)) || here::is_there(root, source)
 }
 
 /// Whether a device is there, or nobody can tell.

@@ -114,6 +114,24 @@ fn each_link_of_the_chain_that_is_broken_is_told() {
 }
 
 #[test]
+fn what_a_line_of_fstab_lacks_weighs_as_it_does_at_the_boot() {
+    for (line, verdict) in [
+        ("UUID=ff-ff /srv ext4 x-systemd.automount 0 0\n", Verdict::Slow),
+        ("UUID=ff-ff /srv ext4 defaults,_netdev 0 0\n", Verdict::Slow),
+        ("/srv/no.img /mnt ext4 loop 0 0\n", Verdict::Unacceptable),
+        ("/srv/no /mnt none bind 0 0\n", Verdict::Unacceptable),
+    ] {
+        let server = server();
+        server.write("etc/fstab", line);
+        server.says(&SERVICE, verdict, &["/etc/fstab: ", "is not there"]);
+    }
+    let server = server();
+    server.write("srv/data/x", "");
+    server.write("etc/fstab", "/srv/data /mnt none bind 0 0\n/unbound/www /var/www none rbind 0 0\n");
+    server.is_well(&SERVICE);
+}
+
+#[test]
 fn what_need_not_be_there_is_no_fault() {
     let server = server();
     server.write(

@@ -10,6 +10,7 @@
 //! How units differ from PRI's is compared with the other facts of a cold boot: [`crate::cold_boot`].
 
 mod circles;
+mod place;
 mod way;
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
 };
 use atlas_model::verify::{Fault, Profile, Verdict};
 use atlas_sid::layout::UNBOUND_MOUNT;
+use place::Place;
 use std::path::Path;
 
 pub(super) const SERVICE: Service = Service {
@@ -51,6 +53,9 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     for (unit, _) in services {
         let Some(file) = UnitFile::read(root, unit) else { continue };
         count += 1;
+        if place::is_passed_over(root, &file) {
+            continue;
+        }
         needs(root, unit, &file, &mut faults);
         if running.get(unit).is_some_and(|state| state == "running") {
             made(root, unit, &file, &mut faults);
@@ -67,20 +72,26 @@ fn needs(root: &Path, unit: &str, file: &UnitFile, faults: &mut Faults) {
         let fault = Fault::new(Verdict::Unacceptable, format!("{unit} would not start: {what}"), hint);
         faults.add(fault.is("unit", &[unit, path]));
     };
-    let is_gone = |path: &str| {
-        let is_known = path.starts_with('/') && !path.contains(['%', '$', '*', '?', '[']);
+    let place = Place::of(root, file);
+    let is_known = |path: &str| {
         let is_elsewhere = VOLATILE.iter().any(|dir| path.starts_with(dir)) || is_client_data(path);
-        is_known && !is_elsewhere && !here::is_there(root, path)
+        path.starts_with('/') && !path.contains(['%', '$', '*', '?', '[']) && !is_elsewhere
     };
-    for (key, noun) in [("WorkingDirectory", "its working directory"), ("RootDirectory", "its root directory")] {
-        if let Some(path) = file.last("Service", key).filter(|path| is_gone(path)) {
-            lacks(path, format!("{noun} {path} is not there"), format!("mkdir -p {path}; or put back what was there"));
-        }
+    let is_gone = |path: &str| is_known(path) && !here::is_there(root, path);
+    let is_gone_there = |path: &str| is_known(path) && place.lacks(path);
+    if let Some(path) = file.last("Service", "RootDirectory").filter(|path| is_gone(path)) {
+        let what = format!("its root directory {path} is not there");
+        lacks(path, what, format!("mkdir -p {path}; or put back what was there"));
+        return;
+    }
+    if let Some(path) = file.last("Service", "WorkingDirectory").filter(|path| is_gone_there(path)) {
+        let what = format!("its working directory {path} is not there");
+        lacks(path, what, format!("mkdir -p {path}; or put back what was there"));
     }
     let named = ["ReadWritePaths", "ReadOnlyPaths", "BindPaths", "BindReadOnlyPaths"];
     for path in named.iter().flat_map(|key| file.words("Service", key)) {
         let path = path.split(':').next().unwrap_or_default();
-        if is_gone(path) {
+        if is_gone(path) && place.lacks(path) {
             lacks(
                 path,
                 format!("{path}, which it names, is not there"),
@@ -94,7 +105,7 @@ fn needs(root: &Path, unit: &str, file: &UnitFile, faults: &mut Faults) {
     for key in ["StandardOutput", "StandardError"] {
         let path = file.last("Service", key).and_then(|value| value.split_once(':')).map(|(_, path)| path);
         let dir = path.and_then(|path| path.rsplit_once('/')).map(|(dir, _)| dir).filter(|dir| !dir.is_empty());
-        if let Some(dir) = dir.filter(|dir| is_gone(dir)) {
+        if let Some(dir) = dir.filter(|dir| is_gone(dir) && place.lacks(dir)) {
             lacks(
                 dir,
                 format!("{dir}, to which it writes, is not there"),
@@ -106,13 +117,12 @@ fn needs(root: &Path, unit: &str, file: &UnitFile, faults: &mut Faults) {
         line.trim_start_matches(['@', '-', ':', '+', '!', '|']).split_whitespace().next().map(str::to_owned)
     };
     let may_fail = |line: &&String| line.starts_with('-');
-    let started = file.all("Service", "ExecStart");
-    for path in started.iter().filter(|line| !may_fail(line)).filter_map(program).filter(|path| is_gone(path)) {
-        lacks(
-            &path,
-            format!("its program {path} is not there"),
-            format!("systemctl cat {unit}; reinstall what it is of"),
-        );
+    let started = ["ExecStartPre", "ExecStart"].iter().flat_map(|key| file.all("Service", key));
+    for path in started.filter(|line| !may_fail(line)).filter_map(program) {
+        if let Some(why) = place.not_run(&path).filter(|_| !path.starts_with('/') || is_known(&path)) {
+            let hint = format!("systemctl cat {unit}; reinstall what it is of");
+            lacks(&path, format!("its program {path} {why}"), hint);
+        }
     }
     let is_dynamic = file.is_dynamic();
     if let Some((user, path)) = file.last("Service", "User").zip(file.last("Service", "WorkingDirectory"))

@@ -11,14 +11,15 @@ fn server() -> Server {
         ("etc/passwd", "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/:/bin/sh\n"),
         ("srv/app/x", ""),
         ("etc/default/app", ""),
-        ("usr/local/bin/app", ""),
         ("var/spool/app/x", ""),
         ("var/log/app/x", ""),
         ("var/lib/app/x", ""),
         ("sys/fs/cgroup/system.slice/app.service/cgroup.events", "populated 1\n"),
         ("run/systemd/system/x", ""),
         ("opt/atlas/EnvID", "1\n"),
+        ("bin/sh", ""),
     ]);
+    server.program("usr/local/bin/app", "");
     server.link("/etc/systemd/system/app.service", "etc/systemd/system/multi-user.target.wants/app.service");
     for (unit, _) in OWN {
         server.write(&format!("usr/lib/systemd/system/{unit}"), "[Service]\n");
@@ -61,6 +62,48 @@ fn a_drop_in_has_the_last_word_and_client_data_is_where_pri_s_disks_are() {
     server.is_well(&SERVICE);
     server.write("etc/systemd/system/app.service.d/dir.conf", "[Service]\nExecStart=\nExecStart=/usr/bin/gone\n");
     server.says(&SERVICE, Verdict::Unacceptable, &["its program /usr/bin/gone is not there"]);
+}
+
+#[test]
+fn a_unit_is_looked_at_where_its_process_is_and_as_systemd_starts_it() {
+    let with = |text: &str| {
+        let server = server();
+        server.write("etc/systemd/system/app.service", &format!("[Service]\nUser=app\n{text}"));
+        server.write("sys/fs/cgroup/system.slice/app.service/cgroup.events", "populated 0\n");
+        server.write("srv/jail/bin/sh", "");
+        for program in ["srv/jail/bin/in", "usr/bin/python3", "usr/bin/known"] {
+            server.program(program, "");
+        }
+        server.write("srv/jail/in/x", "");
+        server.write("srv/plain", "");
+        server.program("srv/old", "");
+        server.write("srv/old", "#!/opt/venv/bin/python3 -u\n");
+        server.write("etc/hostname", "sec1\n");
+        server
+    };
+    for well in [
+        "StateDirectory=zz\nWorkingDirectory=/var/lib/zz\nExecStart=known",
+        "CacheDirectory=cc/dd\nReadWritePaths=/var/cache/cc/dd\nLogsDirectory=aa\nStandardOutput=append:/var/log/aa/x\nExecStart=known",
+        "BindPaths=/srv/jail:/srv/inside\nWorkingDirectory=/srv/inside\nExecStart=known",
+        "RootDirectory=/srv/jail\nWorkingDirectory=/in\nExecStart=/bin/in",
+        "RootImage=/srv/plain\nWorkingDirectory=/in\nExecStart=/bin/elsewhere",
+        "ExecStart=/opt/agent/bin/agent\n[Unit]\nConditionFileIsExecutable=/opt/agent/bin/agent",
+        "ExecStart=/opt/agent/bin/agent\n[Unit]\nConditionHost=pri",
+        "ExecStart=/opt/agent/bin/agent\n[Unit]\nConditionPathExists=!/srv/plain",
+    ] {
+        with(well).is_well(&SERVICE);
+    }
+    for (text, told) in [
+        ("ExecStart=unknown", "its program unknown is in none of the directories in which systemd looks"),
+        ("ExecStart=/srv/plain", "its program /srv/plain is no program that may be run"),
+        ("ExecStart=/srv/old", "its program /srv/old is a script for /opt/venv/bin/python3, which is not there"),
+        ("ExecStartPre=/usr/bin/nope\nExecStart=known", "its program /usr/bin/nope is not there"),
+        ("RootDirectory=/srv/jail\nExecStart=/bin/other", "its program /bin/other is not there"),
+        ("ExecStart=/opt/gone\n[Unit]\nConditionHost=SEC1", "its program /opt/gone is not there"),
+        ("ExecStart=/opt/gone\n[Unit]\nConditionPathExists=|/nowhere", "its program /opt/gone is not there"),
+    ] {
+        with(text).says(&SERVICE, Verdict::Unacceptable, &[told]);
+    }
 }
 
 #[test]
