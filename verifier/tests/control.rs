@@ -309,6 +309,32 @@ fn what_is_planned_is_not_alerted() {
 }
 
 #[test]
+fn a_page_that_went_with_an_earlier_release_is_placed_again() {
+    let mut pri = Server::new("PRI", "127.0.90.1", ("SEC1", "127.0.90.2"));
+    let place = r#"{"format":1,"instances":[],"place":[{"path":"/srv/www/.atlas-verify.html","content":"page","mode":420}]}"#;
+    pri.write("etc/atlas/verify.d/page", &format!("#!/bin/sh\n[ $1 = setup ] && exec echo '{place}'\nexit 3\n"));
+    pri.write("unbound/SID_DATA/PRI/SnapshotEnvVersion", "1\n");
+    pri.write("unbound/SID_DATA/PRI/Env1/IdentFilePaths", "/etc/hostname\n");
+    pri.write("srv/www/index.html", "");
+    let (page, release) = (pri.path("srv/www/.atlas-verify.html"), pri.path("srv/www"));
+    let set_up =
+        Command::new(env!("CARGO_BIN_EXE_VerifierControl")).args(["setup", "--root"]).arg(pri.path("")).output();
+    assert!(page.exists(), "{:?}", set_up.unwrap());
+    pri.start();
+    let log = pri.path("log");
+    wait("it verifies", &log, || pri.findings().is_some());
+    for _ in 0..2 {
+        fs::remove_dir_all(&release).unwrap();
+        fs::create_dir(&release).unwrap();
+        assert!(!page.exists());
+        let took = wait("the page is back", &log, || page.exists());
+        assert!(took < Duration::from_secs(10), "a partner would have missed it: {took:?}");
+        // It is looked at again before the next release comes.
+        std::thread::sleep(Duration::from_secs(6));
+    }
+}
+
+#[test]
 fn a_server_that_was_not_set_up_yet_is_waited_for() {
     let mut server = Server::new("PRI", "127.0.74.1", ("SEC1", "127.0.74.2"));
     let config = server.path("unbound/SID_DATA/MasterConfig");
