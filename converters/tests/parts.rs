@@ -370,6 +370,7 @@ fn what_a_newer_release_does_not_understand_any_more_is_said_as_it_does() {
 /// What the daemon of the older release refuses, or takes for something else, is said in its own words.
 #[test]
 fn what_only_a_newer_release_understands_is_said_as_the_older_one_does() {
+    const HBA: &str = "/etc/postgresql/17/main/pg_hba.conf";
     for (number, file, newer, older) in [
         (
             2,
@@ -416,6 +417,9 @@ fn what_only_a_newer_release_understands_is_said_as_the_older_one_does() {
         ),
         (2, "/etc/postfix/main.cf", "  >=TLSv1.1, <=0303", "  !SSLv2, !SSLv3, !TLSv1, !TLSv1.3"),
         (2, "/etc/postfix/main.cf", "# lmtp_tls_protocols = >=TLSv1.2", "# lmtp_tls_protocols = >=TLSv1.2"),
+        (3, HBA, r#"host all "/^admin" 0.0.0.0/0 reject"#, r#"unconverted_host all "/^admin" 0.0.0.0/0 reject"#),
+        (3, HBA, "local ann,/^shop all peer", "unconverted_local ann,/^shop all peer"),
+        (3, HBA, "host all all 10.0.0.0/8 scram-sha-256", "host all all 10.0.0.0/8 scram-sha-256"),
         (2, "/etc/ssh/common.conf", "PubkeyAcceptedAlgorithms x", "PubkeyAcceptedKeyTypes x"),
         (
             2,
@@ -440,7 +444,8 @@ fn what_only_a_newer_release_understands_is_said_as_the_older_one_does() {
         let mut tree = Tree::default();
         tree.put(&path(file), format!("# a\n{newer}\n").into_bytes(), None);
         let (converted, residue) = convert(&parts, &tree, &Residue::default(), Direction::Older).unwrap();
-        let text = String::from_utf8(converted.text(&path(file)).unwrap().unwrap()).unwrap();
+        let there = file.replace("/postgresql/17/", "/postgresql/15/");
+        let text = String::from_utf8(converted.text(&path(&there)).unwrap().unwrap()).unwrap();
         let wanted = if older.is_empty() { "# a\n".to_owned() } else { format!("# a\n{older}\n") };
         assert_eq!(text, wanted, "{newer}");
         assert_eq!(convert(&parts, &converted, &residue, Direction::Newer).unwrap().0, tree, "{newer}");
