@@ -311,7 +311,8 @@ fn what_is_planned_is_not_alerted() {
 #[test]
 fn a_page_that_went_with_an_earlier_release_is_placed_again() {
     let mut pri = Server::new("PRI", "127.0.90.1", ("SEC1", "127.0.90.2"));
-    let place = r#"{"format":1,"instances":[],"place":[{"path":"/srv/www/.atlas-verify.html","content":"page","mode":420}]}"#;
+    let place =
+        r#"{"format":1,"instances":[],"place":[{"path":"/srv/www/.atlas-verify.html","content":"page","mode":420}]}"#;
     pri.write("etc/atlas/verify.d/page", &format!("#!/bin/sh\n[ $1 = setup ] && exec echo '{place}'\nexit 3\n"));
     pri.write("unbound/SID_DATA/PRI/SnapshotEnvVersion", "1\n");
     pri.write("unbound/SID_DATA/PRI/Env1/IdentFilePaths", "/etc/hostname\n");

@@ -363,7 +363,10 @@ pub(crate) fn initramfs_without_atlas(ctx: &Context) -> Result<()> {
         let runs = server.exec("grep -q ^md /proc/mdstat", secs(30))?;
         Ok((runs.code != 0).then_some(()))
     })?;
-    ensure!(server.sh("cat /run/atlas/gate.json")?.contains("it was stopped"), "nobody says that it was stopped");
+    // Said a moment later.
+    secs(30).poll("somebody says that it was stopped", || {
+        Ok(server.sh("cat /run/atlas/gate.json")?.contains("it was stopped").then_some(()))
+    })?;
     let sent = lan.sent(server.name())?;
     ensure!(sent.frames == 0, "a server that nobody has decided about sent {sent:?}");
     server.power_cut()
