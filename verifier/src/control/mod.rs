@@ -4,6 +4,7 @@
 //!  checks      one thread each: VerifyServiceN verify ─────────┐
 //!  partners    one thread each: asks its Verifier every 2 s ───┼─► board ─► main thread: /run/atlas/verifier.json, state, log, alerts
 //!  finder      every 45 s: what is here, cold boot's facts ────┘              │
+//!  put-back    on PRI, every 5 s: test data that a new release of a site took away
 //!  keeper      writes state and log to /unbound, reads notes ───┘              │
 //!  port 7311   partners and Prometheus ask ◄─────────────────────────────────┘
 //! ```
@@ -133,8 +134,6 @@ struct Control {
     pace: Arc<Pace>,
     finder: Finder,
     saved: Instant,
-    /// The test data that was gone when SetUp was last run for it.
-    gone: Vec<String>,
     drift_off: Arc<AtomicBool>,
 }
 
@@ -189,11 +188,15 @@ fn control(root: &Path) -> anyhow::Result<()> {
         settings,
         has_settings,
         saved: Instant::now(),
-        gone: vec![],
         drift_off: Arc::default(),
     };
     Partners::start(&control.identity, &control.board);
     drift::start(root, role, env_version, Arc::clone(&control.board), Arc::clone(&control.drift_off));
+    if role == Role::Pri {
+        let root = root.to_owned();
+        let started = std::thread::Builder::new().name("put-back".into()).spawn(move || put_back(&root));
+        started.context("begin to look after test data")?;
+    }
     say("READY=1");
     control.look_again();
     let mut looked = Instant::now();
@@ -205,6 +208,23 @@ fn control(root: &Path) -> anyhow::Result<()> {
         }
         control.tell(news);
         say("WATCHDOG=1");
+    }
+}
+
+/// On PRI: places test data again that went with an earlier release of a site, before a partner misses it. Once for each that goes; where its disks
+/// do not answer, this thread alone waits for them.
+fn put_back(root: &Path) {
+    let mut known: Vec<String> = vec![];
+    loop {
+        std::thread::sleep(LOOK_AGAIN);
+        let gone = setup::gone(root).unwrap_or_default();
+        if gone.iter().any(|path| !known.contains(path)) {
+            tracing::info!("test data is gone, and placed again: {}", gone.join(", "));
+            if let Err(error) = setup::run(root) {
+                tracing::warn!("SetUp: {}", in_one_line(&error));
+            }
+        }
+        known = gone;
     }
 }
 
@@ -235,7 +255,6 @@ impl Control {
                 Some(format!("{}; {holds}", in_one_line(&error)))
             }
         };
-        self.put_back();
         let services = match services(&root) {
             Ok(services) => services,
             Err(error) => {
@@ -270,18 +289,6 @@ impl Control {
         let without_effect = settable::without_effect(&self.settings, &heard);
         self.tell_of_settings(unread, &without_effect);
         self.runner.keep_to(catalogue::plan(&known), is_known);
-    }
-
-    /// On PRI: test data that went with an earlier release of a site is placed again, before a partner misses it. Once for each that goes.
-    fn put_back(&mut self) {
-        let gone = setup::gone(&self.identity.root).unwrap_or_default();
-        if gone.iter().any(|path| !self.gone.contains(path)) {
-            tracing::info!("test data is gone, and placed again: {}", gone.join(", "));
-            if let Err(error) = setup::run(&self.identity.root) {
-                tracing::warn!("SetUp: {}", in_one_line(&error));
-            }
-        }
-        self.gone = gone;
     }
 
     /// A word that nobody understands is told, and not taken for one that counts.
