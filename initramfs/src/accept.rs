@@ -10,7 +10,7 @@
 
 use crate::{Places, gate, refuse};
 use atlas_host::{FileError, block, durable, tree::Dir};
-use atlas_model::{Acceptance, BootReport, RefusalCode};
+use atlas_model::{Acceptance, BootReport, Refusal, RefusalCode};
 use atlas_sid::{BoundData, bound::ESD_DATA};
 use std::{
     ffi::OsStr,
@@ -170,6 +170,22 @@ pub fn read(root: &Dir) -> Result<Vec<Acceptance>, String> {
     Ok(read_given(root)?.map(|given| given.accepted).unwrap_or_default())
 }
 
+/// What was accepted for this boot and does not count in it, where it ends with this refusal.
+pub(crate) fn does_not_count(accepted: &[Acceptance], used: &[Acceptance], refusal: &Refusal) -> Option<String> {
+    let unused: Vec<&Acceptance> = accepted.iter().filter(|one| !used.contains(one) && !one.is_for(refusal)).collect();
+    if unused.is_empty() {
+        return None;
+    }
+    let (same, others): (Vec<&Acceptance>, Vec<&Acceptance>) =
+        unused.into_iter().partition(|one| one.code == refusal.code);
+    let in_another = same.first().map(|one| format!("'{}' was accepted for this boot, in another situation", one.code));
+    let codes: Vec<String> = others.iter().map(|one| format!("'{}'", one.code)).collect();
+    let for_another = (!codes.is_empty())
+        .then(|| format!("this boot did not come to what else was accepted for it ({})", codes.join(" and ")));
+    let both: Vec<String> = in_another.into_iter().chain(for_another).collect();
+    Some(format!("{}: that does not count any more, and is kept in /{ESD_DATA}/accepted.d", both.join("; ")))
+}
+
 fn read_given(root: &Dir) -> Result<Option<Given>, String> {
     let content = root
         .read_if_there(format!("{ESD_DATA}/{FILE}"), 64 << 10)
@@ -281,6 +297,32 @@ mod tests {
         let said = end(&root, "the next").unwrap();
         assert!(said.contains("holds no longer") && said.contains("cannot be kept"), "{said}");
         assert_eq!(read(&root), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_refusal_says_which_acceptance_does_not_count() {
+        let given = |code, seen: &[u8]| Acceptance {
+            format: 1,
+            code,
+            fingerprint: Digest::of(seen),
+            device: None,
+            by: "root".into(),
+            reason: "I know it".into(),
+            at: 5,
+            found: vec![],
+        };
+        let mut refusal = Refusal::new(RefusalCode::MissingMember, "a member is missing");
+        refusal.fingerprint = Some(Digest::of(b"now"));
+        let of = |accepted: &[Acceptance], used: &[Acceptance]| does_not_count(accepted, used, &refusal);
+        let (address, before) = (given(RefusalCode::AddressInUse, b"now"), given(RefusalCode::MissingMember, b"then"));
+        assert_eq!(of(&[], &[]), None);
+        assert_eq!(of(std::slice::from_ref(&address), std::slice::from_ref(&address)), None, "it was used");
+        assert_eq!(of(&[given(RefusalCode::MissingMember, b"now")], &[]), None);
+        let end = ": that does not count any more, and is kept in /opt/atlas/accepted.d";
+        let not_reached = "this boot did not come to what else was accepted for it ('address-in-use')";
+        assert_eq!(of(std::slice::from_ref(&address), &[]), Some(format!("{not_reached}{end}")));
+        let elsewhere = "'missing-member' was accepted for this boot, in another situation";
+        assert_eq!(of(&[address, before], &[]), Some(format!("{elsewhere}; {not_reached}{end}")));
     }
 
     #[test]

@@ -89,6 +89,8 @@ pub fn boot(places: &Places, voice: Voice) -> BootReport {
             if !report.unbound_written {
                 refusal.found.push("nothing was written to the Unbound disks".into());
             }
+            let accepted = Dir::open_root(&places.root).ok().and_then(|root| accept::read(&root).ok());
+            refusal.found.extend(accept::does_not_count(&accepted.unwrap_or_default(), &report.accepted, &refusal));
             if let Ok(survey) = disks.survey() {
                 let named = refusal.found.clone();
                 refusal.found.extend(disks.clear(&survey));

@@ -45,6 +45,7 @@ pub fn check(places: &Places) -> BootReport {
                         .into(),
                 );
             }
+            report.warnings.extend(asked_again(places));
             report.outcome = outcome;
         }
         Err(mut refusal) => {
@@ -62,8 +63,23 @@ pub fn check(places: &Places) -> BootReport {
 
 /// Why this server has no role since it booted, where that is so.
 fn refused_now(places: &Places) -> Option<Refusal> {
-    let boot = gate::read_report(places).ok()??;
-    boot.refusal.filter(|_| boot.boot_id.is_some_and(|id| id == gate::boot_id()))
+    this_boot(places)?.refusal
+}
+
+/// What the boot that runs now reported.
+fn this_boot(places: &Places) -> Option<BootReport> {
+    gate::read_report(places).ok()?.filter(|boot| boot.boot_id.as_ref().is_some_and(|id| *id == gate::boot_id()))
+}
+
+/// What this boot had accepted, and the next one asks again.
+fn asked_again(places: &Places) -> Option<String> {
+    let accepted = this_boot(places)?.accepted;
+    let address = accepted.into_iter().find(|one| one.code == RefusalCode::AddressInUse)?;
+    Some(format!(
+        "'{}' was accepted for the boot that runs now ({}): the next one asks again, and is refused if somebody answers then",
+        address.code,
+        address.found.join("; ")
+    ))
 }
 
 fn answer(places: &Places, report: &mut BootReport, clock: &mut Clock) -> Result<Outcome, Refusal> {

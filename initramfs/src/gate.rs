@@ -151,15 +151,9 @@ fn ask(
 fn accepted(places: &Places, refusal: &Refusal) -> Result<Vec<Acceptance>, Option<String>> {
     let root = Dir::open_root(&places.root).map_err(|error| Some(chain(&error)))?;
     let accepted = accept::read(&root).map_err(Some)?;
-    let (used, others): (Vec<Acceptance>, Vec<Acceptance>) = accepted.into_iter().partition(|one| one.is_for(refusal));
+    let used: Vec<Acceptance> = accepted.iter().filter(|one| one.is_for(refusal)).cloned().collect();
     if used.is_empty() {
-        let is_other = others.iter().any(|one| one.code == refusal.code);
-        return Err(is_other.then(|| {
-            format!(
-                "'{}' was accepted for this boot, in another situation: that does not count, and is kept in /opt/atlas/accepted.d",
-                refusal.code
-            )
-        }));
+        return Err(accept::does_not_count(&accepted, &used, refusal));
     }
     accept::use_up(&root, &used)
         .map_err(|error| Some(format!("the acceptance cannot be used up: {}", chain(&error))))?;

@@ -15,7 +15,7 @@ use atlas_host::{
     net::gate::{Gate, Hold},
     tree::Dir,
 };
-use atlas_model::{Refusal, survey::Survey};
+use atlas_model::{Outcome, Refusal, survey::Survey};
 use atlas_sid::set_record;
 use clap::Parser;
 use std::{io::Write, path::Path, process::ExitCode};
@@ -48,7 +48,8 @@ fn main() -> ExitCode {
                 (None, false) => record::outlook(&report),
             };
             say(&text);
-            ExitCode::from(if report.refusal.is_some() { 3 } else { 0 })
+            let has_role = report.refusal.is_none() && report.outcome != Outcome::NotInitialised;
+            ExitCode::from(if has_role { 0 } else { 3 })
         }
         Verb::Accept(answers) => match accept::accept(&places, &answers) {
             Ok(text) => {

@@ -84,6 +84,8 @@ pub(crate) fn clone_beside_pri(ctx: &Context) -> Result<()> {
     let report: Value = serde_json::from_slice(&clone.read_file("/run/atlas/boot.json")?)?;
     ensure!(report["outcome"] == "identity-installed" && is_open(&clone)?, "{report:#}");
     ensure!(clone.sh("cat /opt/atlas/accepted.d/*.json")?.contains("on the table"), "no record is kept");
+    let check = clone.exec("atlas-boot check", secs(120))?;
+    ensure!(check.code == 0 && check.text().contains("the next one asks again"), "{}: {}", check.code, check.text());
     clone.sh("ping -c 3 -W 1 192.168.77.9 || true")?;
     let clones = card(&clone)?;
     secs(60).poll("PRI to know of the second one", || {
