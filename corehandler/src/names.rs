@@ -116,6 +116,11 @@ pub fn is_go(symbol: &str) -> bool {
         && !symbol.starts_with("_Z")
 }
 
+/// Whether a compiler of Rust made the name.
+pub fn is_rust(symbol: &str) -> bool {
+    rustc_demangle::try_demangle(symbol).is_ok()
+}
+
 /// A Go function's name without what differs between builds: type arguments, and by which registers it is called.
 ///
 /// Receivers stay, and the numbers of closures: `main.(*Shop[go.shape.int]).Sell.func1` becomes `main.(*Shop).Sell.func1`.

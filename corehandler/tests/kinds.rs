@@ -108,6 +108,42 @@ fn overloads_and_lambdas_that_only_one_file_can_see_are_weak_and_two_faults() {
     }
 }
 
+/// What is weak because of code that was copied: `ways` end at one place in the source each, and none is taken for another.
+fn assert_weak_and_apart(dir: &Path, ways: &[&str], begin: &str) {
+    let mut seen = std::collections::BTreeSet::new();
+    for way in ways {
+        let signature = signature(dir, way, "");
+        assert_eq!(signature.strength, Strength::Weak, "{way}: {}", signature.text);
+        assert!(signature.cleaned.frames.iter().any(|frame| frame.starts_with(begin)), "{way}: {}", signature.text);
+        assert!(seen.insert(signature.id.clone()), "{way} is taken for another fault: {}", signature.text);
+    }
+}
+
+#[test]
+fn callables_that_were_copied_into_the_librarys_functions_are_weak_and_two_faults() {
+    let top = tempfile::tempdir().unwrap();
+    let dir = build(top.path(), "callables.cc", &built("g++ -O2", "g++ -O2 -w"));
+    assert_weak_and_apart(&dir, &["1", "2", "3", "4", "5", "6"], "{callable}@");
+    let told = build(top.path(), "callables.cc", &built("g++ -O2 -g", "g++ -O2 -g -w"));
+    let [up, down] = ["5", "6"].map(|way| signature(&told, way, ""));
+    assert_eq!((up.strength, &*up.cleaned.frames[1]), (Strength::Strong, "Up::operator()(int, int) const"), "{}", up.text);
+    assert_ne!(up.id, down.id, "{}", up.text);
+}
+
+#[test]
+fn panics_that_were_copied_into_rusts_main_are_weak_and_faults_of_their_own() {
+    let top = tempfile::tempdir().unwrap();
+    for (name, with) in [("release", format!("{LEGACY} -Copt-level=3")), ("v0, small", format!("{V0} -Copt-level=s"))] {
+        let dir = build(top.path(), "in_main.rs", &of_rust(name, with));
+        assert_weak_and_apart(&dir, &["1", "2", "3"], "in_main::main@");
+        let apart = signature(&dir, "4", "");
+        assert_eq!(apart.strength, Strength::Strong, "{name}: {}", apart.text);
+    }
+    let told = build(top.path(), "in_main.rs", &of_rust("told", format!("{LEGACY} -Copt-level=3 -g")));
+    let sells = signature(&told, "2", "");
+    assert_eq!(sells.strength, Strength::Strong, "{}", sells.text);
+}
+
 const V0: &str = "rustc --edition 2021 -Cpanic=abort -Csymbol-mangling-version=v0";
 const LEGACY: &str = "rustc --edition 2021 -Cpanic=abort";
 

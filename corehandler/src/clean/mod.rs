@@ -86,6 +86,10 @@ enum Kind {
     Outermost,
 }
 
+/// What a panic is labelled as.
+const PANIC: &str = "panic";
+/// What stands for a function without a name that was copied into another.
+const CALLABLE: &str = "{callable}";
 /// Go's function that begins a panic, and calls what was deferred.
 const GO_PANIC: &str = "runtime.gopanic";
 /// What is added to the name of a panic that called a deferred function.
@@ -118,7 +122,8 @@ impl Rules {
         let of_go = |named: &&Named| named.kind != Kind::Own;
         let is_stack_overflow = traceback.is_stack_overflow
             || named.iter().take_while(of_go).any(|named| &*named.name == GO_STACK_OVERFLOW);
-        let mut run = Run { rules: self, frames: &frames, named, kept: vec![], explained: vec![] };
+        let mut run = Run { rules: self, frames: &frames, inlines, named, kept: vec![], explained: vec![] };
+        run.mark_callable();
         run.join();
         let (mut kept, mut explained) = (run.kept, run.explained);
         let dropped = |raw| Explained { raw, fate: Fate::Dropped, rules: vec!["go-signal".into()] };
@@ -252,8 +257,26 @@ fn address(place: &Place) -> String {
 }
 
 fn place_in_build(place: &Place) -> String {
+    in_build(place, place.function_start.unwrap_or(place.offset))
+}
+
+/// Just where in a function: two calls in it are two places.
+fn call_in_build(place: &Place) -> String {
+    in_build(place, place.offset)
+}
+
+fn in_build(place: &Place, offset: u64) -> String {
     let build = place.build_id.as_deref().map_or("", |id| id.get(..16).unwrap_or(id));
-    format!("@{build}+{:#x}", place.function_start.unwrap_or(place.offset))
+    format!("@{build}+{offset:#x}")
+}
+
+/// Whether a library's function was made for one callable: a lambda or closure, or an object behind libstdc++'s wrappers of comparisons.
+fn takes_a_callable(whole: &str) -> bool {
+    let lambdas = ["{lambda", "'lambda", "$_", "{closure"];
+    let wrappers = ["__ops::_Iter_comp_", "__ops::_Val_comp_", "__ops::_Iter_pred<", "_Function_handler<"];
+    let is_in = |all: &[&str]| all.iter().any(|name| whole.contains(name));
+    // What is called through a pointer was not copied.
+    is_in(&lambdas) || is_in(&wrappers) && !whole.contains("(*)")
 }
 
 /// A frame of the cleaned traceback.
@@ -272,6 +295,8 @@ struct Kept {
 struct Run<'r> {
     rules: &'r Rules,
     frames: &'r [(usize, &'r Frame)],
+    /// Whether what debug information tells counts.
+    inlines: bool,
     named: Vec<Named>,
     kept: Vec<Kept>,
     explained: Vec<Explained>,
@@ -296,6 +321,7 @@ impl Run<'_> {
         }
         let outermost = self.named.iter().rposition(own);
         let nameless = self.namesake();
+        let alone = self.alone_in_main();
         let mut at = 0;
         while at < self.named.len() {
             match self.named[at].kind {
@@ -303,15 +329,16 @@ impl Run<'_> {
                     let named = &self.named[at];
                     let place = &self.frames[at].1.place;
                     let is_namesake = nameless.is_some() && place.symbol == nameless;
-                    let name = match is_namesake {
-                        true => format!("{}{}", named.whole(), place_in_build(place)).into(),
-                        false => named.whole(),
+                    let name = match (is_namesake, alone == Some(at)) {
+                        (_, true) => format!("{}{}", named.whole(), call_in_build(place)).into(),
+                        (true, _) => format!("{}{}", named.whole(), place_in_build(place)).into(),
+                        _ => named.whole(),
                     };
                     let fate = Fate::Kept(name.clone());
                     self.kept.push(Kept {
                         name,
                         raw: self.frames[at].0,
-                        is_address: named.is_address || is_namesake,
+                        is_address: named.is_address || is_namesake || alone == Some(at),
                         is_own: true,
                         is_complete: self.frames[at].1.place.is_told_whole(),
                         is_deferring: false,
@@ -339,6 +366,37 @@ impl Run<'_> {
         };
         let at = self.named.iter().position(is_function)?;
         Some(&self.frames[at].1.place).filter(|place| place.has_namesakes)?.symbol.clone()
+    }
+
+    /// Where a function without a name of its own was copied into the library's function that was made for it: that one, by its address.
+    /// Any other would have the same frames around it.
+    fn mark_callable(&mut self) {
+        let Some(first) = self.named.iter().position(|named| named.kind == Kind::Own) else { return };
+        let labelled = |named: &Named| matches!(named.kind, Kind::Library(Some(_)));
+        let from = self.named[..first].iter().rposition(labelled).map_or(0, |at| at + 1);
+        let is_for_a_callable = |at: &usize| {
+            let place = &self.frames[*at].1.place;
+            let is_blind = place.is_program && !place.is_go && !(self.inlines && place.has_debug);
+            let symbol = place.symbol.as_deref().filter(|_| is_blind && self.frames[*at].1.trust != Trust::Inline);
+            symbol.is_some_and(|symbol| takes_a_callable(&names::demangled(symbol)))
+        };
+        let Some(at) = (from..first).find(is_for_a_callable) else { return };
+        let named = &mut self.named[at];
+        named.name = format!("{CALLABLE}{}", place_in_build(&self.frames[at].1.place)).into();
+        (named.is_address, named.kind) = (true, Kind::Own);
+    }
+
+    /// The main function of a program in Rust, where nothing else of the program's is on the stack: what panicked was written there, or in any
+    /// function that the compiler copied into it.
+    fn alone_in_main(&self) -> Option<usize> {
+        let mut own = (0..self.named.len()).filter(|at| self.named[*at].kind == Kind::Own);
+        let (at, None) = (own.next()?, own.next()) else { return None };
+        let place = &self.frames[at].1.place;
+        let is_blind = place.is_program && !(self.inlines && place.has_debug);
+        let is_main =
+            is_blind && place.symbol.as_deref().is_some_and(names::is_rust) && self.named[at].name.ends_with("::main");
+        let is_panic = |named: &Named| matches!(&named.kind, Kind::Library(Some(label)) if &**label == PANIC);
+        (is_main && self.named[..at].iter().any(is_panic)).then_some(at)
     }
 
     /// Where all of the program's functions were copied into the languages' own: the function that they were copied into, by its address.
