@@ -6,7 +6,7 @@ use crate::{
 };
 use atlas_model::verify::Worse;
 use serde::Deserialize;
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 /// ATA attributes that count sectors which the disk has lost, or is about to.
 const LOST_SECTORS: [(u64, &str); 3] =
@@ -44,11 +44,13 @@ struct Answer {
     nvme_smart_health_information_log: Option<Nvme>,
     ata_smart_self_test_log: Option<SelfTests>,
     nvme_self_test_log: Option<NvmeSelfTests>,
-    scsi_self_test_0: Option<ScsiSelfTest>,
     scsi_grown_defect_list: Option<u64>,
     scsi_error_counter_log: Option<Counters>,
     scsi_percentage_used_endurance_indicator: Option<f64>,
     scsi_pending_defects: Option<PendingDefects>,
+    /// Among what else it says: `scsi_self_test_0`, the latest, and so on.
+    #[serde(flatten)]
+    others: BTreeMap<String, serde_json::Value>,
 }
 
 /// What smartctl says of its own work.
@@ -64,6 +66,9 @@ struct Message {
     string: String,
 }
 
+/// What a disk that answers nothing any more leaves smartctl with. A controller or USB bridge that wants to be asked otherwise has other words.
+const SILENT: [&str; 3] = ["No such device", "Input/output error", "timed out"];
+
 #[derive(Deserialize)]
 struct SelfTests {
     standard: Option<SelfTestTable>,
@@ -77,6 +82,8 @@ struct SelfTestTable {
 
 #[derive(Deserialize)]
 struct SelfTest {
+    #[serde(default, rename = "type")]
+    kind: Outcome,
     status: Outcome,
 }
 
@@ -88,16 +95,20 @@ struct NvmeSelfTests {
 
 #[derive(Deserialize)]
 struct NvmeSelfTest {
+    #[serde(default)]
+    self_test_code: Outcome,
     self_test_result: Outcome,
 }
 
 #[derive(Deserialize)]
 struct ScsiSelfTest {
+    #[serde(default)]
+    code: Outcome,
     result: Outcome,
 }
 
-/// How a test of the disk by itself ended.
-#[derive(Deserialize)]
+/// Which test of the disk by itself, or how it ended.
+#[derive(Default, Deserialize)]
 struct Outcome {
     #[serde(default)]
     value: u64,
@@ -196,19 +207,54 @@ impl Answer {
             || self.smartctl.messages.iter().any(|message| message.string.starts_with("SMART Disabled"))
     }
 
-    /// How the latest test that came to an end failed.
-    fn failed_test(&self) -> Option<&str> {
-        let ata = self.ata_smart_self_test_log.as_ref().and_then(|log| log.standard.as_ref());
-        let ata = ata.and_then(|log| log.table.iter().find(|test| test.status.passed.is_some()));
-        let ata = ata.map(|test| &test.status).filter(|status| status.passed == Some(false));
-        // 1 to 4, 8 and 9: it was stopped; 15: it runs.
-        let ended = |test: &&NvmeSelfTest| matches!(test.self_test_result.value, 0 | 5..=7);
-        let nvme = self.nvme_self_test_log.as_ref().and_then(|log| log.table.iter().find(ended));
-        let nvme = nvme.map(|test| &test.self_test_result).filter(|result| result.value != 0);
-        let scsi = self.scsi_self_test_0.as_ref().map(|test| &test.result);
-        let scsi = scsi.filter(|result| matches!(result.value, 3..=7));
-        ata.or(nvme).or(scsi).map(|outcome| outcome.string.as_str())
+    /// Why nothing was heard from the disk, where it was asked as it is to be.
+    fn silence(&self) -> Option<&str> {
+        let messages = self.smartctl.messages.iter().map(|message| message.string.as_str());
+        let mut silent = messages.filter(|said| SILENT.iter().any(|words| said.ends_with(words)));
+        silent.next().filter(|_| self.smart_status.is_none())
     }
+
+    /// How a test failed, where no long one that passed came after it: a short one reads a small part of the disk.
+    fn failed_test(&self) -> Option<String> {
+        let ata = self.ata_smart_self_test_log.as_ref().and_then(|log| log.standard.as_ref());
+        let ata = ata.iter().flat_map(|log| &log.table);
+        // 2: extended, 130: the same while nothing else is served.
+        let ata = ata.map(|test| (matches!(test.kind.value, 2 | 130), test.status.passed, &test.status.string));
+        let nvme = self.nvme_self_test_log.iter().flat_map(|log| &log.table).map(|test| {
+            let passed = match test.self_test_result.value {
+                0 => Some(true),
+                5..=7 => Some(false),
+                // 1 to 4, 8 and 9: it was stopped; 15: it runs.
+                _ => None,
+            };
+            (test.self_test_code.value == 2, passed, &test.self_test_result.string)
+        });
+        let scsi: Vec<ScsiSelfTest> = (0..20)
+            .map_while(|at| self.others.get(&format!("scsi_self_test_{at}")))
+            .filter_map(|test| ScsiSelfTest::deserialize(test).ok())
+            .collect();
+        let scsi = scsi.iter().map(|test| {
+            let passed = match test.result.value {
+                0 => Some(true),
+                3..=7 => Some(false),
+                _ => None,
+            };
+            (matches!(test.code.value, 2 | 6), passed, &test.result.string)
+        });
+        unrefuted(ata).or_else(|| unrefuted(nvme)).or_else(|| unrefuted(scsi))
+    }
+}
+
+/// The latest of these tests (whether it was a long one, whether it passed, its words) that failed, if no long one has passed since.
+fn unrefuted<'t>(tests: impl Iterator<Item = (bool, Option<bool>, &'t String)>) -> Option<String> {
+    for (is_long, passed, words) in tests {
+        match passed {
+            Some(false) => return Some(words.clone()),
+            Some(true) if is_long => return None,
+            _ => {}
+        }
+    }
+    None
 }
 
 #[derive(Deserialize)]
@@ -265,6 +311,13 @@ pub(super) fn look(target: &Target, faults: &mut Faults) -> anyhow::Result<Strin
                 format!("SMART of {disk} is switched off: nobody would see it fail"),
                 format!("smartctl --smart=on {device}"),
             ),
+            Ok(answer) if answer.silence().is_some() => {
+                let said = answer.silence().unwrap_or_default();
+                faults.unknown(
+                    format!("{disk} does not answer: {said}"),
+                    format!("smartctl -x {device}; lsblk {device}"),
+                );
+            }
             // Neither health nor a reason: it sleeps, or is no disk to ask.
             Ok(answer) if answer.smart_status.is_none() => {}
             Ok(answer) => {
@@ -296,7 +349,7 @@ fn judge(target: &Target, disk: &str, answer: &Answer, faults: &mut Faults) -> a
     }
     judge_ata(target, disk, answer, faults)?;
     if let Some(how) = answer.failed_test() {
-        faults.slow(format!("{disk} failed its last test of itself: {how} (SMART)"), &hint);
+        faults.slow(format!("{disk} failed a test of itself, and has passed no long one since: {how} (SMART)"), &hint);
     }
     judge_sas(target, disk, answer, faults)?;
     if let Some(nvme) = &answer.nvme_smart_health_information_log {
@@ -434,6 +487,11 @@ mod tests {
         let packed = r#"{"value":281474976710656,"string":"0 (Average 31)"}"#;
         let answer = GOOD.replace(r#"{"value":0}"#, packed);
         assert!(answer.contains("Average") && profile(&server(&answer)).verdict == Verdict::Ok);
+        let controller =
+            "Smartctl open device: /dev/sda failed: DELL or MegaRaid controller, please try adding '-d megaraid,N'";
+        let controller = controller.replace('\'', "");
+        let controller = format!(r#"{{"smartctl":{{"exit_status":2,"messages":[{{"string":"{controller}"}}]}}}}"#);
+        assert_eq!(profile(&server(&controller)).verdict, Verdict::Ok);
         let sleeps = r#"{"device":{"protocol":"ATA"},"power_mode":{"ata_value":0,"ata_string":"STANDBY"}}"#;
         assert_eq!(profile(&server(sleeps)).verdict, Verdict::Ok);
         let good = SAS.replace("412", "0").replace(":7", ":0");
@@ -457,8 +515,10 @@ mod tests {
         let tested = |outcome: &str| {
             format!(
                 r#"{{"smart_status":{{"passed":true}},"ata_smart_self_test_log":{{"standard":{{"table":[
-                {{"status":{{"value":25,"string":"Aborted by host"}}}},{{"status":{outcome}}},
-                {{"status":{{"string":"Completed","passed":true}}}}]}}}}}}"#
+                {{"type":{{"value":2}},"status":{{"value":25,"string":"Aborted by host"}}}},
+                {{"type":{{"value":1}},"status":{{"string":"Completed","passed":true}}}},
+                {{"type":{{"value":2}},"status":{outcome}}},
+                {{"type":{{"value":2}},"status":{{"string":"Completed","passed":true}}}}]}}}}}}"#
             )
         };
         let failed = r#"{"value":121,"string":"Completed: read failure","passed":false}"#;
@@ -480,7 +540,11 @@ mod tests {
                 "Spin_Retry_Count",
             ),
             (attribute(187, "Reported_Uncorrect", 1, 0, 712), Verdict::Slow, "could not correct (SMART): 712"),
-            (tested(failed), Verdict::Slow, "sda failed its last test of itself: Completed: read failure"),
+            (
+                tested(failed),
+                Verdict::Slow,
+                "sda failed a test of itself, and has passed no long one since: Completed: read failure",
+            ),
             (
                 sas(r#""nvme_self_test_log":{"table":[{"self_test_result":{"value":7,"string":"failed segments"}}]}"#),
                 Verdict::Slow,
@@ -490,6 +554,12 @@ mod tests {
                 sas(r#""scsi_self_test_0":{"result":{"value":5,"string":"Failed in first segment"}}"#),
                 Verdict::Slow,
                 "Failed in first segment",
+            ),
+            (
+                sas(r#""scsi_self_test_0":{"code":{"value":1},"result":{"value":0,"string":"Completed"}},
+                       "scsi_self_test_1":{"code":{"value":2},"result":{"value":7,"string":"Failed in segment 7"}}"#),
+                Verdict::Slow,
+                "Failed in segment 7",
             ),
             (sas(r#""scsi_percentage_used_endurance_indicator":90"#), Verdict::Slow, "nearly worn out (SMART): 90 %"),
             (sas(r#""scsi_percentage_used_endurance_indicator":100"#), Verdict::Unacceptable, "nearly worn out"),
@@ -511,6 +581,7 @@ mod tests {
             attribute(190, "Airflow_Temperature_Cel", 44, 45, 56),
             attribute(187, "Reported_Uncorrect", 98, 0, 2),
             tested(r#"{"value":0,"string":"Completed without error","passed":true}"#),
+            tested(failed).replacen(r#"{"value":1}"#, r#"{"value":2}"#, 1),
             sas(r#""scsi_percentage_used_endurance_indicator":12,"scsi_pending_defects":{"count":0}"#),
         ] {
             assert_eq!(profile(&server(&well)).verdict, Verdict::Ok, "{well}");
@@ -543,6 +614,11 @@ mod tests {
             ),
             (SAS, Verdict::Slow, "sda has 7 uncorrected read errors (SMART); sda has grown defects (SMART): 412"),
             ("no JSON", Verdict::Unknown, "sda does not tell its health"),
+            (
+                r#"{"smartctl":{"exit_status":2,"messages":[{"string":"Smartctl open device: /dev/sda failed: No such device"}]}}"#,
+                Verdict::Unknown,
+                "sda does not answer: Smartctl open device: /dev/sda failed: No such device",
+            ),
         ];
         for (answer, verdict, words) in cases {
             let profile = profile(&server(answer));

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! /etc/systemd/system/*.wants            which start at boot
-//! their files and drop-ins               directories, programs, accounts and files that they name
+//! their files and drop-ins               directories, programs, accounts, files and units that they name, and what systemd refuses
 //! systemd-analyze verify default.target  circles; asked again only when a unit has changed
 //! ```
 //!
@@ -11,6 +11,7 @@
 
 mod circles;
 mod place;
+mod refused;
 mod way;
 
 use crate::{
@@ -61,6 +62,14 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
             made(root, unit, &file, &mut faults);
         }
     }
+    let starters = enabled.keys().filter(|unit| unit.ends_with(".timer") || unit.ends_with(".socket"));
+    for unit in starters.filter(|unit| enabled[*unit] == "enabled") {
+        if let Some(service) = refused::starts_nothing(root, unit) {
+            let what = format!("{unit} starts nothing: the unit {service} is not there");
+            let hint = format!("systemctl cat {unit}; install what brings {service}, or: systemctl disable {unit}");
+            faults.add(Fault::new(Verdict::Unacceptable, what, hint).is("unit", &[unit, &service]));
+        }
+    }
     own(root, &mut faults);
     circles::look(target, &mut faults);
     Ok(faults.profile(format!("{count} services that start at boot have what their units name")))
@@ -72,6 +81,9 @@ fn needs(root: &Path, unit: &str, file: &UnitFile, faults: &mut Faults) {
         let fault = Fault::new(Verdict::Unacceptable, format!("{unit} would not start: {what}"), hint);
         faults.add(fault.is("unit", &[unit, path]));
     };
+    for (path, what, hint) in refused::look(root, unit, file) {
+        lacks(&path, what, hint);
+    }
     let place = Place::of(root, file);
     let is_known = |path: &str| {
         let is_elsewhere = VOLATILE.iter().any(|dir| path.starts_with(dir)) || is_client_data(path);

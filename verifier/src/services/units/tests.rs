@@ -79,6 +79,7 @@ fn a_unit_is_looked_at_where_its_process_is_and_as_systemd_starts_it() {
         server.program("srv/old", "");
         server.write("srv/old", "#!/opt/venv/bin/python3 -u\n");
         server.write("etc/hostname", "sec1\n");
+        server.write("etc/init.d/old", "");
         server
     };
     for well in [
@@ -90,6 +91,13 @@ fn a_unit_is_looked_at_where_its_process_is_and_as_systemd_starts_it() {
         "ExecStart=/opt/agent/bin/agent\n[Unit]\nConditionFileIsExecutable=/opt/agent/bin/agent",
         "ExecStart=/opt/agent/bin/agent\n[Unit]\nConditionHost=pri",
         "ExecStart=/opt/agent/bin/agent\n[Unit]\nConditionPathExists=!/srv/plain",
+        "ExecStart=known\n[Unit]\nRequires=app.service dev-sda1.device srv-x.mount -.slice\nBindsTo=old.service",
+        "Type=oneshot\nExecStart=known\nExecStart=known",
+        "Type=oneshot\nExecStop=known",
+        "RemainAfterExit=yes\nExecStop=known",
+        "ExecStart=known\nLoadCredential=key:/etc/app.key\nSetCredential=key:x",
+        "ExecStart=known\nEnvironmentFile=-/etc/default/no*.conf\nEnvironmentFile=/etc/default/a*",
+        "ExecStart=known\n[Unit]\nAssertPathExists=/srv/plain",
     ] {
         with(well).is_well(&SERVICE);
     }
@@ -101,8 +109,45 @@ fn a_unit_is_looked_at_where_its_process_is_and_as_systemd_starts_it() {
         ("RootDirectory=/srv/jail\nExecStart=/bin/other", "its program /bin/other is not there"),
         ("ExecStart=/opt/gone\n[Unit]\nConditionHost=SEC1", "its program /opt/gone is not there"),
         ("ExecStart=/opt/gone\n[Unit]\nConditionPathExists=|/nowhere", "its program /opt/gone is not there"),
+        ("ExecStart=known\n[Unit]\nRequires=app.service nosuch.service", "the unit nosuch.service, which it requires"),
+        ("ExecStart=known\nExecStart=known", "it has 2 ExecStart=, which Type=simple may not have"),
+        ("Restart=always", "it has no ExecStart="),
+        ("ExecStart=known\nLoadCredential=key:/etc/app.key", "its credential /etc/app.key is not there"),
+        (
+            "ExecStart=known\nEnvironmentFile=/etc/default/no*.conf",
+            "no file of settings is called /etc/default/no*.conf",
+        ),
+        ("ExecStart=known\n[Unit]\nAssertPathExists=/srv/gone", "/srv/gone, which it asserts, is not there"),
     ] {
         with(text).says(&SERVICE, Verdict::Unacceptable, &[told]);
+    }
+}
+
+#[test]
+fn a_timer_or_socket_that_starts_nothing_is_told() {
+    let with = |unit: &str, text: &str| {
+        let server = server();
+        server.write(&format!("etc/systemd/system/{unit}"), text);
+        server.link(&format!("/etc/systemd/system/{unit}"), &format!("etc/systemd/system/timers.target.wants/{unit}"));
+        server
+    };
+    for (unit, text) in [
+        ("app.timer", "[Timer]\nOnCalendar=daily\n"),
+        ("other.timer", "[Timer]\nOnCalendar=daily\nUnit=app.service\n"),
+        ("app.socket", "[Socket]\nListenStream=1\n"),
+    ] {
+        with(unit, text).is_well(&SERVICE);
+    }
+    for (unit, text, told) in [
+        ("gone.timer", "[Timer]\nOnCalendar=daily\n", "gone.timer starts nothing: the unit gone.service is not there"),
+        (
+            "app.timer",
+            "[Timer]\nOnCalendar=daily\nUnit=gone.service\n",
+            "app.timer starts nothing: the unit gone.service",
+        ),
+        ("app.socket", "[Socket]\nListenStream=1\nAccept=yes\n", "the unit app@.service is not there"),
+    ] {
+        with(unit, text).says(&SERVICE, Verdict::Unacceptable, &[told]);
     }
 }
 

@@ -6,7 +6,8 @@ use super::{
     scope::{is_below, is_group},
     text::{self, Config, Directive},
 };
-use crate::service::Tree;
+use crate::{here, service::Tree};
+use std::os::unix::fs::MetadataExt;
 
 /// What the access files of a document root and of the directories above it say, outermost first.
 pub(super) fn overrides(
@@ -20,18 +21,31 @@ pub(super) fn overrides(
     let every: Vec<&Directive> = outside.iter().chain(own).copied().collect();
     let named = every.iter().rfind(|one| one.is("AccessFileName"));
     let names = named.map_or(vec![".htaccess"], |one| one.words[1..].iter().map(String::as_str).collect());
+    let is_apache_another = every.iter().any(|one| one.is("AssignUserID"));
     let mut all = vec![];
     for dir in way(root).into_iter().filter(|dir| may_override(&every, dir)) {
         for name in &names {
             let path = format!("{}/{name}", dir.trim_end_matches('/'));
             // The first that is there counts.
             if let Some(file) = tree.read(&path)? {
+                if !is_apache_another && is_kept_from_apache(tree, &path) {
+                    // Then it refuses everybody, whatever the file says.
+                    break;
+                }
                 all.extend(text::access_file(tree, config, &dir, &file)?);
                 break;
             }
         }
     }
     Ok(all)
+}
+
+/// Whether the file is readable by its owner alone, who is not Apache's account.
+fn is_kept_from_apache(tree: &Tree, path: &str) -> bool {
+    let accounts = here::text(tree.path(), "/etc/passwd").unwrap_or_default();
+    let apache = accounts.lines().find_map(|line| line.strip_prefix("www-data:")?.split(':').nth(1)?.parse().ok());
+    let meta = here::below(tree.path(), path).metadata();
+    meta.is_ok_and(|meta| meta.mode() & 0o044 == 0 && apache.is_some_and(|apache: u32| apache != meta.uid()))
 }
 
 /// `/`, `/srv`, `/srv/www`.

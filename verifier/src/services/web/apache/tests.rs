@@ -260,13 +260,17 @@ fn a_section_in_which_nothing_is_ends_though_apache_does_not_print_that() {
 }
 
 /// Apache 2.4 as people set it, with an access file in the document root of `a.example`, and in what lies above it.
-fn with_access_file(more: &str, files: &[(&str, &str)]) -> (Site, Vec<String>) {
-    let text = format!(
+fn may_override(more: &str) -> String {
+    format!(
         "LoadModule rewrite_module x.so\nLoadModule authz_core_module x.so\nListen 80\n<Directory />\n\
         AllowOverride None\n</Directory>\n\
         <Directory /srv>\nAllowOverride All\nRequire all granted\n</Directory>\n\
         <VirtualHost *:80>\nServerName a.example\nDocumentRoot /srv/a\n{more}\n</VirtualHost>\n"
-    );
+    )
+}
+
+fn with_access_file(more: &str, files: &[(&str, &str)]) -> (Site, Vec<String>) {
+    let text = may_override(more);
     let server = Server::with(&[&[("etc/apache2/apache2.conf", text.as_str())], files].concat());
     let mut finding = Finding::default();
     let mut sites = sites(&server.tree(), "/etc/apache2", &mut finding).unwrap().unwrap();
@@ -320,6 +324,17 @@ fn what_an_access_file_says_counts_where_it_may_say_so() {
     assert_eq!(named.0.content, Content::Any);
     assert_eq!(with_access_file("", &[("srv/.htaccess", "Require valid-user\n")]).0.content, Content::Any);
     assert_eq!(with_access_file("", &[(".htaccess", "Require valid-user\n")]).0.content, page);
+    let kept = Server::with(&[
+        ("etc/apache2/apache2.conf", &*may_override("")),
+        ("etc/passwd", "www-data:x:33:33::/var/www:/bin/sh\n"),
+        ("srv/a/.htaccess", "Require ip 10.0.0.0/8\n"),
+    ]);
+    let content =
+        || sites(&kept.tree(), "/etc/apache2", &mut Finding::default()).unwrap().unwrap().sites.remove(0).content;
+    assert_eq!(content(), Content::Any);
+    let file = kept.root().join("srv/a/.htaccess");
+    std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    assert_eq!(content(), page, "Apache may not read it, and refuses everybody: the page is asked for");
     let (broken, notes) = site("", &"<a>\n".repeat(100));
     assert!(broken.content == Content::Any && notes[0].contains("32 deep"), "{notes:?}");
 }

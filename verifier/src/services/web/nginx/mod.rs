@@ -291,8 +291,13 @@ impl<'c> Server<'c> {
 
     /// Paths that nobody may read who has no password.
     fn restricted(&self, finding: &mut Finding) -> Vec<String> {
+        // Whoever is refused in one that keeps a log of its own is counted there: it is a trap, and bans.
+        let has_log = |location: &&Directive| {
+            let logs = ["access_log", "error_log"].iter().flat_map(|name| find(&location.block, name));
+            logs.into_iter().any(|log| log.args.first().is_some_and(|to| to != "off" && to != "/dev/null"))
+        };
         let locations = find(self.own(), "location")
-            .filter(|location| !has(&location.block, &["return", "rewrite", "if", "internal"]));
+            .filter(|location| !has(&location.block, &["return", "rewrite", "if", "internal"]) && !has_log(location));
         let mut closed: Vec<String> =
             locations.filter(|location| is_restricted(&location.block)).filter_map(url).collect();
         // Where another location is the one that counts for this path, it says nothing.

@@ -119,6 +119,17 @@ fn a_restricted_location_that_another_one_answers_for_says_nothing() {
 }
 
 #[test]
+fn a_trap_is_not_walked_into() {
+    let closed = |more: &str| {
+        let text = format!("http {{ server {{ root /srv/www; location /staff {{ deny all; {more} }} }} }}");
+        all(&text).sites.remove(0).restricted
+    };
+    assert_eq!(closed("access_log off; error_log /dev/null;"), ["/staff"]);
+    assert!(closed("access_log /var/log/nginx/trap.log;").is_empty());
+    assert!(closed("error_log /var/log/nginx/trap.log info;").is_empty());
+}
+
+#[test]
 fn each_port_is_asked_as_its_clients_ask() {
     let sites = all(
         "http { server { listen 443 quic reuseport; listen 443 ssl proxy_protocol; listen unix:/run/x; server_name www.example; }\n\
