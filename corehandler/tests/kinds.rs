@@ -126,7 +126,12 @@ fn callables_that_were_copied_into_the_librarys_functions_are_weak_and_two_fault
     assert_weak_and_apart(&dir, &["1", "2", "3", "4", "5", "6"], "{callable}@");
     let told = build(top.path(), "callables.cc", &built("g++ -O2 -g", "g++ -O2 -g -w"));
     let [up, down] = ["5", "6"].map(|way| signature(&told, way, ""));
-    assert_eq!((up.strength, &*up.cleaned.frames[1]), (Strength::Strong, "Up::operator()(int, int) const"), "{}", up.text);
+    assert_eq!(
+        (up.strength, &*up.cleaned.frames[1]),
+        (Strength::Strong, "Up::operator()(int, int) const"),
+        "{}",
+        up.text
+    );
     assert_ne!(up.id, down.id, "{}", up.text);
 }
 

@@ -250,9 +250,11 @@ fn file_of(zone: &Statement, types: &[&str], dir: Option<&str>) -> Option<String
 /// The data of its own zones, and files of TLS, wherever they lie.
 fn files(all: &[Statement], tree: &Tree, finding: &mut Finding) {
     let dir = directory(all);
-    let zones = find(all, "zone").chain(find(all, "view").flat_map(|view| find(&view.block, "zone")));
+    let of_views =
+        find(all, "view").flat_map(|view| find(&view.block, "zone").map(move |zone| (zone, view.words.get(1))));
+    let zones = find(all, "zone").map(|zone| (zone, None)).chain(of_views);
     let mut left = VecDeque::new();
-    for zone in zones {
+    for (zone, view) in zones {
         // Where the roots are is read at the start, and never written.
         if let Some(hints) = file_of(zone, &["hint"], dir) {
             finding.path(tree, &hints);
@@ -268,6 +270,12 @@ fn files(all: &[Statement], tree: &Tree, finding: &mut Finding) {
             if is_changed {
                 finding.note(format!(
                     "bind changes the zone {name} itself: a secondary has it as {file} was last written; on /unbound it would move along"
+                ));
+            }
+            // Whoever is shown another view never asks for this one.
+            if let Some(view) = view.filter(|_| !tree.exists(&file)) {
+                finding.note(format!(
+                    "the data of the zone {name} in the view {view} is not there ({file}): bind answers for it with an error"
                 ));
             }
             left.push_back(file);
@@ -550,6 +558,14 @@ mod tests {
         let zones = read(&root.tree().read("/etc/bind/named.conf").unwrap().unwrap()).unwrap().unwrap().zones;
         let data: Vec<&str> = zones.iter().filter_map(|zone| zone.data.as_deref()).collect();
         assert_eq!(data, ["/unbound/f.db"]);
+        root.remove("srv/b.db");
+        let mut finding = Finding::default();
+        bind(&root.tree(), &mut finding).unwrap();
+        let notes = finding.done().notes;
+        assert!(
+            notes.iter().any(|note| note.starts_with("the data of the zone b in the view in is not there")),
+            "{notes:?}"
+        );
     }
 
     #[test]
