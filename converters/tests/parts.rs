@@ -344,6 +344,11 @@ fn what_a_newer_release_does_not_understand_any_more_is_said_as_it_does() {
             "5 * * * * www-data /usr/bin/php7.4 /srv/a.php",
             "5 * * * * www-data /usr/bin/php8.2 /srv/a.php",
         ),
+        (
+            "/etc/cron.d/backup",
+            "5 1 * * * postgres pg_dump --cluster 13/main shop; pg_ctlcluster 13 main reload; ls /var/lib/postgresql/13/main",
+            "5 1 * * * postgres pg_dump --cluster 15/main shop; pg_ctlcluster 15 main reload; ls /var/lib/postgresql/15/main",
+        ),
         (HBA, "hostssl all all 0.0.0.0/0 cert clientcert=1", "hostssl all all 0.0.0.0/0 cert clientcert=verify-full"),
         (HBA, "hostssl all all ::/0 md5 clientcert=1 # x", "hostssl all all ::/0 md5 clientcert=verify-ca # x"),
         (HBA, "hostssl all all ::/0 md5 clientcert=0", "hostssl all all ::/0 md5"),
