@@ -26,7 +26,7 @@ use external::Kind;
 use newer::Newer;
 use older::Older;
 use std::collections::{BTreeMap, BTreeSet};
-use syntax::{Node, Setting};
+use syntax::{Block, Node, Setting};
 use variables::Scope;
 
 const FILES: [&str; 4] =
@@ -36,6 +36,27 @@ const MAIN: &str = "/etc/dovecot/dovecot.conf";
 const VERSION: &str = "2.4.0";
 /// What 2.3 serves where nothing is said; 2.4 serves nothing.
 const PROTOCOLS: &str = "imap pop3 lmtp";
+
+/// One direction of the conversion, below the settings and blocks that are looked at together.
+trait Converts {
+    /// What becomes of a setting; `None` where both versions have it so.
+    fn setting(&self, setting: &Setting) -> Option<Vec<Node>>;
+
+    /// What becomes of a block, and of what is in it.
+    fn block(&mut self, block: Block) -> Vec<Node>;
+
+    /// What becomes of a line or block. One that only the version it goes back to knows has its name again.
+    fn node(&mut self, node: Node) -> Vec<Node> {
+        match node {
+            Node::Text(_) => vec![node],
+            Node::Set(setting) => self.setting(&setting).unwrap_or_else(|| vec![Node::Set(setting)]),
+            Node::Block(block) => match block.kind.strip_prefix(settings::UNCONVERTED).map(str::to_owned) {
+                Some(kind) => vec![Node::Block(Block { kind, ..block })],
+                None => self.block(block),
+            },
+        }
+    }
+}
 
 /// One file that can be read: where it lies, and what it says.
 struct Source {

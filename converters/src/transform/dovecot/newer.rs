@@ -1,7 +1,7 @@
 //! The files of 2.3 as 2.4 has them.
 
 use super::{
-    auth,
+    Converts, auth,
     external::Kind,
     location, plugins, settings,
     syntax::{self, Block, Node, Setting, commented, included},
@@ -39,20 +39,7 @@ pub(super) struct Newer<'f> {
     pub(super) numbers: BTreeMap<(String, String), usize>,
 }
 
-impl Newer<'_> {
-    /// Settings and blocks outside of those with settings of their own.
-    pub(super) fn nodes(&mut self, nodes: Vec<Node>) -> Vec<Node> {
-        nodes.into_iter().flat_map(|node| self.node(node)).collect()
-    }
-
-    fn node(&mut self, node: Node) -> Vec<Node> {
-        match node {
-            Node::Text(_) => vec![node],
-            Node::Set(setting) => self.setting(&setting).unwrap_or_else(|| vec![Node::Set(setting)]),
-            Node::Block(block) => self.block(block),
-        }
-    }
-
+impl Converts for Newer<'_> {
     fn setting(&self, setting: &Setting) -> Option<Vec<Node>> {
         let is_once = |key: &str| self.facts.counts.get(key).is_some_and(|count| *count == 1);
         match setting.key.as_str() {
@@ -75,10 +62,6 @@ impl Newer<'_> {
 
     fn block(&mut self, block: Block) -> Vec<Node> {
         let kind = block.kind.as_str();
-        if let Some(original) = kind.strip_prefix(settings::UNCONVERTED) {
-            let original = original.to_owned();
-            return vec![Node::Block(Block { kind: original, ..block })];
-        }
         match kind {
             "protocol" | "local" | "remote" | "local_name" => self.filter(block),
             "namespace" => vec![Node::Block(self.namespace(block))],
@@ -100,6 +83,13 @@ impl Newer<'_> {
             }
             _ => vec![Node::Block(block)],
         }
+    }
+}
+
+impl Newer<'_> {
+    /// Settings and blocks outside of those with settings of their own.
+    pub(super) fn nodes(&mut self, nodes: Vec<Node>) -> Vec<Node> {
+        nodes.into_iter().flat_map(|node| self.node(node)).collect()
     }
 
     /// Blocks that say for whom settings are: 2.4 wants one for each name.

@@ -1,7 +1,7 @@
 //! The files of 2.4 as 2.3 has them.
 
 use super::{
-    auth, location,
+    Converts, auth, location,
     newer::{GONE, uses},
     plugins, quota, settings,
     syntax::{Block, Node, Setting, commented},
@@ -30,6 +30,48 @@ pub(super) struct Older<'f> {
     pub(super) rules: usize,
 }
 
+impl Converts for Older<'_> {
+    fn setting(&self, setting: &Setting) -> Option<Vec<Node>> {
+        match setting.key.as_str() {
+            // 2.3 takes every scheme of passwords.
+            "auth_allow_weak_schemes" if !setting.is_yes() => None,
+            key if TAKEN_OUT.contains(&key) => Some(Vec::new()),
+            "log_debug" if setting.text() == "category=ssl" => {
+                Some(vec![Node::Set(setting.becomes("verbose_ssl", "yes"))])
+            }
+            // Nothing reads it where the plugin is not loaded.
+            key if key.starts_with("fts_") && !self.facts.loaded.contains("fts") => {
+                Some(vec![commented(&Node::Set(setting.clone()))])
+            }
+            _ => settings::older(setting),
+        }
+    }
+
+    fn block(&mut self, block: Block) -> Vec<Node> {
+        let kind = block.kind.as_str();
+        match kind {
+            "protocol" | "local" | "remote" | "local_name" => {
+                let nodes = self.nodes(block.nodes.clone(), Scope::Mail);
+                vec![Node::Block(Block { nodes, ..block })]
+            }
+            "namespace" => self.namespace(block),
+            "service" if GONE.contains(&block.bare_name().as_str()) => vec![Node::Block(block)],
+            "service" if block.bare_name() == "auth-worker" && lone_limit(&block).is_some() => lone_limit(&block)
+                .into_iter()
+                .map(|limit| Node::Set(Setting::new(&block.indent, "auth_worker_max_count", &limit)))
+                .collect(),
+            "service" => vec![Node::Block(service(block))],
+            "dict_server" if block.is_empty() => vec![commented(&Node::Block(block))],
+            "mail_plugins" | "protocols" | "imap_capability" => {
+                vec![settings::older_switches(&block).unwrap_or(Node::Block(block))]
+            }
+            _ if auth::is_database(kind) && uses(&block, &self.facts.users) => vec![Node::Block(block)],
+            _ if auth::is_database(kind) => vec![Node::Block(auth::older(&block).unwrap_or(block))],
+            _ => vec![Node::Block(block)],
+        }
+    }
+}
+
 impl Older<'_> {
     /// Settings and blocks outside of those with settings of their own.
     pub(super) fn nodes(&mut self, nodes: Vec<Node>, scope: Scope) -> Vec<Node> {
@@ -52,58 +94,6 @@ impl Older<'_> {
             }
         }
         out
-    }
-
-    fn node(&mut self, node: Node) -> Vec<Node> {
-        match node {
-            Node::Text(_) => vec![node],
-            Node::Set(setting) => self.setting(&setting).unwrap_or_else(|| vec![Node::Set(setting)]),
-            Node::Block(block) => self.block(block),
-        }
-    }
-
-    fn setting(&self, setting: &Setting) -> Option<Vec<Node>> {
-        match setting.key.as_str() {
-            // 2.3 takes every scheme of passwords.
-            "auth_allow_weak_schemes" if !setting.is_yes() => None,
-            key if TAKEN_OUT.contains(&key) => Some(Vec::new()),
-            "log_debug" if setting.text() == "category=ssl" => {
-                Some(vec![Node::Set(setting.becomes("verbose_ssl", "yes"))])
-            }
-            // Nothing reads it where the plugin is not loaded.
-            key if key.starts_with("fts_") && !self.facts.loaded.contains("fts") => {
-                Some(vec![commented(&Node::Set(setting.clone()))])
-            }
-            _ => settings::older(setting),
-        }
-    }
-
-    fn block(&mut self, block: Block) -> Vec<Node> {
-        let kind = block.kind.as_str();
-        if let Some(original) = kind.strip_prefix(settings::UNCONVERTED) {
-            let original = original.to_owned();
-            return vec![Node::Block(Block { kind: original, ..block })];
-        }
-        match kind {
-            "protocol" | "local" | "remote" | "local_name" => {
-                let nodes = self.nodes(block.nodes.clone(), Scope::Mail);
-                vec![Node::Block(Block { nodes, ..block })]
-            }
-            "namespace" => self.namespace(block),
-            "service" if GONE.contains(&block.bare_name().as_str()) => vec![Node::Block(block)],
-            "service" if block.bare_name() == "auth-worker" && lone_limit(&block).is_some() => lone_limit(&block)
-                .into_iter()
-                .map(|limit| Node::Set(Setting::new(&block.indent, "auth_worker_max_count", &limit)))
-                .collect(),
-            "service" => vec![Node::Block(service(block))],
-            "dict_server" if block.is_empty() => vec![commented(&Node::Block(block))],
-            "mail_plugins" | "protocols" | "imap_capability" => {
-                vec![settings::older_switches(&block).unwrap_or(Node::Block(block))]
-            }
-            _ if auth::is_database(kind) && uses(&block, &self.facts.users) => vec![Node::Block(block)],
-            _ if auth::is_database(kind) => vec![Node::Block(auth::older(&block).unwrap_or(block))],
-            _ => vec![Node::Block(block)],
-        }
     }
 
     fn namespace(&mut self, block: Block) -> Vec<Node> {
