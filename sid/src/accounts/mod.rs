@@ -267,12 +267,12 @@ impl Merge<'_> {
             match fitted {
                 Ok(line) => {
                     self.tell_other_number(which, &line, pri.find(which, line.name()));
-                    self.tell_new_number(which, &line);
                     lines.push(line);
                 }
                 Err(why) => self.merged.problems.push(format!("{} {} was not added: {why}", which.noun(), line.name())),
             }
         }
+        self.tell_new_numbers(which, &lines);
         for own in
             here.lines(which).iter().filter(|line| is_person(line.number()) && pri.find(which, line.name()).is_none())
         {
@@ -322,15 +322,27 @@ impl Merge<'_> {
         }
     }
 
-    /// Somebody who had another number here: what lies on this server's own disks keeps it, and is another's, or nobody's, from now on.
-    fn tell_new_number(&mut self, which: Which, line: &Line) {
-        let Some(own) = self.here.find(which, line.name()).filter(|own| own.number() != line.number()) else { return };
-        let (noun, name, was, is) = (which.noun(), line.name(), own.number(), line.number());
+    /// Who had another number here: what lies on this server's own disks keeps that, and is another's, or nobody's, from now on. All in one
+    /// command, which meets each file once: of two that swap their numbers, the second of two commands would take what the first has given.
+    fn tell_new_numbers(&mut self, which: Which, lines: &[Line]) {
+        let was =
+            |line: &Line| self.here.find(which, line.name()).map(Line::number).filter(|was| *was != line.number());
+        let changed: Vec<(&str, u32, u32)> =
+            lines.iter().filter_map(|line| Some((line.name(), was(line)?, line.number()))).collect();
         let (by, change) = if which == Which::Passwd { ("-uid", "chown -h") } else { ("-gid", "chgrp -h") };
-        self.merged.warnings.push(format!(
-            "{noun} {name} had the number {was} here and has PRI's now, {is}: what it had on this server's own disks is nobody's, or \
-             another's: find / -xdev {by} {was} -exec {change} {name} {{}} +"
-        ));
+        let each: Vec<String> =
+            changed.iter().map(|(name, was, _)| format!("{by} {was} -exec {change} {name} {{}} +")).collect();
+        let told = changed.iter().map(|(name, was, is)| {
+            format!("{} {name} had the number {was} here and has PRI's now, {is}", which.noun())
+        });
+        self.merged.warnings.extend(told);
+        if !each.is_empty() {
+            self.merged.warnings.push(format!(
+                "what those {}s had on this server's own disks is nobody's now, or another's; to be run once: find / -xdev {}",
+                which.noun(),
+                each.join(" -o ")
+            ));
+        }
     }
 
     /// `shadow` or `gshadow`, for the names of `accounts`. `members`: the groups whose members the lines repeat.

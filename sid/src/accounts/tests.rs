@@ -64,6 +64,19 @@ fn people_come_as_on_pri_and_the_systems_accounts_keep_their_numbers() {
 }
 
 #[test]
+fn who_swapped_numbers_is_given_all_in_one_pass() {
+    let people = |ann: u32, bob: u32| {
+        let passwd = format!("{ROOT}ann:x:{ann}:100::/home/ann:/bin/sh\nbob:x:{bob}:100::/home/bob:/bin/sh\n");
+        files(&[(Which::Passwd, &passwd), (Which::Group, "root:x:0:\nusers:x:100:\n")])
+    };
+    let merged = merge(&people(1000, 1001), &people(1001, 1000)).unwrap();
+    let commands: Vec<&String> = merged.warnings.iter().filter(|told| told.contains("find /")).collect();
+    let all = "to be run once: find / -xdev -uid 1001 -exec chown -h ann {} + -o -uid 1000 -exec chown -h bob {} +";
+    assert!(commands.len() == 1 && commands[0].ends_with(all), "{commands:?}");
+    assert_eq!(merge(&people(1000, 1001), &merged.files).unwrap().warnings, Vec::<String>::new());
+}
+
+#[test]
 fn passwords_follow_the_accounts() {
     let merged = merge(&pri(), &here()).unwrap();
     let shadow = text(&merged, Which::Shadow);
