@@ -4,7 +4,7 @@
 //! temporary table is made).
 
 use super::{
-    daemon::{self, Daemon},
+    daemon::{self, Daemon, started},
     database,
     found::{self, Finding, Six, reached},
     included,
@@ -59,9 +59,13 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         let told = daemon::says(tree, &mut finding, program, &["--print-defaults"])?;
         Some(defaults(&told))
     });
+    // What its unit gives it, such as MYSQLD_OPTS, has the last word.
+    let given = started::of_unit(tree, &DAEMON).unwrap_or_default();
+    let given = defaults(&given.join("\n"));
+    let with = |lines: &[String]| if given.len() > 1 { [lines, &given].concat() } else { lines.to_vec() };
     let server = match &told {
-        Some(told) => server(told, None),
-        None => server(&lines, version(tree).as_deref()),
+        Some(told) => server(&with(told), None),
+        None => server(&with(&lines), version(tree).as_deref()),
     };
     if let Some(server) = server {
         finding.path(tree, dir);

@@ -40,7 +40,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     if !tree.exists(&main) || !DAEMON.is_there(tree) {
         return Ok(finding.done());
     }
-    let options = started::options(tree, &mut finding, "ssh", "SSHD_OPTS");
+    let options = started::words(tree, &mut finding, &DAEMON, "ssh", "SSHD_OPTS");
     if let Some(file) = started::option(&options, "-f").filter(|file| tree.exists(file)) {
         main = file.to_owned();
     }
@@ -65,7 +65,9 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
              (ssh-keygen -t ed25519 -N '' -f {key}), which IdentFilePaths lists"
         ));
     }
-    let ask: Vec<&str> = ["-T"].into_iter().chain(options.iter().map(String::as_str)).collect();
+    // What is about running it is no matter of its configuration.
+    let about = options.iter().map(String::as_str).filter(|word| !["-D", "-d", "-e", "-q", "-i"].contains(word));
+    let ask: Vec<&str> = ["-T"].into_iter().chain(about).collect();
     let told = (dir == CONFIG).then(|| daemon::says(tree, &mut finding, "sshd", &ask)).flatten();
     // Where systemd listens for it, its own words on ports count for nothing.
     let listens = socket(tree).unwrap_or_else(|| told.map_or_else(|| own.listens(), |told| listen_addresses(&told)));

@@ -48,7 +48,7 @@ pub(super) const SETTABLE: [Settable; 25] = [
     of("disk", &["space", "inodes", "space*", "inodes*", "*/worn", "*/temperature", "*/grown-defects"], &[]),
     of(
         "dns",
-        &["answer", "name-servers"],
+        &["answer", "name-servers", "signatures"],
         &[
             ("port", Port),
             ("name", Text),
@@ -56,6 +56,7 @@ pub(super) const SETTABLE: [Settable; 25] = [
             ("zone", Text),
             ("limited", OneOf(&["yes", "view", "net", "no"])),
             ("shadowed", Text),
+            ("transport", OneOf(&["tcp"])),
             ("resolver", YES),
         ],
     ),
@@ -76,6 +77,7 @@ pub(super) const SETTABLE: [Settable; 25] = [
             ("name", Text),
             ("ca", File),
             ("trust", YES),
+            ("recipient", Text),
             ("mail-to", Text),
             ("mail-from", Text),
             ("credentials", File),

@@ -32,7 +32,7 @@ pub(super) fn bind(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<
         return Ok(None);
     }
     finding.path(tree, dir);
-    let options = started::options(tree, finding, "named", "OPTIONS");
+    let options = started::words(tree, finding, &DAEMON, "named", "OPTIONS");
     if let Some(file) = started::option(&options, "-c").filter(|file| tree.exists(file)) {
         main = file.to_owned();
         finding.path(tree, file);
@@ -192,6 +192,8 @@ fn server(all: &[Statement]) -> Option<Server> {
         is_rationed: option("rate-limit").is_some()
             || find(all, "view").any(|view| find(&view.block, "rate-limit").next().is_some()),
         zones: vec![],
+        is_of_tcp: false,
+        is_of_six: false,
     };
     let dir = directory(all);
     let mut take = |block: &[Statement], limited: bool, is_of_view: bool, shadowed: &[String]| {

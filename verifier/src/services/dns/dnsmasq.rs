@@ -45,7 +45,9 @@ pub(super) fn dnsmasq(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
         finding.path(tree, usual);
         lines.extend(included::lines(tree, finding, file, &include)?);
     }
-    lines.extend(arguments(tree)?);
+    lines.extend(
+        arguments(tree)?.unwrap_or_else(|| settings(&started::options(tree, finding, "dnsmasq", "DNSMASQ_OPTS"))),
+    );
     lines.extend(dirs.into_inner());
     finding.files_of(tree, lines.iter().filter_map(|line| line.split('#').next()));
     let server = self::server(&lines, finding);
@@ -71,16 +73,22 @@ fn of_dir(tree: &Tree, value: &str) -> Vec<String> {
     tree.matching(&format!("{dir}/*")).into_iter().filter(is_taken).collect()
 }
 
-/// What the running one was started with, as lines of its file: `/etc/default/dnsmasq` and drop-ins of its unit say more than the file does.
-fn arguments(tree: &Tree) -> anyhow::Result<Vec<String>> {
+/// What the running one was started with, if one runs, as lines of its file: `/etc/default/dnsmasq` and drop-ins of its unit say more than the file does.
+fn arguments(tree: &Tree) -> anyhow::Result<Option<Vec<String>>> {
     // Others run beside it, of libvirt and the like. This file is written anew at each start.
     let pid = tree.read("/run/dnsmasq/dnsmasq.pid")?.unwrap_or_default();
-    let Ok(pid) = pid.trim().parse::<u32>() else { return Ok(vec![]) };
+    let Ok(pid) = pid.trim().parse::<u32>() else { return Ok(None) };
     let line = here::text(tree.path(), &format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let mut words = line.split('\0');
     if words.next().is_none_or(|program| program.rsplit('/').next() != Some("dnsmasq")) {
-        return Ok(vec![]);
+        return Ok(None);
     }
+    Ok(Some(settings(&words.map(str::to_owned).collect::<Vec<_>>())))
+}
+
+/// Words that it is started with, as lines of its file.
+fn settings(words: &[String]) -> Vec<String> {
+    let mut words = words.iter().map(String::as_str);
     let mut lines = vec![];
     while let Some(word) = words.next() {
         let short = SHORT.iter().find_map(|(short, name)| Some((name, word.strip_prefix(short)?)));
@@ -91,7 +99,7 @@ fn arguments(tree: &Tree) -> anyhow::Result<Vec<String>> {
             (None, None) => {}
         }
     }
-    Ok(lines)
+    lines
 }
 
 /// Short names of what counts here.

@@ -32,6 +32,8 @@ pub(super) struct Answer {
     pub(super) is_cut: bool,
     /// Records of the kind that was asked for.
     pub(super) records: Vec<Record>,
+    /// When the last signature of these ends, in seconds since 1970.
+    pub(super) signed_until: Option<u32>,
 }
 
 /// One record.
@@ -64,8 +66,9 @@ impl Answer {
 /// A question; `None` for what is no name.
 pub(super) fn question(id: u16, name: &str, kind: Kind) -> Option<Vec<u8>> {
     let name = name.trim_end_matches('.');
-    // Recursion desired, one question.
-    let mut message = [id.to_be_bytes().as_slice(), &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]].concat();
+    // Recursion desired, one question; of a zone, with its signatures.
+    let wants_signatures = kind == Kind::Soa;
+    let mut message = [id.to_be_bytes().as_slice(), &[1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(wants_signatures)]].concat();
     for label in name.split('.').filter(|_| !name.is_empty()) {
         if label.is_empty() || label.len() > 63 {
             return None;
@@ -75,12 +78,21 @@ pub(super) fn question(id: u16, name: &str, kind: Kind) -> Option<Vec<u8>> {
     }
     message.push(0);
     message.extend([kind.number().to_be_bytes(), [0, 1]].concat());
+    if wants_signatures {
+        message.extend(SIGNED);
+    }
     (name.len() < 254).then_some(message)
 }
+
+/// That signatures are wanted, and how long an answer may be (RFC 6891): 1232 bytes.
+const SIGNED: [u8; 11] = [0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 0];
+/// The kind of a signature.
+const SIGNATURE: u16 = 46;
 
 /// Reads the answer to a question; `None` for what is none.
 pub(super) fn answer(message: &[u8], question: &[u8], kind: Kind) -> Option<Answer> {
     let flags = *message.get(2)?;
+    let question = if kind == Kind::Soa { question.strip_suffix(&SIGNED)? } else { question };
     // The same id, a response, the same question.
     if message.get(..2)? != question.get(..2)? || flags & 0x80 == 0 {
         return None;
@@ -90,7 +102,7 @@ pub(super) fn answer(message: &[u8], question: &[u8], kind: Kind) -> Option<Answ
     }
     let count = u16::from_be_bytes([*message.get(6)?, *message.get(7)?]);
     let mut rest = &message[question.len()..];
-    let mut records = vec![];
+    let (mut records, mut signed_until) = (vec![], None);
     for _ in 0..count {
         rest = after_name(rest)?;
         let (head, after) = rest.split_at_checked(10)?;
@@ -99,8 +111,13 @@ pub(super) fn answer(message: &[u8], question: &[u8], kind: Kind) -> Option<Answ
         if head[..2] == kind.number().to_be_bytes() {
             records.push(record(kind, data)?);
         }
+        if head[..2] == SIGNATURE.to_be_bytes() && data.get(..2)? == kind.number().to_be_bytes() {
+            let until = u32::from_be_bytes(data.get(8..12)?.try_into().ok()?);
+            signed_until = signed_until.max(Some(until));
+        }
     }
-    Some(Answer { code: message.get(3)? & 15, is_authoritative: flags & 4 != 0, is_cut: flags & 2 != 0, records })
+    let (code, is_authoritative, is_cut) = (message.get(3)? & 15, flags & 4 != 0, flags & 2 != 0);
+    Some(Answer { code, is_authoritative, is_cut, records, signed_until })
 }
 
 fn record(kind: Kind, data: &[u8]) -> Option<Record> {
@@ -141,7 +158,7 @@ mod tests {
         message.extend(b"\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x02\xc0\x11");
         message.extend(b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\xc0\x00\x02\x07");
         let records = vec![Record::Address("192.0.2.7".into())];
-        let expected = Answer { code: 0, is_authoritative: true, is_cut: false, records };
+        let expected = Answer { code: 0, is_authoritative: true, is_cut: false, records, signed_until: None };
         assert_eq!(answer(&message, &asked, Kind::A), Some(expected));
         // As who is asked too often answers.
         let cut = [&asked[..2], &[0x87], &asked[3..]].concat();
@@ -154,9 +171,28 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_zone_s_signatures_is_read() {
+        let asked = question(7, "shop.example", Kind::Soa).unwrap();
+        assert_eq!((asked[11], &asked[30..]), (1, &SIGNED[..]));
+        let mut message = asked[..30].to_vec();
+        (message[2], message[7]) = (0x84, 2);
+        let soa = [&b"\x00\x00"[..], &9u32.to_be_bytes(), &[0; 16]].concat();
+        message.extend([&b"\xc0\x0c\x00\x06\x00\x01\x00\x00\x00\x3c\x00"[..], &[soa.len() as u8], &soa].concat());
+        let signature = [&b"\x00\x06\x0d\x02\x00\x00\x0e\x10"[..], &1_600_000_000u32.to_be_bytes(), &[0; 8]].concat();
+        message.extend(
+            [&b"\xc0\x0c\x00\x2e\x00\x01\x00\x00\x00\x3c\x00"[..], &[signature.len() as u8], &signature].concat(),
+        );
+        let read = answer(&message, &asked, Kind::Soa).unwrap();
+        assert_eq!((read.signed_until, &read.records[..]), (Some(1_600_000_000), &[Record::Serial(9)][..]));
+        for length in 0..message.len() {
+            assert!(answer(&message[..length], &asked, Kind::Soa).is_none(), "{length}");
+        }
+    }
+
+    #[test]
     fn what_is_no_name_is_no_question() {
         assert!(question(1, "a..b", Kind::A).is_none() && question(1, &"a".repeat(64), Kind::A).is_none());
         assert!(question(1, &"a.".repeat(200), Kind::A).is_none());
-        assert_eq!(question(1, ".", Kind::Soa).unwrap()[12..], *b"\x00\x00\x06\x00\x01");
+        assert_eq!(question(1, ".", Kind::Soa).unwrap()[12..17], *b"\x00\x00\x06\x00\x01");
     }
 }

@@ -5,7 +5,7 @@
 //!  /etc/resolv.conf        ─► `resolver`, asked by each server on itself, through the system's own lookup
 //! ```
 //!
-//! Questions go over UDP, as clients' do.
+//! Questions go over UDP, as clients' do, and over TCP where nobody listens on UDP. Of a zone that is signed, the end of its signatures is read.
 
 mod bind;
 mod dnsmasq;
@@ -19,7 +19,8 @@ use super::{
     found::{Finding, bound},
 };
 use crate::{
-    service::{DATA, Service, Target, Tree},
+    here,
+    service::{DATA, LOOPBACK, Service, Target, Tree},
     talk,
 };
 use anyhow::Context;
@@ -44,6 +45,10 @@ pub(super) const SERVICE: Service = Service {
 const MAX_ZONES: usize = 200;
 /// The option that names who is shown another view than that of the zone.
 const SHADOWED: &str = "shadowed";
+/// The option of one that answers over TCP alone.
+const TRANSPORT: &str = "transport";
+/// How many days before its signatures end a zone is told of: whoever signs it anew does so before that.
+const SIGNATURES: f64 = 1.0;
 /// How long an answer may take where some are left out, in milliseconds: it is asked for three times.
 const RATIONED_SLOW: &str = "12000";
 /// Zones that every installation has; they say nothing of this one.
@@ -72,11 +77,15 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
 }
 
 fn take(finding: &mut Finding, name: &str, server: server::Server) {
-    let at = if server.is_local { At::Here } else { At::Partners };
+    let is_of_six = server.is_of_six && !server.is_local;
+    let at = if server.is_local || is_of_six { At::Here } else { At::Partners };
     let port = ("port".to_owned(), server.port.to_string());
     let bound = bound(server.addresses.iter().map(String::as_str));
     let rationed = server.is_rationed.then(|| ("answer-slow".to_owned(), RATIONED_SLOW.to_owned()));
-    let bound = bound.into_iter().chain(rationed);
+    let tcp = server.is_of_tcp.then(|| (TRANSPORT.to_owned(), "tcp".to_owned()));
+    // Partners know each other by one address, mostly of IPv4.
+    let six = is_of_six.then(|| (LOOPBACK.to_owned(), "::1".to_owned()));
+    let bound = bound.into_iter().chain(rationed).chain(tcp).chain(six);
     let limited = |is_limited: bool| is_limited.then(|| ("limited".to_owned(), "yes".to_owned()));
     let seen = |is_of_view: bool| is_of_view.then(|| ("limited".to_owned(), "view".to_owned()));
     let of_net = server.is_of_net.then(|| ("limited".to_owned(), "net".to_owned()));
@@ -147,9 +156,30 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     };
     let time = target.time("answer", start, 500.0, None)?;
     Ok(match judge(&answer, name, kind, target.option("expect"), target.option("name").is_some()) {
-        Ok(what) => Profile::ok(what).measure(time),
+        Ok(what) => match answer.signed_until.filter(|_| kind == Kind::Soa) {
+            None => Profile::ok(what).measure(time),
+            Some(until) => signed(target, Profile::ok(what).measure(time), name, until)?,
+        },
         Err(complaint) => Profile::unacceptable(complaint).hint(hint),
     })
+}
+
+/// What the end of a zone's signatures means: whoever looks at them takes nothing from it then.
+fn signed(target: &Target, mut profile: Profile, name: &str, until: u32) -> anyhow::Result<Profile> {
+    let days = (f64::from(until) - here::now() as f64) / 86_400.0;
+    let left = target.measure("signatures", days, "days", (Some(SIGNATURES), Some(0.0)), Worse::Lower)?;
+    if left.verdict().exit_code() > 0 {
+        let what = match days > 0.0 {
+            true => format!("the signatures of {name} end in {days:.1} days"),
+            false => format!(
+                "the signatures of {name} ended {:.1} days ago: resolvers that look at them say SERVFAIL",
+                -days
+            ),
+        };
+        profile.summary.push_str(&format!("; {what}"));
+        profile = profile.hint("on that server: sign the zone anew (rndc sign ZONE, or dnssec-signzone and rndc reload), and look at what does so each week");
+    }
+    Ok(profile.measure(left))
 }
 
 /// Whether it may be configured to give this server no answer.
@@ -196,6 +226,9 @@ fn ask(target: &Target, port: u16, name: &str, kind: Kind) -> anyhow::Result<Res
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
         message::question((now >> 4) as u16, name, kind).unwrap_or_default()
     };
+    if target.option(TRANSPORT) == Some("tcp") {
+        return over_tcp(target, port, &question(), kind);
+    }
     match talk::ask(target, port, question, |answer, question| message::answer(answer, question, kind))? {
         Ok(answer) if answer.is_cut => over_tcp(target, port, &question(), kind),
         asked => Ok(asked),
@@ -206,7 +239,7 @@ fn ask(target: &Target, port: u16, name: &str, kind: Kind) -> anyhow::Result<Res
 fn over_tcp(target: &Target, port: u16, question: &[u8], kind: Kind) -> anyhow::Result<Result<Answer, String>> {
     let mut talk = match talk::Talk::open(target, port)? {
         Ok(talk) => talk,
-        Err(why) => return Ok(Err(format!("it says to ask over TCP, and there: {why}"))),
+        Err(why) => return Ok(Err(format!("over TCP: {why}"))),
     };
     let length = u16::try_from(question.len()).context("a question is short")?.to_be_bytes();
     let said = talk.say(&[&length[..], question].concat()).and_then(|()| talk.exactly(2)).and_then(|length| {
@@ -284,7 +317,13 @@ mod tests {
 
     #[test]
     fn an_answer_is_judged_by_what_was_asked() {
-        let answer = |code, is_authoritative, records| Answer { code, is_authoritative, is_cut: false, records };
+        let answer = |code, is_authoritative, records| Answer {
+            code,
+            is_authoritative,
+            is_cut: false,
+            records,
+            signed_until: None,
+        };
         let soa = |code, own, records| judge(&answer(code, own, records), "shop.example", Kind::Soa, None, false);
         assert!(soa(0, true, vec![Record::Serial(7)]).unwrap().contains("serial 7"));
         assert!(soa(0, false, vec![Record::Serial(7)]).unwrap_err().contains("not loaded"));

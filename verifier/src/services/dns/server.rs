@@ -19,6 +19,10 @@ pub(super) struct Server {
     pub(super) is_of_net: bool,
     /// Whether it leaves out answers to who asks often.
     pub(super) is_rationed: bool,
+    /// Whether it answers over TCP alone.
+    pub(super) is_of_tcp: bool,
+    /// Whether it answers over IPv6 alone.
+    pub(super) is_of_six: bool,
 }
 
 /// A zone of its own.
@@ -38,7 +42,7 @@ pub(super) struct Zone {
 /// Says at which of these ports it answers besides, or that it answers nobody who asks in plain: neither is exercised.
 pub(super) fn say_rest(finding: &mut Finding, name: &str, server: Option<&Server>, ports: impl Iterator<Item = u16>) {
     let Some(server) = server else {
-        return finding.note(format!("{name} answers over TLS or HTTPS alone, and is not exercised"));
+        return finding.note(format!("{name} answers over TLS or HTTPS or a balancer alone, and is not exercised"));
     };
     for port in ports.filter(|port| *port != server.port).collect::<BTreeSet<u16>>() {
         finding.note(format!("{name} answers at port {port} too, which is not exercised"));

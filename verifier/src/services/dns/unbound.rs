@@ -4,7 +4,7 @@ use super::server::{Server, say_rest};
 use crate::{
     service::Tree,
     services::{
-        daemon::{self, Daemon},
+        daemon::{self, Daemon, started},
         found::{Finding, is_loopback},
         included::Files,
     },
@@ -14,22 +14,36 @@ const UNBOUND: Daemon = Daemon { name: "unbound", programs: &["unbound"], units:
 
 pub(super) fn unbound(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<Server>> {
     let dir = tree.installed("unbound", "/etc/unbound");
-    let main = format!("{dir}/unbound.conf");
+    let given = started::words(tree, finding, &UNBOUND, "unbound", "DAEMON_OPTS");
+    let other = started::option(&given, "-c").filter(|file| file.starts_with('/') && tree.exists(file));
+    let main = other.map_or_else(|| format!("{dir}/unbound.conf"), str::to_owned);
     if !tree.exists(&main) || !UNBOUND.is_there(tree) {
         return Ok(None);
     }
     finding.path(tree, dir);
-    finding.path(tree, "/etc/default/unbound");
+    finding.path(tree, &main);
     let own = read(&mut Files::new(tree, finding), dir, &main, 0)?;
     let mut text: String = own.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
     named(&own).for_each(|(key, value)| finding.files_in(tree, key, value));
     // It is asked for one setting at a time, the last ones of which its older releases do not have; the last value that is read counts.
-    let is_asked = dir == "/etc/unbound" && daemon::says(tree, finding, "unbound-checkconf", &["-o", "port"]).is_some();
-    for setting in ["port", "interface", "access-control", "ip-ratelimit", "tls-port", "ssl-port", "https-port"]
-        .iter()
-        .filter(|_| is_asked)
+    let is_asked =
+        dir == "/etc/unbound" && daemon::says(tree, finding, "unbound-checkconf", &["-o", "port", &main]).is_some();
+    for setting in [
+        "port",
+        "interface",
+        "access-control",
+        "ip-ratelimit",
+        "do-udp",
+        "do-ip4",
+        "tls-port",
+        "ssl-port",
+        "https-port",
+        "proxy-protocol-port",
+    ]
+    .iter()
+    .filter(|_| is_asked)
     {
-        let Some(told) = daemon::may_say(tree, "unbound-checkconf", &["-o", setting]) else { continue };
+        let Some(told) = daemon::may_say(tree, "unbound-checkconf", &["-o", setting, &main]) else { continue };
         text = text.lines().filter(|line| key(line) != Some(setting)).map(|line| format!("{line}\n")).collect();
         text.extend(told.lines().filter(|line| !line.is_empty()).map(|value| format!("{setting}: {value}\n")));
     }
@@ -136,7 +150,15 @@ fn unbound_text(text: &str) -> Option<Server> {
         .chain(all("ip-address"))
         .map(|at| at.split_once('@').map_or((at, port), |(at, own)| (at, own.trim().parse().unwrap_or(port))))
         .collect();
-    let plain: Vec<&(&str, u16)> = interfaces.iter().filter(|(_, port)| !secret.contains(port)).collect();
+    // Of a balancer's: it says first for whom it asks.
+    let proxied: Vec<u16> = all("proxy-protocol-port").filter_map(|value| value.parse().ok()).collect();
+    let is_no = |name: &'static str| all(name).next_back() == Some("no");
+    let is_plain = |at: &str, port: u16| {
+        !secret.contains(&port)
+            && !proxied.contains(&port)
+            && !(is_no("do-ip4") && at.parse::<std::net::Ipv4Addr>().is_ok())
+    };
+    let plain: Vec<&(&str, u16)> = interfaces.iter().filter(|(at, port)| is_plain(at, *port)).collect();
     // Without a word, it listens on loopback alone.
     let best = plain.iter().min_by_key(|(at, _)| is_loopback(at)).map_or(("127.0.0.1", port), |best| **best);
     let may_all = all("access-control").any(|rule| {
@@ -154,6 +176,8 @@ fn unbound_text(text: &str) -> Option<Server> {
         is_limited: !may_all,
         is_of_net: false,
         is_rationed: number("ip-ratelimit", 0) > 0,
+        is_of_tcp: is_no("do-udp"),
+        is_of_six: is_no("do-ip4"),
     })
 }
 
@@ -173,6 +197,13 @@ mod tests {
         let rationed = |text: &str| unbound_text(text).unwrap().is_rationed;
         assert!(rationed("ip-ratelimit: 5\n") && !rationed("ip-ratelimit: 0\n") && !rationed("port: 53\n"));
         assert_eq!(one("interface: 0.0.0.0@853\n"), None);
+        assert_eq!(one("interface: 0.0.0.0\nproxy-protocol-port: 53\n"), None);
+        assert_eq!(
+            one("interface: 0.0.0.0@54\ninterface: 0.0.0.0\nproxy-protocol-port: 53\n"),
+            Some((54, false, true))
+        );
+        let six = unbound_text("do-ip4: no\ninterface: 0.0.0.0\ninterface: ::0\ndo-udp: no\n").unwrap();
+        assert!(six.is_of_six && six.is_of_tcp && six.addresses == ["::0"], "{six:?}");
         assert_eq!(one("interface: 0.0.0.0@8853\ntls-port: 8853\n"), None);
     }
 

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 pub(super) const CLIENT_CERTIFICATE: &str = "client-certificate";
 /// The option of one that is configured to turn some away when they come.
 pub(super) const TURNS_AWAY: &str = "turns-away";
+/// The option with an address that a mail is begun to, and not sent.
+pub(super) const RECIPIENT: &str = "recipient";
 /// How long a greeting usually may take, in milliseconds.
 pub(super) const ANSWER_SLOW: u32 = 2000;
 /// How long TLS, with the greeting before it, usually may take, in milliseconds, and where a key is made for each conversation.
@@ -55,6 +57,8 @@ pub(super) struct Listener {
     pub(super) renews_itself: bool,
     /// How long it lets strangers wait before it greets, so as to find out robots, in seconds.
     pub(super) waits: u32,
+    /// For whom it takes mail from anybody, where that is known.
+    pub(super) recipient: Option<String>,
 }
 
 impl Listener {
@@ -72,6 +76,7 @@ impl Listener {
                 options.insert(key.into(), how.into());
             }
         }
+        options.extend(self.recipient.iter().map(|to| (RECIPIENT.to_owned(), to.clone())));
         options.extend(reached(self.addresses.iter().map(String::as_str), Six::AndFour).1);
         if self.waits > 0 {
             // TLS begins behind the greeting.

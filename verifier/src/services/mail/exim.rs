@@ -7,7 +7,7 @@ use super::{
 use crate::{
     service::Tree,
     services::{
-        daemon::{self, Daemon, Rights},
+        daemon::{self, Daemon, Rights, started},
         found::{Finding, is_loopback},
     },
 };
@@ -66,7 +66,14 @@ pub(super) fn exim(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Server>
             "exim: {name} names other files for other clients, which are not synchronised: list them in SyncFilePaths"
         ));
     }
-    Ok(settings(main, &said.acl))
+    // Debian starts it with what SMTPLISTENEROPTIONS says, which stands for what is configured: ports alone, or addresses with ports.
+    let given = started::options(tree, finding, "exim4", "SMTPLISTENEROPTIONS");
+    let given = started::option(&given, "-oX").map(|list| {
+        let is_port = |item: &str| !item.contains('.') && port(item.trim()).is_some();
+        let key = if list.split(':').all(is_port) { "daemon_smtp_ports" } else { "local_interfaces" };
+        format!("{main}\n{key} = {list}\n")
+    });
+    Ok(settings(given.as_ref().unwrap_or(main), &said.acl))
 }
 
 /// `dc_local_interfaces='127.0.0.1 ; ::1'`, each perhaps with a port: `192.0.2.1.587`.

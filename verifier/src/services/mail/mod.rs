@@ -113,7 +113,7 @@ fn server(target: &Target, protocol: &str, port: u16) -> anyhow::Result<Result<P
         let said = if protocol == "smtp" { smtp(&mut talk) } else { imap(&mut talk) };
         let answer = target.time("answer", start, config::ANSWER_SLOW.into(), None)?;
         match said {
-            Ok(said) => match (protocol == "smtp").then(|| takes_none(&mut talk, &said)).flatten() {
+            Ok(said) => match (protocol == "smtp").then(|| takes_none(target, &mut talk, &said)).flatten() {
                 Some(why) => return Ok(Err(format!("port {port}: {why}"))),
                 None => (said, answer),
             },
@@ -130,7 +130,10 @@ fn server(target: &Target, protocol: &str, port: u16) -> anyhow::Result<Result<P
             "{protocol} on port {port} offers no STARTTLS, and should: its certificate or key cannot be read, or TLS is off"
         )));
     }
-    let profile = Profile::ok(format!("{protocol} answers on port {port}")).measure(answer);
+    // Only a mail that is sent shows it, and only to whom the operator says.
+    let untold = protocol == "smtp" && port == 25 && target.option("mail-to").is_none();
+    let untold = if untold { "; that it delivers is not exercised (mail-to)" } else { "" };
+    let profile = Profile::ok(format!("{protocol} answers on port {port}{untold}")).measure(answer);
     if !is_tls && !wants_tls {
         return Ok(Ok(profile));
     }
@@ -194,11 +197,14 @@ fn smtp(talk: &mut Talk) -> Result<String, String> {
 
 /// Begins a mail to the one whom every mail server has, and ends it: why it takes none at all. Who may not send one is turned away as it is
 /// configured, and is told so by other numbers.
-fn takes_none(talk: &mut Talk, capabilities: &str) -> Option<String> {
-    // What it calls itself; restrictions do not count for a postmaster without a domain.
+fn takes_none(target: &Target, talk: &mut Talk, capabilities: &str) -> Option<String> {
+    // Where nobody said for whom it takes mail: what it calls itself. Restrictions do not count for a postmaster without a domain.
     let name = capabilities.get(4..).and_then(|line| line.split_whitespace().next()).unwrap_or_default();
     let is_name = name.contains('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
-    let postmaster = if is_name { format!("postmaster@{name}") } else { "postmaster".to_owned() };
+    let known =
+        target.option(config::RECIPIENT).filter(|to| !to.contains(['<', '>', ' ']) && !to.contains(char::is_control));
+    let own = || if is_name { format!("postmaster@{name}") } else { "postmaster".to_owned() };
+    let postmaster = known.map_or_else(own, str::to_owned);
     let mut ask = |words: &[u8], fails: &[&str]| {
         let answer = talk.say(words).and_then(|()| talk.line()).ok()?;
         fails.iter().any(|code| answer.starts_with(code)).then_some(answer)

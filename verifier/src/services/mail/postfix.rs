@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 const DAEMON: Daemon =
     Daemon { name: "postfix", programs: &["postfix"], units: &["postfix.service", "postfix@.service"] };
 /// What is asked for.
-const ASKED: [&str; 21] = [
+const ASKED: [&str; 25] = [
     "inet_interfaces",
     "smtpd_tls_security_level",
     "smtpd_use_tls",
@@ -35,6 +35,20 @@ const ASKED: [&str; 21] = [
     "smtpd_discard_ehlo_keyword_address_maps",
     "postscreen_blacklist_action",
     "postscreen_dnsbl_action",
+    "mydestination",
+    "smtpd_sender_restrictions",
+    "smtpd_relay_restrictions",
+    "smtpd_recipient_restrictions",
+];
+/// Restrictions that keep a secondary from beginning a mail: strangers, or who has no name that leads back. Each refusal is logged, and who is refused
+/// often may be banned.
+const REFUSING: [&str; 6] = [
+    "reject",
+    "defer",
+    "reject_unknown_client_hostname",
+    "reject_unknown_client",
+    "reject_unknown_reverse_client_hostname",
+    "reject_unknown_helo_hostname",
 ];
 /// How long postscreen lets strangers wait, in seconds.
 const POSTSCREEN_WAITS: u32 = 10;
@@ -281,6 +295,7 @@ fn listener(main: &Main, service: &str, options: &[&str], is_postscreen: bool) -
     let wants_certificate =
         value("smtpd_tls_req_ccert") == "yes" && (is_tls || level == "encrypt" || value("smtpd_enforce_tls") == "yes");
     let (turns_away, waits) = meets(value, is_postscreen);
+    let recipient = recipient(value, port);
     let addresses = if host.is_empty() { interfaces } else { vec![host] }.into_iter().map(str::to_owned).collect();
     let certificates = certificates(value);
     Some(Listener {
@@ -295,8 +310,24 @@ fn listener(main: &Main, service: &str, options: &[&str], is_postscreen: bool) -
         addresses,
         certificates,
         waits,
+        recipient: Some(recipient),
         ..Listener::default()
     })
+}
+
+/// To whom a mail is begun: whom it takes mail for in its own domain. What it takes from its users alone is asked as nobody is restricted.
+fn recipient(value: impl Fn(&str) -> String, port: u16) -> String {
+    let restrictions =
+        ["client", "helo", "sender", "relay", "recipient"].map(|of| value(&format!("smtpd_{of}_restrictions")));
+    let refuses = restrictions.iter().any(|list| list.split([',', ' ']).any(|word| REFUSING.contains(&word)));
+    let own = value("mydestination");
+    let is_domain = |name: &&str| {
+        name.contains('.')
+            && !name.starts_with("localhost")
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c))
+    };
+    let domain = own.split([',', ' ']).find(is_domain).filter(|_| port == 25 && !refuses);
+    domain.map_or_else(|| "postmaster".to_owned(), |domain| format!("postmaster@{domain}"))
 }
 
 #[cfg(test)]
@@ -368,7 +399,7 @@ mod tests {
             let server =
                 read(&Main::read(main), &format!("587 inet n - y - - smtpd\n  {options}\n"), &mut Finding::default());
             let mut options = server.listeners[0].instance().options;
-            options.retain(|key, _| !["port", "protocol"].contains(&key.as_str()));
+            options.retain(|key, _| !["port", "protocol", "recipient"].contains(&key.as_str()));
             options.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(options(""), "starttls=yes");
@@ -390,6 +421,26 @@ mod tests {
         let main = Main::read("postscreen_denylist_action = drop\n");
         let server = read(&main, "smtp inet n - y - 1 postscreen\n", &mut Finding::default());
         assert!(server.listeners[0].turns_away);
+    }
+
+    #[test]
+    fn a_mail_is_begun_to_whom_anybody_may_write() {
+        let to = |main: &str, service: &str| {
+            let server = read(&Main::read(main), &format!("{service} inet n - y - - smtpd\n"), &mut Finding::default());
+            server.listeners[0].instance().options.remove("recipient").unwrap()
+        };
+        let main = "mydestination = localhost, hash:/etc/postfix/more, shop.example other.example\n";
+        assert_eq!(to(main, "smtp"), "postmaster@shop.example");
+        assert_eq!(to(main, "587"), "postmaster", "a submission takes mails of its users alone");
+        assert_eq!(to("mydestination = localhost, mail\n", "smtp"), "postmaster");
+        for refusing in
+            ["client_restrictions = permit_mynetworks, reject", "helo_restrictions = reject_unknown_helo_hostname"]
+        {
+            assert_eq!(to(&format!("{main}smtpd_{refusing}\n"), "smtp"), "postmaster", "{refusing}");
+        }
+        let usual =
+            "smtpd_recipient_restrictions = reject_unauth_destination, check_policy_service inet:127.0.0.1:10023\n";
+        assert_eq!(to(&format!("{main}{usual}"), "smtp"), "postmaster@shop.example");
     }
 
     #[test]

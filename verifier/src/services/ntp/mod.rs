@@ -39,7 +39,7 @@ const COMMENTS: [char; 4] = ['#', '%', '!', ';'];
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
     let chrony = tree.installed("chrony", "/etc/chrony");
-    let given = started::options(tree, &mut finding, "chrony", "DAEMON_OPTS");
+    let given = started::words(tree, &mut finding, &CHRONY, "chrony", "DAEMON_OPTS");
     let other = started::option(&given, "-f").filter(|file| file.starts_with('/'));
     let main = other.map_or_else(|| format!("{chrony}/chrony.conf"), str::to_owned);
     if tree.exists(&main) && CHRONY.is_there(tree) {

@@ -117,6 +117,8 @@ pub(super) struct Share {
     pub(super) is_limited: bool,
     /// Whether what is removed there is kept.
     pub(super) keeps_all: bool,
+    /// Whether a program runs each time that somebody opens it.
+    pub(super) runs: bool,
     /// Whether names are told apart by their case.
     is_exact: bool,
     /// Whether all files are shown by names of one case.
@@ -132,8 +134,8 @@ impl Share {
     }
 }
 
-/// Modules that keep what clients remove, or let nothing be removed.
-const KEEP: [&str; 2] = ["recycle", "worm"];
+/// Modules that keep what clients remove, let nothing be removed, or nothing be written at times.
+const KEEP: [&str; 3] = ["recycle", "worm", "readonly"];
 
 pub(super) fn shares(lines: &[String]) -> Vec<Share> {
     let usual = Share { is_read_only: true, ..Share::default() };
@@ -158,6 +160,7 @@ pub(super) fn shares(lines: &[String]) -> Vec<Share> {
                     value.split([' ', '\t', ',']).map(|module| module.split(':').next().unwrap_or_default());
                 share.keeps_all = modules.any(|module| KEEP.contains(&module));
             }
+            "preexec" | "exec" | "rootpreexec" => share.runs |= !value.is_empty(),
             "casesensitive" | "casesignames" => share.is_exact = is_yes,
             "defaultcase" => share.is_upper = value.eq_ignore_ascii_case("upper"),
             "preservecase" => share.has_one_case = !is_yes,

@@ -48,13 +48,23 @@ fn is_controller(text: &str) -> bool {
     roles.next_back().is_some_and(|role| names.contains(&role.as_str()))
 }
 
+/// Whether it speaks to old clients alone.
+fn is_old_alone(lines: &[String]) -> bool {
+    let most = lines.iter().filter_map(|line| setting(line)).filter(|(key, _)| OF_MOST.contains(&key.as_str()));
+    most.last().is_some_and(|(_, value)| OLD.iter().any(|old| value.eq_ignore_ascii_case(old)))
+}
+
+/// The newest protocol that is spoken, and those of before SMB 2.
+const OF_MOST: [&str; 3] = ["servermaxprotocol", "maxprotocol", "protocol"];
+const OLD: [&str; 4] = ["NT1", "LANMAN2", "LANMAN1", "CORE"];
+
 /// Where Debian has the shares that people make themselves.
 const USERSHARES: &str = "/var/lib/samba/usershares";
 
 fn find(tree: &Tree) -> anyhow::Result<Found> {
     let mut finding = Finding::default();
     let dir = tree.installed("samba", "/etc/samba");
-    let given = started::options(tree, &mut finding, "samba", "SMBDOPTIONS");
+    let given = started::words(tree, &mut finding, &DAEMON, "samba", "SMBDOPTIONS");
     let other = started::option(&given, "-s").filter(|file| file.starts_with('/'));
     let main = other.map_or_else(|| format!("{dir}/smb.conf"), str::to_owned);
     let Some(text) = tree.read(&main)? else { return Ok(finding.done()) };
@@ -94,6 +104,10 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
             "{of_users} shares that people made themselves are not exercised, and do not move: net usershare list"
         ));
     }
+    if is_old_alone(&lines) {
+        finding.note(format!("samba speaks SMB 1 alone at port {}, which is not exercised", server.port));
+        return Ok(finding.done());
+    }
     let shares = shares(&lines);
     if shares.is_empty() {
         finding.instance(Instance { name: "smbd".into(), options: port.clone(), at });
@@ -121,7 +135,13 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
         if !share.hides_small_letters() && (served.is_ok() || !tree.exists(&share.path)) {
             options.extend([("share".into(), share.name.clone()), ("path".into(), share.path.clone())]);
         }
-        if share.is_for_guests && !share.is_limited {
+        if share.runs && share.is_for_guests {
+            finding.note(format!(
+                "the share {} is not opened: a program runs each time that somebody does (preexec)",
+                share.name
+            ));
+        }
+        if share.is_for_guests && !share.is_limited && !share.runs {
             options.insert("guest".into(), "yes".into());
         }
         if served.is_ok() && !share.is_read_only && tree.may_all_write(&share.path) {

@@ -66,6 +66,22 @@ fn nothing_is_written_where_it_would_be_kept_nor_asked_for_where_it_is_not_seen(
 }
 
 #[test]
+fn who_is_old_or_has_programs_run_is_left_alone() {
+    let found = |text: &str| {
+        let server = crate::here::testing::Server::with(&[("etc/samba/smb.conf", text), ("srv/a/x", "")]);
+        let found = find(&server.tree()).unwrap();
+        (found.instances.first().map(|one| one.options.contains_key("guest")), found.notes.join("\n"))
+    };
+    let share = "[a]\npath = /srv/a\nguest ok = yes\n";
+    assert_eq!(found(&format!("[global]\n{share}")).0, Some(true));
+    let (guest, notes) = found(&format!("[global]\n{share}root preexec = /usr/local/bin/x\n"));
+    assert!(guest == Some(false) && notes.contains("a program runs each time"), "{notes}");
+    let (guest, notes) = found(&format!("[global]\nserver max protocol = NT1\n{share}"));
+    assert!(guest.is_none() && notes.contains("SMB 1 alone at port 445"), "{notes}");
+    assert_eq!(found(&format!("[global]\nserver max protocol = SMB3\n{share}")).0, Some(true));
+}
+
+#[test]
 fn the_test_file_lies_where_a_share_leads_to_and_nowhere_where_nothing_is_synchronised() {
     use std::os::unix::fs::PermissionsExt;
     let text = "[linked]\npath = /srv/link\nguest ok = yes\n[tmp]\npath = /tmp/x\nguest ok = yes\n\

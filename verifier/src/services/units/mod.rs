@@ -125,20 +125,18 @@ fn needs(root: &Path, unit: &str, file: &UnitFile, faults: &mut Faults) {
             );
         }
     }
-    let program = |line: &String| {
-        line.trim_start_matches(['@', '-', ':', '+', '!', '|']).split_whitespace().next().map(str::to_owned)
-    };
-    let may_fail = |line: &&String| line.starts_with('-');
-    let started = ["ExecStartPre", "ExecStart"].iter().flat_map(|key| file.all("Service", key));
-    for path in started.filter(|line| !may_fail(line)).filter_map(program) {
+    let started = ["ExecStartPre", "ExecStart"].iter().flat_map(|key| file.commands("Service", key));
+    for path in started.filter(|line| !line.may_fail).filter_map(|line| line.words.into_iter().next()) {
         if let Some(why) = place.not_run(&path).filter(|_| !path.starts_with('/') || is_known(&path)) {
             let hint = format!("systemctl cat {unit}; reinstall what it is of");
             lacks(&path, format!("its program {path} {why}"), hint);
         }
     }
     let is_dynamic = file.is_dynamic();
+    let groups: Vec<String> =
+        ["Group", "SupplementaryGroups"].iter().flat_map(|key| file.words("Service", key)).collect();
     if let Some((user, path)) = file.last("Service", "User").zip(file.last("Service", "WorkingDirectory"))
-        && let Some((dir, why)) = way::closed(root, user, file.last("Service", "Group"), path).filter(|_| !is_dynamic)
+        && let Some((dir, why)) = way::closed(root, user, &groups, path).filter(|_| !is_dynamic)
     {
         let what = format!("its account {user} may not go into {dir}, {why}");
         lacks(path, what, format!("namei -l {path}; chown or chmod {dir} as on PRI"));

@@ -21,7 +21,7 @@ pub(super) fn look(root: &Path, unit: &str, file: &UnitFile) -> Vec<(String, Str
         let hint = format!("{cat}; install what brings {other}, or make it Wants=");
         found.push((other.clone(), format!("the unit {other}, which it requires, is not there"), hint));
     }
-    let starts = file.all("Service", "ExecStart").len();
+    let starts = file.commands("Service", "ExecStart").len();
     let kind = file.last("Service", "Type").unwrap_or("simple");
     let remains =
         file.last("Service", "RemainAfterExit").is_some_and(|value| ["yes", "true", "on", "1"].contains(&value));

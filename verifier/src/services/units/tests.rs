@@ -71,7 +71,7 @@ fn a_unit_is_looked_at_where_its_process_is_and_as_systemd_starts_it() {
         server.write("etc/systemd/system/app.service", &format!("[Service]\nUser=app\n{text}"));
         server.write("sys/fs/cgroup/system.slice/app.service/cgroup.events", "populated 0\n");
         server.write("srv/jail/bin/sh", "");
-        for program in ["srv/jail/bin/in", "usr/bin/python3", "usr/bin/known"] {
+        for program in ["srv/jail/bin/in", "usr/bin/python3", "usr/bin/known", "usr/bin/my app"] {
             server.program(program, "");
         }
         server.write("srv/jail/in/x", "");
@@ -93,6 +93,9 @@ fn a_unit_is_looked_at_where_its_process_is_and_as_systemd_starts_it() {
         "ExecStart=/opt/agent/bin/agent\n[Unit]\nConditionPathExists=!/srv/plain",
         "ExecStart=known\n[Unit]\nRequires=app.service dev-sda1.device srv-x.mount -.slice\nBindsTo=old.service",
         "Type=oneshot\nExecStart=known\nExecStart=known",
+        "ExecStart=\"/usr/bin/my app\" x",
+        "ExecStart='/usr/bin/known' x",
+        "ExecStart=/usr/bin/my\\x20app x",
         "Type=oneshot\nExecStop=known",
         "RemainAfterExit=yes\nExecStop=known",
         "ExecStart=known\nLoadCredential=key:/etc/app.key\nSetCredential=key:x",
@@ -102,6 +105,8 @@ fn a_unit_is_looked_at_where_its_process_is_and_as_systemd_starts_it() {
         with(well).is_well(&SERVICE);
     }
     for (text, told) in [
+        ("Type=oneshot\nExecStart=known a ; /usr/bin/nope b", "its program /usr/bin/nope is not there"),
+        ("ExecStart=\"/usr/bin/your app\" x", "its program /usr/bin/your app is not there"),
         ("ExecStart=unknown", "its program unknown is in none of the directories in which systemd looks"),
         ("ExecStart=/srv/plain", "its program /srv/plain is no program that may be run"),
         ("ExecStart=/srv/old", "its program /srv/old is a script for /opt/venv/bin/python3, which is not there"),

@@ -11,8 +11,8 @@ use std::{
 const ACCESS_LIST: &str = "system.posix_acl_access";
 
 /// The first directory on the way to `path` that does not let the account in, and why; `None` where it gets there, or nobody can tell.
-pub(super) fn closed(root: &Path, user: &str, group: Option<&str>, path: &str) -> Option<(String, String)> {
-    let account = Account::find(root, user, group)?;
+pub(super) fn closed(root: &Path, user: &str, groups: &[String], path: &str) -> Option<(String, String)> {
+    let account = Account::find(root, user, groups)?;
     let mut way = PathBuf::new();
     for name in Path::new(path.trim_start_matches('-')).iter().skip(1) {
         way.push(name);
@@ -34,7 +34,7 @@ struct Account {
 
 impl Account {
     /// `None` for root, who goes everywhere, and for one that is not there.
-    fn find(root: &Path, user: &str, group: Option<&str>) -> Option<Account> {
+    fn find(root: &Path, user: &str, more: &[String]) -> Option<Account> {
         let passwd = text(root, "etc/passwd")?;
         let fields = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == user)?;
         let number = fields.get(2)?.parse().ok().filter(|number| *number != 0)?;
@@ -42,7 +42,7 @@ impl Account {
         for line in text(root, "etc/group").unwrap_or_default().lines() {
             let fields: Vec<&str> = line.split(':').collect();
             let is_of = fields.get(3).is_some_and(|members| members.split(',').any(|member| member == user));
-            if is_of || group == Some(fields[0]) {
+            if is_of || more.iter().any(|name| name == fields[0]) {
                 groups.extend(fields.get(2).and_then(|number| number.parse::<u32>().ok()));
             }
         }
@@ -87,7 +87,7 @@ mod tests {
             ("etc/group", &format!("team:x:{}:other\n", me.1)),
             ("srv/app/x", ""),
         ]);
-        let closed = |user: &str| closed(server.root(), user, None, "/srv/app");
+        let closed = |user: &str| closed(server.root(), user, &[], "/srv/app");
         server.mode("srv", 0o755);
         server.mode("srv/app", 0o755);
         assert_eq!(closed("other"), None);
@@ -98,6 +98,14 @@ mod tests {
         assert_eq!(closed("other"), None, "by its group");
         server.mode("srv", 0o700);
         assert_eq!(closed("other").unwrap().0, "/srv");
+        server.mode("srv", 0o755);
+        server.write("etc/group", &format!("team:x:{}:\n", me.1));
+        assert!(closed("other").is_some());
+        assert_eq!(
+            super::closed(server.root(), "other", &["team".to_owned()], "/srv/app"),
+            None,
+            "by a group of its unit"
+        );
         assert_eq!(closed("nobody"), None, "that it is not there is another fault");
         assert_eq!(closed("root"), None);
     }

@@ -43,6 +43,10 @@ pub(super) fn verify(target: &Target) -> anyhow::Result<Profile> {
     })
 }
 
+/// How a handshake ends where both speak TLS, and no version that both take.
+const OLD_TLS: [&str; 4] =
+    ["legacy sigalg disallowed", "alert protocol version", "unsupported protocol", "no protocols available"];
+
 pub(super) struct Site<'t> {
     pub(super) target: &'t Target,
     pub(super) scheme: &'t str,
@@ -69,6 +73,12 @@ impl Site<'_> {
                     _ => "it turns away who comes so, as it is configured to",
                 };
                 return Ok(Profile::ok(format!("{what} ({why})")));
+            }
+            Err(why) if OLD_TLS.iter().any(|words| why.contains(words)) => {
+                return Ok(Profile::ok(format!(
+                    "not exercised: port {} speaks an older TLS than this server's programs take ({why})",
+                    self.port
+                )));
             }
             Err(why) => return Ok(Profile::unacceptable(format!("nothing comes from port {}: {why}", self.port))),
         };

@@ -69,6 +69,17 @@ fn hosts(tree: &Tree, config: &Config, finding: &mut Finding) -> (Vec<Site>, Vec
     let all = &config.all;
     let listens = all.iter().filter(|directive| directive.is("Listen"));
     let listens: Vec<At> = listens.filter_map(|listen| address(listen.arg(0))).take(MAX_HOSTS).collect();
+    // At this one it is usual.
+    let says_https = |listen: &&Directive| match listen.arg(1) {
+        "" => address(listen.arg(0)).is_some_and(|(_, port)| port == 443),
+        protocol => protocol.eq_ignore_ascii_case("https"),
+    };
+    let https: Vec<u16> = all
+        .iter()
+        .filter(|directive| directive.is("Listen"))
+        .filter(says_https)
+        .filter_map(|listen| Some(address(listen.arg(0))?.1))
+        .collect();
     let outside: Vec<&Directive> = all.iter().filter(|directive| !is_in(directive, "VirtualHost")).collect();
     let mut sites: Vec<Site> = vec![];
     // Each <VirtualHost> is another, even where two have the same words.
@@ -84,7 +95,7 @@ fn hosts(tree: &Tree, config: &Config, finding: &mut Finding) -> (Vec<Site>, Vec
         let host = Host::read(tree, config, own, &outside, finding);
         for listened in &listens {
             for met in host_at.iter().filter_map(|at| met(at, listened, &every)) {
-                let new = host.site(&met, finding);
+                let new = host.site(&met, https.contains(&met.1), finding);
                 if is_met(&new, &sites) {
                     sites.push(new);
                 } else {
@@ -98,7 +109,9 @@ fn hosts(tree: &Tree, config: &Config, finding: &mut Finding) -> (Vec<Site>, Vec
     let free: Vec<&At> = listens.iter().filter(is_free).collect();
     if !free.is_empty() {
         let host = Host::read(tree, config, vec![], &outside, finding);
-        sites.extend(free.into_iter().map(|listen| host.site(listen, finding)).collect::<Vec<_>>());
+        sites.extend(
+            free.into_iter().map(|listen| host.site(listen, https.contains(&listen.1), finding)).collect::<Vec<_>>(),
+        );
     }
     let of_one = |(address, port): &At| {
         let ports = listens.iter().map(|(_, port)| *port).filter(move |listened| *port == 0 || port == listened);

@@ -45,11 +45,14 @@ impl<'c> Host<'c> {
         Host { own, outside, root, overrides }
     }
 
-    pub(super) fn site(&self, (address, port): &(String, u16), finding: &mut Finding) -> Site {
+    /// `is_https`: that this is TLS stands where it listens.
+    pub(super) fn site(&self, (address, port): &(String, u16), is_https: bool, finding: &mut Finding) -> Site {
         let own = &self.own[..];
         let overrides = self.overrides.as_deref().unwrap_or_default();
         let every: Vec<&Directive> = own.iter().copied().chain(overrides).chain(self.outside.iter().copied()).collect();
-        let tls = own.iter().any(|directive| directive.is("SSLEngine") && directive.arg(0).eq_ignore_ascii_case("on"));
+        let engine = own.iter().rfind(|directive| directive.is("SSLEngine")).map(|one| one.arg(0).to_ascii_lowercase());
+        let has_certificate = || top(own, self.outside, "SSLCertificateFile").is_some();
+        let tls = engine.map_or_else(|| is_https && has_certificate(), |engine| engine == "on");
         let name = name(own);
         let is_passed_on = own.iter().any(|directive| takes_elsewhere(directive));
         let root = self.root.as_deref().unwrap_or_default();
@@ -283,7 +286,9 @@ fn takes_elsewhere(directive: &Directive) -> bool {
 /// Whether not everybody may read what lies in the document root: by address, by certificate, or by anything else than being somebody.
 fn is_limited(all: &[&Directive], root: &str, tls: bool) -> bool {
     let asks = all.iter().filter(|one| near(one, root).is_some()).any(|one| {
-        (one.is("SSLVerifyClient") && !one.arg(0).eq_ignore_ascii_case("none"))
+        let methods = || one.words[1..].iter().map(|method| method.to_ascii_uppercase());
+        (one.is("AllowMethods") && !methods().any(|method| ["GET", "RESET"].contains(&method.as_str())))
+            || (one.is("SSLVerifyClient") && !one.arg(0).eq_ignore_ascii_case("none"))
             || one.is("SSLRequire")
             || (one.is("SSLRequireSSL") && !tls)
     });
@@ -315,7 +320,13 @@ fn closed(directive: &Directive, root: &str, all: &[&Directive]) -> Option<Strin
     let beside = |one: &&&Directive| one.within == directive.within;
     let is_all = directive.within.last().is_some_and(|section| section[0].eq_ignore_ascii_case("RequireAll"));
     let is_one_of = !is_all && all.iter().filter(beside).any(|one| one.is("Require") && !wants(one));
-    let is_other = |one: &Directive| one.is("SSLVerifyClient") || (one.is("Satisfy") && one.arg(0) == "any");
+    // Whoever logs in by a form, or elsewhere, is sent there.
+    let is_basic = |how: &str| ["basic", "digest", "none"].contains(&how.to_ascii_lowercase().as_str());
+    let is_other = |one: &Directive| {
+        one.is("SSLVerifyClient")
+            || (one.is("Satisfy") && one.arg(0) == "any")
+            || (one.is("AuthType") && !is_basic(one.arg(0)))
+    };
     if is_one_of || all.iter().filter(beside).any(|one| is_other(one)) {
         return None;
     }

@@ -279,6 +279,39 @@ fn with_access_file(more: &str, files: &[(&str, &str)]) -> (Site, Vec<String>) {
 }
 
 #[test]
+fn tls_may_be_said_where_apache_listens_and_a_login_may_lead_elsewhere() {
+    let one = |text: &str| {
+        let server = Server::with(&[("etc/apache2/apache2.conf", text)]);
+        sites(&server.tree(), "/etc/apache2", &mut Finding::default()).unwrap().unwrap().sites.remove(0)
+    };
+    let host = |port: u16, more: &str| {
+        format!("<VirtualHost *:{port}>\nServerName a.example\nDocumentRoot /srv/a\n{more}</VirtualHost>\n")
+    };
+    let certificate = "SSLCertificateFile /srv/a.pem\n";
+    for (text, tls) in [
+        (format!("Listen 8200 https\n{}", host(8200, certificate)), true),
+        (format!("Listen 443\n{}", host(443, certificate)), true),
+        (format!("Listen 443 http\n{}", host(443, certificate)), false),
+        (format!("Listen 8200 https\n{}", host(8200, "")), false),
+        (format!("Listen 8200 https\n{}", host(8200, &format!("SSLEngine off\n{certificate}"))), false),
+        (format!("Listen 8200\n{}", host(8200, certificate)), false),
+    ] {
+        assert_eq!(one(&text).tls, tls, "{text}");
+    }
+    let closed = |more: &str| {
+        let site = one(&format!("Listen 80\n{}", host(80, &format!("<Location />\n{more}\n</Location>\n"))));
+        (site.restricted.join(" "), site.content == Content::Any)
+    };
+    assert_eq!(closed("AuthType Basic\nRequire valid-user"), ("/".into(), true));
+    assert_eq!(
+        closed("AuthType form\nAuthFormLoginRequiredLocation \"/login\"\nRequire valid-user"),
+        (String::new(), true)
+    );
+    assert_eq!(closed("AllowMethods POST OPTIONS"), (String::new(), true));
+    assert_eq!(closed("AllowMethods GET POST"), (String::new(), false));
+}
+
+#[test]
 fn what_an_access_file_says_counts_where_it_may_say_so() {
     let page = Content::Files("/srv/a".into());
     let site = |more: &str, text: &str| with_access_file(more, &[("srv/a/.htaccess", text)]);

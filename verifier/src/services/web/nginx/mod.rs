@@ -11,7 +11,7 @@ use super::{Content, Refusal, Site, Sites};
 use crate::{
     service::Tree,
     services::{
-        daemon::{self, Daemon, Rights},
+        daemon::{self, Daemon, Rights, started},
         found::{Finding, is_loopback},
     },
 };
@@ -27,13 +27,20 @@ const MAX_RANGE: u16 = 10;
 
 /// What is served by the configuration in `dir`; `None` where there is none.
 pub(super) fn sites(tree: &Tree, dir: &str, finding: &mut Finding) -> anyhow::Result<Option<Sites>> {
-    let main = format!("{dir}/nginx.conf");
+    let given = started::of_unit(tree, &DAEMON).unwrap_or_default();
+    let other = started::option(&given, "-c").filter(|file| dir == "/etc/nginx" && file.starts_with('/'));
+    let main = other.map_or_else(|| format!("{dir}/nginx.conf"), str::to_owned);
     if !tree.exists(&main) {
         return Ok(None);
     }
     let usual = dir == "/etc/nginx";
-    let told = usual.then(|| daemon::says_with(tree, finding, RIGHTS, "nginx", &["-T", "-q"])).flatten();
+    let told = usual.then(|| daemon::says_with(tree, finding, RIGHTS, "nginx", &["-T", "-q", "-c", &main])).flatten();
+    // Relative names count from where the file lies.
+    let dir = main.rsplit_once('/').map_or(dir, |(dir, _)| dir);
     let Some(config) = text::read(tree, dir, &main, told.as_deref())? else { return Ok(None) };
+    if other.is_some() {
+        finding.path(tree, &main);
+    }
     files(&config.directives, tree, dir, finding);
     let mut sites = Sites { files: config.files, ..Sites::default() };
     passed_on(&config.directives, finding);
