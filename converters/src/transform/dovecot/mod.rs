@@ -82,7 +82,7 @@ fn read(tree: &Tree) -> Result<Vec<Source>, Error> {
 pub(super) fn to_newer(tree: &mut Tree) -> Result<(), Error> {
     let sources = read(tree)?;
     let users = password_files(tree, &sources, &["userdb_mail=", "userdb_quota_rule"])?;
-    put(tree, convert_newer(sources, users));
+    put(tree, convert(sources, &users, convert_newer));
     Ok(())
 }
 
@@ -90,7 +90,7 @@ pub(super) fn to_older(tree: &mut Tree) -> Result<(), Error> {
     let sources = read(tree)?;
     let users =
         password_files(tree, &sources, &["userdb_mail_driver=", "userdb_mail_path=", "userdb_quota_storage_size="])?;
-    put(tree, convert_older(sources, users));
+    put(tree, convert(sources, &users, convert_older));
     Ok(())
 }
 
@@ -148,6 +148,50 @@ fn is_main(source: &Source) -> bool {
 fn is_configuration(path: &str, external: &BTreeMap<String, Kind>, included: &BTreeSet<String>) -> bool {
     !external.contains_key(path)
         && (!path.ends_with(".ext") || path.starts_with("/etc/dovecot/conf.d/") || included.contains(path))
+}
+
+/// Converts what Dovecot reads by itself: files that it does not read, such as Debian's where somebody wrote one of his own, mean nothing for it.
+fn convert(
+    sources: Vec<Source>,
+    users: &BTreeSet<String>,
+    one: fn(Vec<Source>, BTreeSet<String>) -> Vec<(TreePath, String)>,
+) -> Vec<(TreePath, String)> {
+    let (read, left) = by_main(sources);
+    let mut changed = one(read, users.clone());
+    changed.extend(one(left, users.clone()));
+    changed
+}
+
+/// The files that dovecot.conf leads to, with those of databases that they name, and all others. Without a dovecot.conf, all.
+fn by_main(sources: Vec<Source>) -> (Vec<Source>, Vec<Source>) {
+    let mut left: BTreeMap<String, &Source> = sources.iter().map(|source| (source.path.to_string(), source)).collect();
+    let Some(main) = left.remove(MAIN) else { return (sources, vec![]) };
+    let mut reached = BTreeSet::from([MAIN.to_owned()]);
+    let mut open = vec![main];
+    while let Some(source) = open.pop() {
+        let patterns = included(std::slice::from_ref(source)).into_iter().filter_map(|path| Pattern::parse(&path).ok());
+        let patterns: Vec<Pattern> = patterns.collect();
+        let named = named_by(source);
+        let is_next = |path: &String, source: &Source| {
+            named.contains(path) || patterns.iter().any(|pattern| pattern.fits(&source.path))
+        };
+        let next: Vec<String> =
+            left.iter().filter(|(path, source)| is_next(path, source)).map(|(path, _)| path.clone()).collect();
+        for path in next {
+            open.extend(left.remove(&path));
+            reached.insert(path);
+        }
+    }
+    sources.into_iter().partition(|source| reached.contains(&source.path.to_string()))
+}
+
+/// The files of databases that a file names.
+fn named_by(source: &Source) -> BTreeSet<String> {
+    let blocks = source.nodes.iter().filter_map(|node| match node {
+        Node::Block(block) if auth::is_database(&block.kind) => Some(block),
+        _ => None,
+    });
+    blocks.filter_map(|block| block.value("args")).collect()
 }
 
 /// The paths that are included anywhere.

@@ -168,6 +168,25 @@ fn what_each_version_takes_for_granted_of_passwords_is_said_in_the_other() {
 }
 
 #[test]
+fn files_that_dovecot_does_not_read_take_no_names_away() {
+    let main = "namespace {\n  inbox = yes\n}\nplugin {\n  quota = maildir:User quota\n  quota_rule2 = Trash:storage=+100M\n}\n";
+    let source = |path: &str, text: &str| Source {
+        path: TreePath::parse(path).unwrap(),
+        text: text.to_owned(),
+        nodes: syntax::parse(text).unwrap(),
+    };
+    let converted = |include: &str| {
+        let debians = source("/etc/dovecot/conf.d/10-mail.conf", "namespace inbox {\n  inbox = yes\n}\n");
+        let sources = vec![debians, source(MAIN, &format!("{include}{main}"))];
+        let changed = convert(sources, &BTreeSet::new(), convert_newer);
+        changed.into_iter().find(|(path, _)| path.to_string() == MAIN).unwrap().1
+    };
+    let alone = converted("");
+    assert_eq!((alone.matches("namespace inbox {").count(), alone.contains("inbox2")), (2, false), "{alone}");
+    assert!(converted("!include conf.d/*.conf\n").contains("namespace inbox2 {"));
+}
+
+#[test]
 fn the_time_grows_with_the_file_and_no_faster() {
     let lines: [fn(usize) -> String; 10] = [
         |_| "a = b \\\n".into(),
