@@ -46,6 +46,11 @@ impl Kept {
             entries.extend(before(root, change)?);
         }
         entries.retain(|entry| !self.knows(&entry.path));
+        // Where a directory is gone in the meantime, or is none any more, nothing that was kept of it has a place to be put back to.
+        let is_below = |old: &Entry| {
+            entries.iter().any(|new| !matches!(new.kind, Kind::Dir { .. }) && old.path != new.path && old.path.is_within(&new.path))
+        };
+        let before: Vec<Entry> = self.manifest.entries().iter().filter(|old| !is_below(old)).cloned().collect();
         let name = FileSet::Sync.dir_name();
         self.dir.make_dir(name, 0o700)?;
         let files = self.dir.dir(name)?;
@@ -57,7 +62,7 @@ impl Kept {
         }
         copy_entries(root, &files, &entries).map_err(|(path, error)| leads_out(&path, error))?;
         self.dir.sync_file_system()?;
-        entries.extend(self.manifest.entries().iter().cloned());
+        entries.extend(before);
         let Manifest { role, env_version, .. } = self.manifest;
         self.manifest = write_manifest(&self.dir, role, env_version, entries, [].into(), &Owners::default())?;
         Ok(())
@@ -114,4 +119,35 @@ fn copy_entries(root: &Dir, files: &Dir, entries: &[Entry]) -> Result<(), CopyEr
         object::make_dir_time(&entry.kind, &to, name).map_err(on)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
+    use super::*;
+
+    #[test]
+    fn what_was_kept_of_a_directory_goes_with_it() {
+        let tmp = tempfile::tempdir().unwrap();
+        for dir in ["root/etc/app/d", "kept"] {
+            std::fs::create_dir_all(tmp.path().join(dir)).unwrap();
+        }
+        std::fs::write(tmp.path().join("root/etc/app/d/old"), "x").unwrap();
+        let root = Dir::open_root(tmp.path().join("root")).unwrap();
+        let open = || {
+            let dir = Dir::open_root(tmp.path().join("kept")).unwrap();
+            Kept::open(dir, "SEC1".parse().unwrap(), "1".parse().unwrap()).unwrap()
+        };
+        let path = |text: &str| TreePath::parse(text).unwrap();
+        let shown = |kept: &Kept| -> Vec<String> {
+            kept.entries().iter().map(|entry| format!("{} {}", entry.path, entry.kind == Kind::Absent)).collect()
+        };
+        open().add(&root, &[Change::Add(path("/etc/app/d/new")), Change::Replace(path("/etc/app/d/old"))]).unwrap();
+        assert_eq!(shown(&open()), ["/etc/app/d/new true", "/etc/app/d/old false"]);
+        // The run was cut off, and somebody removes the directory before the next.
+        std::fs::remove_dir_all(tmp.path().join("root/etc/app/d")).unwrap();
+        open().add(&root, &[Change::Add(path("/etc/app/d"))]).unwrap();
+        assert_eq!(shown(&open()), ["/etc/app/d true"]);
+    }
 }

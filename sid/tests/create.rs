@@ -198,7 +198,7 @@ fn all_kinds_of_changes_reach_the_snapshot_round_after_round() {
     world.create();
     let app = world.path("root/etc/app");
     type Change = fn(&Path);
-    let changes: [Change; 11] = [
+    let changes: [Change; 12] = [
         |app| fs::write(app.join("new"), "new").unwrap(),
         |app| fs::remove_file(app.join("b")).unwrap(),
         |app| fs::set_permissions(app.join("c"), PermissionsExt::from_mode(0o600)).unwrap(),
@@ -217,6 +217,10 @@ fn all_kinds_of_changes_reach_the_snapshot_round_after_round() {
             fs::create_dir(app.join("sub/deep/er/link")).unwrap();
         },
         |app| fs::rename(app.join("sub/deep/er"), app.join("moved \"quo\\ted\"")).unwrap(),
+        |app| {
+            fs::rename(app.join("sub"), app.join("sub2")).unwrap();
+            symlink("sub2", app.join("sub")).unwrap();
+        },
     ];
     for (index, change) in changes.iter().enumerate() {
         change(&app);

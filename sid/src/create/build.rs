@@ -122,6 +122,12 @@ fn from_path(sources: &Sources<'_>, set: FileSet, path: &TreePath) -> std::path:
     dir.join(path.relative())
 }
 
+/// Whether a file or a link is now where a directory was on the way.
+fn is_no_directory(error: &FileError) -> bool {
+    use nix::errno::Errno;
+    matches!(error.source.raw_os_error().map(Errno::from_raw), Some(Errno::ENOTDIR | Errno::ELOOP))
+}
+
 /// A Snapshot's directory or a server's tree, and the directory below it that was used last.
 struct Place<'a> {
     snapshot: &'a Dir,
@@ -148,7 +154,7 @@ impl<'a> Place<'a> {
     /// The same; `None` where it is missing.
     fn holding(&mut self, set: FileSet, path: &TreePath) -> Result<Option<&Dir>, FileError> {
         self.open(set, path, |files, parent| match parent.map_or_else(|| files.dir("."), |p| files.dir(p.relative())) {
-            Err(error) if error.is_not_found() || error.source.kind() == std::io::ErrorKind::NotADirectory => Ok(None),
+            Err(error) if error.is_not_found() || is_no_directory(&error) => Ok(None),
             other => other.map(Some),
         })
     }
