@@ -48,7 +48,9 @@ impl Kept {
         entries.retain(|entry| !self.knows(&entry.path));
         // Where a directory is gone in the meantime, or is none any more, nothing that was kept of it has a place to be put back to.
         let is_below = |old: &Entry| {
-            entries.iter().any(|new| !matches!(new.kind, Kind::Dir { .. }) && old.path != new.path && old.path.is_within(&new.path))
+            entries.iter().any(|new| {
+                !matches!(new.kind, Kind::Dir { .. }) && old.path != new.path && old.path.is_within(&new.path)
+            })
         };
         let before: Vec<Entry> = self.manifest.entries().iter().filter(|old| !is_below(old)).cloned().collect();
         let name = FileSet::Sync.dir_name();

@@ -88,9 +88,13 @@ fn check_lists(server: &Server) -> anyhow::Result<Vec<String>> {
         return Ok(vec![]);
     };
     let mut absent = vec![];
+    let (mut own, mut listed) = (PathList::default(), vec![]);
     for name in dir.names(10_000)?.iter().filter_map(|name| name.to_str()) {
         let is_written = name.starts_with(FileSet::Sync.list_name()) && name != FileSet::Sync.list_name();
         if !is_written && name != FileSet::Ident.list_name() {
+            if name == FileSet::Sync.list_name() {
+                listed.extend(PathList::parse(&dir.read(name, PathList::MAX_SIZE)?));
+            }
             continue;
         }
         let content = dir.read(name, PathList::MAX_SIZE)?;
@@ -98,13 +102,40 @@ fn check_lists(server: &Server) -> anyhow::Result<Vec<String>> {
             .with_context(|| format!("read {}", dir.show(name).display()))
             .hint("name the directory, which stands for all that it holds; a character of a name is written as \\x2a (*) or \\x3f (?)")?;
         if name == OWN_LIST {
-            let list = PathList::parse(&content)?;
+            own = PathList::parse(&content)?;
             let is_absent = |path: &&TreePath| server.path.join(path.relative()).symlink_metadata().is_err();
-            let not_there = list.paths().iter().filter(is_absent).take(MAX_ABSENT);
+            let not_there = own.paths().iter().filter(is_absent).take(MAX_ABSENT);
             absent.extend(not_there.map(|path| format!("{path}, which {name} lists, is not there")));
         }
+        listed.push(PathList::parse(&content)?);
     }
+    let ends = own.paths().iter().filter_map(|path| Some((path, end_of_link(server, path)?)));
+    let loose = ends.filter(|(_, end)| {
+        let is_everywhere = EVERYWHERE.iter().any(|dir| end.as_path().starts_with(dir));
+        !is_everywhere && !listed.iter().any(|list| list.covers(end))
+    });
+    absent.extend(loose.take(MAX_ABSENT).map(|(path, end)| {
+        format!("{path}, which {OWN_LIST} lists, is a link to {end}, which no list has: list that, too, or it leads nowhere on a secondary")
+    }));
     Ok(absent)
+}
+
+/// What packages, the kernel or PRI's disks bring to each server.
+const EVERYWHERE: [&str; 7] = ["/usr", "/proc", "/sys", "/dev", "/run", "/unbound", "/opt/atlas"];
+
+/// Where a link that is listed leads to, as it says itself.
+fn end_of_link(server: &Server, path: &TreePath) -> Option<TreePath> {
+    let target = std::fs::read_link(server.path.join(path.relative())).ok()?;
+    let mut end = std::path::PathBuf::from("/");
+    let from = path.as_path().parent()?;
+    for part in from.join(target).components() {
+        match part {
+            std::path::Component::ParentDir => drop(end.pop()),
+            std::path::Component::Normal(name) => end.push(name),
+            _ => {}
+        }
+    }
+    TreePath::parse(end.to_str()?).ok()
 }
 
 /// Notes on the Bound disk that the identity in place is this Role's from now on: whoever boots its disks has it.

@@ -154,6 +154,14 @@ fn a_line_that_stands_for_nothing_is_refused_or_told_and_a_comment_is_no_part_of
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(told["notes"], serde_json::json!(["/etc/nothing, which SyncFilePathsSpecial lists, is not there"]));
     assert_eq!(read(tmp.path(), "unbound/SID_DATA/PRI/Env1/SyncFiles/etc/nginx/nginx.conf"), "events {}\n");
+    for (link, target) in [("etc/loose", "../srv/linked"), ("etc/listed", "/etc/nginx"), ("etc/usual", "/usr/share/x")]
+    {
+        std::os::unix::fs::symlink(target, tmp.path().join(link)).unwrap();
+    }
+    list("/etc/loose\n/etc/listed\n/etc/usual\n/etc/nginx\n");
+    let told: serde_json::Value = serde_json::from_slice(&ss_sync(tmp.path(), &["--json"]).stdout).unwrap();
+    let loose = "/etc/loose, which SyncFilePathsSpecial lists, is a link to /srv/linked, which no list has: list that, too, or it leads nowhere on a secondary";
+    assert_eq!(told["notes"], serde_json::json!([loose]));
     list("/etc/nginx\n/etc/apache2/*\n");
     let text = complaint(tmp.path());
     assert!(text.contains("line 2 is a pattern") && text.contains("name the directory"), "{text}");

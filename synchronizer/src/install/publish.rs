@@ -28,7 +28,9 @@ impl Run<'_> {
     pub(super) fn publish(&mut self) -> anyhow::Result<()> {
         let lock = AccountsLock::take(self.root, ACCOUNTS_DEADLINE)
             .context("wait for another program that changes accounts")
-            .hint("see with 'fuser /etc/.pwd.lock' which one it is")?;
+            .hint(
+                "see with 'fuser /etc/.pwd.lock' which one it is, or with 'findmnt -T /etc' whether /etc is read-only",
+            )?;
         let brought = self.source.bring(self.root, None)?;
         let plan = brought.plan(self.source, self.root, &self.held_paths(), self.trust)?;
         self.note(&brought, &plan);
