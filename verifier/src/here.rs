@@ -188,6 +188,17 @@ impl Faults {
         self.measures.push(measure);
     }
 
+    /// Whether nothing is wrong.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// What another look found, too.
+    pub(crate) fn take(&mut self, other: Faults) {
+        self.found.extend(other.found);
+        self.measures.extend(other.measures);
+    }
+
     /// All in one: the weightiest fault first, or `well` where there is none.
     pub(crate) fn profile(self, well: impl Into<String>) -> Profile {
         Profile { measures: self.measures, ..Profile::of_faults(self.found, well) }

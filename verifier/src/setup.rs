@@ -94,9 +94,10 @@ pub fn run(root: &Path) -> anyhow::Result<Option<Report>> {
     let store = store.dir("PRI")?;
     let mut placed = read_placed(&store)?;
     placed.files.values_mut().filter(|file| !failed.contains_key(&file.service)).for_each(|file| file.gone += 1);
+    let unmounted = crate::services::disk::unmounted(root);
     for (name, found) in &found {
         let mut problems = found.problems.clone();
-        let lines = place_all(&tree, name, found, &mut placed, &mut report.placed, &mut problems);
+        let lines = place_all(&tree, name, found, &unmounted, &mut placed, &mut report.placed, &mut problems);
         if let Err(error) = list(&identity, name, found, lines, &mut problems) {
             problems.push(in_one_line(&error));
         }
@@ -155,6 +156,7 @@ fn place_all(
     tree: &Dir,
     service: &str,
     found: &Found,
+    unmounted: &[String],
     placed: &mut Placed,
     written: &mut Vec<String>,
     problems: &mut Vec<String>,
@@ -164,6 +166,13 @@ fn place_all(
         // Another service has the same directory: one file is for both.
         let is_there = |file: &File| file.service != service && file.gone == 0;
         if placed.files.get(&data.path).is_some_and(is_there) {
+            lines.extend(TreePath::parse(&data.path).ok());
+            continue;
+        }
+        let is_below = |at: &&String| Path::new(&data.path).starts_with(at.as_str());
+        if let Some(at) = unmounted.iter().find(is_below) {
+            problems.push(format!("test data is not placed at {}: {at} is in /etc/fstab and not mounted", data.path));
+            placed.files.entry(data.path.clone()).and_modify(|file| file.gone = 0);
             lines.extend(TreePath::parse(&data.path).ok());
             continue;
         }

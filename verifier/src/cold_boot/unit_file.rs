@@ -58,6 +58,13 @@ impl UnitFile {
         self.all(section, key).last().map(String::as_str)
     }
 
+    /// All conditions under which it is started, as they are written: `ConditionHost=pri`.
+    pub(crate) fn conditions(&self) -> Vec<String> {
+        let of_unit =
+            self.values.iter().filter(|((section, key), _)| section == "Unit" && key.starts_with("Condition"));
+        of_unit.flat_map(|((_, key), values)| values.iter().map(move |value| format!("{key}={value}"))).collect()
+    }
+
     /// Whether its account and directories are systemd's own affair.
     pub(crate) fn is_dynamic(&self) -> bool {
         self.last("Service", "DynamicUser").is_some_and(|value| ["yes", "true", "on", "1"].contains(&value))
@@ -70,8 +77,8 @@ impl UnitFile {
 
     /// The words of all values.
     pub(crate) fn words(&self, section: &str, key: &str) -> impl Iterator<Item = String> {
-        let all = self.all(section, key).iter().flat_map(|value| value.split_whitespace());
-        all.map(|word| word.trim_matches('"').to_owned()).collect::<Vec<_>>().into_iter()
+        let all = self.all(section, key).iter().flat_map(|value| words(value));
+        all.collect::<Vec<_>>().into_iter()
     }
 }
 
@@ -80,6 +87,8 @@ impl UnitFile {
 pub(crate) struct CommandLine {
     /// `-`: that it fails does not count.
     pub(crate) may_fail: bool,
+    /// `+` or `!`: it is run as root, whatever its account is.
+    pub(crate) as_root: bool,
     /// The program, and what it is given: variables as they are written.
     pub(crate) words: Vec<String>,
 }
@@ -95,6 +104,7 @@ fn commands(value: &str) -> Vec<CommandLine> {
             let given = line.iter().skip(if marks.contains('@') { 2 } else { 1 }).map(|word| word.text.clone());
             CommandLine {
                 may_fail: marks.contains('-'),
+                as_root: marks.contains(['+', '!']),
                 words: [program.to_owned()].into_iter().chain(given).collect(),
             }
         })
@@ -173,6 +183,7 @@ mod tests {
     fn words_are_split_as_systemd_splits_them() {
         let line = |may_fail: bool, words: &[&str]| CommandLine {
             may_fail,
+            as_root: words.get(1) == Some(&"b"),
             words: words.iter().map(|word| (*word).to_owned()).collect(),
         };
         for (value, expected) in [

@@ -157,6 +157,18 @@ impl Wanted {
     }
 }
 
+/// Where `/etc/fstab` mounts something that is not mounted now: what is written there lies below it when it is.
+pub(crate) fn unmounted(root: &Path) -> Vec<String> {
+    let (Ok(mounts), Ok(tree)) = (MountInfos::from_file(here::below(root, "/proc/self/mountinfo")), Tree::open(root))
+    else {
+        return vec![];
+    };
+    let wanted = fstab(&here::text(root, "/etc/fstab").unwrap_or_default()).into_iter();
+    let wanted = wanted.map(|wanted| tree.way(&wanted.at).pop().unwrap_or(wanted.at));
+    let is_mounted = |at: &str| mounts.iter().any(|mount| unescaped(&mount.mount_point.to_string_lossy()) == at);
+    wanted.filter(|at| !is_mounted(at)).collect()
+}
+
 fn fstab(text: &str) -> Vec<Wanted> {
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
     lines

@@ -9,7 +9,7 @@ mod connectivity;
 mod curl;
 mod daemon;
 mod database;
-mod disk;
+pub(crate) mod disk;
 mod dns;
 mod drift;
 mod found;

@@ -72,6 +72,7 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
             Some((port, addresses)) => listens(Some(&port), Some(&addresses)),
             None => listens(settings.value("port"), settings.value("listen_addresses")),
         };
+        let port = started_with(&tree.read(&format!("{cluster}/pg_ctl.conf"))?.unwrap_or_default()).unwrap_or(port);
         match starts.unwrap_or("auto") {
             "auto" => {}
             how @ ("manual" | "disabled") => {
@@ -207,6 +208,14 @@ fn setting(line: &str) -> Option<(String, String)> {
     (!name.is_empty()).then(|| (name.to_ascii_lowercase(), value))
 }
 
+/// The port that Debian's `pg_ctl.conf` starts it with: `pg_ctl_options = '-o "-p 5499"'`.
+fn started_with(text: &str) -> Option<u16> {
+    let options = text.lines().filter_map(|line| line.trim().strip_prefix("pg_ctl_options")).next_back()?;
+    let mut words = options.split([' ', '\t', '"', '\'', '=']).filter(|word| !word.is_empty());
+    let port = words.find_map(|word| word.strip_prefix("-p").map(str::to_owned))?;
+    if port.is_empty() { words.next()?.parse().ok() } else { port.parse().ok() }
+}
+
 /// The port and the addresses; what is not set is the usual.
 fn listens(port: Option<&str>, addresses: Option<&str>) -> (u16, Vec<String>) {
     let port = port.and_then(|port| port.parse().ok()).unwrap_or(5432);
@@ -326,6 +335,18 @@ pub(super) fn reads(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_that_it_is_started_with_counts() {
+        for (text, port) in [
+            ("pg_ctl_options = '-o -p5499'\n", Some(5499)),
+            ("# pg_ctl_options = '-o -p1'\npg_ctl_options = '-o \"-B 5 -p 5498\"'\n", Some(5498)),
+            ("pg_ctl_options = ''\n", None),
+            ("", None),
+        ] {
+            assert_eq!(started_with(text), port, "{text}");
+        }
+    }
     use crate::here::testing::Server;
     use atlas_model::verify::At;
 

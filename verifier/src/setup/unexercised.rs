@@ -2,7 +2,7 @@
 //! own has no configuration that SetUp reads.
 //!
 //! ```text
-//! /proc/net/tcp, tcp6          ports that are listened on, not by this server alone
+//! /proc/net/tcp, tcp6, udp, udp6   ports that are listened on, not by this server alone
 //!   − instances, and what notes name                            what is exercised, or known not to be
 //! /proc/PID/fd, comm, cgroup   who it is: the program and its unit
 //! ```
@@ -11,7 +11,7 @@ use crate::{exchange, here};
 use atlas_model::verify::Found;
 use procfs::{
     FromBufReadSI, current_system_info,
-    net::{TcpNetEntries, TcpState},
+    net::{TcpNetEntries, TcpState, UdpNetEntries, UdpState},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,8 +46,22 @@ fn listening(root: &Path) -> Vec<(u16, u64)> {
         tables.iter().filter_map(|table| TcpNetEntries::from_buf_read(table.as_bytes(), current_system_info()).ok());
     let listening = entries.flat_map(|table| table.0).filter(|entry| entry.state == TcpState::Listen);
     let all = listening.filter(|entry| !here::is_own(entry.local_address.ip()));
-    all.map(|entry| (entry.local_address.port(), entry.inode)).filter(|(port, _)| *port < GIVEN_OUT).collect()
+    let all = all.map(|entry| (entry.local_address.port(), entry.inode));
+    all.chain(over_udp(root)).filter(|(port, _)| *port < GIVEN_OUT).collect()
 }
+
+/// Those of UDP: sockets that talk to nobody yet.
+fn over_udp(root: &Path) -> Vec<(u16, u64)> {
+    let tables = ["proc/net/udp", "proc/net/udp6"].map(|table| here::text(root, table).unwrap_or_default());
+    let entries =
+        tables.iter().filter_map(|table| UdpNetEntries::from_buf_read(table.as_bytes(), current_system_info()).ok());
+    let waiting = entries.flat_map(|table| table.0).filter(|entry| entry.state == UdpState::Close);
+    let all = waiting.filter(|entry| !here::is_own(entry.local_address.ip()) && entry.remote_address.port() == 0);
+    all.map(|entry| (entry.local_address.port(), entry.inode)).filter(|(port, _)| !OF_CLIENTS.contains(port)).collect()
+}
+
+/// Ports of UDP at which clients wait for answers: DHCP, its IPv6, and names in the neighbourhood.
+const OF_CLIENTS: [u16; 4] = [68, 546, 5353, 5355];
 
 /// Those of them that no service has and no note names, by socket.
 fn unknown(listening: &[(u16, u64)], found: &BTreeMap<String, Found>) -> BTreeMap<u64, u16> {
@@ -118,14 +132,25 @@ mod tests {
             line(any, 2049, 7),
         ]
         .concat();
+        let udp = |port: u16, socket: u64| line(any, port, socket).replace(" 0A ", " 07 ");
+        let of_udp = [head.to_owned(), udp(1194, 11), udp(68, 12), udp(40_001, 13), udp(80, 14)].concat();
         let server = Server::with(&[
             ("proc/net/tcp", &table),
+            ("proc/net/udp", &of_udp),
+            ("proc/10/comm", "openvpn\n"),
             ("proc/7/comm", "sshd\n"),
             ("proc/7/cgroup", "0::/system.slice/sshd-int.service\n"),
             ("proc/8/comm", "rpcbind\n"),
             ("proc/9/comm", "named\n"),
         ]);
-        for (link, socket) in [("proc/7/fd/3", 2), ("proc/7/fd/4", 1), ("proc/8/fd/3", 5), ("proc/9/fd/3", 6)] {
+        for (link, socket) in [
+            ("proc/7/fd/3", 2),
+            ("proc/7/fd/4", 1),
+            ("proc/8/fd/3", 5),
+            ("proc/9/fd/3", 6),
+            ("proc/10/fd/3", 11),
+            ("proc/10/fd/4", 12),
+        ] {
             std::fs::create_dir_all(server.root().join(link).parent().unwrap()).unwrap();
             server.link(&format!("socket:[{socket}]"), link);
         }
@@ -137,7 +162,8 @@ mod tests {
             ("dns".to_owned(), Found { notes: vec![bind], ..Found::default() }),
         ]);
         note(server.root(), &mut found);
-        let [told] = &found["services"].notes[..] else { panic!("{:?}", found["services"].notes) };
+        let [openvpn, told] = &found["services"].notes[..] else { panic!("{:?}", found["services"].notes) };
+        assert!(openvpn.starts_with("openvpn listens on port 1194"), "{openvpn}");
         assert!(told.starts_with("sshd (sshd-int.service) listens on port 2260, and nothing"), "{told}");
     }
 }

@@ -50,6 +50,11 @@ pub(super) fn bind(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Option<
         let port = Statement { words: vec!["port".into(), port.into()], block: vec![] };
         all.push(Statement { words: vec!["options".into()], block: vec![port] });
     }
+    if options.iter().any(|word| word == "-4") {
+        let none = Statement { words: vec!["none".into()], block: vec![] };
+        let listen = Statement { words: vec!["listen-on-v6".into()], block: vec![none] };
+        all.push(Statement { words: vec!["options".into()], block: vec![listen] });
+    }
     files(&all, tree, finding);
     let server = server(&all);
     say_rest(finding, "bind", server.as_ref(), ports(&all));
@@ -174,7 +179,16 @@ fn server(all: &[Statement]) -> Option<Server> {
     let options: Vec<&Statement> = find(all, "options").flat_map(|options| &options.block).collect();
     let option = |name: &str| options.iter().find(|statement| statement.is(name)).copied();
     let usual = usual_port(&options);
-    let all_plain = plain(&options, "listen-on", usual);
+    let mut all_plain = plain(&options, "listen-on", usual);
+    if all_plain.is_empty() {
+        // There, `any` is all of IPv6.
+        let six = |at: String| if at == "any" { "::".to_owned() } else { at };
+        let of_six = plain(&options, "listen-on-v6", usual).into_iter();
+        let of_six = of_six.map(|(port, is_local, at)| (port, is_local, at.into_iter().map(six).collect::<Vec<_>>()));
+        all_plain = of_six
+            .map(|(port, is_local, at)| (port, is_local, if at.is_empty() { vec!["::".into()] } else { at }))
+            .collect();
+    }
     // The one that clients come to.
     let best = all_plain.iter().min_by_key(|(port, is_local, _)| (*is_local, *port != 53));
     let (port, is_local, addresses) = best?;
@@ -193,7 +207,6 @@ fn server(all: &[Statement]) -> Option<Server> {
             || find(all, "view").any(|view| find(&view.block, "rate-limit").next().is_some()),
         zones: vec![],
         is_of_tcp: false,
-        is_of_six: false,
     };
     let dir = directory(all);
     let mut take = |block: &[Statement], limited: bool, is_of_view: bool, shadowed: &[String]| {
@@ -404,13 +417,30 @@ mod tests {
     fn plain_questions_go_where_plain_questions_are_answered() {
         let tls = "listen-on port 853 tls local { any; }; listen-on port 443 tls local http default { any; };";
         assert_eq!(one(&format!("options {{ listen-on port 53 {{ any; }}; {tls} }};")).0, 53);
-        assert_eq!(read(&format!("options {{ {tls} }};")).unwrap(), None);
+        let six = read(&format!("options {{ {tls} }};")).unwrap().unwrap();
+        assert_eq!(
+            (six.port, &six.addresses[..]),
+            (53, &["::".to_owned()][..]),
+            "over IPv6 it answers all, where nothing else is said"
+        );
+        assert_eq!(read(&format!("options {{ {tls} listen-on-v6 {{ none; }}; }};")).unwrap(), None);
         let rationed = |text: &str| read(text).unwrap().unwrap().is_rationed;
         assert!(rationed("options { rate-limit { responses-per-second 5; }; };"));
         assert!(rationed("view a { rate-limit { slip 1; }; };") && !rationed("options { port 54; };"));
         let both =
             "options { listen-on port 5300 { 127.0.0.1; }; listen-on port 54 tls none { 192.0.2.1; 127.0.0.1; }; };";
         assert_eq!(one(both), (54, false, vec![]));
+    }
+
+    #[test]
+    fn a_server_of_ipv6_alone_is_asked_there() {
+        let at =
+            |text: &str| read(text).unwrap().map(|server| (server.port, server.is_local, server.addresses.join(" ")));
+        let six = "options { listen-on { none; }; listen-on-v6 port 54 { ::1; }; };";
+        assert_eq!(at(six), Some((54, true, "::1".into())));
+        assert_eq!(at("options { listen-on { none; }; listen-on-v6 { any; }; };"), Some((53, false, "::".into())));
+        assert_eq!(at("options { listen-on { none; }; };"), Some((53, false, "::".into())));
+        assert_eq!(at("options { listen-on { none; }; listen-on-v6 { none; }; };"), None);
     }
 
     #[test]

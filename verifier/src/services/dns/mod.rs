@@ -16,11 +16,11 @@ mod unbound;
 
 use super::{
     access,
-    found::{Finding, bound},
+    found::{Finding, Six, reached},
 };
 use crate::{
     here,
-    service::{DATA, LOOPBACK, Service, Target, Tree},
+    service::{DATA, Service, Target, Tree},
     talk,
 };
 use anyhow::Context;
@@ -77,15 +77,12 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
 }
 
 fn take(finding: &mut Finding, name: &str, server: server::Server) {
-    let is_of_six = server.is_of_six && !server.is_local;
-    let at = if server.is_local || is_of_six { At::Here } else { At::Partners };
+    let (at, bound) = reached(server.addresses.iter().map(String::as_str), Six::Alone);
+    let at = if server.is_local { At::Here } else { at };
     let port = ("port".to_owned(), server.port.to_string());
-    let bound = bound(server.addresses.iter().map(String::as_str));
     let rationed = server.is_rationed.then(|| ("answer-slow".to_owned(), RATIONED_SLOW.to_owned()));
     let tcp = server.is_of_tcp.then(|| (TRANSPORT.to_owned(), "tcp".to_owned()));
-    // Partners know each other by one address, mostly of IPv4.
-    let six = is_of_six.then(|| (LOOPBACK.to_owned(), "::1".to_owned()));
-    let bound = bound.into_iter().chain(rationed).chain(tcp).chain(six);
+    let bound: Vec<(String, String)> = bound.chain(rationed).chain(tcp).collect();
     let limited = |is_limited: bool| is_limited.then(|| ("limited".to_owned(), "yes".to_owned()));
     let seen = |is_of_view: bool| is_of_view.then(|| ("limited".to_owned(), "view".to_owned()));
     let of_net = server.is_of_net.then(|| ("limited".to_owned(), "net".to_owned()));

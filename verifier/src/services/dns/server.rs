@@ -21,8 +21,6 @@ pub(super) struct Server {
     pub(super) is_rationed: bool,
     /// Whether it answers over TCP alone.
     pub(super) is_of_tcp: bool,
-    /// Whether it answers over IPv6 alone.
-    pub(super) is_of_six: bool,
 }
 
 /// A zone of its own.

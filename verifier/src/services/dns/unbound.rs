@@ -177,7 +177,6 @@ fn unbound_text(text: &str) -> Option<Server> {
         is_of_net: false,
         is_rationed: number("ip-ratelimit", 0) > 0,
         is_of_tcp: is_no("do-udp"),
-        is_of_six: is_no("do-ip4"),
     })
 }
 
@@ -203,7 +202,7 @@ mod tests {
             Some((54, false, true))
         );
         let six = unbound_text("do-ip4: no\ninterface: 0.0.0.0\ninterface: ::0\ndo-udp: no\n").unwrap();
-        assert!(six.is_of_six && six.is_of_tcp && six.addresses == ["::0"], "{six:?}");
+        assert!(six.is_of_tcp && six.addresses == ["::0"], "{six:?}");
         assert_eq!(one("interface: 0.0.0.0@8853\ntls-port: 8853\n"), None);
     }
 

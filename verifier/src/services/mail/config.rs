@@ -77,7 +77,8 @@ impl Listener {
             }
         }
         options.extend(self.recipient.iter().map(|to| (RECIPIENT.to_owned(), to.clone())));
-        options.extend(reached(self.addresses.iter().map(String::as_str), Six::AndFour).1);
+        let (at, where_to) = reached(self.addresses.iter().map(String::as_str), Six::Alone);
+        options.extend(where_to);
         if self.waits > 0 {
             // TLS begins behind the greeting.
             for (limit, usual) in [("answer-slow", ANSWER_SLOW), ("tls-slow", TLS_SLOW)] {
@@ -91,7 +92,7 @@ impl Listener {
             // An old one makes a key for each conversation, which takes seconds where others work beside it.
             options.insert("tls-slow".into(), (self.waits * 1000 + OWN_KEY_SLOW).to_string());
         }
-        let at = if self.is_local { At::Here } else { At::Partners };
+        let at = if self.is_local { At::Here } else { at };
         let name = match &self.name {
             Some(name) => format!("{}:{}:{name}", self.protocol, self.port),
             None => format!("{}:{}", self.protocol, self.port),

@@ -13,8 +13,9 @@ use std::collections::BTreeMap;
 const DAEMON: Daemon =
     Daemon { name: "postfix", programs: &["postfix"], units: &["postfix.service", "postfix@.service"] };
 /// What is asked for.
-const ASKED: [&str; 25] = [
+const ASKED: [&str; 26] = [
     "inet_interfaces",
+    "inet_protocols",
     "smtpd_tls_security_level",
     "smtpd_use_tls",
     "smtpd_enforce_tls",
@@ -296,6 +297,9 @@ fn listener(main: &Main, service: &str, options: &[&str], is_postscreen: bool) -
         value("smtpd_tls_req_ccert") == "yes" && (is_tls || level == "encrypt" || value("smtpd_enforce_tls") == "yes");
     let (turns_away, waits) = meets(value, is_postscreen);
     let recipient = recipient(value, port);
+    let is_of_six = value("inet_protocols") == "ipv6";
+    let interfaces =
+        if is_of_six && ["", "all"].contains(&interfaces.join(" ").as_str()) { vec!["::"] } else { interfaces };
     let addresses = if host.is_empty() { interfaces } else { vec![host] }.into_iter().map(str::to_owned).collect();
     let certificates = certificates(value);
     Some(Listener {
@@ -421,6 +425,19 @@ mod tests {
         let main = Main::read("postscreen_denylist_action = drop\n");
         let server = read(&main, "smtp inet n - y - 1 postscreen\n", &mut Finding::default());
         assert!(server.listeners[0].turns_away);
+    }
+
+    #[test]
+    fn a_server_of_ipv6_alone_is_asked_by_each_server_itself() {
+        let one = |main: &str| {
+            read(&Main::read(main), "smtp inet n - y - - smtpd\n", &mut Finding::default()).listeners[0].instance()
+        };
+        let six = one("inet_protocols = ipv6\n");
+        assert_eq!(
+            (six.at, six.options.get("loopback").map(String::as_str)),
+            (atlas_model::verify::At::Here, Some("::1"))
+        );
+        assert_eq!(one("inet_protocols = all\ninet_interfaces = all\n").at, atlas_model::verify::At::Partners);
     }
 
     #[test]

@@ -59,7 +59,13 @@ pub(super) fn look(target: &Target, ports: &[(String, u16, bool)], faults: &mut 
 fn closed(rules: &Value, port: u16, is_udp: bool, device: Option<&str>) -> Option<String> {
     let objects = rules["nftables"].as_array()?;
     let of = |kind: &'static str| objects.iter().map(move |object| &object[kind]).filter(|object| object.is_object());
-    let chains = of("chain").filter(|chain| chain["hook"] == "input").map(|chain| Chain {
+    // One that sleeps filters nothing.
+    let sleeps = |chain: &Value| {
+        let mut tables =
+            of("table").filter(|table| table["name"] == chain["table"] && table["family"] == chain["family"]);
+        tables.any(|table| table["flags"].to_string().contains("dormant"))
+    };
+    let chains = of("chain").filter(|chain| chain["hook"] == "input" && !sleeps(chain)).map(|chain| Chain {
         family: &chain["family"],
         table: chain["table"].as_str().unwrap_or_default(),
         name: chain["name"].as_str().unwrap_or_default(),
@@ -113,8 +119,11 @@ impl Asked<'_> {
                 },
             }
         }
-        // Something that nft itself does not understand, as the matches of iptables.
-        let is_narrow = is_narrow || has("xt");
+        // What counts or limits is for some packets alone, as may be what nft itself does not understand: the matches of iptables.
+        let is_plain = |expression: &Value| {
+            expression.as_object().is_some_and(|all| all.keys().all(|key| PLAIN.contains(&key.as_str())))
+        };
+        let is_narrow = is_narrow || !expressions.iter().all(is_plain);
         let mapped = all("vmap").map(|map| self.mapped(map)).find(|does| *does != Does::Nothing);
         match mapped.unwrap_or(Does::Nothing) {
             _ if is_let_in(has) => Does::MayAccept,
@@ -203,6 +212,12 @@ impl Asked<'_> {
     }
 }
 
+/// Statements of a rule that hold for every packet which meets it.
+const PLAIN: [&str; 14] = [
+    "match", "vmap", "counter", "log", "mangle", "notrack", "accept", "drop", "reject", "jump", "goto", "return",
+    "continue", "queue",
+];
+
 /// Whether this lets a packet in, or sends it to rules that are not followed here.
 fn is_let_in(has: impl Fn(&str) -> bool) -> bool {
     ["accept", "jump", "goto", "queue"].iter().any(|verdict| has(verdict))
@@ -262,6 +277,25 @@ mod tests {
         let from = json!({"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "10.0.0.1"}});
         assert_eq!(is_closed("accept", &[json!([from, dport(&json!(80)), {"drop": null}])]), None);
         assert_eq!(is_closed("accept", &[json!([dport(&json!(443)), {"drop": null}])]), None);
+    }
+
+    #[test]
+    fn what_limits_drops_some_alone_and_a_table_may_sleep() {
+        for limit in [
+            json!({"limit": {"rate": 100, "per": "second", "inv": true}}),
+            json!({"ct count": {"val": 1000, "inv": true}}),
+            json!({"meter": {"key": {"payload": {"protocol": "ip", "field": "saddr"}}, "stmt": {"ct count": {"val": 100, "inv": true}}, "name": "m"}}),
+        ] {
+            assert_eq!(is_closed("accept", &[json!([dport(&json!(80)), limit, {"drop": null}])]), None, "{limit}");
+        }
+        assert!(is_closed("accept", &[json!([dport(&json!(80)), {"log": null}, {"drop": null}])]).is_some());
+        let with = |flags: &Value| {
+            let table = json!({"table": {"family": "inet", "name": "filter", "flags": flags}});
+            closed(&json!({"nftables": [table, chain("drop")]}), 80, false, Some("eth0"))
+        };
+        assert!(
+            with(&json!(null)).is_some() && with(&json!("dormant")).is_none() && with(&json!(["dormant"])).is_none()
+        );
     }
 
     #[test]

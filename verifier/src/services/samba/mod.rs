@@ -10,7 +10,7 @@ mod config;
 
 use super::{
     daemon::{self, Daemon, started},
-    found::{Finding, bound},
+    found::{Finding, Six, reached},
     given::{self, FILE},
     served::Served,
 };
@@ -93,11 +93,12 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     if server.is_limited {
         port.insert("limited".into(), "yes".into());
     }
-    port.extend(bound(server.addresses.iter().map(String::as_str)));
+    let (at, where_to) = reached(server.addresses.iter().map(String::as_str), Six::Alone);
+    port.extend(where_to);
     for other in &server.others {
         finding.note(format!("port {other} is not exercised: the same smbd answers there as on port {}", server.port));
     }
-    let at = if server.is_local { At::Here } else { At::Partners };
+    let at = if server.is_local { At::Here } else { at };
     let of_users = tree.names(server.usershares.as_deref().unwrap_or(USERSHARES)).len();
     if of_users > 0 {
         finding.note(format!(

@@ -148,7 +148,8 @@ fn a_heading_may_have_a_comment_and_a_share_may_be_for_some_alone() {
     assert!(!Server::read(&lines("[global]\n[a]\nhosts allow = 10.\n")).is_limited);
     let at = |interfaces: &str| {
         let text = format!("[global]\nbind interfaces only = yes\ninterfaces = {interfaces}\n");
-        bound(Server::read(&lines(&text)).addresses.iter().map(String::as_str)).map(|(_, addresses)| addresses)
+        crate::services::found::bound(Server::read(&lines(&text)).addresses.iter().map(String::as_str))
+            .map(|(_, addresses)| addresses)
     };
     assert_eq!(at("lo 192.0.2.10/24").as_deref(), Some("192.0.2.10"));
     assert_eq!(at("lo lan0 192.0.2.10/24").as_deref(), Some("lan0 192.0.2.10"), "SetUp knows which one lan0 is");

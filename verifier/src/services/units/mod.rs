@@ -57,7 +57,11 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
         if place::is_passed_over(root, &file) {
             continue;
         }
-        needs(root, unit, &file, &mut faults);
+        let mut lacking = Faults::default();
+        needs(root, unit, &file, &mut lacking);
+        if !lacking.is_empty() && !place::may_be_passed_over(target, &file) {
+            faults.take(lacking);
+        }
         if running.get(unit).is_some_and(|state| state == "running") {
             made(root, unit, &file, &mut faults);
         }
@@ -125,17 +129,24 @@ fn needs(root: &Path, unit: &str, file: &UnitFile, faults: &mut Faults) {
             );
         }
     }
+    let is_dynamic = file.is_dynamic();
+    let groups: Vec<String> =
+        ["Group", "SupplementaryGroups"].iter().flat_map(|key| file.words("Service", key)).collect();
     let started = ["ExecStartPre", "ExecStart"].iter().flat_map(|key| file.commands("Service", key));
-    for path in started.filter(|line| !line.may_fail).filter_map(|line| line.words.into_iter().next()) {
-        if let Some(why) = place.not_run(&path).filter(|_| !path.starts_with('/') || is_known(&path)) {
+    let user = file.last("Service", "User").filter(|_| !file.is_dynamic());
+    for path in started.filter(|line| !line.may_fail && !line.as_root).filter_map(|line| line.words.into_iter().next())
+    {
+        let closed = || {
+            let user = user.filter(|_| is_known(&path) && place.is_of_server())?;
+            way::not_run(root, user, &groups, &path).map(|why| format!("may not be run by its account {user}: {why}"))
+        };
+        if let Some(why) = place.not_run(&path).filter(|_| !path.starts_with('/') || is_known(&path)).or_else(closed) {
             let hint = format!("systemctl cat {unit}; reinstall what it is of");
             lacks(&path, format!("its program {path} {why}"), hint);
         }
     }
-    let is_dynamic = file.is_dynamic();
-    let groups: Vec<String> =
-        ["Group", "SupplementaryGroups"].iter().flat_map(|key| file.words("Service", key)).collect();
-    if let Some((user, path)) = file.last("Service", "User").zip(file.last("Service", "WorkingDirectory"))
+    let works_in = file.last("Service", "WorkingDirectory").filter(|path| !path.starts_with('-'));
+    if let Some((user, path)) = file.last("Service", "User").zip(works_in)
         && let Some((dir, why)) = way::closed(root, user, &groups, path).filter(|_| !is_dynamic)
     {
         let what = format!("its account {user} may not go into {dir}, {why}");

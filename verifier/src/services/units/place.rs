@@ -1,6 +1,6 @@
 //! Where a unit's process is, and whether it is started at all: what systemd makes first, another root directory, conditions.
 
-use crate::{cold_boot::unit_file::UnitFile, here};
+use crate::{cold_boot::unit_file::UnitFile, here, service::Target};
 use std::{
     io::Read,
     os::unix::fs::PermissionsExt,
@@ -47,6 +47,9 @@ impl<'f> Place<'f> {
     /// Why a program cannot be run; its path may be one of those in which systemd looks.
     pub(super) fn not_run(&self, program: &str) -> Option<String> {
         let root = self.root.as_ref()?;
+        if program.starts_with('$') {
+            return Some("begins with a variable, which systemd puts in behind it alone".into());
+        }
         if program.contains(['%', '$']) {
             return None;
         }
@@ -63,8 +66,65 @@ impl<'f> Place<'f> {
         if meta.is_file() && meta.permissions().mode() & 0o111 == 0 {
             return Some("is no program that may be run".into());
         }
-        let interpreter = interpreter(&file)?;
-        (!here::is_there(root, &interpreter)).then(|| format!("is a script for {interpreter}, which is not there"))
+        match Begins::of(&file)? {
+            Begins::Program => None,
+            Begins::Script(path) if path.ends_with('\r') => {
+                Some("is a script whose lines end as those of Windows do".into())
+            }
+            Begins::Script(path) => {
+                (!here::is_there(root, &path)).then(|| format!("is a script for {path}, which is not there"))
+            }
+            Begins::ByName(name) => {
+                let is_there = self.has_path() || PROGRAMS.iter().any(|dir| root.join(dir).join(&name).exists());
+                (!is_there).then(|| format!("is a script for {name}, which is in none of the usual directories"))
+            }
+            Begins::Text => Some("is a text, and does not begin with the program that it is for (#!/bin/sh)".into()),
+        }
+    }
+
+    /// Whether it sees the tree of the server itself.
+    pub(super) fn is_of_server(&self) -> bool {
+        self.root.is_some() && self.file.last("Service", "RootDirectory").is_none()
+    }
+
+    /// Whether its unit says where programs are looked for.
+    fn has_path(&self) -> bool {
+        let own = self.file.words("Service", "Environment").any(|pair| pair.starts_with("PATH="));
+        own || !self.file.all("Service", "EnvironmentFile").is_empty()
+    }
+}
+
+/// What the kernel makes of a file by its first bytes.
+enum Begins {
+    /// A program, or something that nothing is known of.
+    Program,
+    /// A script: `#!/usr/bin/python3 -u`.
+    Script(String),
+    /// One whose program is looked for: `#!/usr/bin/env node`.
+    ByName(String),
+    /// Only a shell would run it, and systemd is none.
+    Text,
+}
+
+impl Begins {
+    fn of(file: &Path) -> Option<Begins> {
+        let mut first = vec![];
+        std::fs::File::open(file).ok()?.take(FIRST_LINE).read_to_end(&mut first).ok()?;
+        let Some(rest) = first.strip_prefix(b"#!") else {
+            // Other kinds may be known to the kernel by what is registered for them.
+            let is_text =
+                first.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~')) && !first.is_empty();
+            return Some(if is_text { Begins::Text } else { Begins::Program });
+        };
+        let line = std::str::from_utf8(rest.split(|byte| *byte == b'\n').next()?).ok()?;
+        let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
+        let path = words.next().filter(|path| path.starts_with('/'))?;
+        let by_name =
+            words.next().filter(|name| path.ends_with("/env") && !name.starts_with('-') && !name.contains('='));
+        Some(match by_name {
+            Some(name) => Begins::ByName(name.trim_end_matches('\r').to_owned()),
+            None => Begins::Script(path.to_owned()),
+        })
     }
 }
 
@@ -75,13 +135,15 @@ fn made(file: &UnitFile) -> impl Iterator<Item = String> {
     })
 }
 
-/// The program that a script is for: `#!/usr/bin/python3 -u`.
-fn interpreter(file: &Path) -> Option<String> {
-    let mut first = vec![];
-    std::fs::File::open(file).ok()?.take(FIRST_LINE).read_to_end(&mut first).ok()?;
-    let line = first.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
-    let path = std::str::from_utf8(line).ok()?.split_whitespace().next()?;
-    path.starts_with('/').then(|| path.to_owned())
+/// Whether a condition that is not known here may keep a unit from being started: systemd is asked, and where it does not say, it may.
+pub(super) fn may_be_passed_over(target: &Target, file: &UnitFile) -> bool {
+    let conditions = file.conditions();
+    if file.last("Service", "ExecCondition").is_some() {
+        return true;
+    }
+    let args: Vec<&str> = ["condition"].into_iter().chain(conditions.iter().map(String::as_str)).collect();
+    let ask = || here::run(&target.root, "systemd-analyze", &args, target.left());
+    !conditions.is_empty() && !ask().is_some_and(|told| told.is_ok_and(|output| output.status.success()))
 }
 
 /// Whether a unit is passed over at the boot, by a condition that is known here. One that no condition keeps from it starts, or is to.

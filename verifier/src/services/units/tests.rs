@@ -80,6 +80,21 @@ fn a_unit_is_looked_at_where_its_process_is_and_as_systemd_starts_it() {
         server.write("srv/old", "#!/opt/venv/bin/python3 -u\n");
         server.write("etc/hostname", "sec1\n");
         server.write("etc/init.d/old", "");
+        server.write("srv/a b/x", "");
+        for (name, text) in [
+            ("crlf", "#!/bin/sh\r\nexit\n"),
+            ("text", "exit 0\n"),
+            ("env", "#!/usr/bin/env nosuchint\n"),
+            ("private", "#!/bin/sh\n"),
+        ] {
+            server.program(&format!("srv/{name}"), "");
+            server.write(&format!("srv/{name}"), text);
+        }
+        server.mode("srv/private", 0o700);
+        server.write("srv/closed/x", "");
+        server.mode("srv/closed", 0o700);
+        // The condition that a boot's command line has something holds, others do not.
+        server.program("usr/bin/systemd-analyze", "[ \"$1 $2\" != 'condition ConditionVirtualization=vm' ]");
         server
     };
     for well in [
@@ -94,6 +109,12 @@ fn a_unit_is_looked_at_where_its_process_is_and_as_systemd_starts_it() {
         "ExecStart=known\n[Unit]\nRequires=app.service dev-sda1.device srv-x.mount -.slice\nBindsTo=old.service",
         "Type=oneshot\nExecStart=known\nExecStart=known",
         "ExecStart=\"/usr/bin/my app\" x",
+        "ExecStart=known\nReadWritePaths=\"/srv/a b\" /srv",
+        "ExecStart=/srv/env\nEnvironment=PATH=/opt/bin",
+        "ExecStart=+/srv/private",
+        "ExecStart=/opt/gone\n[Unit]\nConditionVirtualization=vm",
+        "ExecCondition=/bin/false\nExecStart=/opt/gone",
+        "ExecStart=known\nWorkingDirectory=-/srv/closed",
         "ExecStart='/usr/bin/known' x",
         "ExecStart=/usr/bin/my\\x20app x",
         "Type=oneshot\nExecStop=known",
@@ -105,6 +126,13 @@ fn a_unit_is_looked_at_where_its_process_is_and_as_systemd_starts_it() {
         with(well).is_well(&SERVICE);
     }
     for (text, told) in [
+        ("ExecStart=/srv/crlf", "its program /srv/crlf is a script whose lines end as those of Windows do"),
+        ("ExecStart=/srv/text", "its program /srv/text is a text, and does not begin with the program that it is for"),
+        ("ExecStart=/srv/env", "its program /srv/env is a script for nosuchint, which is in none of the usual"),
+        ("ExecStart=${BIN}/app", "begins with a variable"),
+        ("ExecStart=/srv/private", "its program /srv/private may not be run by its account app: it belongs to"),
+        ("ExecStart=known\nReadWritePaths=\"/srv/a b\" /srv/none", "/srv/none, which it names, is not there"),
+        ("ExecStart=/opt/gone\n[Unit]\nConditionKernelCommandLine=x", "its program /opt/gone is not there"),
         ("Type=oneshot\nExecStart=known a ; /usr/bin/nope b", "its program /usr/bin/nope is not there"),
         ("ExecStart=\"/usr/bin/your app\" x", "its program /usr/bin/your app is not there"),
         ("ExecStart=unknown", "its program unknown is in none of the directories in which systemd looks"),

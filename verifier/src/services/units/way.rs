@@ -27,6 +27,16 @@ pub(super) fn closed(root: &Path, user: &str, groups: &[String], path: &str) -> 
     None
 }
 
+/// Why an account may not run a program; `None` where it may, or nobody can tell.
+pub(super) fn not_run(root: &Path, user: &str, groups: &[String], path: &str) -> Option<String> {
+    let account = Account::find(root, user, groups)?;
+    let place = root.join(path.trim_start_matches('/'));
+    let meta = std::fs::metadata(&place).ok().filter(std::fs::Metadata::is_file)?;
+    let has_list = xattr::get(&place, ACCESS_LIST).is_ok_and(|list| list.is_some());
+    let (owner, mode) = (Account::name_of(root, meta.uid()), meta.permissions().mode() & 0o7777);
+    (!account.may_enter(&meta) && !has_list).then(|| format!("it belongs to {owner} and has mode {mode:04o}"))
+}
+
 struct Account {
     number: u32,
     groups: BTreeSet<u32>,
