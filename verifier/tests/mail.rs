@@ -99,7 +99,9 @@ fn how_postfix_is_to_meet_its_clients_is_no_fault() {
         expect(&check(name), Verdict::Ok, &[words]);
     }
     // A table that is gone shows when an address is looked up.
-    expect(&check("smtp:2526"), Verdict::Unacceptable, &["port 2526: it takes no mail: '451 4.3."]);
+    let of_virtual = [&patient[..], &[("recipient", "anne@shop.example")]].concat();
+    let asked = verify_found("mail", &found, "smtp:2526", &of_virtual);
+    expect(&asked, Verdict::Unacceptable, &["port 2526: it takes no mail: '451 4.3."]);
     run("postfix", &["-c", tree.join("etc/postfix").to_str().unwrap(), "stop"]);
     drop(post);
     common::wait_until("what it started has ended, too", || !common::accepts(25));

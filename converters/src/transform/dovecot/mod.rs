@@ -154,7 +154,7 @@ fn is_configuration(path: &str, external: &BTreeMap<String, Kind>, included: &BT
 fn convert(
     sources: Vec<Source>,
     users: &BTreeSet<String>,
-    one: fn(Vec<Source>, BTreeSet<String>) -> Vec<(TreePath, String)>,
+    one: impl Fn(Vec<Source>, BTreeSet<String>) -> Vec<(TreePath, String)>,
 ) -> Vec<(TreePath, String)> {
     let (read, left) = by_main(sources);
     let mut changed = one(read, users.clone());

@@ -154,9 +154,8 @@ fn unbound_text(text: &str) -> Option<Server> {
     let proxied: Vec<u16> = all("proxy-protocol-port").filter_map(|value| value.parse().ok()).collect();
     let is_no = |name: &'static str| all(name).next_back() == Some("no");
     let is_plain = |at: &str, port: u16| {
-        !secret.contains(&port)
-            && !proxied.contains(&port)
-            && !(is_no("do-ip4") && at.parse::<std::net::Ipv4Addr>().is_ok())
+        let is_off = is_no("do-ip4") && at.parse::<std::net::Ipv4Addr>().is_ok();
+        !(is_off || secret.contains(&port) || proxied.contains(&port))
     };
     let plain: Vec<&(&str, u16)> = interfaces.iter().filter(|(at, port)| is_plain(at, *port)).collect();
     // Without a word, it listens on loopback alone.

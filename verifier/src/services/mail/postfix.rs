@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 const DAEMON: Daemon =
     Daemon { name: "postfix", programs: &["postfix"], units: &["postfix.service", "postfix@.service"] };
 /// What is asked for.
-const ASKED: [&str; 26] = [
+const ASKED: [&str; 31] = [
+    "myhostname",
     "inet_interfaces",
     "inet_protocols",
     "smtpd_tls_security_level",
@@ -37,10 +38,16 @@ const ASKED: [&str; 26] = [
     "postscreen_blacklist_action",
     "postscreen_dnsbl_action",
     "mydestination",
+    "virtual_alias_domains",
+    "virtual_mailbox_domains",
+    "virtual_alias_maps",
+    "virtual_mailbox_maps",
     "smtpd_sender_restrictions",
     "smtpd_relay_restrictions",
     "smtpd_recipient_restrictions",
 ];
+/// Ports at which a server takes mails of its own users.
+const OF_USERS: [u16; 2] = [587, 465];
 /// Restrictions that keep a secondary from beginning a mail: strangers, or who has no name that leads back. Each refusal is logged, and who is refused
 /// often may be banned.
 const REFUSING: [&str; 6] = [
@@ -83,6 +90,8 @@ pub(super) fn postfix(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Serv
         if let (Some(told), Some(services)) = (told, services) {
             main = Main::read(&told);
             master = services;
+            let postmaster = postmaster(tree, &main);
+            main.0.extend(postmaster.map(|postmaster| (POSTMASTER.to_owned(), postmaster)));
         }
     }
     Ok(read(&main, &master, finding))
@@ -296,7 +305,7 @@ fn listener(main: &Main, service: &str, options: &[&str], is_postscreen: bool) -
     let wants_certificate =
         value("smtpd_tls_req_ccert") == "yes" && (is_tls || level == "encrypt" || value("smtpd_enforce_tls") == "yes");
     let (turns_away, waits) = meets(value, is_postscreen);
-    let recipient = recipient(value, port);
+    let recipient = recipient(main, value, port);
     let is_of_six = value("inet_protocols") == "ipv6";
     let interfaces =
         if is_of_six && ["", "all"].contains(&interfaces.join(" ").as_str()) { vec!["::"] } else { interfaces };
@@ -314,25 +323,61 @@ fn listener(main: &Main, service: &str, options: &[&str], is_postscreen: bool) -
         addresses,
         certificates,
         waits,
-        recipient: Some(recipient),
+        recipient,
         ..Listener::default()
     })
 }
 
-/// To whom a mail is begun: whom it takes mail for in its own domain. What it takes from its users alone is asked as nobody is restricted.
-fn recipient(value: impl Fn(&str) -> String, port: u16) -> String {
-    let restrictions =
-        ["client", "helo", "sender", "relay", "recipient"].map(|of| value(&format!("smtpd_{of}_restrictions")));
+/// To whom a mail is begun: whom it takes mail for in its own domain. What it takes from its users alone is asked as nobody is restricted. `None`
+/// where its own name is such a domain, which it says when it is greeted.
+fn recipient(main: &Main, value: impl Fn(&str) -> String, port: u16) -> Option<String> {
+    let bare = Some("postmaster".to_owned());
+    let restrictions = RESTRICTIONS.map(|of| value(&format!("smtpd_{of}_restrictions")));
     let refuses = restrictions.iter().any(|list| list.split([',', ' ']).any(|word| REFUSING.contains(&word)));
-    let own = value("mydestination");
-    let is_domain = |name: &&str| {
-        name.contains('.')
-            && !name.starts_with("localhost")
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c))
-    };
-    let domain = own.split([',', ' ']).find(is_domain).filter(|_| port == 25 && !refuses);
-    domain.map_or_else(|| "postmaster".to_owned(), |domain| format!("postmaster@{domain}"))
+    if refuses || OF_USERS.contains(&port) {
+        return bare;
+    }
+    let written = main.0.get("mydestination").map_or("$myhostname", String::as_str);
+    let (own, name) = (value("mydestination"), value("myhostname"));
+    let mut all = own.split([',', ' ']).filter(|word| !word.is_empty());
+    if ["$myhostname", "${myhostname}", "$(myhostname)"].iter().any(|name| written.contains(name))
+        || all.clone().any(|one| one == name)
+    {
+        return None;
+    }
+    let local = all.find(|name| is_domain(name)).map(|domain| format!("postmaster@{domain}"));
+    local.or_else(|| main.0.get(POSTMASTER).cloned()).or(bare)
 }
+
+/// Beside postfix's own settings: a postmaster whom it has in one of its tables.
+const POSTMASTER: &str = "(postmaster)";
+/// The most domains and tables that are asked.
+const MAX_ASKED: usize = 3;
+
+/// The postmaster of a virtual domain, where a table has him. Whoever is in none would be refused each time, and that is logged.
+fn postmaster(tree: &Tree, main: &Main) -> Option<String> {
+    let words = |name: &str| {
+        main.value(name).split([',', ' ']).filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let domains = ["virtual_mailbox_domains", "virtual_alias_domains"].iter().flat_map(|name| words(name));
+    let domains = domains.filter(|domain| is_domain(domain)).take(MAX_ASKED);
+    let maps: Vec<String> =
+        ["virtual_alias_maps", "virtual_mailbox_maps"].iter().flat_map(|name| words(name)).take(MAX_ASKED).collect();
+    let mut asked = domains.map(|domain| format!("postmaster@{domain}"));
+    asked.find(|address| {
+        let mut answers = maps.iter().filter_map(|map| daemon::may_say(tree, "postmap", &["-q", address, map]));
+        answers.any(|answer| !answer.trim().is_empty())
+    })
+}
+
+fn is_domain(name: &str) -> bool {
+    name.contains('.')
+        && !name.starts_with("localhost")
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c))
+}
+
+/// What restricts whom a mail may come from.
+const RESTRICTIONS: [&str; 5] = ["client", "helo", "sender", "relay", "recipient"];
 
 #[cfg(test)]
 mod tests {
@@ -444,12 +489,19 @@ mod tests {
     fn a_mail_is_begun_to_whom_anybody_may_write() {
         let to = |main: &str, service: &str| {
             let server = read(&Main::read(main), &format!("{service} inet n - y - - smtpd\n"), &mut Finding::default());
-            server.listeners[0].instance().options.remove("recipient").unwrap()
+            server.listeners[0].instance().options.remove("recipient").unwrap_or_default()
         };
         let main = "mydestination = localhost, hash:/etc/postfix/more, shop.example other.example\n";
         assert_eq!(to(main, "smtp"), "postmaster@shop.example");
         assert_eq!(to(main, "587"), "postmaster", "a submission takes mails of its users alone");
         assert_eq!(to("mydestination = localhost, mail\n", "smtp"), "postmaster");
+        for own in [
+            "",
+            "mydestination = $myhostname, other.example\n",
+            "myhostname = a.example\nmydestination = b.example a.example\n",
+        ] {
+            assert_eq!(to(own, "smtp"), "", "it says its name itself");
+        }
         for refusing in
             ["client_restrictions = permit_mynetworks, reject", "helo_restrictions = reject_unknown_helo_hostname"]
         {

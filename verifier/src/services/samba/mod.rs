@@ -50,8 +50,8 @@ fn is_controller(text: &str) -> bool {
 
 /// Whether it speaks to old clients alone.
 fn is_old_alone(lines: &[String]) -> bool {
-    let most = lines.iter().filter_map(|line| setting(line)).filter(|(key, _)| OF_MOST.contains(&key.as_str()));
-    most.last().is_some_and(|(_, value)| OLD.iter().any(|old| value.eq_ignore_ascii_case(old)))
+    let mut most = lines.iter().filter_map(|line| setting(line)).filter(|(key, _)| OF_MOST.contains(&key.as_str()));
+    most.next_back().is_some_and(|(_, value)| OLD.iter().any(|old| value.eq_ignore_ascii_case(old)))
 }
 
 /// The newest protocol that is spoken, and those of before SMB 2.

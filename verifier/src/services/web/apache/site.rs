@@ -79,6 +79,12 @@ impl<'c> Host<'c> {
                 answer may come"
             ));
         }
+        if is_plain && !is_passed_on && is_forgotten(&every, root) {
+            finding.note(format!(
+                "nobody may read the document root {root}: what is said for / counts there (Require all denied), until a \
+                 <Directory {root}> says Require all granted"
+            ));
+        }
         // One that leads elsewhere, or to a program, may answer as an open page does.
         let is_masked = every.iter().any(|one| {
             one.is("ErrorDocument")
@@ -114,6 +120,22 @@ impl<'c> Host<'c> {
             is_plain_h2: false,
         }
     }
+}
+
+/// Whether what nobody may do in the whole tree is all that is said of a document root.
+fn is_forgotten(every: &[&Directive], root: &str) -> bool {
+    let said = every.iter().filter(|one| ["Require", "Allow", "Deny", "Satisfy"].iter().any(|name| one.is(name)));
+    let mut said = said.filter(|one| near(one, root).is_some()).peekable();
+    let is_of_all = |one: &Directive| {
+        let section = one.within.iter().rfind(|section| !is_group(section));
+        section.is_some_and(|section| {
+            section[0].eq_ignore_ascii_case("Directory") && section.get(1).is_some_and(|of| of == "/")
+        })
+    };
+    said.peek().is_some()
+        && said.all(|one| {
+            one.is("Require") && one.words[1..].join(" ").eq_ignore_ascii_case("all denied") && is_of_all(one)
+        })
 }
 
 /// The statuses of filters that look at how often somebody asks, and with which words.

@@ -298,6 +298,16 @@ fn tls_may_be_said_where_apache_listens_and_a_login_may_lead_elsewhere() {
     ] {
         assert_eq!(one(&text).tls, tls, "{text}");
     }
+    let forgotten = |more: &str| {
+        let text = format!("Listen 80\n<Directory />\nRequire all denied\n</Directory>\n{more}{}", host(80, ""));
+        let server = Server::with(&[("etc/apache2/apache2.conf", &text)]);
+        let mut finding = Finding::default();
+        sites(&server.tree(), "/etc/apache2", &mut finding).unwrap();
+        finding.done().notes.iter().any(|note| note.starts_with("nobody may read the document root /srv/a"))
+    };
+    assert!(forgotten(""));
+    assert!(!forgotten("<Directory /srv>\nRequire all granted\n</Directory>\n"));
+    assert!(!forgotten("<Directory /srv/a>\nRequire valid-user\n</Directory>\n"));
     let closed = |more: &str| {
         let site = one(&format!("Listen 80\n{}", host(80, &format!("<Location />\n{more}\n</Location>\n"))));
         (site.restricted.join(" "), site.content == Content::Any)
