@@ -131,6 +131,34 @@ fn nothing_is_placed_where_or_as_it_must_not_be() {
 }
 
 #[test]
+fn nothing_is_placed_below_what_is_not_mounted() {
+    let tmp = pri();
+    let root = tmp.path();
+    let mounted = |at: &str| {
+        fs::create_dir_all(root.join("proc/self")).unwrap();
+        let line = format!("29 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 29 8:2 / {at} rw - ext4 /dev/sdb1 rw\n");
+        fs::write(root.join("proc/self/mountinfo"), line).unwrap();
+    };
+    fs::create_dir_all(root.join("srv/disk/www")).unwrap();
+    fs::write(root.join("etc/fstab"), "UUID=1 / ext4 defaults 0 1\nUUID=2 /srv/disk ext4 defaults,nofail 0 2\n")
+        .unwrap();
+    mounted("/srv/disk");
+    let (report, page) = set_up(root, Some("/srv/disk/www"));
+    assert_eq!((report.placed.len(), page.problems.len()), (1, 0), "{page:?}");
+    // Without the disk, what it hid is there.
+    fs::remove_file(root.join("srv/disk/www/.atlas-verify.html")).unwrap();
+    mounted("/mnt");
+    let (report, page) = set_up(root, Some("/srv/disk/www"));
+    assert!(
+        report.placed.is_empty() && page.problems[0].contains("/srv/disk is in /etc/fstab and not mounted"),
+        "{page:?}"
+    );
+    assert!(listed(root).contains("/srv/disk/www/.atlas-verify.html\n"), "it stays listed");
+    mounted("/srv/disk");
+    assert_eq!(set_up(root, Some("/srv/disk/www")).0.placed.len(), 1);
+}
+
+#[test]
 fn one_whose_setup_fails_keeps_what_it_had() {
     let tmp = pri();
     let root = tmp.path();
