@@ -127,6 +127,9 @@ pub fn in_snapshot(snapshot: &Snapshot) -> Result<Files, SidError> {
 /// The numbers that packages give their accounts, as they come.
 const OF_PACKAGES: std::ops::RangeInclusive<u32> = 100..=999;
 
+/// Looks through this server's own file systems, and not through those of PRI's disks.
+const FIND: &str = "find / /home /var /srv /opt -xdev";
+
 /// Whether a number is one that people get.
 fn is_person(number: u32) -> bool {
     (1000..=59_999).contains(&number) || number >= 65_536
@@ -322,27 +325,31 @@ impl Merge<'_> {
         }
     }
 
-    /// Who had another number here: what lies on this server's own disks keeps that, and is another's, or nobody's, from now on. All in one
-    /// command, which meets each file once: of two that swap their numbers, the second of two commands would take what the first has given.
+    /// Who had another number here: what lies on this server's own disks keeps that, and is another's, or nobody's, from now on. Of several, all
+    /// files are found before any is given away: one that was given, and is met again by a second name of it, would be taken for another's.
     fn tell_new_numbers(&mut self, which: Which, lines: &[Line]) {
         let was =
             |line: &Line| self.here.find(which, line.name()).map(Line::number).filter(|was| *was != line.number());
         let changed: Vec<(&str, u32, u32)> =
             lines.iter().filter_map(|line| Some((line.name(), was(line)?, line.number()))).collect();
         let (by, change) = if which == Which::Passwd { ("-uid", "chown -h") } else { ("-gid", "chgrp -h") };
-        let each: Vec<String> =
-            changed.iter().map(|(name, was, _)| format!("{by} {was} -exec {change} {name} {{}} +")).collect();
         let told = changed.iter().map(|(name, was, is)| {
             format!("{} {name} had the number {was} here and has PRI's now, {is}", which.noun())
         });
         self.merged.warnings.extend(told);
-        if !each.is_empty() {
-            self.merged.warnings.push(format!(
-                "what those {}s had on this server's own disks is nobody's now, or another's; to be run once: find / -xdev {}",
-                which.noun(),
-                each.join(" -o ")
-            ));
-        }
+        let commands = match &changed[..] {
+            [] => return,
+            [(name, was, _)] => format!("{FIND} {by} {was} -exec {change} {name} {{}} +"),
+            all => {
+                let find = all.iter().map(|(_, was, _)| format!("{FIND} {by} {was} -print0 > /root/of-{was}"));
+                let give = all.iter().map(|(name, was, _)| format!("xargs -0r {change} {name} < /root/of-{was}"));
+                find.chain(give).collect::<Vec<_>>().join("; ")
+            }
+        };
+        self.merged.warnings.push(format!(
+            "what those {}s had on this server's own disks is nobody's now, or another's; to be run once, in this order: {commands}",
+            which.noun()
+        ));
     }
 
     /// `shadow` or `gshadow`, for the names of `accounts`. `members`: the groups whose members the lines repeat.

@@ -56,7 +56,7 @@ fn people_come_as_on_pri_and_the_systems_accounts_keep_their_numbers() {
     );
     let told = merged.warnings.join("\n");
     assert!(told.contains("account ann had the number 1007 here and has PRI's now, 1000"), "{told}");
-    assert!(told.contains("find / -xdev -gid 1007 -exec chgrp -h ann {} +"), "{told}");
+    assert!(told.contains("find / /home /var /srv /opt -xdev -gid 1007 -exec chgrp -h ann {} +"), "{told}");
     assert_eq!(merged.problems, Vec::<String>::new());
     let told = merged.warnings.join("\n");
     assert!(told.contains("group ssl-cert has the number 110 on PRI and 109 here"), "{told}");
@@ -64,15 +64,17 @@ fn people_come_as_on_pri_and_the_systems_accounts_keep_their_numbers() {
 }
 
 #[test]
-fn who_swapped_numbers_is_given_all_in_one_pass() {
+fn of_who_swapped_numbers_all_is_found_before_it_is_given() {
     let people = |ann: u32, bob: u32| {
         let passwd = format!("{ROOT}ann:x:{ann}:100::/home/ann:/bin/sh\nbob:x:{bob}:100::/home/bob:/bin/sh\n");
         files(&[(Which::Passwd, &passwd), (Which::Group, "root:x:0:\nusers:x:100:\n")])
     };
     let merged = merge(&people(1000, 1001), &people(1001, 1000)).unwrap();
     let commands: Vec<&String> = merged.warnings.iter().filter(|told| told.contains("find /")).collect();
-    let all = "to be run once: find / -xdev -uid 1001 -exec chown -h ann {} + -o -uid 1000 -exec chown -h bob {} +";
-    assert!(commands.len() == 1 && commands[0].ends_with(all), "{commands:?}");
+    let find = |was: u32| format!("find / /home /var /srv /opt -xdev -uid {was} -print0 > /root/of-{was}");
+    let give = |was: u32, name: &str| format!("xargs -0r chown -h {name} < /root/of-{was}");
+    let all = format!("in this order: {}; {}; {}; {}", find(1001), find(1000), give(1001, "ann"), give(1000, "bob"));
+    assert!(commands.len() == 1 && commands[0].ends_with(&all), "{commands:?}");
     assert_eq!(merge(&people(1000, 1001), &merged.files).unwrap().warnings, Vec::<String>::new());
 }
 

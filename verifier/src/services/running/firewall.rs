@@ -10,6 +10,7 @@ use crate::{
 };
 use atlas_model::verify::{Fault, Verdict};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// A chain that sees packets for this server.
 struct Chain<'r> {
@@ -45,8 +46,9 @@ pub(super) fn look(target: &Target, ports: &[(String, u16, bool)], faults: &mut 
     };
     let Ok(rules) = serde_json::from_slice::<Value>(&output.stdout) else { return };
     let device = device::of_clients(&target.root);
+    let sleeping = sleeping(target, &rules);
     for (service, port, is_udp) in ports {
-        if let Some(why) = closed(&rules, *port, *is_udp, device.as_deref()) {
+        if let Some(why) = closed(&rules, &sleeping, *port, *is_udp, device.as_deref()) {
             let protocol = if *is_udp { "udp" } else { "tcp" };
             let what = format!("the firewall seems to keep clients of {service} out: {why} {protocol} port {port}");
             let hint = "nft list ruleset; the file that it comes from: /etc/nftables.conf";
@@ -55,16 +57,44 @@ pub(super) fn look(target: &Target, ports: &[(String, u16, bool)], faults: &mut 
     }
 }
 
+/// The tables that sleep, and filter nothing: by family and name. Older ones say so in their own language alone.
+fn sleeping(target: &Target, rules: &Value) -> Vec<(String, String)> {
+    let drops = |object: &&Value| object["chain"]["hook"] == "input";
+    let chains = rules["nftables"].as_array().into_iter().flatten().filter(drops);
+    let tables: BTreeSet<(String, String)> = chains
+        .filter_map(|object| {
+            Some((object["chain"]["family"].as_str()?.into(), object["chain"]["table"].as_str()?.into()))
+        })
+        .collect();
+    let sleeps = |(family, name): &(String, String)| {
+        let args = ["--terse", "list", "table", family, name];
+        let told = here::run(&target.root, "nft", &args, target.left());
+        told.is_some_and(|told| told.is_ok_and(|output| is_dormant(&output.text())))
+    };
+    tables.into_iter().take(MOST_TABLES).filter(sleeps).collect()
+}
+
+/// `flags dormant`, before its first chain.
+fn is_dormant(told: &str) -> bool {
+    let head = told.split("chain ").next().unwrap_or_default();
+    head.lines().any(|line| line.trim().strip_prefix("flags").is_some_and(|flags| flags.contains("dormant")))
+}
+
+/// The most tables that are looked at.
+const MOST_TABLES: usize = 8;
+
 /// What keeps this port closed, where something plainly does.
-fn closed(rules: &Value, port: u16, is_udp: bool, device: Option<&str>) -> Option<String> {
+fn closed(
+    rules: &Value,
+    sleeping: &[(String, String)],
+    port: u16,
+    is_udp: bool,
+    device: Option<&str>,
+) -> Option<String> {
     let objects = rules["nftables"].as_array()?;
     let of = |kind: &'static str| objects.iter().map(move |object| &object[kind]).filter(|object| object.is_object());
-    // One that sleeps filters nothing.
-    let sleeps = |chain: &Value| {
-        let mut tables =
-            of("table").filter(|table| table["name"] == chain["table"] && table["family"] == chain["family"]);
-        tables.any(|table| table["flags"].to_string().contains("dormant"))
-    };
+    let sleeps =
+        |chain: &Value| sleeping.iter().any(|(family, name)| chain["family"] == **family && chain["table"] == **name);
     let chains = of("chain").filter(|chain| chain["hook"] == "input" && !sleeps(chain)).map(|chain| Chain {
         family: &chain["family"],
         table: chain["table"].as_str().unwrap_or_default(),
@@ -259,12 +289,12 @@ mod tests {
 
     fn is_closed(policy: &str, rules: &[Value]) -> Option<String> {
         let all: Vec<Value> = [chain(policy)].into_iter().chain(rules.iter().map(rule)).collect();
-        closed(&json!({"nftables": all}), 80, false, Some("eth0"))
+        closed(&json!({"nftables": all}), &[], 80, false, Some("eth0"))
     }
 
     #[test]
     fn what_lets_clients_in_is_no_fault() {
-        assert_eq!(closed(&json!({"nftables": [{"metainfo": {}}]}), 80, false, Some("eth0")), None);
+        assert_eq!(closed(&json!({"nftables": [{"metainfo": {}}]}), &[], 80, false, Some("eth0")), None);
         assert_eq!(is_closed("accept", &[]), None);
         assert_eq!(is_closed("drop", &[json!([dport(&json!(80)), {"accept": null}])]), None);
         assert_eq!(
@@ -289,13 +319,13 @@ mod tests {
             assert_eq!(is_closed("accept", &[json!([dport(&json!(80)), limit, {"drop": null}])]), None, "{limit}");
         }
         assert!(is_closed("accept", &[json!([dport(&json!(80)), {"log": null}, {"drop": null}])]).is_some());
-        let with = |flags: &Value| {
-            let table = json!({"table": {"family": "inet", "name": "filter", "flags": flags}});
-            closed(&json!({"nftables": [table, chain("drop")]}), 80, false, Some("eth0"))
+        let with = |sleeping: &[(String, String)]| {
+            closed(&json!({"nftables": [chain("drop")]}), sleeping, 80, false, Some("eth0"))
         };
-        assert!(
-            with(&json!(null)).is_some() && with(&json!("dormant")).is_none() && with(&json!(["dormant"])).is_none()
-        );
+        assert!(with(&[]).is_some() && with(&[("ip".into(), "filter".into())]).is_some());
+        assert!(with(&[("inet".into(), "filter".into())]).is_none());
+        assert!(is_dormant("table inet t {\n\tflags dormant\n\tchain i {\n\t}\n}\n"));
+        assert!(!is_dormant("table inet t {\n\tchain i {\n\t\tcomment \"flags dormant\"\n\t}\n}\n"));
     }
 
     #[test]
@@ -345,7 +375,7 @@ mod tests {
             |elements: &Value| json!({"set": {"family": "inet", "table": "filter", "name": "ports", "elem": elements}});
         let map = |elements: &Value| json!({"map": {"family": "inet", "table": "filter", "name": "verdicts", "elem": elements}});
         let with = |named: &Value, policy: &str, expr: &Value| {
-            closed(&json!({"nftables": [chain(policy), named, rule(expr)]}), 80, false, Some("eth0"))
+            closed(&json!({"nftables": [chain(policy), named, rule(expr)]}), &[], 80, false, Some("eth0"))
         };
         let accepted = json!([dport(&json!("@ports")), {"accept": null}]);
         assert_eq!(with(&set(&json!([22, {"elem": {"val": 80, "comment": "web"}}])), "drop", &accepted), None);
