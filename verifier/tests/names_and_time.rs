@@ -84,6 +84,44 @@ fn zones_are_asked_for_and_one_that_is_not_loaded_is_told() {
 }
 
 #[test]
+fn the_bounds_of_a_zone_s_signatures_are_told() {
+    if !own_network("the_bounds_of_a_zone_s_signatures_are_told") {
+        return;
+    }
+    let tree = tempfile::tempdir().unwrap();
+    let tree = tree.path();
+    let dir = tree.to_str().unwrap();
+    let run = |program: &str, args: &[&str]| {
+        let out = std::process::Command::new(program).args(args).current_dir(tree).output().unwrap();
+        assert!(out.status.success(), "{program}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    };
+    let key = run("dnssec-keygen", &["-q", "-a", "ECDSAP256SHA256", "-f", "KSK", "shop.example"]);
+    write(tree, "db.plain", &format!("{ZONE}$INCLUDE {dir}/{key}.key\n"));
+    let config = format!(
+        "options {{ directory \"{dir}\"; listen-on {{ any; }}; recursion no; dnssec-validation no; pid-file none; session-keyfile none; }};\ncontrols {{ }};\nzone \"shop.example\" {{ type primary; file \"{dir}/db.signed\"; }};\n"
+    );
+    write(tree, "etc/bind/named.conf", &config);
+    write(tree, "real.conf", &config);
+    for (from, until, verdict, part) in [
+        ("now-3600", "now+2592000", Verdict::Ok, "serial 2026112101"),
+        ("now-3600", "now+3600", Verdict::Slow, "end in 0.0 days"),
+        ("now-864000", "now-172800", Verdict::Unacceptable, "ended 2.0 days ago"),
+        ("now+86400", "now+2592000", Verdict::Unacceptable, "begin later than now"),
+    ] {
+        let plain = ["-z", "-P", "-o", "shop.example", "-s", from, "-e", until, "-f", "db.signed", "db.plain", &key];
+        run("dnssec-signzone", &plain);
+        let found = setup("dns", tree);
+        let server = Daemon::start("named", &["-f", "-4", "-c", tree.join("real.conf").to_str().unwrap()], 53);
+        let zone = || verify_found("dns", &found, "shop.example", &[]);
+        wait_until("the zone is loaded", || zone().summary.contains("shop.example"));
+        expect(&zone(), verdict, &[part]);
+        drop(server);
+        wait_until("it has ended", || verify("dns", &[]).summary.contains("refused"));
+    }
+}
+
+#[test]
 fn dnsmasq_is_asked_and_the_resolver_that_asks_it() {
     if !own_network("dnsmasq_is_asked_and_the_resolver_that_asks_it") {
         return;

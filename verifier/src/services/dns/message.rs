@@ -32,8 +32,8 @@ pub(super) struct Answer {
     pub(super) is_cut: bool,
     /// Records of the kind that was asked for.
     pub(super) records: Vec<Record>,
-    /// When the last signature of these ends, in seconds since 1970.
-    pub(super) signed_until: Option<u32>,
+    /// When each signature of these begins, and when it ends, in seconds since 1970.
+    pub(super) signed: Vec<(u32, u32)>,
 }
 
 /// One record.
@@ -102,7 +102,7 @@ pub(super) fn answer(message: &[u8], question: &[u8], kind: Kind) -> Option<Answ
     }
     let count = u16::from_be_bytes([*message.get(6)?, *message.get(7)?]);
     let mut rest = &message[question.len()..];
-    let (mut records, mut signed_until) = (vec![], None);
+    let (mut records, mut signed) = (vec![], vec![]);
     for _ in 0..count {
         rest = after_name(rest)?;
         let (head, after) = rest.split_at_checked(10)?;
@@ -112,12 +112,13 @@ pub(super) fn answer(message: &[u8], question: &[u8], kind: Kind) -> Option<Answ
             records.push(record(kind, data)?);
         }
         if head[..2] == SIGNATURE.to_be_bytes() && data.get(..2)? == kind.number().to_be_bytes() {
-            let until = u32::from_be_bytes(data.get(8..12)?.try_into().ok()?);
-            signed_until = signed_until.max(Some(until));
+            let time = |at: usize| Some(u32::from_be_bytes(data.get(at..at + 4)?.try_into().ok()?));
+            let (until, from) = (time(8)?, time(12)?);
+            signed.push((from, until));
         }
     }
     let (code, is_authoritative, is_cut) = (message.get(3)? & 15, flags & 4 != 0, flags & 2 != 0);
-    Some(Answer { code, is_authoritative, is_cut, records, signed_until })
+    Some(Answer { code, is_authoritative, is_cut, records, signed })
 }
 
 fn record(kind: Kind, data: &[u8]) -> Option<Record> {
@@ -158,7 +159,7 @@ mod tests {
         message.extend(b"\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x02\xc0\x11");
         message.extend(b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\xc0\x00\x02\x07");
         let records = vec![Record::Address("192.0.2.7".into())];
-        let expected = Answer { code: 0, is_authoritative: true, is_cut: false, records, signed_until: None };
+        let expected = Answer { code: 0, is_authoritative: true, is_cut: false, records, signed: vec![] };
         assert_eq!(answer(&message, &asked, Kind::A), Some(expected));
         // As who is asked too often answers.
         let cut = [&asked[..2], &[0x87], &asked[3..]].concat();
@@ -178,12 +179,21 @@ mod tests {
         (message[2], message[7]) = (0x84, 2);
         let soa = [&b"\x00\x00"[..], &9u32.to_be_bytes(), &[0; 16]].concat();
         message.extend([&b"\xc0\x0c\x00\x06\x00\x01\x00\x00\x00\x3c\x00"[..], &[soa.len() as u8], &soa].concat());
-        let signature = [&b"\x00\x06\x0d\x02\x00\x00\x0e\x10"[..], &1_600_000_000u32.to_be_bytes(), &[0; 8]].concat();
+        let signature = [
+            &b"\x00\x06\x0d\x02\x00\x00\x0e\x10"[..],
+            &1_600_000_000u32.to_be_bytes(),
+            &1_500_000_000u32.to_be_bytes(),
+            &[0; 4],
+        ]
+        .concat();
         message.extend(
             [&b"\xc0\x0c\x00\x2e\x00\x01\x00\x00\x00\x3c\x00"[..], &[signature.len() as u8], &signature].concat(),
         );
         let read = answer(&message, &asked, Kind::Soa).unwrap();
-        assert_eq!((read.signed_until, &read.records[..]), (Some(1_600_000_000), &[Record::Serial(9)][..]));
+        assert_eq!(
+            (&read.signed[..], &read.records[..]),
+            (&[(1_500_000_000, 1_600_000_000)][..], &[Record::Serial(9)][..])
+        );
         for length in 0..message.len() {
             assert!(answer(&message[..length], &asked, Kind::Soa).is_none(), "{length}");
         }

@@ -153,16 +153,22 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     };
     let time = target.time("answer", start, 500.0, None)?;
     Ok(match judge(&answer, name, kind, target.option("expect"), target.option("name").is_some()) {
-        Ok(what) => match answer.signed_until.filter(|_| kind == Kind::Soa) {
-            None => Profile::ok(what).measure(time),
-            Some(until) => signed(target, Profile::ok(what).measure(time), name, until)?,
-        },
+        Ok(what) if kind == Kind::Soa && !answer.signed.is_empty() => {
+            judge_signed(target, Profile::ok(what).measure(time), name, &answer.signed)?
+        }
+        Ok(what) => Profile::ok(what).measure(time),
         Err(complaint) => Profile::unacceptable(complaint).hint(hint),
     })
 }
 
-/// What the end of a zone's signatures means: whoever looks at them takes nothing from it then.
-fn signed(target: &Target, mut profile: Profile, name: &str, until: u32) -> anyhow::Result<Profile> {
+/// What the bounds of a zone's signatures mean: whoever looks at them takes nothing from it outside of these.
+fn judge_signed(target: &Target, mut profile: Profile, name: &str, signed: &[(u32, u32)]) -> anyhow::Result<Profile> {
+    let begun = signed.iter().filter(|(from, _)| u64::from(*from) <= here::now());
+    let Some(until) = begun.map(|(_, until)| *until).max() else {
+        let what = format!("the signatures of {name} begin later than now: resolvers that look at them say SERVFAIL");
+        return Ok(Profile::unacceptable(what)
+            .hint("timedatectl, here and on that server; sign the zone anew there (rndc sign ZONE)"));
+    };
     let days = (f64::from(until) - here::now() as f64) / 86_400.0;
     let left = target.measure("signatures", days, "days", (Some(SIGNATURES), Some(0.0)), Worse::Lower)?;
     if left.verdict().exit_code() > 0 {
@@ -314,13 +320,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_judged_by_what_was_asked() {
-        let answer = |code, is_authoritative, records| Answer {
-            code,
-            is_authoritative,
-            is_cut: false,
-            records,
-            signed_until: None,
-        };
+        let answer =
+            |code, is_authoritative, records| Answer { code, is_authoritative, is_cut: false, records, signed: vec![] };
         let soa = |code, own, records| judge(&answer(code, own, records), "shop.example", Kind::Soa, None, false);
         assert!(soa(0, true, vec![Record::Serial(7)]).unwrap().contains("serial 7"));
         assert!(soa(0, false, vec![Record::Serial(7)]).unwrap_err().contains("not loaded"));
