@@ -459,3 +459,35 @@ fn a_copy_of_the_identity_that_was_damaged_is_taken_anew() {
         assert!(!again.changed && again.notes.is_empty() && again.generation == made.generation, "{damage}: {again:?}");
     }
 }
+
+#[test]
+fn devices_pipes_and_sockets_do_not_travel_and_are_named() {
+    let world = World::new();
+    let app = world.path("root/etc/app");
+    let socket = std::os::unix::net::UnixListener::bind(app.join("control")).unwrap();
+    let pipe = |path: &Path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    pipe(&app.join("sub/ok"));
+    for _ in 0..2 {
+        let created = world.create();
+        let note =
+            "devices, pipes and sockets do not travel, each server makes its own: /etc/app/control, /etc/app/sub/ok";
+        assert_eq!(created.notes, [note]);
+        world.check();
+    }
+    let listed: Vec<String> = world.manifest().entries().iter().map(|entry| entry.path.to_string()).collect();
+    assert!(listed.contains(&"/etc/app/sub/d".into()) && !listed.contains(&"/etc/app/control".into()), "{listed:?}");
+
+    // One that was a file is gone from the Snapshot.
+    fs::remove_file(app.join("b")).unwrap();
+    pipe(&app.join("b"));
+    let created = world.create();
+    assert!(created.changed && created.notes[0].contains("/etc/app/b, /etc/app/control"), "{created:?}");
+    assert!(!world.manifest().entries().iter().any(|entry| entry.path.to_string() == "/etc/app/b"));
+    world.check();
+
+    // One that is listed itself is a mistake of whoever wrote the list.
+    world.write(&format!("{PRI}/Env1/SyncFilePathsSpecial"), "/etc/app/control\n");
+    let refused = world.try_create(false).unwrap_err();
+    assert!(refused.to_string().contains("/etc/app/control"), "{refused}");
+    drop(socket);
+}

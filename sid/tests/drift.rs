@@ -167,7 +167,10 @@ fn what_pri_does_not_list_and_what_is_of_one_server_alone_is_nobodys_drift() {
     server.write("etc/own", "changed\n");
     server.write("etc/hostname", "other\n");
     server.write("etc/other", "x\n");
+    let socket = std::os::unix::net::UnixListener::bind(server.path("etc/app/control")).unwrap();
     assert!(server.look(&mut drift).is_empty());
+    assert!(server.look(&mut server.drift()).is_empty());
+    drop(socket);
     let path = |path: &str| TreePath::parse(path).unwrap();
     assert!(!drift.look_at(&server.root(), &path("/etc/own")).unwrap());
     server.write("etc/app/app.conf", "port = 2\n");

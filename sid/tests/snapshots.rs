@@ -99,8 +99,11 @@ const IDENT: &str = "/etc/hostname\n/etc/localtime\n/etc/resolv.conf\n/etc/syste
 fn an_identity_moves_from_one_server_to_another_and_leaves_nothing_of_the_old_one() {
     let world = World::new(IDENT);
     world.create("a").unwrap();
+    let socket = world.path("b/etc/systemd/network/socket");
+    let _program = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let mut changes = world.install("b").unwrap();
     changes.sort();
+    assert!(socket.exists(), "a socket is the program's that made it");
     assert_eq!(
         changes,
         [

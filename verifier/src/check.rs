@@ -158,18 +158,21 @@ fn tidy_measure(mut measure: Measure) -> Measure {
     measure
 }
 
-/// What a Nagios plugin says: the first line's text, and performance data after `|`.
+/// What a Nagios plugin says: the first line's text, and performance data after `|`, there and at the end.
 fn from_nagios(output: &Output) -> Profile {
     let text = output.text();
-    let first = text.lines().next().unwrap_or_default();
+    let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
     let (summary, numbers) = first.split_once('|').unwrap_or((first, ""));
+    // Longer text may follow, and behind another `|` more numbers, in as many lines as there are.
+    let more = rest.split_once('|').map_or("", |(_, more)| more);
     let mut verdict = Verdict::from_exit_code(output.status.code());
     let mut summary = tidy(summary);
     if summary.is_empty() {
         (verdict, summary) =
             (Verdict::Unknown, format!("the plugin says nothing ({}): {}", output.status, tidy(&output.complaint())));
     }
-    let measures = words(numbers).iter().take(MAX_ITEMS).filter_map(|word| performance(word)).collect();
+    let words = [words(numbers), words(more)].concat();
+    let measures = words.iter().take(MAX_ITEMS).filter_map(|word| performance(word)).collect();
     Profile { measures, ..Profile::new(verdict, summary) }
 }
 
@@ -179,7 +182,7 @@ fn words(text: &str) -> Vec<String> {
     for c in text.chars().take(MAX_PROFILE) {
         match c {
             '\'' => quoted = !quoted,
-            ' ' if !quoted => words.push(String::new()),
+            ' ' | '\n' if !quoted => words.push(String::new()),
             c => words.last_mut().into_iter().for_each(|word| word.push(c)),
         }
     }
@@ -310,6 +313,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn numbers_of_the_longer_form_of_plugins_are_read() {
+        let script = r#"echo "DISK OK | '/ is'=2643MB;5948"; echo '/boot 68 MB'; echo '/home 69357 MB | /boot=68MB;88'; echo '/home=69357MB;253404 /var=1MB'"#;
+        let profile = sh(script, Speaks::Nagios, 5);
+        let names: Vec<&str> = profile.measures.iter().map(|measure| measure.name.as_str()).collect();
+        assert_eq!((profile.summary.as_str(), &names[..]), ("DISK OK", &["/ is", "/boot", "/home", "/var"][..]));
     }
 
     #[test]

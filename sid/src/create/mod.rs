@@ -163,6 +163,16 @@ struct Seen {
     has_failed: bool,
 }
 
+/// What is said of devices, pipes and sockets in listed directories.
+fn told_of_passed_over((named, count): &(Vec<TreePath>, usize)) -> Option<String> {
+    let names = named.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let more = match count - named.len() {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    (*count > 0).then(|| format!("devices, pipes and sockets do not travel, each server makes its own: {names}{more}"))
+}
+
 /// The Snapshot that is published.
 struct Published {
     role_dir: Dir,
@@ -220,6 +230,8 @@ impl Task<'_> {
         let ways = ways::above(self.root, &self.lists.sync)?;
         numbers.0.extend(ways.values().map(|way| way.uid));
         numbers.1.extend(ways.values().map(|way| way.gid));
+        let damage = self.damage.iter().map(|what| format!("{what}; it was made anew"));
+        let notes = damage.chain(told_of_passed_over(&pass.passed_over)).collect();
         let before = || published.as_ref().map(Published::manifest).transpose();
         let delta = Delta::of(pass, before()?, is_whole)?;
         let answer = Created {
@@ -231,7 +243,7 @@ impl Task<'_> {
             changed: true,
             changed_objects: delta.entries.len() + delta.gone.len(),
             converted_to: vec![],
-            notes: self.damage.iter().map(|what| format!("{what}; it was made anew")).collect(),
+            notes,
             recorded: None,
             history_error: None,
         };

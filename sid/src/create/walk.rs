@@ -36,6 +36,8 @@ pub(crate) const TICK: Duration = Duration::from_millis(20);
 const BATCH: usize = 64;
 /// How many batches may wait; each of their objects may hold a directory open.
 const WAITING: usize = 4;
+/// How many of those that are passed over are named.
+const MAX_NAMED: usize = 5;
 /// How many threads read besides the one that looks for what to read.
 const READERS: usize = 2;
 
@@ -63,6 +65,8 @@ pub(crate) struct Pass {
     pub(crate) is_whole: bool,
     /// Differs where anything that was read had changed once more.
     pub(crate) fingerprint: u64,
+    /// The first devices, pipes and sockets in listed directories, and how many there are.
+    pub(crate) passed_over: (Vec<TreePath>, usize),
 }
 
 /// What a pass is about.
@@ -168,13 +172,26 @@ impl Walker<'_, '_, '_, '_> {
             self.record.path.push(b'/');
             self.record.path.extend_from_slice(name.as_encoded_bytes());
             // One that is gone by now has changed the time of its directory.
-            if let Some(stat) = dir.stat(&name)? {
-                self.object(&dir, &name, &stat)?;
-            } else {
-                self.pass.moved = Some(self.path()?);
+            match dir.stat(&name)? {
+                Some(stat) if ObjectType::of(&stat) == ObjectType::Special => self.pass_over(&name)?,
+                Some(stat) => self.object(&dir, &name, &stat)?,
+                None => self.pass.moved = Some(self.path()?),
             }
         }
         self.record.path.truncate(length);
+        Ok(())
+    }
+
+    /// A device, pipe or socket in a listed directory: what a program or the kernel made for itself is no configuration.
+    fn pass_over(&mut self, name: &OsStr) -> Result<(), SidError> {
+        if durable::is_temporary(name) || self.is_excluded()? {
+            return Ok(());
+        }
+        if self.pass.passed_over.0.len() < MAX_NAMED {
+            let path = self.path()?;
+            self.pass.passed_over.0.push(path);
+        }
+        self.pass.passed_over.1 += 1;
         Ok(())
     }
 

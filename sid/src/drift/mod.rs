@@ -20,7 +20,11 @@ use crate::{
     scan::parent_of,
     snapshot::{MANIFEST, env_versions, read_list},
 };
-use atlas_host::{durable, object, stamp::Stamp, tree::Dir};
+use atlas_host::{
+    durable, object,
+    stamp::Stamp,
+    tree::{Dir, ObjectType},
+};
 use atlas_model::{
     EnvVersion, PathList, Role, TreePath,
     manifest::{FileSet, Kind, Manifest, Meta},
@@ -177,7 +181,8 @@ impl Drift {
 
     fn stranger(&mut self, root: &Dir, path: &TreePath) -> Result<(), SidError> {
         let stat = held(root, path).map(|dir| dir.stat(path.name())).transpose()?.flatten();
-        if stat.is_some() {
+        // Devices, pipes and sockets are a program's here: no Snapshot has any.
+        if stat.is_some_and(|stat| ObjectType::of(&stat) != ObjectType::Special) {
             self.strangers.insert(path.clone());
             self.found.insert(path.clone(), Difference { what: "new".into(), is_new: true });
         } else {

@@ -224,8 +224,12 @@ impl<'a> Plan<'a> {
             if is_wanted(&inner) || self.wanted.protected.why(&inner).is_some() {
                 continue;
             }
-            let is_dir = dir.stat(&name)?.is_some_and(|stat| ObjectType::of(&stat) == ObjectType::Dir);
-            let is = if is_dir { object::read(&dir, &name)? } else { Kind::Absent };
+            let is = match dir.stat(&name)?.map(|stat| ObjectType::of(&stat)) {
+                // A program's here: no Snapshot has any.
+                Some(ObjectType::Special) => continue,
+                Some(ObjectType::Dir) => object::read(&dir, &name)?,
+                _ => Kind::Absent,
+            };
             self.add(Change::Remove(inner), &is);
         }
         Ok(())
