@@ -1,10 +1,11 @@
 //! `atlas`: the operator's front.
 //!
-//! `atlas X` is built in (`init`, `status`), or runs the program `atlas-X` that is found on PATH, with the arguments as they are. So each part
+//! `atlas X` is built in (`init`, `status`, `notices`), or runs the program `atlas-X` that is found on PATH, with the arguments as they are. So each part
 //! of ATLAS brings its own program, and the operator learns one name.
 
 mod external;
 pub mod init;
+pub mod notices;
 pub mod status;
 
 use atlas_cli::{Common, Exit};
@@ -23,6 +24,7 @@ Examples:
   atlas init                      set this server up; asks for what it needs to know
   atlas init --check              would this server boot into its role?
   atlas status                    can I fail over right now?
+  atlas notices                   what happened that somebody should look at
   atlas module list               which versions of the programs are installed
 
 Exit codes: 0 done, 1 failed, 2 called wrongly, 3 the answer is no."
@@ -51,6 +53,16 @@ pub enum Verb {
 
 Exit codes: 0 ready, 1 failed, 2 called wrongly, 3 not ready, or not known.")]
     Status(status::StatusArgs),
+    /// List what the programs noticed on this server and nobody has dealt with, and say that it is
+    ///
+    /// A version that was set back, a new kind of crash, a caller that was refused, a limit that was passed before a run: each is a
+    /// finding of the VerifyService 'notices', here and on PRI, until it is done. They survive a reboot.
+    #[command(after_help = "Examples:
+  atlas notices
+  atlas notices done atlas-module-bakeOven
+
+Exit codes: 0 none waits, or done; 1 failed, 2 called wrongly, 3 some wait.")]
+    Notices(notices::NoticesArgs),
     /// Another program, `atlas-X`.
     #[command(external_subcommand)]
     External(Vec<OsString>),
@@ -81,6 +93,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     match &args.command {
         Verb::Init(init) => init::run(init, &args.common),
         Verb::Status(status) => status::run(status, &args.common),
+        Verb::Notices(notices) => notices::run(notices, &args.common),
         Verb::External(words) => Err(external::become_program(words, &args.common)),
     }
 }

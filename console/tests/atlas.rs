@@ -324,3 +324,39 @@ fn a_server_without_a_role_answers_no_and_says_why() {
     let (code, told) = error();
     assert!(code == Some(1) && told.contains("see /run/atlas/boot.json"), "{told}");
 }
+
+#[test]
+fn notices_are_listed_and_dealt_with() {
+    let tmp = tempfile::tempdir().unwrap();
+    let root = tmp.path().to_str().unwrap();
+    let notices = |args: &[&str]| atlas(tmp.path(), &[&["--root", root, "notices"], args].concat());
+    let none = notices(&[]);
+    assert_eq!((none.status.code(), text(&none.stdout).as_str()), (Some(0), "no notice waits on this server\n"));
+    let send = |key: &str, text: &str| {
+        atlas_cli::notice::send(tmp.path(), "atlas-module", key, &format!("a version of {key} was set back"), text)
+            .unwrap();
+    };
+    send("oven", "it crashed\nsee 'atlas-module history oven'");
+    send("oven", "it crashed\nsee 'atlas-module history oven'");
+    send("mixer", "");
+    let listed = notices(&[]);
+    let told = text(&listed.stdout);
+    assert_eq!(listed.status.code(), Some(3), "{told}");
+    for part in
+        ["atlas-module-oven\n", "2 times, from ", "    see 'atlas-module history oven'\n", "atlas-module-mixer\n"]
+    {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let listed: Value = serde_json::from_slice(&notices(&["--json"]).stdout).unwrap();
+    assert_eq!((&listed["format"], listed["notices"].as_array().unwrap().len()), (&json!(1), 2), "{listed}");
+
+    let wrong = notices(&["done", "atlas-module-toaster"]);
+    assert_eq!((wrong.status.code(), text(&wrong.stderr).contains("atlas notices")), (Some(1), true));
+    assert_eq!(notices(&["done"]).status.code(), Some(2));
+    let done = notices(&["done", "atlas-module-oven"]);
+    assert_eq!((done.status.code(), text(&done.stdout).as_str()), (Some(0), "done: atlas-module-oven\n"));
+    assert!(!text(&notices(&[]).stdout).contains("oven"));
+    let all: Value = serde_json::from_slice(&notices(&["done", "--all", "--json"]).stdout).unwrap();
+    assert_eq!(all, json!({"format": 1, "done": ["atlas-module-mixer"]}));
+    assert_eq!(notices(&[]).status.code(), Some(0));
+}

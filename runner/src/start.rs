@@ -71,6 +71,9 @@ fn profile(arguments: &Arguments) -> Result<Profile> {
     Profile::parse(&text).hint("see `ssStartHandler --help` for the limits that there are")
 }
 
+/// Who its notices are from.
+const SOURCE: &str = "ssStartHandler";
+
 fn run(arguments: &Arguments) -> Result<Exit> {
     let root = &arguments.common.root;
     let name = Path::new(&arguments.program).file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -83,7 +86,10 @@ fn run(arguments: &Arguments) -> Result<Exit> {
             &serde_json::json!({ "format": 1, "program": program, "measured": measured, "exceeded": exceeded }),
         )?;
     }
+    let key = if program.is_empty() { "server" } else { program };
     if exceeded.is_empty() {
+        // What was told of an earlier start is over. That it cannot be removed says nothing of this one.
+        let _ = atlas_cli::notice::over(root, SOURCE, key);
         return Ok(Exit::Done);
     }
     let text: Vec<String> = exceeded.iter().map(line).collect();
@@ -92,9 +98,8 @@ fn run(arguments: &Arguments) -> Result<Exit> {
     }
     let title =
         format!("before a run of {}: {}", if program.is_empty() { "a program" } else { program }, exceeded[0].measure);
-    let key = if program.is_empty() { "server" } else { program };
     // One who reads the log is told even where notices cannot be written.
-    if let Err(error) = atlas_cli::notice::send(root, "ssStartHandler", key, &title, &text.join("\n")) {
+    if let Err(error) = atlas_cli::notice::send(root, SOURCE, key, &title, &text.join("\n")) {
         print(format!("no notice was sent: {error}"))?;
     }
     Ok(Exit::No)

@@ -300,7 +300,7 @@ fn start_handler_tells_what_is_exceeded_by_exit_code_text_and_notice() {
         "{text}"
     );
     let notices: Vec<PathBuf> =
-        fs::read_dir(server.path().join("run/atlas/notices")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        fs::read_dir(server.path().join("var/lib/atlas/notices")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(notices.len(), 1);
     let mut notice = String::new();
     fs::File::open(&notices[0]).unwrap().read_to_string(&mut notice).unwrap();
@@ -311,6 +311,7 @@ fn start_handler_tells_what_is_exceeded_by_exit_code_text_and_notice() {
     )
     .unwrap();
     assert_eq!(start().status.code(), Some(0));
+    assert!(!notices[0].exists(), "all is well before this run: the notice of the one before is over");
     fs::write(server.path().join("etc/atlas/profile.toml"), "disc_free = 1\n").unwrap();
     assert_eq!(start().status.code(), Some(1));
 }

@@ -91,7 +91,7 @@ impl Server {
 
     /// What waits for somebody to see it, where anything does.
     fn alert(&self) -> Option<String> {
-        let notices = fs::read_dir(self.root.path().join("run/atlas/notices")).ok()?;
+        let notices = fs::read_dir(self.root.path().join("var/lib/atlas/notices")).ok()?;
         Some(notices.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect())
     }
 }

@@ -1,8 +1,8 @@
-//! `ssSync accept`: the one way out of a refusal for disks that are not the ones that a partner remembers. It is recorded as a notice.
+//! `ssSync accept`: the one way out of a refusal for disks that are not the ones that a partner remembers.
 
-use crate::{report, server::Server};
+use crate::server::Server;
 use atlas_cli::{Common, Exit, Hint, print, print_json};
-use atlas_model::{Role, cycle::Problem};
+use atlas_model::Role;
 use atlas_sid::bond::Bond;
 use serde::Serialize;
 
@@ -26,14 +26,6 @@ pub(crate) fn run(common: &Common, partner: Role, yes: bool) -> anyhow::Result<E
         );
     }
     let forgotten = Bond::forget(&server.sid, partner)?;
-    if forgotten {
-        let problem = Problem {
-            server: server.role(),
-            what: format!("an operator accepted other disks of {partner}"),
-            hint: "nothing, if that was meant".into(),
-        };
-        report::notify(&server.path, &[problem], &[])?;
-    }
     if common.json {
         print_json(&Answer { format: 1, role: partner, forgotten })?;
     } else if forgotten {

@@ -1,13 +1,12 @@
-//! Where reports and notices of the Synchronizer go, and what all steps need for theirs. What a report holds: [`atlas_model::cycle`].
+//! Where reports of the Synchronizer go, and what all steps need for theirs. What a report holds: [`atlas_model::cycle`].
 
-use atlas_cli::notice;
 use atlas_host::{durable, tree::Dir};
 use atlas_model::{
     Role,
     cycle::{CYCLE, CycleReport, Problem, REPORTS, Step},
 };
 use serde::Serialize;
-use std::{ffi::OsStr, path::Path};
+use std::ffi::OsStr;
 
 /// The longest list in a report that travels.
 pub(crate) const MAX_LISTED: usize = 500;
@@ -22,16 +21,6 @@ pub(crate) fn publish(root: &Dir, name: &str, report: &impl Serialize) -> anyhow
     let content = serde_json::to_vec(report)?;
     let dir = root.make_dirs(REPORTS)?;
     Ok(durable::write(&dir, OsStr::new(name), &content, 0o644)?)
-}
-
-/// Tells what is wrong now and was not before: a problem that stays is told once.
-pub(crate) fn notify(root: &Path, problems: &[Problem], before: &[Problem]) -> anyhow::Result<()> {
-    for problem in problems.iter().filter(|problem| !before.contains(problem)) {
-        let title = format!("{}: {}", problem.server, problem.what);
-        let key = atlas_model::Digest::of(title.as_bytes()).to_string();
-        notice::send(root, "ssSync", &key[..12], &title, &problem.hint)?;
-    }
-    Ok(())
 }
 
 /// What a converter said on `server` though its conversion ended well.

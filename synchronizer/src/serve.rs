@@ -102,13 +102,10 @@ fn serve<R: Read + Send, W: Write + Send>(server: &Server, wire: &mut Wire<R, W>
 
 /// Whoever watches this server is told, too: the caller may be the one who is wrong.
 fn tell_of_refusal(server: &Server, caller: &Hello, why: &str) {
-    let problem = Problem {
-        server: server.role(),
-        what: format!("a call of {} was refused: {why}", caller.role),
-        hint: "nothing was changed; see 'Role verification' in the manual before anything is swapped".into(),
-    };
+    let title = format!("a call of {} was refused: {why}", caller.role);
+    let text = "nothing was changed; see 'Role verification' in the manual before anything is swapped";
     // The refusal itself must not depend on whether somebody can be told.
-    let _ = report::notify(&server.path, &[problem], &[]);
+    let _ = atlas_cli::notice::send(&server.path, "ssSync", &format!("refused-{}", caller.role), &title, text);
 }
 
 /// Takes over what PRI sent [208-209].

@@ -380,8 +380,7 @@ fn who_is_not_who_it_should_be_is_refused_and_nothing_is_written() {
     write(&cluster.root("SEC1"), "unbound/SID_DATA/MasterConfig", &config);
     let (_, report) = cluster.cycle();
     assert_eq!(Cluster::partner(&report, "SEC1")["outcome"], "refused");
-    let notices = fs::read_dir(cluster.root("SEC1").join("run/atlas/notices")).unwrap();
-    let told: String = notices.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+    let told = cluster.read("SEC1", "var/lib/atlas/notices/ssSync-refused-PRI.json");
     assert!(told.contains("two servers hold Role PRI"), "{told}");
 }
 

@@ -6,7 +6,7 @@
 //!   /run/atlas/cycle.json     what the last cycle found        │
 //!   /run/atlas/synced.json    the same, on a secondary         ├─► facts, each with its age ─► readiness: a pure decision
 //!   /run/atlas/verifier.json  what the Verifiers found         │
-//!   MasterConfig, mdstat, /run/atlas/notices                  ─┘
+//!   MasterConfig, mdstat                                       ─┘
 //! ```
 //!
 //! Invariant: what is not known is said to be unknown. A report that is older than it should be counts for nothing, however good it was.

@@ -117,7 +117,7 @@ impl Server {
 
     /// The notices about modules that wait for somebody.
     pub fn notices(&self) -> String {
-        let Ok(notices) = fs::read_dir(self.root().join("run/atlas/notices")) else { return String::new() };
+        let Ok(notices) = fs::read_dir(self.root().join("var/lib/atlas/notices")) else { return String::new() };
         notices.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect()
     }
 

@@ -16,7 +16,7 @@ use crate::{
     server::Server,
 };
 use anyhow::Context;
-use atlas_cli::{Common, Exit, Hint, Style, Table, in_one_line, print, print_json};
+use atlas_cli::{Common, Exit, Hint, Style, Table, print, print_json};
 use atlas_host::{
     lock::Lock,
     process::{Command, Conversation, ProcessError},
@@ -77,7 +77,6 @@ fn go(common: &Common, args: &CycleArgs, upto: Upto) -> anyhow::Result<Exit> {
             .hint("run it on PRI; this server does its part when PRI calls");
     }
     let _alone = lock(&server.sid, "another cycle is under way")?;
-    let before = report::last(&server.root);
     let chosen: Vec<&Partner> = server
         .config
         .partners()
@@ -86,19 +85,10 @@ fn go(common: &Common, args: &CycleArgs, upto: Upto) -> anyhow::Result<Exit> {
         .collect();
     let calls = Calls::begin(&server, &chosen, args)?;
     let converse = |partner: &Partner| partner::converse(&server, partner, calls.take(partner), upto);
-    let report = match cycle(&server, &chosen, upto, converse) {
-        Ok(report) => report,
-        Err(error) => {
-            let what = format!("no cycle: {}", in_one_line(&error));
-            let hint = "the secondaries stay as they are; 'ssSync cycle' on PRI says what to do".into();
-            report::notify(&server.path, &[Problem { server: Role::Pri, what, hint }], &[])?;
-            return Err(error);
-        }
-    };
+    let report = cycle(&server, &chosen, upto, converse)?;
     if upto == Upto::Compare && args.partners.is_empty() {
         report::publish(&server.root, CYCLE, &report).context("write the report of the cycle")?;
     }
-    report::notify(&server.path, &report.problems, before.as_ref().map_or(&[], |before| &before.problems))?;
     if common.json {
         print_json(&report)?;
     } else {

@@ -22,6 +22,7 @@ mod mail;
 mod mariadb;
 mod named;
 mod nfs;
+mod notices;
 mod ntp;
 mod packages;
 mod postgresql;
@@ -59,6 +60,7 @@ pub const SERVICES: &[Service] = &[
     mail::SERVICE,
     mariadb::SERVICE,
     nfs::SERVICE,
+    notices::SERVICE,
     ntp::SERVICE,
     packages::SERVICE,
     postgresql::SERVICE,

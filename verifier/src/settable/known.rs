@@ -40,7 +40,7 @@ const fn of(
 }
 
 /// Of all services, by name. Each answer of a check is held against it where assertions are on.
-pub(super) const SETTABLE: [Settable; 25] = [
+pub(super) const SETTABLE: [Settable; 26] = [
     of("as-pri", &[], &[]),
     of("atlas", &[], &[]),
     of("boot", &[], &[]),
@@ -100,6 +100,7 @@ pub(super) const SETTABLE: [Settable; 25] = [
             ("port", Port),
         ],
     ),
+    of("notices", &[], &[]),
     of("ntp", &["answer", "offset"], &[("port", Port), ("clients", Text), ("limited", OneOf(&["rate"]))]),
     of("packages", &[], &[("packages", Text)]),
     of(

@@ -81,7 +81,7 @@ pub(super) fn wrong_role_is_refused(a: &Server, c: &Server) -> Result<()> {
         ("wrong-2", swapped, "two servers hold Role PRI"),
     ] {
         let right = c.read_file(CONFIG)?;
-        c.sh("rm -rf /run/atlas/notices")?;
+        c.sh("rm -rf /var/lib/atlas/notices")?;
         c.sh(&edit)?;
         ensure!(c.read_file(CONFIG)? != right, "the Role is as it was: the fault is not there");
         let list = "cd /unbound/SID_DATA && find PRI SEC* keys -type f | sort | xargs sha256sum; sha256sum /etc/nginx/conf.d/*";
@@ -92,7 +92,7 @@ pub(super) fn wrong_role_is_refused(a: &Server, c: &Server) -> Result<()> {
         let why = partner(&report, "SEC2")?["why"].as_str().unwrap_or_default();
         ensure!(why.contains(sign), "{wrong} is told as {why:?}");
         ensure!(c.sh(list)? == before, "a refused server was changed");
-        ensure!(c.sh("cat /run/atlas/notices/*")?.contains("was refused"), "nobody is told there");
+        ensure!(c.sh("cat /var/lib/atlas/notices/*")?.contains("was refused"), "nobody is told there");
         c.write_file(CONFIG, &right)?;
     }
     assert_outcomes(&cycle(a)?, &BOTH)?;

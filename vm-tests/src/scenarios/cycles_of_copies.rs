@@ -88,7 +88,7 @@ pub(super) fn copies_that_lived_on_are_refused(
 
 /// PRI meets the partner of its copy, which serves that word, goes on to do so, and is told.
 fn meets(pri: &Server, stranger: &Server, word: &str, outcomes: &[(&str, &str)]) -> Result<()> {
-    stranger.sh("rm -rf /run/atlas/notices")?;
+    stranger.sh("rm -rf /var/lib/atlas/notices")?;
     let before = stranger.sh(STATE)?;
     change(pri, &format!("met {word}"))?;
     let report = cycle(pri)?;
@@ -98,6 +98,6 @@ fn meets(pri: &Server, stranger: &Server, word: &str, outcomes: &[(&str, &str)])
         ensure!(why.contains("they are an old copy"), "{role} is told as {why:?}");
     }
     ensure!(stranger.sh(STATE)? == before, "a refused server was changed");
-    ensure!(stranger.sh("cat /run/atlas/notices/*")?.contains("was refused"), "nobody is told there");
+    ensure!(stranger.sh("cat /var/lib/atlas/notices/*")?.contains("was refused"), "nobody is told there");
     assert_serves(stranger, word)
 }
