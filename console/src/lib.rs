@@ -55,7 +55,7 @@ Exit codes: 0 ready, 1 failed, 2 called wrongly, 3 not ready, or not known.")]
     Status(status::StatusArgs),
     /// List what the programs noticed on this server and nobody has dealt with, and say that it is
     ///
-    /// A version that was set back, a new kind of crash, a caller that was refused, a limit that was passed before a run: each is a
+    /// A version that was set back, a caller that was refused, a limit that was passed before a run: each is a
     /// finding of the VerifyService 'notices', here and on PRI, until it is done. They survive a reboot.
     #[command(after_help = "Examples:
   atlas notices

@@ -13,7 +13,7 @@
 //! signature  the SHA-256 of that
 //! store      what is known of all faults   entry  of one of them   record  a traceback as it is kept
 //! exchange   known signatures as text             report  a tar for a stranger
-//! kernel     the kernel's own crashes             notice  telling somebody
+//! kernel     the kernel's own crashes
 //! ```
 //!
 //! There is no debugger, no daemon and no need to be root. A server that has debug information names the functions that a compiler copied
@@ -30,7 +30,6 @@ pub mod image;
 pub mod inline;
 pub mod kernel;
 pub mod names;
-pub mod notice;
 pub mod record;
 pub mod report;
 pub mod signature;

@@ -50,6 +50,8 @@ pub struct Inner {
     records: BTreeMap<String, Record>,
     /// Alerts that are not over.
     pub open: BTreeMap<String, Open>,
+    /// When it was said last how it stands.
+    pub word: Option<u64>,
     /// What the partners' Verifiers say.
     pub heard: BTreeMap<Role, Heard>,
     /// What people said.
@@ -83,6 +85,7 @@ impl Board {
             started: now(),
             records: state.records,
             open: state.open,
+            word: state.word,
             heard: BTreeMap::new(),
             notes: Notes::default(),
             boots_with: None,
@@ -192,6 +195,7 @@ impl Inner {
             format: 1,
             records: self.records.clone(),
             open: self.open.clone(),
+            word: self.word,
             siblings: self.siblings.clone(),
             boot: self.boot.clone(),
         }

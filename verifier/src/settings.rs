@@ -23,6 +23,7 @@
 //! [alert]
 //! repeat_minutes = 60
 //! escalate_minutes = 30
+//! word_days = 7                              # it is said how it stands, also where all is well
 //!
 //! [[channel]]
 //! name = "admin"
@@ -149,11 +150,13 @@ pub struct AlertSettings {
     pub escalate_minutes: u64,
     /// Whether a service that is merely slow is worth an alert.
     pub slow: bool,
+    /// After how many days it is said how it stands, also where all is well; 0 for never.
+    pub word_days: u64,
 }
 
 impl Default for AlertSettings {
     fn default() -> AlertSettings {
-        AlertSettings { repeat_minutes: 60, escalate_minutes: 30, slow: true }
+        AlertSettings { repeat_minutes: 60, escalate_minutes: 30, slow: true, word_days: 7 }
     }
 }
 

@@ -36,6 +36,9 @@ pub struct State {
     pub records: BTreeMap<String, Record>,
     /// Alerts that are not over, by key.
     pub open: BTreeMap<String, Open>,
+    /// When it was said last how it stands, in seconds since 1970.
+    #[serde(default)]
+    pub word: Option<u64>,
     /// PRI's partners, as PRI said last.
     #[serde(default)]
     pub siblings: Vec<Partner>,
@@ -216,7 +219,7 @@ mod tests {
         };
         let open = BTreeMap::from([("SEC1/web".into(), open)]);
         let siblings = vec![Partner { role: Role::Sec(2), host: "sec2".into() }];
-        let state = State { format: 1, records: BTreeMap::new(), open, siblings, boot: "b1".into() };
+        let state = State { format: 1, records: BTreeMap::new(), open, word: Some(7), siblings, boot: "b1".into() };
         store(tmp.path()).save(&state).unwrap();
         assert_eq!(store(tmp.path()).load(), state);
         std::fs::write(tmp.path().join("SID_DATA/Verifier/PRI/Env1/state.json"), "{\"format\":").unwrap();

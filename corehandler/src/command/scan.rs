@@ -1,4 +1,4 @@
-//! `scan`: new cores and kernel logs are counted, and somebody is told of each new kind of crash.
+//! `scan`: new cores and kernel logs are counted. Of each kind that nobody has said anything about the VerifyService `atlas` tells.
 
 use super::{WAIT, server_name};
 use crate::{
@@ -7,7 +7,6 @@ use crate::{
     entry::{Entry, Occurrence},
     find,
     kernel::{self, KernelCrash},
-    notice::Notice,
     signature::{Signature, short},
     space::Search,
     store::{Limits, Store, Stored},
@@ -62,6 +61,16 @@ struct Scanned {
     new: Vec<Line>,
     known: Vec<Line>,
     refused: Vec<String>,
+}
+
+impl Scanned {
+    fn add(&mut self, entry: &Entry, stored: &Stored, core: &Path) {
+        match stored {
+            Stored::New => self.new.push(Line::of(entry, core)),
+            Stored::Known => self.known.push(Line::of(entry, core)),
+            Stored::AlreadyCounted => {}
+        }
+    }
 }
 
 #[derive(Debug, serde::Serialize)]
@@ -162,27 +171,12 @@ impl Scanning<'_> {
         let occurrence = found.occurrence(self.server, &traceback.program_path, traceback.log.clone());
         let (entry, stored) = self.store.count(&traceback, &signature, occurrence)?;
         self.store.keep_core(&entry.signature, &found.path)?;
-        // Only now, with the fact on the disk, may the core go; and somebody is told before it does.
-        self.tell(&entry, &stored, &found.path, scanned)?;
+        // Only now, with the fact on the disk, may the core go.
+        scanned.add(&entry, &stored, &found.path);
         if found.is_ours && !self.scan.keep {
             std::fs::remove_file(&found.path).with_context(|| format!("remove {}", found.path.display()))?;
         } else {
             handled.push(found.mark.clone());
-        }
-        Ok(())
-    }
-
-    fn tell(&self, entry: &Entry, stored: &Stored, core: &Path, scanned: &mut Scanned) -> Result<()> {
-        match stored {
-            Stored::New => {
-                let title = format!("new kind of crash of {} on {}", entry.program, self.server);
-                let text = format!("signature {} ({})\n{}", entry.signature, entry.strength.name(), entry.text);
-                let notice = Notice { title, text };
-                notice.send(&self.common.root, "ssCoreHandler", short(&entry.signature))?;
-                scanned.new.push(Line::of(entry, core));
-            }
-            Stored::Known => scanned.known.push(Line::of(entry, core)),
-            Stored::AlreadyCounted => {}
         }
         Ok(())
     }
@@ -201,7 +195,7 @@ impl Scanning<'_> {
                 mark: moment.map_or_else(unnamed, |moment| format!("kernel:{moment}")),
             };
             let (entry, stored) = self.store.count_kernel(&signature, strength, &text, occurrence)?;
-            self.tell(&entry, &stored, &path, scanned)?;
+            scanned.add(&entry, &stored, &path);
         }
         Ok(())
     }

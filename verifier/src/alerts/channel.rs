@@ -50,7 +50,12 @@ impl Channels {
     /// Hands it to every channel that it is for; waits for none.
     pub fn send(&self, alert: &Alert) {
         let escalated = matches!(alert.kind, super::Kind::Escalated | super::Kind::Recovered);
-        for (channel, queue) in self.queues.iter().filter(|(channel, _)| escalated || !channel.only_escalated) {
+        // A console is for what somebody in the room has to do.
+        let is_for = |channel: &Channel| {
+            (escalated || !channel.only_escalated)
+                && (alert.kind != super::Kind::Word || !matches!(channel.kind, ChannelKind::Console {}))
+        };
+        for (channel, queue) in self.queues.iter().filter(|(channel, _)| is_for(channel)) {
             if let Err(TrySendError::Full(_)) = queue.try_send(alert.clone()) {
                 note(&self.broken, &channel.name, Some(format!("{WAITING} alerts wait for it; this one is left out")));
             }

@@ -13,8 +13,10 @@
 
 pub mod channel;
 mod concern;
+mod word;
 
 pub use concern::{Concern, concerns};
+pub use word::word;
 
 use crate::settings::AlertSettings;
 use atlas_model::{Role, verify::Verdict};
@@ -62,6 +64,8 @@ pub enum Kind {
     Recovered,
     /// Somebody tries whether alerts arrive.
     Test,
+    /// How it stands, said every few days also where all is well.
+    Word,
 }
 
 /// One alert.
@@ -95,6 +99,7 @@ impl Alert {
     /// A line.
     pub fn title(&self) -> String {
         let word = match self.kind {
+            Kind::Word => return format!("ATLAS {}: {}", self.from, self.summary),
             Kind::Problem | Kind::Worse => self.verdict.to_string(),
             Kind::Still => format!("still {}", self.verdict),
             Kind::Escalated => format!("NOBODY TAKES CARE: {}", self.verdict),
@@ -106,12 +111,15 @@ impl Alert {
 
     /// All of it, for people.
     pub fn text(&self) -> String {
-        let mut text = format!("{}\n\n{}\n", self.title(), self.summary);
+        let mut text = match self.kind {
+            Kind::Word => format!("{}\n", self.title()),
+            _ => format!("{}\n\n{}\n", self.title(), self.summary),
+        };
         if let Some(hint) = &self.hint {
             text.push_str(&format!("\nWhat to do: {hint}\n"));
         }
         if !self.follows.is_empty() {
-            text.push_str("\nWith it go:\n");
+            text.push_str(if self.kind == Kind::Word { "\nOpen:\n" } else { "\nWith it go:\n" });
         }
         self.follows.iter().take(FOLLOWS).for_each(|line| text.push_str(&format!("  {line}\n")));
         if self.follows.len() > FOLLOWS {

@@ -4,7 +4,7 @@ use atlas_model::{
     verify::{Fault, Findings, Heard, Observed, Profile},
 };
 
-const SETTINGS: AlertSettings = AlertSettings { repeat_minutes: 60, escalate_minutes: 30, slow: true };
+const SETTINGS: AlertSettings = AlertSettings { repeat_minutes: 60, escalate_minutes: 30, slow: true, word_days: 7 };
 
 fn concern(verdict: Verdict) -> Concern {
     Concern {
@@ -227,4 +227,29 @@ fn another_fault_of_the_same_check_is_told_and_one_whose_numbers_change_is_not()
     assert_eq!(told(&["nginx.service does not run for 27 s", "named.service does not run"]), [Kind::Worse]);
     assert_eq!(told(&["nginx.service does not run for 29 s"]), []);
     assert_eq!(told(&[]), [Kind::Recovered]);
+}
+
+#[test]
+fn it_is_said_every_week_how_it_stands_also_where_all_is_well() {
+    const DAY: u64 = 86_400;
+    let mut pri = findings(Role::Pri, vec![observed(Role::Pri, "web", Profile::ok("fine"))]);
+    let said = findings(Role::Sec(1), vec![observed(Role::Sec(1), "web", Profile::ok("fine"))]);
+    pri.heard.push(Heard { role: Role::Sec(1), time: Some(0), silent: None, findings: Some(Box::new(said)) });
+    let mut last = None;
+    let mut at = |day: u64, concerns: &[Concern]| word(&mut last, 7, &pri, concerns, ("PRI of bakery", day * DAY));
+    assert_eq!(at(100, &[]), None, "a week begins when somebody begins to look");
+    assert_eq!(at(106, &[]), None);
+    let well = at(107, &[]).unwrap();
+    assert_eq!(well.title(), "ATLAS PRI of bakery: all is well: 2 checks on 2 servers");
+    assert_eq!((well.verdict, well.kind), (Verdict::Ok, Kind::Word));
+    assert_eq!(at(108, &[]), None, "once");
+    let bad = at(115, &[concern(Verdict::Unacceptable)]).unwrap();
+    assert_eq!(bad.title(), "ATLAS PRI of bakery: one problem is open: 2 checks on 2 servers");
+    assert!(bad.text().contains("Open:\n  SEC1/web unacceptable: gone\n"), "{}", bad.text());
+    assert_eq!(at(50, &[]), None, "the clock was set back");
+    assert!(at(57, &[]).is_some(), "and the time begins anew");
+
+    let mut last = None;
+    let mut never = |day: u64| word(&mut last, 0, &pri, &[], ("PRI", day * DAY));
+    assert_eq!((never(0), never(1000)), (None, None));
 }

@@ -377,7 +377,13 @@ impl Control {
             let partners: Vec<Role> = self.identity.config.partners().iter().map(|partner| partner.role).collect();
             // Whoever is no partner any more will never say anything.
             let answers = |who: Role| answering.contains(&who) || who != role && !partners.contains(&who);
-            alerts::step(&mut inner.open, &concerns, &self.settings.alert, (&from, now), answers)
+            let settings = &self.settings.alert;
+            let mut alerts = alerts::step(&mut inner.open, &concerns, settings, (&from, now), answers);
+            // A secondary tells while PRI is silent, and that is said anyway.
+            if role == Role::Pri {
+                alerts.extend(alerts::word(&mut inner.word, settings.word_days, &findings, &concerns, (&from, now)));
+            }
+            alerts
         } else {
             // PRI tells, or another secondary; what it was told of meanwhile is its own affair.
             inner.open.clear();

@@ -1,4 +1,4 @@
-//! What a program of ATLAS noticed on this server and nobody has dealt with: a version that was set back, a new kind of crash, a caller that was
+//! What a program of ATLAS noticed on this server and nobody has dealt with: a version that was set back, a caller that was
 //! refused, a limit that was passed before a run. No check finds these again: each stays until somebody says that it is dealt with.
 
 use crate::{

@@ -1,15 +1,15 @@
-//! What all of it is for, in one day of a cluster on three releases of Debian: a change arrives by itself, a fault of a standby is told, PRI dies and
-//! somebody is told, and each of the others becomes PRI once.
+//! What all of it is for, in one day of a cluster: a change arrives, a fault of a standby is told, PRI dies and somebody is told, and the standby
+//! becomes PRI. Of two servers in every run; of three on three releases of Debian, where each of the others becomes PRI once, in long ones.
 
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::cast::PRI_ADDRESS;
+use super::cast::{LEFT, PRI_ADDRESS, RIGHT};
 use super::cycles::assert_is;
 use super::failover::{move_set, take_out};
-use super::latent::{EMULATED, TOLD, verify_patiently};
+use super::latent::{EMULATED, TOLD, verified, verify_patiently};
 use super::trio::{A, B, C, Trio, acted, down, long, up};
 use crate::{Context, Server, secs};
 
@@ -17,6 +17,34 @@ use crate::{Context, Server, secs};
 const INTERVAL: u64 = 60;
 /// Within which a secondary has to tell that nobody serves, in seconds.
 const TOLD_WITHIN: u64 = 60;
+
+pub(crate) fn two_servers_lose_their_pri(ctx: &Context) -> Result<()> {
+    let lan = ctx.lan("office")?;
+    let client = ctx.client("client", &lan, "192.168.77.9/24")?;
+    let (mut pri, mut sec) = verified(ctx, &lan)?;
+    ready(&pri, &[("SEC1", "yes", "")])?;
+    ctx.note("SEC1 is ready")?;
+    change(&pri)?;
+    pri.sh("ssSyncCtrl now")?;
+    arrives(&sec)?;
+    ready(&pri, &[("SEC1", "yes", "")])?;
+    ctx.note("a change has arrived")?;
+    stands_still(&sec)?;
+    ready(&pri, &[("SEC1", "no", "nginx")])?;
+    goes_on(&sec)?;
+    ready(&pri, &[("SEC1", "yes", "")])?;
+    ctx.note("a fault was told, and its end")?;
+    pri.sh(WRITTEN)?;
+    sec.sh(&format!(": > {TOLD}"))?;
+    dies(ctx, &mut pri, &sec)?;
+    down([&mut sec])?;
+    drop(take_out(&mut sec, RIGHT)?);
+    move_set(&mut pri, LEFT, &mut sec)?;
+    up([&mut sec])?;
+    assert_is(&sec, LEFT, RIGHT, None, &client)?;
+    serves(&sec, &client)?;
+    sec.power_cut()
+}
 
 pub(crate) fn three_debians_lose_their_pri(ctx: &Context) -> Result<()> {
     let trio = Trio::get()?;
@@ -35,7 +63,7 @@ pub(crate) fn three_debians_lose_their_pri(ctx: &Context) -> Result<()> {
         ctx.note("a change has arrived")?;
         a_fault_is_told(a, b)?;
         ctx.note("a fault was told, and its end")?;
-        a.sh("echo written just before > /unbound/www/index.html && sync -f /unbound/www/index.html")?;
+        a.sh(WRITTEN)?;
         nobody_serves(ctx, a, b, c)?;
         each_becomes_pri(ctx, servers, &client)
     })
@@ -60,24 +88,43 @@ fn ready(pri: &Server, wanted: &[(&str, &str, &str)]) -> Result<()> {
     }
 }
 
-/// A site that is made on PRI answers on both secondaries, and nobody types a word.
-fn a_change_arrives(pri: &Server, secondaries: &[&Server]) -> Result<()> {
+/// What a client of PRI writes last.
+const WRITTEN: &str = "echo written just before > /unbound/www/index.html && sync -f /unbound/www/index.html";
+
+/// A site is made on PRI.
+fn change(pri: &Server) -> Result<()> {
     const SITE: &str = "server { listen 8080; return 200 \"cakes\\n\"; }\n";
     pri.write_file("/etc/nginx/conf.d/cakes.conf", SITE.as_bytes())?;
-    pri.sh("systemctl reload nginx")?;
-    for server in secondaries {
-        secs(250).poll(&format!("cakes from {}", server.name()), || {
-            Ok((server.exec("curl -s http://localhost:8080/", secs(60))?.text() == "cakes").then_some(()))
-        })?;
-    }
+    pri.sh("systemctl reload nginx").map(drop)
+}
+
+/// It answers on a secondary.
+fn arrives(server: &Server) -> Result<()> {
+    secs(250).poll(&format!("cakes from {}", server.name()), || {
+        Ok((server.exec("curl -s http://localhost:8080/", secs(60))?.text() == "cakes").then_some(()))
+    })
+}
+
+/// A site that is made on PRI answers on both secondaries, and nobody types a word.
+fn a_change_arrives(pri: &Server, secondaries: &[&Server]) -> Result<()> {
+    change(pri)?;
+    secondaries.iter().try_for_each(|server| arrives(server))?;
     ready(pri, &[("SEC1", "yes", ""), ("SEC2", "yes", "")])
+}
+
+fn stands_still(server: &Server) -> Result<()> {
+    server.sh("systemctl stop nginx && ! systemctl is-active -q nginx").map(drop)
+}
+
+fn goes_on(server: &Server) -> Result<()> {
+    server.sh("systemctl start nginx").map(drop)
 }
 
 /// A web server of SEC1 stands still: SEC1 is no standby any more, and SEC2 is.
 fn a_fault_is_told(pri: &Server, sec1: &Server) -> Result<()> {
-    sec1.sh("systemctl stop nginx && ! systemctl is-active -q nginx")?;
+    stands_still(sec1)?;
     ready(pri, &[("SEC1", "no", "nginx"), ("SEC2", "yes", "")])?;
-    sec1.sh("systemctl start nginx")?;
+    goes_on(sec1)?;
     ready(pri, &[("SEC1", "yes", ""), ("SEC2", "yes", "")])
 }
 
@@ -86,18 +133,26 @@ fn nobody_serves(ctx: &Context, pri: &mut Server, sec1: &Server, sec2: &Server) 
     for server in [sec1, sec2] {
         server.sh(&format!(": > {TOLD}"))?;
     }
+    dies(ctx, pri, sec1)?;
+    ensure!(!tells(sec2)?, "SEC2 told the same");
+    Ok(())
+}
+
+/// PRI loses its power, and SEC1 tells.
+fn dies(ctx: &Context, pri: &mut Server, sec1: &Server) -> Result<()> {
     pri.power_cut()?;
     let died = Instant::now();
-    let tells = |server: &Server| -> Result<bool> {
-        let text = server.exec(&format!("cat {TOLD}"), secs(60))?.text();
-        Ok(text.contains("nobody serves") && text.contains("put both of PRI's front disks"))
-    };
     secs(TOLD_WITHIN + EMULATED).poll("SEC1 to tell that nobody serves", || Ok(tells(sec1)?.then_some(())))?;
     ctx.note(&format!("told {} s after PRI lost its power", died.elapsed().as_secs()))?;
     let status = sec1.exec("atlas status", secs(60))?;
     ensure!(status.code != 0, "a secondary whose PRI is dead calls that well: {}", status.text());
-    ensure!(!tells(sec2)?, "SEC2 told the same");
     Ok(())
+}
+
+/// Whether a secondary has told that nobody serves, and what to do.
+fn tells(server: &Server) -> Result<bool> {
+    let text = server.exec(&format!("cat {TOLD}"), secs(60))?.text();
+    Ok(text.contains("nobody serves") && text.contains("put both of PRI's front disks"))
 }
 
 /// PRI's disks move to SEC1's server, and on to SEC2's.

@@ -4,7 +4,7 @@
 //! atlas init --check --json      the hook in the initramfs of every kernel, units that wait for the role, what atlas-boot would decide
 //! atlas-module list --json       links, versions, what was put there by hand
 //! /run/atlas/boot.json           what this boot found, and who the server was then
-//! /var/lib/atlas/crashes         crashes of the last day
+//! /var/lib/atlas/crashes         kinds of crash that nobody has said anything about
 //! secrets                        keys of the partners, modes of what is secret: secrets.rs
 //! ```
 
@@ -21,7 +21,7 @@ use std::{path::Path, time::Duration};
 
 pub(super) const SERVICE: Service = Service {
     name: "atlas",
-    about: "the next boot goes into the role, programs and keys are there, and nothing of ATLAS crashed",
+    about: "the next boot goes into the role, programs and keys are there, and every kind of crash is known to somebody",
     interval: 60,
     deadline: 240,
     find: |_| Ok(here::found()),
@@ -31,8 +31,6 @@ pub(super) const SERVICE: Service = Service {
 /// Without one of these there is no boot into the role, or no cycle.
 const PROGRAMS: [&str; 8] =
     ["atlas", "atlas-module", "ssSync", "ssSyncCtrl", "ssSyncLoop", "ssRun", "ssCoreHandler", "VerifierControl"];
-/// Crashes older than this are known, or forgotten; in seconds.
-const RECENT: u64 = 86_400;
 /// In what atlas-boot says of members that a set lacked.
 const MEMBERS: [&str; 3] = ["the Unbound set runs on ", "the Unbound set runs with fewer disks", ": left out, "];
 /// Of the crash store, the most entries that are looked at.
@@ -231,7 +229,7 @@ fn crashes(root: &Path, faults: &mut Faults) {
         let Ok(crash) = serde_json::from_str::<Crash>(&text) else { continue };
         let Some(last) = crash.occurrences.iter().map(|occurrence| occurrence.time).max() else { continue };
         let age = now.saturating_sub(last);
-        if crash.notes.is_empty() && age < RECENT {
+        if crash.notes.is_empty() {
             let short: String = crash.signature.chars().take(12).collect();
             faults.slow(
                 format!("{} crashed {} ago (signature {short})", crash.program, here::duration(age)),

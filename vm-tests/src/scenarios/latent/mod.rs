@@ -161,7 +161,7 @@ pub(super) fn wait_ready(pri: &Server, answer: &str, words: &str) -> Result<()> 
 }
 
 /// PRI and SEC1, verifying each other, and all is clear.
-fn verified(ctx: &Context, lan: &Lan) -> Result<(Server, Server)> {
+pub(super) fn verified(ctx: &Context, lan: &Lan) -> Result<(Server, Server)> {
     let cast = Cast::get()?;
     let [mut pri, mut sec] = [cast.server(ctx, LEFT, lan)?, cast.server(ctx, RIGHT, lan)?];
     up([&mut pri, &mut sec])?;
