@@ -122,9 +122,12 @@ fn assert_weak_and_apart(dir: &Path, ways: &[&str], begin: &str) {
 #[test]
 fn callables_that_were_copied_into_the_librarys_functions_are_weak_and_two_faults() {
     let top = tempfile::tempdir().unwrap();
-    let dir = build(top.path(), "callables.cc", &built("g++ -O2", "g++ -O2 -w"));
+    let dir = build(top.path(), "callables.cc", &built("g++ -O2", "g++ -O2 -pthread -w"));
     assert_weak_and_apart(&dir, &["1", "2", "3", "4", "5", "6"], "{callable}@");
-    let told = build(top.path(), "callables.cc", &built("g++ -O2 -g", "g++ -O2 -g -w"));
+    assert_weak_and_apart(&dir, &["7", "8"], "faults@");
+    let told = build(top.path(), "callables.cc", &built("g++ -O2 -g", "g++ -O2 -g -pthread -w"));
+    assert_weak_and_apart(&told, &["3", "4"], "calls::{lambda}::operator()@");
+    assert_weak_and_apart(&told, &["7", "8"], "main::{lambda}::operator()@");
     let [up, down] = ["5", "6"].map(|way| signature(&told, way, ""));
     assert_eq!(
         (up.strength, &*up.cleaned.frames[1]),
@@ -133,6 +136,17 @@ fn callables_that_were_copied_into_the_librarys_functions_are_weak_and_two_fault
         up.text
     );
     assert_ne!(up.id, down.id, "{}", up.text);
+}
+
+#[test]
+fn closures_that_were_copied_into_what_begins_a_thread_are_weak_and_two_faults() {
+    let top = tempfile::tempdir().unwrap();
+    for debug in ["", " -g"] {
+        let with = of_rust("threads", format!("{LEGACY} -Copt-level=2{debug}"));
+        let dir = build(&top.path().join(format!("with{debug}")), "in_threads.rs", &with);
+        let begin = if debug.is_empty() { "" } else { "in_threads::main::{closure}@" };
+        assert_weak_and_apart(&dir, &["1", "2"], begin);
+    }
 }
 
 #[test]

@@ -106,10 +106,16 @@ impl Outgoing {
 
 /// Whether a name in a Snapshot directory is that of a file which describes it.
 pub(crate) fn describes(name: &str) -> bool {
-    let suffix = name.strip_prefix(FileSet::Sync.list_name());
-    let plain =
-        |text: &str| text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    name == MANIFEST || name == FileSet::Ident.list_name() || suffix.is_some_and(plain)
+    name == MANIFEST || [FileSet::Ident, FileSet::Sync].iter().any(|set| name == set.list_name()) || is_source(name)
+}
+
+/// Whether it is the name of a list that people write: `SyncFilePaths` and letters, digits, `-` and `_`. What an editor leaves beside it
+/// (`SyncFilePathsSpecial~`) is none.
+pub fn is_source(name: &str) -> bool {
+    let plain = |text: &str| {
+        (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    name.strip_prefix(FileSet::Sync.list_name()).is_some_and(plain)
 }
 
 /// The largest of these files, in bytes.

@@ -471,7 +471,7 @@ fn devices_pipes_and_sockets_do_not_travel_and_are_named() {
         let created = world.create();
         let note =
             "devices, pipes and sockets do not travel, each server makes its own: /etc/app/control, /etc/app/sub/ok";
-        assert_eq!(created.notes, [note]);
+        assert_eq!((created.passed_over.as_deref(), created.notes.len()), (Some(note), 0));
         world.check();
     }
     let listed: Vec<String> = world.manifest().entries().iter().map(|entry| entry.path.to_string()).collect();
@@ -481,7 +481,8 @@ fn devices_pipes_and_sockets_do_not_travel_and_are_named() {
     fs::remove_file(app.join("b")).unwrap();
     pipe(&app.join("b"));
     let created = world.create();
-    assert!(created.changed && created.notes[0].contains("/etc/app/b, /etc/app/control"), "{created:?}");
+    let told = created.passed_over.clone().unwrap();
+    assert!(created.changed && told.contains("/etc/app/b, /etc/app/control"), "{created:?}");
     assert!(!world.manifest().entries().iter().any(|entry| entry.path.to_string() == "/etc/app/b"));
     world.check();
 
@@ -490,4 +491,19 @@ fn devices_pipes_and_sockets_do_not_travel_and_are_named() {
     let refused = world.try_create(false).unwrap_err();
     assert!(refused.to_string().contains("/etc/app/control"), "{refused}");
     drop(socket);
+}
+
+#[test]
+fn what_an_editor_leaves_beside_a_list_is_none() {
+    let world = World::new();
+    for name in ["SyncFilePathsSpecial~", "SyncFilePathsSpecial.bak", "SyncFilePaths.web", ".SyncFilePathsSpecial.swp"]
+    {
+        world.write(&format!("{PRI}/Env1/{name}"), "/srv/gone\n");
+    }
+    world.write(&format!("{PRI}/Env1/SyncFilePaths-web_1"), "/srv/web\n");
+    world.write("root/srv/gone", "x");
+    world.write("root/srv/web", "x");
+    world.create();
+    let listed: Vec<String> = world.manifest().entries().iter().map(|entry| entry.path.to_string()).collect();
+    assert!(listed.contains(&"/srv/web".into()) && !listed.contains(&"/srv/gone".into()), "{listed:?}");
 }

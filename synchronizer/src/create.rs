@@ -11,6 +11,7 @@ use atlas_model::{EnvVersion, PathList, Role, TreePath, manifest::FileSet, worn:
 use atlas_sid::{
     SidData, SidError,
     create::{self, Created, How},
+    outgoing::is_source,
     worn,
 };
 use std::{ffi::OsStr, io};
@@ -34,6 +35,8 @@ pub(crate) struct Taken {
     /// What was made.
     #[serde(flatten)]
     pub(crate) created: Created,
+    /// What is the matter with the lists that people write.
+    pub(crate) lists: Vec<String>,
     /// The hooks before and after it.
     pub(crate) hooks: Vec<HookReport>,
 }
@@ -60,19 +63,18 @@ pub(crate) fn snapshot_as(server: &Server, how: &How) -> anyhow::Result<Taken> {
     let mut hooks = hooks::run(&server.path, Point::BeforeCreate, role, env_version)
         .context("run the hooks before the Snapshot")
         .hint("mend the hook, or take it out of /etc/atlas/hooks.d; no Snapshot was made")?;
-    let absent = check_lists(server)?;
+    let lists = check_lists(server)?;
     let created =
         give_identity(server).and_then(|()| create::create_how(&server.root, &server.sid, role, env_version, how));
     let hint = created.as_ref().err().map(|error| hint_for(error, role, env_version)).unwrap_or_default();
-    let mut created = created.with_context(|| format!("make the Snapshot of {role} for {env_version}")).hint(hint)?;
-    created.notes.extend(absent);
+    let created = created.with_context(|| format!("make the Snapshot of {role} for {env_version}")).hint(hint)?;
     declare_format(&server.sid).context("note which program wrote the Snapshot")?;
     hooks.extend(
         hooks::run(&server.path, Point::AfterCreate, role, env_version)
             .context("run the hooks after the Snapshot, which was made")
             .hint("mend the hook, or take it out of /etc/atlas/hooks.d")?,
     );
-    Ok(Taken { created, hooks })
+    Ok(Taken { created, lists, hooks })
 }
 
 /// Refuses a line that people wrote and that stands for nothing, before a Snapshot leaves out what it was meant for. Gives what of their
@@ -90,7 +92,13 @@ fn check_lists(server: &Server) -> anyhow::Result<Vec<String>> {
     let mut absent = vec![];
     let (mut own, mut listed) = (PathList::default(), vec![]);
     for name in dir.names(10_000)?.iter().filter_map(|name| name.to_str()) {
-        let is_written = name.starts_with(FileSet::Sync.list_name()) && name != FileSet::Sync.list_name();
+        let is_written = is_source(name);
+        let rest = name.strip_prefix(FileSet::Sync.list_name()).filter(|rest| !rest.is_empty() && !is_written);
+        if rest.is_some_and(|rest| !KEPT_ASIDE.iter().any(|end| rest.ends_with(end))) {
+            absent.push(format!(
+                "{name} is no list: its name has others than letters, digits, - and _; nothing of it counts"
+            ));
+        }
         if !is_written && name != FileSet::Ident.list_name() {
             if name == FileSet::Sync.list_name() {
                 listed.extend(PathList::parse(&dir.read(name, PathList::MAX_SIZE)?));
@@ -119,6 +127,9 @@ fn check_lists(server: &Server) -> anyhow::Result<Vec<String>> {
     }));
     Ok(absent)
 }
+
+/// What editors and package managers call the file of before.
+const KEPT_ASIDE: [&str; 8] = ["~", ".bak", ".swp", ".save", ".orig", ".old", ".dpkg-old", ".ucf-old"];
 
 /// What packages, the kernel or PRI's disks bring to each server.
 const EVERYWHERE: [&str; 7] = ["/usr", "/proc", "/sys", "/dev", "/run", "/unbound", "/opt/atlas"];
@@ -190,7 +201,7 @@ fn hint_for(error: &SidError, role: Role, env_version: EnvVersion) -> String {
 }
 
 fn tell(taken: &Taken) -> String {
-    let Taken { created, hooks } = taken;
+    let Taken { created, lists, hooks } = taken;
     let Created { role, env_version, ident_objects, sync_objects, changed, changed_objects, .. } = created;
     let objects = |count: &usize| if *count == 1 { "1 object".to_owned() } else { format!("{count} objects") };
     let mut text = format!(
@@ -206,7 +217,7 @@ fn tell(taken: &Taken) -> String {
     for version in &created.converted_to {
         text.push_str(&format!("converted from it: {version}\n"));
     }
-    for note in &created.notes {
+    for note in created.notes.iter().chain(lists).chain(&created.passed_over) {
         text.push_str(&format!("note: {note}\n"));
     }
     if let Some(aside) = created.recorded.as_ref().and_then(|recorded| recorded.set_aside.as_ref()) {

@@ -29,6 +29,12 @@ pub(crate) fn of_conversion(server: Role, note: &str) -> Problem {
     Problem { server, what: format!("a conversion: {note}"), hint: hint.into() }
 }
 
+/// What is the matter with a list that people write on `server`.
+pub(crate) fn of_list(server: Role, note: &str) -> Problem {
+    let hint = format!("mend that list in /unbound/SID_DATA/{server}; 'ssSync create' says whether all is well");
+    Problem { server, what: note.into(), hint }
+}
+
 /// At most [`MAX_LISTED`] of these, and a last line that says how many more there are.
 pub(crate) fn shortened(lines: impl Iterator<Item = String>) -> Vec<String> {
     let mut lines: Vec<String> = lines.collect();

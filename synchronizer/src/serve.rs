@@ -115,7 +115,8 @@ fn sync_up<R: Read + Send, W: Write + Send>(server: &Server, wire: &mut Wire<R, 
     // One that cannot be read is reported by the Create.
     let then = drift::manifest(&server.sid, role, env_version).ok().flatten();
     // What somebody changed here since the last cycle goes into the history before it is undone [310].
-    let before = working(wire, &mut steps, "create before", || create::snapshot(server, false))??.created;
+    let create::Taken { created: before, lists, .. } =
+        working(wire, &mut steps, "create before", || create::snapshot(server, false))??;
     let local = local_change(&before);
     let found = local.is_some().then(|| drift::snapshot_dir(&server.sid, role, env_version)).transpose()?.flatten();
 
@@ -148,6 +149,7 @@ fn sync_up<R: Read + Send, W: Write + Send>(server: &Server, wire: &mut Wire<R, 
     let after_notes = after.iter().flat_map(|after| &after.notes);
     let notes = before.notes.iter().chain(&converted.notes).chain(after_notes);
     let mut problems: Vec<Problem> = notes.map(|note| report::of_conversion(role, note)).collect();
+    problems.extend(lists.iter().map(|note| report::of_list(role, note)));
     problems.extend(installed.problems.iter().map(|what| needs_somebody(role, what)));
     Ok(SecondaryReport {
         format: 1,

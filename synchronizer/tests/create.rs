@@ -67,7 +67,7 @@ fn what_was_made_is_told_to_people_and_programs() {
     let expected = json!({
         "format": 1, "role": "PRI", "env_version": 1, "generation": 1, "ident_objects": 2, "sync_objects": 2, "changed": false,
         "changed_objects": 0, "converted_to": [], "recorded": null, "history_error": null, "hooks": [],
-        "notes": []
+        "notes": [], "passed_over": null, "lists": []
     });
     assert_eq!(answer, expected);
     let text = String::from_utf8(ss_sync(tmp.path(), &[]).stdout).unwrap();
@@ -152,7 +152,7 @@ fn a_line_that_stands_for_nothing_is_refused_or_told_and_a_comment_is_no_part_of
     list("/etc/nginx   # the web server\n/etc/nothing \n");
     let output = ss_sync(tmp.path(), &["--json"]);
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(told["notes"], serde_json::json!(["/etc/nothing, which SyncFilePathsSpecial lists, is not there"]));
+    assert_eq!(told["lists"], serde_json::json!(["/etc/nothing, which SyncFilePathsSpecial lists, is not there"]));
     assert_eq!(read(tmp.path(), "unbound/SID_DATA/PRI/Env1/SyncFiles/etc/nginx/nginx.conf"), "events {}\n");
     for (link, target) in [("etc/loose", "../srv/linked"), ("etc/listed", "/etc/nginx"), ("etc/usual", "/usr/share/x")]
     {

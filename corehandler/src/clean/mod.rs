@@ -380,10 +380,30 @@ impl Run<'_> {
             let symbol = place.symbol.as_deref().filter(|_| is_blind && self.frames[*at].1.trust != Trust::Inline);
             symbol.is_some_and(|symbol| takes_a_callable(&names::demangled(symbol)))
         };
-        let Some(at) = (from..first).find(is_for_a_callable) else { return };
+        let Some(at) = (from..first).find(is_for_a_callable) else { return self.mark_copied_callable(first) };
         let named = &mut self.named[at];
         named.name = format!("{CALLABLE}{}", place_in_build(&self.frames[at].1.place)).into();
         (named.is_address, named.kind) = (true, Kind::Own);
+    }
+
+    /// The same where debug information names it, without a number: by its name, and the address of the library's function.
+    fn mark_copied_callable(&mut self, at: usize) {
+        let is_callable = ["{lambda}", "{closure}"].iter().any(|kind| self.named[at].name.contains(kind));
+        if !is_callable || self.frames[at].1.trust != Trust::Inline {
+            return;
+        }
+        let concrete = (at..self.frames.len()).find(|at| self.frames[*at].1.trust != Trust::Inline);
+        let Some(around) = concrete.filter(|around| self.named[*around].kind != Kind::Own) else { return };
+        let place = &self.frames[around].1.place;
+        // The newer mangling of Rust numbers closures; the older one has nothing but a hash for what a function was made for.
+        let is_made_for_it =
+            |symbol: &&str| takes_a_callable(&names::demangled(symbol)) || names::hash_of_instance(symbol).is_some();
+        let symbol = place.symbol.as_deref().filter(|symbol| !symbol.starts_with("_R"));
+        if place.is_program && !place.is_go && symbol.filter(is_made_for_it).is_some() {
+            let named = &mut self.named[at];
+            named.name = format!("{}{}", named.whole(), place_in_build(place)).into();
+            (named.overload, named.is_address) = ("".into(), true);
+        }
     }
 
     /// The main function of a program in Rust, where nothing else of the program's is on the stack: what panicked was written there, or in any

@@ -2,6 +2,7 @@
 
 use crate::{
     layout::{SidData, SidError},
+    outgoing::is_source,
     snapshot::{env_versions, read_list},
 };
 use atlas_host::{durable, tree::Dir};
@@ -47,7 +48,7 @@ impl Lists {
             let mut lists = Lists { files: vec![], ident, sync: PathList::default() };
             for name in dir.names(10_000)?.iter().filter_map(|name| name.to_str()) {
                 // SyncFilePaths itself is made from the others [104].
-                let is_source = name.starts_with(FileSet::Sync.list_name()) && name != FileSet::Sync.list_name();
+                let is_source = is_source(name);
                 if is_source || name == FileSet::Ident.list_name() {
                     lists.files.push((name.to_owned(), dir.read(name, PathList::MAX_SIZE)?));
                 }

@@ -76,6 +76,8 @@ pub struct Created {
     pub converted_to: Vec<EnvVersion>,
     /// What their converters said, for somebody to look at; what was wrong with the Snapshot before.
     pub notes: Vec<String>,
+    /// What lies in listed directories and cannot travel: no fault, for whoever asks.
+    pub passed_over: Option<String>,
     /// The commit that was made of it.
     pub recorded: Option<history::Recorded>,
     /// Why none could be made. The Snapshot is whole without it, and the next one records the change.
@@ -230,8 +232,7 @@ impl Task<'_> {
         let ways = ways::above(self.root, &self.lists.sync)?;
         numbers.0.extend(ways.values().map(|way| way.uid));
         numbers.1.extend(ways.values().map(|way| way.gid));
-        let damage = self.damage.iter().map(|what| format!("{what}; it was made anew"));
-        let notes = damage.chain(told_of_passed_over(&pass.passed_over)).collect();
+        let passed_over = told_of_passed_over(&pass.passed_over);
         let before = || published.as_ref().map(Published::manifest).transpose();
         let delta = Delta::of(pass, before()?, is_whole)?;
         let answer = Created {
@@ -243,7 +244,8 @@ impl Task<'_> {
             changed: true,
             changed_objects: delta.entries.len() + delta.gone.len(),
             converted_to: vec![],
-            notes,
+            notes: self.damage.iter().map(|what| format!("{what}; it was made anew")).collect(),
+            passed_over,
             recorded: None,
             history_error: None,
         };

@@ -158,7 +158,9 @@ pub(crate) fn cycle(
         ended.map(|(thread, partner)| thread.join().unwrap_or_else(|_| partner::lost(partner))).collect()
     });
     let notes = created.iter().flat_map(|taken| &taken.created.notes);
+    let lists = created.iter().flat_map(|taken| &taken.lists);
     let own = notes.map(|note| report::of_conversion(Role::Pri, note));
+    let own = own.chain(lists.map(|note| report::of_list(Role::Pri, note)));
     let problems = own.chain(partners.iter().flat_map(problems)).collect();
     Ok(CycleReport {
         format: 1,
