@@ -161,7 +161,7 @@ fn a_line_that_stands_for_nothing_is_refused_or_told_and_a_comment_is_no_part_of
     list("/etc/loose\n/etc/listed\n/etc/usual\n/etc/nginx\n");
     let told: serde_json::Value = serde_json::from_slice(&ss_sync(tmp.path(), &["--json"]).stdout).unwrap();
     let loose = "/etc/loose, which SyncFilePathsSpecial lists, is a link to /srv/linked, which no list has: list that, too, or it leads nowhere on a secondary";
-    assert_eq!(told["notes"], serde_json::json!([loose]));
+    assert_eq!(told["lists"], serde_json::json!([loose]));
     list("/etc/nginx\n/etc/apache2/*\n");
     let text = complaint(tmp.path());
     assert!(text.contains("line 2 is a pattern") && text.contains("name the directory"), "{text}");
