@@ -38,6 +38,7 @@ mod time;
 mod trust;
 mod units;
 mod web;
+mod wrapped;
 
 pub use as_pri::Apart;
 pub(crate) use as_pri::run as run_apart;

@@ -1,8 +1,10 @@
 //! ssh: somebody listens where sshd is configured to, and speaks the protocol in good time.
 
 use super::{
+    access,
     daemon::{self, Daemon, started},
     found::{Finding, Six, reached},
+    wrapped,
 };
 use crate::service::{Service, Target, Tree};
 use atlas_model::verify::{Found, Instance, Profile};
@@ -71,13 +73,18 @@ fn find(tree: &Tree) -> anyhow::Result<Found> {
     let told = (dir == CONFIG).then(|| daemon::says(tree, &mut finding, "sshd", &ask)).flatten();
     // Where systemd listens for it, its own words on ports count for nothing.
     let listens = socket(tree).unwrap_or_else(|| told.map_or_else(|| own.listens(), |told| listen_addresses(&told)));
+    let clients = wrapped::option(tree, &mut finding, "sshd")?;
     let ports: BTreeSet<u16> = listens.iter().map(|(_, port)| *port).collect();
     for port in ports {
         let addresses = || listens.iter().filter(move |(_, at)| *at == port).map(|(address, _)| address.as_str());
         let (at, where_to) = reached(addresses(), Six::Alone);
         finding.instance(Instance {
             name: port.to_string(),
-            options: [("port".to_owned(), port.to_string())].into_iter().chain(where_to).collect(),
+            options: [("port".to_owned(), port.to_string())]
+                .into_iter()
+                .chain(where_to)
+                .chain(clients.clone())
+                .collect(),
             at,
         });
     }
@@ -244,6 +251,10 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
         // `PerSourcePenalties`: who comes and goes too often is turned away for a while, and each check comes and goes.
         Ok(_) if greeting == PENALTY => Profile::ok(format!(
             "sshd answers on port {port}, and turns this server away for a while, as its PerSourcePenalties say"
+        )),
+        // Whom TCP wrappers keep out gets no word.
+        Ok(_) if greeting.is_empty() && access::is_let_in(target)? != Some(true) => Profile::ok(format!(
+            "not exercised: port {port} accepts, and /etc/hosts.deny of that server keeps this one out, or may"
         )),
         Ok(_) if !greeting.starts_with("SSH-2.0-") => {
             Profile::unacceptable(format!("what answers on port {port} is no ssh: '{}'", greeting.escape_debug()))

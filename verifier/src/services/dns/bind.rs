@@ -194,6 +194,11 @@ fn server(all: &[Statement]) -> Option<Server> {
     let (port, is_local, addresses) = best?;
     let lists = Lists::of(all);
     let is_limited = |list: Option<&Statement>| list.is_some_and(|list| !lists.is_for_all(&list.block));
+    // Of lists with a `!` the order counts: they are not written out.
+    let clients = |list: Option<&Statement>| {
+        let words = list.filter(|_| option("allow-query-on").is_none()).map(|list| lists.written_out(&list.block));
+        words.filter(|words| words.iter().all(|word| !word.starts_with('!'))).unwrap_or_default()
+    };
     // Whoever is in the hole gets no answer of any kind.
     let has_hole = option("blackhole").is_some_and(|list| !lists.is_for_nobody(&list.block));
     let all_limited = has_hole || is_limited(option("allow-query")) || is_limited(option("allow-query-on"));
@@ -202,6 +207,7 @@ fn server(all: &[Statement]) -> Option<Server> {
         is_local: *is_local,
         addresses: addresses.clone(),
         is_limited: all_limited,
+        clients: if has_hole { vec![] } else { clients(option("allow-query")) },
         is_of_net: false,
         is_rationed: option("rate-limit").is_some()
             || find(all, "view").any(|view| find(&view.block, "rate-limit").next().is_some()),
@@ -216,10 +222,14 @@ fn server(all: &[Statement]) -> Option<Server> {
             let own = find(&zone.block, "allow-query").next();
             let (Some(name), true) = (zone.words.get(1), is_own) else { continue };
             let is_limited = limited || has_hole || if own.is_some() { is_limited(own) } else { all_limited };
+            let clients = match () {
+                () if limited || has_hole || !is_limited => vec![],
+                () => clients(own.or(option("allow-query"))),
+            };
             let name = name.trim_end_matches('.').to_ascii_lowercase();
             if !server.zones.iter().any(|known| known.name == name) {
                 let data = data(zone, dir).filter(|file| is_on_pris_disks(file));
-                server.zones.push(Zone { name, is_limited, is_of_view, shadowed: shadowed.to_vec(), data });
+                server.zones.push(Zone { name, is_limited, clients, is_of_view, shadowed: shadowed.to_vec(), data });
             }
         }
     };
@@ -227,10 +237,10 @@ fn server(all: &[Statement]) -> Option<Server> {
     let mut shadowed = vec![];
     for view in find(all, "view") {
         let matched = find(&view.block, "match-clients").next();
-        let clients = is_limited(matched);
+        let some = is_limited(matched);
         let keys = find(&view.block, "match-destinations").next().is_some();
-        let limited = clients || keys || is_limited(find(&view.block, "allow-query").next());
-        take(&view.block, limited, clients || keys, &shadowed);
+        let limited = some || keys || is_limited(find(&view.block, "allow-query").next());
+        take(&view.block, limited, some || keys, &shadowed);
         // The first view that fits is the one that is shown.
         shadowed.extend(matched.into_iter().flat_map(|matched| lists.written_out(&matched.block)));
     }

@@ -8,6 +8,7 @@ use crate::{
         daemon::{Daemon, started},
         found::{Finding, is_loopback},
         included,
+        running::device,
     },
 };
 use std::cell::RefCell;
@@ -50,7 +51,10 @@ pub(super) fn dnsmasq(tree: &Tree, finding: &mut Finding) -> anyhow::Result<Opti
     );
     lines.extend(dirs.into_inner());
     finding.files_of(tree, lines.iter().filter_map(|line| line.split('#').next()));
-    let server = self::server(&lines, finding);
+    let mut server = self::server(&lines, finding);
+    if let Some(server) = &mut server {
+        leave_out(server, &lines, device::of_clients(tree.path()).as_deref());
+    }
     if server.is_none() {
         finding.note(
             "dnsmasq answers for no names; that it gives out addresses (DHCP, ports 67 and 547) is not exercised"
@@ -108,6 +112,21 @@ const SHORT: [(&str, &str); 4] = [("-p", "port"), ("-a", "listen-address"), ("-i
 /// What takes away the effect of `local-service`.
 const SAID: [&str; 4] = ["interface", "except-interface", "listen-address", "auth-server"];
 
+/// It does not answer at the device by which clients come, or may not: `except-interface=eth0`.
+fn leave_out(server: &mut Server, lines: &[String], device: Option<&str>) {
+    let words = lines.iter().filter_map(|line| line.split('#').next()?.split_once('='));
+    let excepted = words.filter(|(name, _)| name.trim() == "except-interface").flat_map(|(_, value)| value.split(','));
+    for excepted in excepted.map(str::trim).filter(|name| *name != "lo") {
+        match device {
+            Some(device) => {
+                let is_it = excepted.strip_suffix('*').map_or(excepted == device, |begin| device.starts_with(begin));
+                server.is_local |= is_it;
+            }
+            None => server.is_limited = true,
+        }
+    }
+}
+
 fn server(lines: &[String], finding: &mut Finding) -> Option<Server> {
     let pairs = || {
         lines.iter().filter_map(|line| line.split('#').next()).map(|line| line.split_once('=').unwrap_or((line, "")))
@@ -132,6 +151,20 @@ fn server(lines: &[String], finding: &mut Finding) -> Option<Server> {
 mod tests {
     use super::*;
     use crate::here::testing::Server as Root;
+
+    #[test]
+    fn it_does_not_answer_at_a_device_that_is_left_out() {
+        let without = |line: &str, device: Option<&str>| {
+            let mut server = Server::default();
+            leave_out(&mut server, &[line.to_owned()], device);
+            (server.is_local, server.is_limited)
+        };
+        assert_eq!(without("except-interface=eth0", Some("eth0")), (true, false));
+        assert_eq!(without("except-interface = wlan0,eth* # the others", Some("eth0")), (true, false));
+        assert_eq!(without("except-interface=eth1", Some("eth0")), (false, false));
+        assert_eq!(without("except-interface=eth1", None), (false, true));
+        assert_eq!(without("except-interface=lo", None), (false, false));
+    }
 
     #[test]
     fn dnsmasq_is_read_with_all_that_it_includes() {

@@ -83,7 +83,10 @@ fn take(finding: &mut Finding, name: &str, server: server::Server) {
     let rationed = server.is_rationed.then(|| ("answer-slow".to_owned(), RATIONED_SLOW.to_owned()));
     let tcp = server.is_of_tcp.then(|| (TRANSPORT.to_owned(), "tcp".to_owned()));
     let bound: Vec<(String, String)> = bound.chain(rationed).chain(tcp).collect();
-    let limited = |is_limited: bool| is_limited.then(|| ("limited".to_owned(), "yes".to_owned()));
+    let limited = |is_limited: bool, clients: Vec<String>| {
+        let clients = (is_limited && !clients.is_empty()).then(|| (access::CLIENTS.to_owned(), clients.join(" ")));
+        is_limited.then(|| ("limited".to_owned(), "yes".to_owned())).into_iter().chain(clients)
+    };
     let seen = |is_of_view: bool| is_of_view.then(|| ("limited".to_owned(), "view".to_owned()));
     let of_net = server.is_of_net.then(|| ("limited".to_owned(), "net".to_owned()));
     let mut zones = server.zones;
@@ -93,13 +96,17 @@ fn take(finding: &mut Finding, name: &str, server: server::Server) {
         finding.problem(format!("{name} has {} zones; the first {MAX_ZONES} are exercised", zones.len()));
     }
     if zones.is_empty() {
-        let options =
-            [port.clone()].into_iter().chain(bound.clone()).chain(limited(server.is_limited)).chain(of_net).collect();
+        let options = [port.clone()]
+            .into_iter()
+            .chain(bound.clone())
+            .chain(limited(server.is_limited, server.clients))
+            .chain(of_net)
+            .collect();
         finding.instance(Instance { name: name.into(), options, at });
     }
     for zone in zones.into_iter().take(MAX_ZONES) {
         let own = [port.clone(), ("zone".into(), zone.name.clone())];
-        let options = own.into_iter().chain(bound.clone()).chain(limited(zone.is_limited));
+        let options = own.into_iter().chain(bound.clone()).chain(limited(zone.is_limited, zone.clients));
         let shadowed = (!zone.shadowed.is_empty()).then(|| (SHADOWED.to_owned(), zone.shadowed.join(" ")));
         let data = zone.data.map(|data| (DATA.to_owned(), data));
         let options = options.chain(seen(zone.is_of_view)).chain(shadowed).chain(data).collect();
@@ -189,6 +196,8 @@ fn judge_signed(target: &Target, mut profile: Profile, name: &str, signed: &[(u3
 fn is_left_out(target: &Target, limited: Option<&str>) -> anyhow::Result<bool> {
     Ok(match limited {
         None => false,
+        // Whom its list names is answered.
+        Some("yes") if target.option(access::CLIENTS).is_some() && access::is_let_in(target)? == Some(true) => false,
         Some("net") => access::is_routed(target)?,
         Some(_) => !target.address()?.is_loopback(),
     })

@@ -15,6 +15,8 @@ pub(super) struct Server {
     pub(super) addresses: Vec<String>,
     /// Whether it answers some addresses alone.
     pub(super) is_limited: bool,
+    /// Which, where that is known; with a `!` before who is not.
+    pub(super) clients: Vec<String>,
     /// Whether it answers the networks that it is in itself alone.
     pub(super) is_of_net: bool,
     /// Whether it leaves out answers to who asks often.
@@ -29,6 +31,8 @@ pub(super) struct Zone {
     pub(super) name: String,
     /// Whether some addresses alone may ask for it.
     pub(super) is_limited: bool,
+    /// Which, where that is known.
+    pub(super) clients: Vec<String>,
     /// Whether it is shown to some alone, and others meet another view.
     pub(super) is_of_view: bool,
     /// Whom a view before its own is for: they are shown that one, in which it is not.

@@ -134,6 +134,13 @@ fn key(line: &str) -> Option<&str> {
     line.split('#').next()?.split_once(':').map(|(key, _)| key.trim())
 }
 
+/// `10.0.0.0/8 allow`, as a word of whom it is for: of networks that lie in each other the nearest counts.
+fn client(rule: &str) -> Option<String> {
+    let (net, does) = rule.split_once(char::is_whitespace)?;
+    let is_not = if does.trim_start().starts_with("allow") { "" } else { "!" };
+    Some(format!("{is_not}{net}"))
+}
+
 /// `None` where nobody is answered who asks in plain.
 fn unbound_text(text: &str) -> Option<Server> {
     let pairs: Vec<(&str, &str)> = text
@@ -173,6 +180,7 @@ fn unbound_text(text: &str) -> Option<Server> {
         is_local: is_loopback(best.0),
         addresses: there.collect(),
         is_limited: !may_all,
+        clients: all("access-control").filter_map(client).filter(|_| !may_all).collect(),
         is_of_net: false,
         is_rationed: number("ip-ratelimit", 0) > 0,
         is_of_tcp: is_no("do-udp"),
@@ -192,6 +200,9 @@ mod tests {
         let tls = "server:\n interface: 0.0.0.0@853\n interface: 127.0.0.1\n interface: 192.0.2.1@5353\n access-control: 0.0.0.0/0 allow\n";
         assert_eq!(one(tls), Some((5353, false, false)));
         assert_eq!(unbound_text(tls).unwrap().addresses, ["192.0.2.1"]);
+        let some = "interface: 0.0.0.0\naccess-control: 10.0.0.0/8 allow\naccess-control: 10.1.0.0/16 refuse\n";
+        assert_eq!(unbound_text(some).unwrap().clients, ["10.0.0.0/8", "!10.1.0.0/16"]);
+        assert!(unbound_text(tls).unwrap().clients.is_empty());
         let rationed = |text: &str| unbound_text(text).unwrap().is_rationed;
         assert!(rationed("ip-ratelimit: 5\n") && !rationed("ip-ratelimit: 0\n") && !rationed("port: 53\n"));
         assert_eq!(one("interface: 0.0.0.0@853\n"), None);

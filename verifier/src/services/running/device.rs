@@ -9,7 +9,7 @@ use std::{
 const RTF_UP: u32 = 1;
 
 /// `None` where nobody can tell: no partner has an address of IPv4, or none of them is reached by a device.
-pub(super) fn of_clients(root: &Path) -> Option<String> {
+pub(in crate::services) fn of_clients(root: &Path) -> Option<String> {
     let member = Member::open(root).ok()??;
     let routes = here::text(root, "proc/net/route")?;
     let hosts = here::text(root, "etc/hosts").unwrap_or_default();

@@ -11,7 +11,7 @@
 //! Two programs may provide one service, and the configuration of one that was removed stays. So the configuration makes a program a candidate,
 //! and one that is neither installed nor switched on counts only where no other provides the service.
 
-mod device;
+pub(super) mod device;
 mod firewall;
 mod kernel;
 mod listening;
