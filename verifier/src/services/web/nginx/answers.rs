@@ -41,20 +41,6 @@ impl Request<'_> {
         }
     }
 
-    /// Whether a directive may answer the request for the test page with something else than the file.
-    pub(super) fn may_be_taken_by(&self, directive: &Directive) -> bool {
-        match directive.name.as_str() {
-            "if" => {
-                self.holds(directive) != Some(false)
-                    && !directive.block.iter().all(|one| ALONG.contains(&one.name.as_str()))
-            }
-            "rewrite" => {
-                directive.args.first().is_none_or(|pattern| may_match(pattern, &format!("/{}", super::super::PAGE)))
-            }
-            name => super::ELSEWHERE.contains(&name),
-        }
-    }
-
     fn value(&self, variable: &str) -> Option<&str> {
         match variable {
             "request_method" => Some("GET"),
@@ -82,27 +68,6 @@ impl Request<'_> {
             _ => None,
         })
     }
-}
-
-/// What changes nothing of which file is sent.
-const ALONG: [&str; 6] = ["set", "add_header", "expires", "access_log", "limit_rate", "etag"];
-
-/// Whether a pattern may match a path: it cannot where it begins with letters that the path does not begin with.
-fn may_match(pattern: &str, path: &str) -> bool {
-    let Some(rest) = pattern.strip_prefix('^') else { return true };
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-_".contains(c);
-    let end = rest.find(|c| !is_plain(c)).unwrap_or(rest.len());
-    // What may be there no time or several times is the letter before.
-    let end = if rest[end..].starts_with(['?', '*', '{']) { end.saturating_sub(1) } else { end };
-    rest.contains('|') || path.starts_with(&rest[..end])
-}
-
-/// Whether the words of `try_files` come to the file that the path names: of those before the last one, which is sent in any case, and not behind
-/// one that may be there for another path, too.
-pub(super) fn tries_the_file(args: &[String]) -> bool {
-    let candidates = args.split_last().map(|(_, candidates)| candidates).unwrap_or_default();
-    let named = candidates.iter().position(|one| one == "$uri");
-    named.is_some_and(|at| candidates[..at].iter().all(|one| one.contains("$uri")))
 }
 
 /// A status of five hundred and more.

@@ -158,7 +158,7 @@ impl<'c> Server<'c> {
                 listen.is_of_six && others.filter(|other| !is_loopback(&other.address)).all(|other| other.is_of_six)
             },
             tls: listen.tls,
-            content: if is_open { self.content(&request, finding) } else { Content::Any },
+            content: if is_open { self.content() } else { Content::Any },
             aliases: if refusal.is_none() && listen.tls {
                 self.aliases(listen, name.as_deref(), before, finding)
             } else {
@@ -265,7 +265,7 @@ impl<'c> Server<'c> {
         }
     }
 
-    fn content(&self, request: &Request<'_>, finding: &mut Finding) -> Content {
+    fn content(&self) -> Content {
         let locations = chosen(self.own(), &format!("/{}", super::PAGE));
         let blocks: Vec<&[Directive]> =
             self.blocks.iter().copied().chain(locations.iter().map(|location| &location.block[..])).collect();
@@ -282,24 +282,18 @@ impl<'c> Server<'c> {
                 && one.args.first().is_some_and(|to| to != "off")
         });
         let asks_who = self.value("ssl_verify_client").is_some_and(|who| who != "off");
-        let Some(root) = value("root").filter(|root| super::is_plain(root)) else { return Content::Any };
-        if wants_password || asks_others || asks_who {
-            return Content::Any;
+        let takes_elsewhere = blocks.iter().any(|block| has(block, &ELSEWHERE));
+        let tries = value("try_files");
+        let is_found = tries.is_none_or(|first| first.starts_with("$uri") || first.starts_with("$document_root"));
+        let root = value("root").filter(|root| super::is_plain(root));
+        match root {
+            Some(root)
+                if !is_limited && !wants_password && !asks_others && !asks_who && !takes_elsewhere && is_found =>
+            {
+                Content::Files(root.into())
+            }
+            _ => Content::Any,
         }
-        let elsewhere = blocks.iter().flat_map(|block| block.iter()).find(|one| request.may_be_taken_by(one));
-        let tries = blocks.iter().rev().find_map(|block| find(block, "try_files").next());
-        let why = match (elsewhere, tries) {
-            (Some(one), _) if ["if", "rewrite"].contains(&one.name.as_str()) => &one.name,
-            (Some(_), _) => return Content::Any,
-            _ if is_limited => "deny",
-            (None, Some(tries)) if !answers::tries_the_file(&tries.args) => "try_files",
-            _ => return Content::Files(root.into()),
-        };
-        finding.note(format!(
-            "whether the files of {} are served is not looked at: `{why}` may answer instead",
-            self.title()
-        ));
-        Content::Any
     }
 
     /// Paths that nobody may read who has no password.
@@ -331,7 +325,7 @@ impl<'c> Server<'c> {
 }
 
 /// What answers with something else than the file that the path names, or may.
-pub(super) const ELSEWHERE: [&str; 27] = [
+const ELSEWHERE: [&str; 27] = [
     "proxy_pass",
     "fastcgi_pass",
     "uwsgi_pass",

