@@ -16,7 +16,7 @@ use crate::{
     },
 };
 use answers::Request;
-use location::{argument, chosen, find, has};
+use location::{argument, chosen, find, has, may_fit};
 use text::Directive;
 
 pub(super) const DAEMON: Daemon = Daemon { name: "nginx", programs: &["nginx"], units: &["nginx.service"] };
@@ -158,7 +158,7 @@ impl<'c> Server<'c> {
                 listen.is_of_six && others.filter(|other| !is_loopback(&other.address)).all(|other| other.is_of_six)
             },
             tls: listen.tls,
-            content: if is_open { self.content() } else { Content::Any },
+            content: if is_open { self.content(&request, finding) } else { Content::Any },
             aliases: if refusal.is_none() && listen.tls {
                 self.aliases(listen, name.as_deref(), before, finding)
             } else {
@@ -265,7 +265,7 @@ impl<'c> Server<'c> {
         }
     }
 
-    fn content(&self) -> Content {
+    fn content(&self, request: &Request<'_>, finding: &mut Finding) -> Content {
         let locations = chosen(self.own(), &format!("/{}", super::PAGE));
         let blocks: Vec<&[Directive]> =
             self.blocks.iter().copied().chain(locations.iter().map(|location| &location.block[..])).collect();
@@ -282,18 +282,32 @@ impl<'c> Server<'c> {
                 && one.args.first().is_some_and(|to| to != "off")
         });
         let asks_who = self.value("ssl_verify_client").is_some_and(|who| who != "off");
-        let takes_elsewhere = blocks.iter().any(|block| has(block, &ELSEWHERE));
-        let tries = value("try_files");
-        let is_found = tries.is_none_or(|first| first.starts_with("$uri") || first.starts_with("$document_root"));
+        let every = || blocks.iter().flat_map(|block| block.iter());
+        let is_passed_on = every().any(|one| ELSEWHERE.contains(&one.name.as_str()));
+        let is_rewritten = every().any(|one| may_rewrite(one, request));
+        let tries = blocks.iter().rev().find_map(|block| find(block, "try_files").next());
+        let is_found = tries.is_none_or(|tries| names_page(&tries.args));
         let root = value("root").filter(|root| super::is_plain(root));
-        match root {
-            Some(root)
-                if !is_limited && !wants_password && !asks_others && !asks_who && !takes_elsewhere && is_found =>
-            {
-                Content::Files(root.into())
-            }
-            _ => Content::Any,
+        let Some(root) = root.filter(|_| !is_passed_on) else { return Content::Any };
+        let why: Vec<&str> = [
+            (is_limited, "allow, deny"),
+            (wants_password, "auth_basic"),
+            (asks_others, "auth_…"),
+            (asks_who, "ssl_verify_client"),
+            (is_rewritten, "if, rewrite"),
+            (!is_found, "try_files"),
+        ]
+        .into_iter()
+        .filter_map(|(is_so, why)| is_so.then_some(why))
+        .collect();
+        if why.is_empty() {
+            return Content::Files(root.into());
         }
+        finding.note(format!(
+            "no test page is asked for in the document root {root}: by nginx's own words, another answer may come ({})",
+            why.join("; ")
+        ));
+        Content::Any
     }
 
     /// Paths that nobody may read who has no password.
@@ -325,7 +339,7 @@ impl<'c> Server<'c> {
 }
 
 /// What answers with something else than the file that the path names, or may.
-const ELSEWHERE: [&str; 27] = [
+const ELSEWHERE: [&str; 25] = [
     "proxy_pass",
     "fastcgi_pass",
     "uwsgi_pass",
@@ -333,8 +347,6 @@ const ELSEWHERE: [&str; 27] = [
     "grpc_pass",
     "memcached_pass",
     "return",
-    "rewrite",
-    "if",
     "alias",
     "internal",
     "empty_gif",
@@ -355,6 +367,29 @@ const ELSEWHERE: [&str; 27] = [
     "add_after_body",
     "xslt_stylesheet",
 ];
+
+/// Whether a directive may make something else of a request for the test page. A condition that does not hold, or that
+/// only sets variables, and a pattern that does not fit leave it alone.
+fn may_rewrite(one: &Directive, request: &Request<'_>) -> bool {
+    match one.name.as_str() {
+        "if" => request.holds(one) != Some(false) && one.block.iter().any(|inner| inner.name != "set"),
+        "rewrite" => one.args.first().is_none_or(|pattern| may_fit(pattern, &format!("/{}", super::PAGE), false)),
+        _ => false,
+    }
+}
+
+/// Whether `try_files` comes to the test page: the last word is where it goes when no file is there, and nothing lies
+/// below the page, nor has a longer name.
+fn names_page(args: &[String]) -> bool {
+    let page = format!("/{}", super::PAGE);
+    let files = &args[..args.len().saturating_sub(1)];
+    let paths = files.iter().map(|word| {
+        ["${uri}", "$uri", "$document_uri"].iter().fold(word.clone(), |path, variable| path.replace(variable, &page))
+    });
+    // Of another path nobody knows whether it is there: a maintenance page, a cache.
+    let first = paths.into_iter().find(|path| *path == page || !path.contains(&page));
+    first.is_some_and(|path| path == page)
+}
 
 impl Listen {
     /// Whether one of these servers has this name there.

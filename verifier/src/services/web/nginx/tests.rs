@@ -105,6 +105,42 @@ fn pages_that_not_everybody_gets_are_not_asked_for() {
 }
 
 #[test]
+fn a_word_that_leaves_the_test_page_alone_does_not_take_it_away_and_one_that_may_is_told() {
+    let page = |more: &str| {
+        let text = format!("http {{ server {{ server_name a.example; root /srv/www; {more} }} }}");
+        let mut finding = Finding::default();
+        let tree = Root::with(&[("etc/nginx/nginx.conf", &text)]);
+        let sites = sites(&tree.tree(), "/etc/nginx", &mut finding).unwrap().unwrap();
+        (sites.sites[0].content != Content::Any, finding.done().notes.join("\n"))
+    };
+    for more in [
+        "if ($request_method = TRACE) { return 405; }",
+        "if ($http_user_agent ~* (AhrefsBot|SemrushBot)) { return 403; }",
+        "if ($host ~* ^www\\.(.*)) { rewrite ^ https://a.example/ permanent; }",
+        "set $cache 1; if ($cookies) { set $cache 0; }",
+        "rewrite ^/old/(.*)$ /new/$1 permanent;",
+        "location / { try_files ${uri} @app; }",
+        "try_files $uri.html $uri/ $uri/index.html $uri =404;",
+    ] {
+        assert_eq!(page(more), (true, String::new()), "{more}");
+    }
+    for (more, why) in [
+        ("if (-f /srv/off) { return 503; }", "(if, rewrite)"),
+        ("if ($blocked) { return 403; }", "(if, rewrite)"),
+        ("rewrite ^(.*)$ /public$1 break;", "(if, rewrite)"),
+        ("deny 203.0.113.7;", "(allow, deny)"),
+        ("location / { try_files $uri.html $uri/ =404; }", "(try_files)"),
+        ("location / { try_files $uri/index.html =404; }", "(try_files)"),
+        ("location / { try_files $uri/ @b; }", "(try_files)"),
+        ("try_files /system/maintenance.html $uri =404;", "(try_files)"),
+    ] {
+        let (is_placed, note) = page(more);
+        assert!(!is_placed && note.contains("document root /srv/www") && note.ends_with(why), "{more}: {note}");
+    }
+    assert_eq!(page("location / { proxy_pass http://b; }"), (false, String::new()));
+}
+
+#[test]
 fn a_restricted_location_that_another_one_answers_for_says_nothing() {
     let closed = |more: &str| {
         let text = format!("http {{ server {{ root /srv/www; {more} location /staff {{ auth_basic staff; }} }} }}");
