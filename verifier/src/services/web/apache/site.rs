@@ -79,6 +79,15 @@ impl<'c> Host<'c> {
                 answer may come"
             ));
         }
+        // Such a rule may be of other paths alone: it is not judged, and hides a document root that is gone.
+        let may_be_of_others = |one: &&Directive| RULES.iter().any(|rule| one.is(rule));
+        let is_sent_whole = own.iter().any(|one| takes_elsewhere(one) && !may_be_of_others(&one));
+        if let Some(rule) = own.iter().copied().find(may_be_of_others).filter(|_| is_plain && !is_sent_whole) {
+            finding.note(format!(
+                "no test page is asked for in the document root {root}: by {} in its host, another answer may come",
+                rule.words[0]
+            ));
+        }
         if is_plain && !is_passed_on && is_forgotten(&every, root) {
             finding.note(format!(
                 "nobody may read the document root {root}: what is said for / counts there (Require all denied), until a \
@@ -246,6 +255,8 @@ const ALWAYS: [&str; 11] = [
     "ExtFilterDefine",
     "LuaOutputFilter",
 ];
+/// Those of them that are for what fits a pattern, which may be no file of the document root.
+const RULES: [&str; 2] = ["RewriteRule", "RedirectMatch"];
 /// What does so for all below a path.
 const BELOW: [&str; 7] =
     ["ProxyPass", "Redirect", "RedirectPermanent", "RedirectTemp", "Alias", "ScriptAlias", "WSGIScriptAlias"];

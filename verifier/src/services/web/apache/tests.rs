@@ -383,6 +383,20 @@ fn what_an_access_file_says_counts_where_it_may_say_so() {
 }
 
 #[test]
+fn a_rule_of_the_host_that_takes_the_test_page_away_is_told() {
+    for (more, rule) in [
+        ("RewriteRule ^/old/(.*)$ /new/$1 [R=301,L]", "RewriteRule"),
+        ("RedirectMatch 301 ^/blog/(.*)$ /news/$1", "RedirectMatch"),
+    ] {
+        let (site, notes) = with_access_file(more, &[]);
+        assert_eq!(site.content, Content::Any, "{more}");
+        assert!(notes.len() == 1 && notes[0].contains(&format!("/srv/a: by {rule} in its host")), "{notes:?}");
+    }
+    let (_, notes) = with_access_file("RewriteRule ^/old /new\nProxyPass / http://127.0.0.1:3000/", &[]);
+    assert!(notes.is_empty(), "{notes:?}");
+}
+
+#[test]
 fn applications_rewrite_only_what_is_no_file() {
     let wordpress = "# BEGIN WordPress\n<IfModule mod_rewrite.c>\nRewriteEngine On\n\
         RewriteRule .* - [E=HTTP_AUTHORIZATION:%{HTTP:Authorization}]\nRewriteBase /\n\
