@@ -301,6 +301,11 @@ impl<'c> Server<'c> {
         .filter_map(|(is_so, why)| is_so.then_some(why))
         .collect();
         if why.is_empty() {
+            if chosen(self.own(), "/index.php").iter().any(|location| has(&location.block, &["fastcgi_pass"])) {
+                finding.note(format!(
+                    "of {root} a static file alone is exercised, not PHP behind nginx: set dynamic to one of its pages"
+                ));
+            }
             return Content::Files(root.into());
         }
         finding.note(format!(

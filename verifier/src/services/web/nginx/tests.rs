@@ -138,6 +138,8 @@ fn a_word_that_leaves_the_test_page_alone_does_not_take_it_away_and_one_that_may
         assert!(!is_placed && note.contains("document root /srv/www") && note.ends_with(why), "{more}: {note}");
     }
     assert_eq!(page("location / { proxy_pass http://b; }"), (false, String::new()));
+    let (is_placed, note) = page("location ~ \\.php$ { fastcgi_pass unix:/run/php.sock; }");
+    assert!(is_placed && note.contains("not PHP behind nginx"), "{note}");
 }
 
 #[test]
