@@ -108,6 +108,33 @@ fn overloads_and_lambdas_that_only_one_file_can_see_are_weak_and_two_faults() {
     }
 }
 
+#[test]
+fn functions_of_one_name_in_two_files_of_c_are_weak_and_two_faults() {
+    let top = tempfile::tempdir().unwrap();
+    let source = common::source("statics.c");
+    for (name, with) in [
+        ("gcc -O0", "gcc -O0 -g -w"),
+        ("gcc -O2", "gcc -O2 -w"),
+        ("gcc -O2 -flto", "gcc -O2 -g -flto -w"),
+        ("gcc -O2 static", "gcc -O2 -static -w"),
+        ("clang -O2", "clang -O2 -g -w"),
+    ] {
+        let other = top.path().join("other.o");
+        common::shell(top.path(), &format!("{with} -DOTHER -c -o {} {}", other.display(), source.display()));
+        let with = format!("{with} {}", other.display()).leak();
+        let dir = build(top.path(), "statics.c", &built(name, with));
+        let [one, other] = ["1", "2"].map(|way| signature(&dir, way, ""));
+        for signature in [&one, &other] {
+            assert_eq!(signature.strength, Strength::Weak, "{name}: {}", signature.text);
+            assert!(signature.cleaned.frames[0].starts_with("handle@"), "{name}: {}", signature.text);
+        }
+        assert_ne!(one.id, other.id, "{name}: {}", one.text);
+        let alone = signature(&dir, "3", "");
+        assert_eq!(alone.strength, Strength::Strong, "{name}: {}", alone.text);
+        assert_eq!(alone.cleaned.frames, ["alone", "main"], "{name}");
+    }
+}
+
 /// What is weak because of code that was copied: `ways` end at one place in the source each, and none is taken for another.
 fn assert_weak_and_apart(dir: &Path, ways: &[&str], begin: &str) {
     let mut seen = std::collections::BTreeSet::new();

@@ -51,6 +51,13 @@ impl Image {
         self.named(".strtab", &Candidate { entry, names: vec![entry.name] })
     }
 
+    /// For each function of the full table: where its name stands among the strings, and where it begins.
+    pub(crate) fn function_names(&self) -> Vec<(u32, u64)> {
+        let Some(table) = self.kept(".symtab") else { return vec![] };
+        let functions = table.data.chunks_exact(24).filter(|raw| raw[4] & 15 == 2).filter_map(Entry::parse);
+        functions.map(|entry| (entry.name, entry.address)).collect()
+    }
+
     /// Where functions begin, and their sizes.
     #[cfg(test)]
     pub(crate) fn sized_functions(&self, table: &str) -> Vec<(u64, u64)> {
