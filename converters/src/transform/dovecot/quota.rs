@@ -181,6 +181,10 @@ fn size(text: &str, unit: &str) -> Option<String> {
         ("", _) => None,
         (number, "") => Some(format!("{number}{unit}")),
         (_, "B" | "b" | "K" | "k" | "M" | "m" | "G" | "g" | "T" | "t") if !unit.is_empty() => Some(text.to_owned()),
+        // 2.3 reads the first letter of a unit alone.
+        (_, "KB" | "kB" | "kb" | "MB" | "mb" | "GB" | "gb" | "TB" | "tb") if !unit.is_empty() => {
+            Some(text[..=digits].to_owned())
+        }
         _ => None,
     }
 }
@@ -298,4 +302,16 @@ fn older_warning(block: &Block) -> Option<String> {
         }
     }
     Some(format!("{sign}{resource}={}%% {}", percent?, command?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_of_two_letters_is_its_first_one() {
+        assert_eq!(everywhere("*:storage=1GB"), Some(vec![("quota_storage_size", "1G".to_owned())]));
+        assert_eq!(mailbox_limit("storage=+100MB"), Some(("quota_storage_extra", "100M".to_owned())));
+        assert_eq!((everywhere("*:messages=1GB"), everywhere("*:storage=1Gx")), (None, None));
+    }
 }
