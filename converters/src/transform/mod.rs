@@ -19,8 +19,8 @@ pub(crate) fn apply(transform: Transform, tree: &mut Tree, direction: Direction)
         (Transform::Accounts, Direction::Newer) => accounts::to_newer(tree),
         (Transform::Accounts, Direction::Older) => accounts::to_older(tree),
         // 'listen … http2' is read by the newer version, too.
-        (Transform::Nginx, Direction::Newer) => nginx::each_file(tree, nginx::newer),
-        (Transform::Nginx, Direction::Older) => nginx::each_file(tree, nginx::older),
+        (Transform::Nginx, Direction::Newer) => nginx::to_newer(tree),
+        (Transform::Nginx, Direction::Older) => nginx::to_older(tree),
         (Transform::Dovecot, Direction::Newer) => dovecot::to_newer(tree),
         (Transform::Dovecot, Direction::Older) => dovecot::to_older(tree),
     }

@@ -2,7 +2,8 @@
 //! with that version; `listen … ssl` is the same, and all versions know it.
 
 use crate::{Error, part::Pattern, rule::each_text, tree::Tree};
-use std::ops::Range;
+use atlas_model::TreePath;
+use std::{collections::BTreeSet, ops::Range};
 
 const FILES: [&str; 5] = [
     "/etc/nginx/nginx.conf",
@@ -12,10 +13,81 @@ const FILES: [&str; 5] = [
     "/etc/nginx/snippets/*",
 ];
 
-pub(super) fn each_file(tree: &mut Tree, change: impl Fn(&str) -> String) -> Result<(), Error> {
-    let patterns = FILES.iter().map(|file| Pattern::parse(file).map_err(Error::Damaged));
-    each_text(tree, &patterns.collect::<Result<Vec<_>, _>>()?, change)
+/// What is about QUIC alone besides `http3`.
+const OF_QUIC: [&str; 8] = [
+    "http3_hq",
+    "http3_max_concurrent_streams",
+    "http3_stream_buffer_size",
+    "quic_active_connection_id_limit",
+    "quic_bpf",
+    "quic_gso",
+    "quic_host_key",
+    "quic_retry",
+];
+
+fn files() -> Result<Vec<Pattern>, Error> {
+    FILES.iter().map(|file| Pattern::parse(file).map_err(Error::Damaged)).collect()
 }
+
+pub(super) fn to_newer(tree: &mut Tree) -> Result<(), Error> {
+    each_text(tree, &files()?, newer)
+}
+
+pub(super) fn to_older(tree: &mut Tree) -> Result<(), Error> {
+    let mut texts = Vec::new();
+    for path in tree.files(&files()?) {
+        texts.extend(tree.configuration(&path)?.map(|text| (path, text)));
+    }
+    let around = Around::of(&texts);
+    for (path, text) in texts {
+        let changed = older_within(&text, &around);
+        if changed != text {
+            tree.put(&path, changed.into_bytes(), None);
+        }
+    }
+    Ok(())
+}
+
+/// What other files say of HTTP/2 for the servers of one.
+#[derive(Debug, Default)]
+struct Around {
+    /// `http2 on;` for all servers.
+    everywhere: bool,
+    /// The files with `http2 on;` outside of all blocks: it is for whoever includes them.
+    included: BTreeSet<TreePath>,
+}
+
+impl Around {
+    fn of(texts: &[(TreePath, String)]) -> Around {
+        let files: Vec<(&TreePath, Vec<Directive>)> =
+            texts.iter().map(|(path, text)| (path, directives(text))).collect();
+        let mut around = Around::default();
+        // A file may get it from one that it includes.
+        loop {
+            let says = |one: &Directive| one.block == 0 && (one.words == SWITCH || around.includes(one));
+            let found = files.iter().filter(|(_, all)| all.iter().any(says)).map(|(path, _)| (*path).clone());
+            let found: BTreeSet<TreePath> = found.collect();
+            if found == around.included {
+                break;
+            }
+            around.included = found;
+        }
+        let of_http = |one: &Directive| one.block > 0 && !one.in_server;
+        let mut all = files.iter().flat_map(|(_, all)| all);
+        around.everywhere = all.any(|one| of_http(one) && (one.words == SWITCH || around.includes(one)));
+        around
+    }
+
+    /// Whether it includes one of those files.
+    fn includes(&self, one: &Directive) -> bool {
+        let ["include", path] = one.words.as_slice() else { return false };
+        let path = path.trim_matches(['"', '\'']);
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/etc/nginx/{path}") };
+        Pattern::parse(&path).is_ok_and(|pattern| self.included.iter().any(|file| pattern.fits(file)))
+    }
+}
+
+const SWITCH: [&str; 2] = ["http2", "on"];
 
 /// One `word word …;`.
 #[derive(Debug, PartialEq)]
@@ -30,39 +102,57 @@ struct Directive<'t> {
 
 /// The file as a version before 1.25 reads it: HTTP/2 where connections are encrypted, at `listen`; no QUIC.
 pub(super) fn older(text: &str) -> String {
+    older_within(text, &Around::default())
+}
+
+fn older_within(text: &str, around: &Around) -> String {
     let goes = |one: &Directive| {
         let is_quic = one.words.first() == Some(&"listen") && one.words.contains(&"quic");
-        is_quic || matches!(one.words.first(), Some(&("http2" | "http3")))
+        is_quic || one.words.first().is_some_and(|name| matches!(*name, "http2" | "http3") || OF_QUIC.contains(name))
+    };
+    let directives = directives(text);
+    let is_switch = |one: &Directive| one.words == SWITCH || around.includes(one);
+    let off = blocks(&directives, |one| one.words == ["http2", "off"]);
+    let switched = if around.everywhere {
+        blocks(&directives, |one| one.in_server).difference(&off).copied().collect()
+    } else {
+        blocks(&directives, |one| (one.in_server || one.block == 0) && is_switch(one))
     };
     // Without encryption such a port would speak HTTP/2 alone.
-    rewrite(text, &["http2", "on"], "http2", |listen| listen.words.contains(&"ssl"), goes)
+    rewrite(text, &directives, &switched, "http2", |listen| listen.words.contains(&"ssl"), goes)
 }
 
 /// The file as version 1.25.1 and later read it.
 pub(super) fn newer(text: &str) -> String {
-    rewrite(text, &["ssl", "on"], "ssl", |_| true, |one| one.words == ["ssl", "on"] || one.words == ["ssl", "off"])
+    let directives = directives(text);
+    let switched = blocks(&directives, |one| one.in_server && one.words == ["ssl", "on"]);
+    let goes = |one: &Directive| one.words == ["ssl", "on"] || one.words == ["ssl", "off"];
+    rewrite(text, &directives, &switched, "ssl", |_| true, goes)
 }
 
-/// Takes away the directives that go, and says `word` at those ports of servers with the directive `switch` that are `meant`.
+/// The blocks with such a directive.
+fn blocks(directives: &[Directive], wanted: impl Fn(&Directive) -> bool) -> BTreeSet<usize> {
+    directives.iter().filter(|one| wanted(one)).map(|one| one.block).collect()
+}
+
+/// Takes away the directives that go, and says `word` at those ports in the `switched` blocks that are `meant`.
 fn rewrite(
     text: &str,
-    switch: &[&str],
+    directives: &[Directive],
+    switched: &BTreeSet<usize>,
     word: &str,
     meant: impl Fn(&Directive) -> bool,
     goes: impl Fn(&Directive) -> bool,
 ) -> String {
-    let directives = directives(text);
-    let servers: Vec<usize> =
-        directives.iter().filter(|one| one.in_server && one.words == switch).map(|one| one.block).collect();
     let mut out = String::with_capacity(text.len());
     let mut copied = 0;
-    for one in &directives {
+    for one in directives {
         let is_listen = one.words.first() == Some(&"listen");
         if goes(one) {
             let line = whole_line(text, &one.at);
             out.push_str(&text[copied..line.start.max(copied)]);
             copied = line.end;
-        } else if is_listen && meant(one) && !one.words.contains(&word) && servers.contains(&one.block) {
+        } else if is_listen && meant(one) && !one.words.contains(&word) && switched.contains(&one.block) {
             out.push_str(&text[copied..one.at.end - 1]);
             out.push_str(&format!(" {word}"));
             copied = one.at.end - 1;
@@ -166,6 +256,45 @@ mod tests {
         let text = "server {\n listen 443 quic reuseport;\n listen 443 ssl http2;\n http3 on;\n set $a ${b}c;\n # http2 on;\n}\n";
         assert_eq!(older(text), "server {\n listen 443 ssl http2;\n set $a ${b}c;\n # http2 on;\n}\n");
         assert_eq!(older("a { b; } http2 on; c;"), "a { b; }  c;");
+    }
+
+    #[test]
+    fn what_is_about_quic_alone_goes_with_it() {
+        let text = "http {\n quic_bpf on;\n server {\n  quic_retry on;\n  http3_stream_buffer_size 64k;\n  listen 443 ssl;\n }\n}\n";
+        assert_eq!(older(text), "http {\n server {\n  listen 443 ssl;\n }\n}\n");
+    }
+
+    /// These files of `/etc/nginx` as versions before 1.25 read them.
+    fn all_older(files: &[(&str, &str)]) -> Vec<String> {
+        let path = |name: &str| TreePath::parse(&format!("/etc/nginx/{name}")).unwrap();
+        let texts: Vec<_> = files.iter().map(|(name, text)| (path(name), (*text).to_owned())).collect();
+        let around = Around::of(&texts);
+        texts.iter().map(|(_, text)| older_within(text, &around)).collect()
+    }
+
+    #[test]
+    fn http2_for_all_servers_goes_to_each_that_does_not_say_otherwise() {
+        let site = "server {\n listen 443 ssl;\n}\nserver {\n listen 444 ssl;\n http2 off;\n}\n";
+        let expected = "server {\n listen 443 ssl http2;\n}\nserver {\n listen 444 ssl;\n}\n";
+        let main = "http {\n http2 on;\n include sites-enabled/*;\n}\n";
+        let got = all_older(&[("nginx.conf", main), ("sites-enabled/a", site)]);
+        assert_eq!(got, ["http {\n include sites-enabled/*;\n}\n", expected]);
+        let main = "http {\n include /etc/nginx/conf.d/*.conf;\n}\n";
+        let got = all_older(&[("nginx.conf", main), ("conf.d/a.conf", "http2 on;\n"), ("sites-enabled/a", site)]);
+        assert_eq!(got, [main, "", expected]);
+    }
+
+    #[test]
+    fn http2_in_a_snippet_goes_to_the_servers_that_include_it() {
+        let site = "server {\n listen 443 ssl;\n include snippets/tls.conf;\n}\nserver {\n listen 444 ssl;\n}\n";
+        let expected =
+            "server {\n listen 443 ssl http2;\n include snippets/tls.conf;\n}\nserver {\n listen 444 ssl;\n}\n";
+        let files = [
+            ("sites-enabled/a", site),
+            ("snippets/tls.conf", "include snippets/h2.conf;\n"),
+            ("snippets/h2.conf", "http2 on;\nlisten [::]:443 ssl;\n"),
+        ];
+        assert_eq!(all_older(&files), [expected, "include snippets/h2.conf;\n", "listen [::]:443 ssl http2;\n"]);
     }
 
     #[test]
