@@ -143,12 +143,32 @@ fn crash(kind: &str, lines: &[Line<'_>]) -> KernelCrash {
     let first = lines[0];
     let moment = format!("{}{}", first.stamps, first.text);
     let moment = moment.starts_with('[').then(|| moment.chars().take(MOMENT_LIMIT).collect());
-    let frames = frames(lines);
+    let (kind, says_where) = match why(first.text) {
+        Some(why) => (format!("{kind}, {why}"), false),
+        None => (kind.to_owned(), true),
+    };
+    let frames = if says_where { frames(lines) } else { vec![] };
     let strength = if frames.is_empty() { Strength::Weak } else { Strength::Strong };
     let frames: String = frames.iter().map(|frame| format!("{frame}\n")).collect();
     let text = format!("{}\nprogram kernel\n{kind}\n{frames}", strength.name());
     let signature = crate::space::hex(&Sha256::digest(text.as_bytes()));
     KernelCrash { signature, strength, text, moment }
+}
+
+/// Why the kernel ended where its functions do not say it: how the first process ended, which has the same way out each time, and a
+/// machine check, which interrupts whatever runs.
+fn why(line: &str) -> Option<String> {
+    let (_, why) = line.split_once("Kernel panic - not syncing: ")?;
+    if let Some((_, code)) = why.split_once("Attempted to kill init! exitcode=0x") {
+        let code = u32::from_str_radix(code.get(..8)?, 16).ok()?;
+        // 0x80 is whether there was a core; the status is above it.
+        return Some(match code & 0x7f {
+            0 => format!("init ended with {}", code >> 8 & 0xff),
+            signal => format!("init ended by signal {signal}"),
+        });
+    }
+    let begins = ["Fatal machine check", "Fatal local machine check"];
+    begins.iter().any(|begin| why.starts_with(begin)).then(|| "machine check".to_owned())
 }
 
 /// The functions of a report, innermost first: where the processor stood, and the first traceback.

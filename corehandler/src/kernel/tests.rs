@@ -202,3 +202,33 @@ fn a_panic_that_only_ends_what_was_told_is_no_second_event_and_every_other_panic
     let lockup = "[ 9.1] NMI watchdog: Watchdog detected hard LOCKUP on cpu 3\n[ 9.2] CPU: 3 PID: 5 Comm: x Not tainted\n[ 9.3] RIP: 0010:spin+0x1/0x2\n[ 9.4] Kernel panic - not syncing: Hard LOCKUP\n";
     assert_eq!(parse(lockup).unwrap().text, "strong\nprogram kernel\nhard lockup\nspin\n");
 }
+
+#[test]
+fn how_the_first_process_ended_tells_panics_apart_that_leave_alike() {
+    let of = |code: &str| {
+        let log = format!(
+            "[ 9.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x{code}\n\
+             [ 9.2] CPU: 0 PID: 1 Comm: systemd Not tainted 6.1.0\n[ 9.3] Call Trace:\n[ 9.4]  <TASK>\n\
+             [ 9.5]  dump_stack_lvl+0x1/0x2\n[ 9.6]  panic+0x1/0x2\n[ 9.7]  do_exit.cold+0x1/0x2\n\
+             [ 9.8]  do_group_exit+0x1/0x2\n[ 9.9]  __x64_sys_exit_group+0x1/0x2\n"
+        );
+        parse(&log).unwrap().text
+    };
+    assert_eq!(of("0000000b"), "weak\nprogram kernel\npanic, init ended by signal 11\n");
+    assert_eq!(of("0000008b"), of("0000000b"));
+    assert_eq!(of("00007f00"), "weak\nprogram kernel\npanic, init ended with 127\n");
+}
+
+#[test]
+fn a_machine_check_is_the_same_whatever_it_interrupted() {
+    let [one, other] = ["copy_page", "schedule"].map(|interrupted| {
+        let log = format!(
+            "[ 9.1] Kernel panic - not syncing: Fatal machine check\n[ 9.2] CPU: 3 PID: 7 Comm: x Not tainted 6.1.0\n\
+             [ 9.3] Call Trace:\n[ 9.4]  <#MC>\n[ 9.5]  panic+0x1/0x2\n[ 9.6]  mce_panic+0x1/0x2\n\
+             [ 9.7]  do_machine_check+0x1/0x2\n[ 9.8]  </#MC>\n[ 9.9]  <TASK>\n[ 10.0]  {interrupted}+0x1/0x2\n"
+        );
+        parse(&log).unwrap()
+    });
+    assert_eq!(one.text, "weak\nprogram kernel\npanic, machine check\n");
+    assert_eq!(one.signature, other.signature);
+}
