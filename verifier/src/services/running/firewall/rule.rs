@@ -89,7 +89,7 @@ impl Asked<'_> {
         match right.as_str() {
             Some(name) if name.starts_with('@') => None,
             Some(name) => Some(own.contains(&name)),
-            None if right.is_u64() => Some(right.to_string() == own[1]),
+            None if right.is_u64() => Some(right.as_u64() == own[1].parse().ok()),
             None => right["set"]
                 .as_array()?
                 .iter()

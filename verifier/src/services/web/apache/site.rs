@@ -81,7 +81,7 @@ impl<'c> Host<'c> {
         }
         // Such a rule may be of other paths alone: it is not judged, and hides a document root that is gone.
         let may_be_of_others = |one: &&Directive| RULES.iter().any(|rule| one.is(rule));
-        let is_sent_whole = own.iter().any(|one| takes_elsewhere(one) && !may_be_of_others(&one));
+        let is_sent_whole = own.iter().any(|one| takes_elsewhere(one) && !may_be_of_others(one));
         if let Some(rule) = own.iter().copied().find(may_be_of_others).filter(|_| is_plain && !is_sent_whole) {
             finding.note(format!(
                 "no test page is asked for in the document root {root}: by {} in its host, another answer may come",
