@@ -31,6 +31,37 @@ pub(super) const SERVICE: Service = Service {
 
 /// The kinds of file systems that lie on this server's own disks and are written to.
 const REAL: [&str; 11] = ["ext2", "ext3", "ext4", "xfs", "btrfs", "vfat", "f2fs", "jfs", "reiserfs", "bcachefs", "zfs"];
+/// Kinds that lie elsewhere, or are made of something else: the network, memory, other directories, a file. Whoever uses them has an empty
+/// directory without them.
+const ELSEWHERE: [&str; 27] = [
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "ceph",
+    "glusterfs",
+    "sshfs",
+    "davfs",
+    "s3fs",
+    "afs",
+    "9p",
+    "virtiofs",
+    "ocfs2",
+    "gfs2",
+    "lustre",
+    "fuse",
+    "mergerfs",
+    "bindfs",
+    "overlay",
+    "aufs",
+    "tmpfs",
+    "iso9660",
+    "udf",
+    "squashfs",
+    "erofs",
+    "exfat",
+    "ntfs",
+];
 /// Where people mount what they look at for a moment.
 const PASSING: [&str; 3] = ["/media/", "/mnt/", "/run/"];
 /// Free space and free inodes, in percent: slow, unacceptable.
@@ -151,7 +182,11 @@ impl Wanted {
     fn is_expected(&self) -> bool {
         const NOT_ALWAYS: [&str; 5] = ["noauto", "nofail", "user", "x-systemd.automount", "comment=systemd.automount"];
         let has = |words: &[&str]| self.options.iter().any(|option| words.contains(&option.as_str()));
-        let is_real = self.kind.split(',').any(|kind| REAL.contains(&kind) || kind == "auto");
+        let is_fuse = |kind: &str| kind.starts_with("fuse.") || kind.starts_with("ntfs");
+        let is_real = self
+            .kind
+            .split(',')
+            .any(|kind| REAL.contains(&kind) || ELSEWHERE.contains(&kind) || is_fuse(kind) || kind == "auto");
         // A directory at another place as well is of no kind of its own.
         (is_real || has(&["bind", "rbind"])) && !has(&NOT_ALWAYS)
     }
@@ -260,6 +295,34 @@ mod tests {
         server(ROOT, fstab).says(&SERVICE, Verdict::Unacceptable, &["/srv/some data is in /etc/fstab"]);
         let mounted = format!("{ROOT}29 25 254:3 / /srv/some\\040data rw - ext4 /dev/vda3 rw\n");
         server(&mounted, fstab).is_well(&SERVICE);
+    }
+
+    #[test]
+    fn what_lies_in_the_network_or_in_memory_and_is_not_mounted_is_told() {
+        for line in [
+            "server:/export/home /srv/x nfs4 rw,hard 0 0",
+            "server:/export/home /srv/x nfs rw,bg,_netdev 0 0",
+            "//server/share /srv/x cifs credentials=/root/c 0 0",
+            "user@server:/dir /srv/x fuse.sshfs _netdev 0 0",
+            "sshfs#user@server:/dir /srv/x fuse defaults 0 0",
+            "/srv/d* /srv/x mergerfs defaults 0 0",
+            "overlay /srv/x overlay lowerdir=/a,upperdir=/b,workdir=/c 0 0",
+            "tmpfs /srv/x tmpfs size=1G 0 0",
+            "/srv/cd.iso /srv/x iso9660 loop,ro 0 0",
+        ] {
+            server(ROOT, line).says(&SERVICE, Verdict::Unacceptable, &["/srv/x is in /etc/fstab and not mounted"]);
+            let mounted = format!("{ROOT}29 25 0:50 / /srv/x rw - nfs4 server:/export/home rw\n");
+            server(&mounted, line).is_well(&SERVICE);
+        }
+        for line in [
+            "server:/export/home /srv/x nfs4 rw,nofail 0 0",
+            "server:/export/home /srv/x nfs4 noauto,x-systemd.automount 0 0",
+            "/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0",
+            "/proc /srv/x proc defaults 0 0",
+            "none none swap sw 0 0",
+        ] {
+            server(ROOT, line).is_well(&SERVICE);
+        }
     }
 
     #[test]
