@@ -33,6 +33,12 @@ const SWAP: (f64, f64) = (60.0, 95.0);
 const OF_ALLOWED: (f64, f64) = (70.0, 90.0);
 /// Degrees, where the sensor does not know its own limits.
 const HOT: (f64, f64) = (85.0, 95.0);
+/// The same for processors that slow down at 95 degrees by themselves, run there by design, and do not say so.
+const HOT_BY_DESIGN: (f64, f64) = (100.0, 110.0);
+/// Their drivers.
+const BY_DESIGN: [&str; 2] = ["k10temp", "zenpower"];
+/// A limit from there on is the end of what a chip can say, in degrees.
+const NO_LIMIT: f64 = 125.0;
 /// What no sensor measures in a server that runs: it is not connected, or broken.
 const NO_TEMPERATURE: (f64, f64) = (-20.0, 115.0);
 /// Inputs of the chips of mainboards to which somebody may connect a sensor, and hardly anybody does: they say anything.
@@ -154,11 +160,12 @@ fn sensors(root: &Path) -> Vec<Sensor> {
                 continue;
             }
             // One that nobody has set is 0, or near the end of what the chip can say.
-            let limit =
-                |what: &str| degrees(&format!("{dir}/{index}_{what}")).filter(sensible).filter(|limit| *limit > 20.0);
-            let critical = limit("crit").unwrap_or(HOT.1);
-            let high = limit("max").unwrap_or((critical - 10.0).min(HOT.0)).min(critical);
-            sensors.push(Sensor { name: format!("{chip} {label}"), degrees: now, limits: (high, critical) });
+            let limit = |what: &str| {
+                degrees(&format!("{dir}/{index}_{what}")).filter(|limit| *limit > 20.0 && *limit < NO_LIMIT)
+            };
+            let usual = if BY_DESIGN.contains(&chip.as_str()) { HOT_BY_DESIGN } else { HOT };
+            let limits = limits(usual, limit("max"), limit("crit"), limit("emergency"));
+            sensors.push(Sensor { name: format!("{chip} {label}"), degrees: now, limits });
         }
     }
     for zone in here::names(root, "/sys/class/thermal").into_iter().filter(|name| name.starts_with("thermal_zone")) {
@@ -168,6 +175,18 @@ fn sensors(root: &Path) -> Vec<Sensor> {
         sensors.push(Sensor { name: format!("{zone} {name}").trim().to_owned(), degrees: now, limits: HOT });
     }
     sensors
+}
+
+/// From where on it is too hot, and much too hot: as the driver says, as far as it does.
+fn limits(usual: (f64, f64), max: Option<f64>, critical: Option<f64>, emergency: Option<f64>) -> (f64, f64) {
+    match (max, critical, emergency) {
+        // At its critical one such a chip slows down, as it may do under load; at the other it is switched off.
+        (None, Some(critical), Some(emergency)) if emergency > critical => (critical, emergency),
+        (None, Some(critical), _) => ((critical - 10.0).min(usual.0), critical),
+        (Some(max), Some(critical), _) => (max.min(critical), critical),
+        (Some(max), None, _) => (max, usual.1.max(max + 10.0)),
+        (None, None, _) => usual,
+    }
 }
 
 fn units(target: &Target, faults: &mut Faults) {
@@ -301,5 +320,35 @@ mod tests {
         hwmon("temp1_input", "50000\n");
         server.write("sys/class/thermal/thermal_zone0/temp", "97000\n");
         server.says(&SERVICE, Verdict::Unacceptable, &["thermal_zone0"]);
+    }
+
+    #[test]
+    fn a_sensor_is_judged_by_what_its_driver_says() {
+        let with = |chip: &str, files: &[(&str, u32)]| {
+            let server = server();
+            server.write("sys/class/hwmon/hwmon0/name", &format!("{chip}\n"));
+            for (file, degrees) in files {
+                server.write(&format!("sys/class/hwmon/hwmon0/temp1_{file}"), &format!("{degrees}000\n"));
+            }
+            server
+        };
+        for (chip, files) in [
+            ("k10temp", &[("input", 95)][..]),
+            ("ixgbe", &[("input", 95), ("max", 120)]),
+            ("amdgpu", &[("input", 108), ("crit", 110), ("emergency", 115)]),
+            ("coretemp", &[("input", 91), ("max", 92), ("crit", 100)]),
+        ] {
+            with(chip, files).is_well(&SERVICE);
+        }
+        for (chip, files, verdict) in [
+            ("k10temp", &[("input", 102)][..], Verdict::Slow),
+            ("k10temp", &[("input", 111)], Verdict::Unacceptable),
+            ("amdgpu", &[("input", 111), ("crit", 110), ("emergency", 114)], Verdict::Slow),
+            ("nct6798", &[("input", 90), ("max", 127)], Verdict::Slow),
+            ("nct6798", &[("input", 96)], Verdict::Unacceptable),
+            ("jc42", &[("input", 61), ("max", 60)], Verdict::Slow),
+        ] {
+            with(chip, files).says(&SERVICE, verdict, &[chip, "is too hot"]);
+        }
     }
 }
