@@ -1,5 +1,5 @@
 //! What all of it is for, in one day of a cluster: a change arrives, a fault of a standby is told, PRI dies and somebody is told, and the standby
-//! becomes PRI. Of two servers in every run; of three on three releases of Debian, where each of the others becomes PRI once, in long ones.
+//! becomes PRI. Of two servers; and of three on three releases of Debian, where each of the others becomes PRI once.
 
 use std::time::Instant;
 
