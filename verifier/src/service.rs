@@ -387,7 +387,12 @@ impl Target {
     pub fn client(&self, command: Command) -> Result<Result<Output, String>, ProcessError> {
         match self.run(command) {
             Err(ProcessError::Deadline { deadline, .. }) => {
-                Ok(Err(format!("no answer within {:.1} s", deadline.as_secs_f64())))
+                // What was asked before has used it up.
+                let is_used_up = deadline < Duration::from_millis(50);
+                Ok(Err(match is_used_up {
+                    true => "no time was left to ask".to_owned(),
+                    false => format!("no answer within {:.1} s", deadline.as_secs_f64()),
+                }))
             }
             output => output.map(Ok),
         }

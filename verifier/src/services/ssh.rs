@@ -246,15 +246,17 @@ fn verify(target: &Target) -> anyhow::Result<Profile> {
     let mut greeting = String::new();
     let read = BufReader::new(stream.take(LONGEST)).read_line(&mut greeting);
     let greeting = greeting.trim_end();
+    // Whom TCP wrappers keep out gets no word.
+    if (read.is_err() || greeting.is_empty()) && access::is_let_in(target)? != Some(true) {
+        return Ok(Profile::ok(format!(
+            "not exercised: port {port} accepts, and /etc/hosts.deny of that server keeps this one out, or may"
+        )));
+    }
     Ok(match read {
         Err(error) => Profile::unacceptable(format!("port {port} accepts and then says nothing: {error}")).hint(hint),
         // `PerSourcePenalties`: who comes and goes too often is turned away for a while, and each check comes and goes.
         Ok(_) if greeting == PENALTY => Profile::ok(format!(
             "sshd answers on port {port}, and turns this server away for a while, as its PerSourcePenalties say"
-        )),
-        // Whom TCP wrappers keep out gets no word.
-        Ok(_) if greeting.is_empty() && access::is_let_in(target)? != Some(true) => Profile::ok(format!(
-            "not exercised: port {port} accepts, and /etc/hosts.deny of that server keeps this one out, or may"
         )),
         Ok(_) if !greeting.starts_with("SSH-2.0-") => {
             Profile::unacceptable(format!("what answers on port {port} is no ssh: '{}'", greeting.escape_debug()))

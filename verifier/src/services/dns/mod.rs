@@ -96,6 +96,9 @@ fn take(finding: &mut Finding, name: &str, server: server::Server) {
         finding.problem(format!("{name} has {} zones; the first {MAX_ZONES} are exercised", zones.len()));
     }
     if zones.is_empty() {
+        finding.note(format!(
+            "{name} is asked for localhost alone: set `name` to one of others, to know that it finds these"
+        ));
         let options = [port.clone()]
             .into_iter()
             .chain(bound.clone())
