@@ -9,6 +9,7 @@ use crate::{
         included::Files,
     },
 };
+use std::collections::BTreeSet;
 
 const UNBOUND: Daemon = Daemon { name: "unbound", programs: &["unbound"], units: &["unbound.service"] };
 
@@ -180,7 +181,13 @@ fn unbound_text(text: &str) -> Option<Server> {
         is_local: is_loopback(best.0),
         addresses: there.collect(),
         is_limited: !may_all,
-        clients: all("access-control").filter_map(client).filter(|_| !may_all).collect(),
+        // In one order, whoever told of them: unbound-checkconf has another than the file.
+        clients: all("access-control")
+            .filter_map(client)
+            .filter(|_| !may_all)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
         is_of_net: false,
         is_rationed: number("ip-ratelimit", 0) > 0,
         is_of_tcp: is_no("do-udp"),
@@ -201,7 +208,7 @@ mod tests {
         assert_eq!(one(tls), Some((5353, false, false)));
         assert_eq!(unbound_text(tls).unwrap().addresses, ["192.0.2.1"]);
         let some = "interface: 0.0.0.0\naccess-control: 10.0.0.0/8 allow\naccess-control: 10.1.0.0/16 refuse\n";
-        assert_eq!(unbound_text(some).unwrap().clients, ["10.0.0.0/8", "!10.1.0.0/16"]);
+        assert_eq!(unbound_text(some).unwrap().clients, ["!10.1.0.0/16", "10.0.0.0/8"]);
         assert!(unbound_text(tls).unwrap().clients.is_empty());
         let rationed = |text: &str| unbound_text(text).unwrap().is_rationed;
         assert!(rationed("ip-ratelimit: 5\n") && !rationed("ip-ratelimit: 0\n") && !rationed("port: 53\n"));
